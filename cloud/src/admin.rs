@@ -1,0 +1,40 @@
+//! The HTTP side for operators: `/metrics`, `/healthz` (the process lives) and `/readyz` (it wants work).
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use millgate_shared::metrics::CONTENT_TYPE;
+
+use crate::metrics::Metrics;
+use crate::pool::Pool;
+use crate::readiness::Readiness;
+
+#[derive(Debug, Clone)]
+struct Admin {
+    pool: Arc<Pool>,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+}
+
+pub(crate) fn router(pool: Arc<Pool>, metrics: Arc<Metrics>, readiness: Readiness) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics_text))
+        .route("/healthz", get(|| std::future::ready("alive\n")))
+        .route("/readyz", get(ready))
+        .with_state(Admin { pool, metrics, readiness })
+}
+
+async fn metrics_text(State(admin): State<Admin>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], admin.metrics.render(&admin.pool))
+}
+
+async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
+    match admin.readiness.is_ready() {
+        true => (StatusCode::OK, "ready\n"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+    }
+}

@@ -1,0 +1,107 @@
+//! The gRPC services as one router, and what every call goes through: a clock, a count, one mapping of errors.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use millgate_shared::proto::v1::expert_service_server::{ExpertServiceServer, SERVICE_NAME as EXPERTS};
+use millgate_shared::proto::v1::inference_service_server::{
+    InferenceServiceServer, SERVICE_NAME as INFERENCE,
+};
+use millgate_shared::proto::{FILE_DESCRIPTOR_SET, MAX_MESSAGE_BYTES};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::{Code, Request, Response, Status};
+use tonic_health::pb::health_server::HealthServer;
+use tonic_reflection::server::Error as ReflectionError;
+
+use crate::metrics::Metrics;
+use crate::pool::Pool;
+use crate::readiness::Readiness;
+use clock::Clock;
+use failure::Failure;
+use health::HealthService;
+
+mod clock;
+mod deadline;
+mod decide;
+mod digest;
+mod experts;
+mod failure;
+mod health;
+mod input;
+mod listing;
+mod status;
+mod stream;
+
+/// Both services of `millgate.v1`. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    pool: Arc<Pool>,
+    metrics: Arc<Metrics>,
+    /// Cancelled when no more calls are taken.
+    stop: CancellationToken,
+    default_deadline: Duration,
+    in_flight_per_stream: usize,
+}
+
+impl Api {
+    pub(crate) fn new(
+        pool: Arc<Pool>,
+        metrics: Arc<Metrics>,
+        stop: CancellationToken,
+        default_deadline: Duration,
+        in_flight_per_stream: usize,
+    ) -> Self {
+        Self { pool, metrics, stop, default_deadline, in_flight_per_stream }
+    }
+
+    /// The services, with health and reflection (v1 and v1alpha).
+    pub(crate) fn routes(self, readiness: Readiness) -> Result<Routes, ReflectionError> {
+        let experts = self.pool.manifest().experts.iter().map(|expert| format!("expert/{}", expert.name));
+        let names = ["", INFERENCE, EXPERTS].into_iter().map(str::to_owned).chain(experts);
+        let health = HealthService::new(names, readiness);
+        let descriptors = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let inference = InferenceServiceServer::new(self.clone())
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        let experts = ExpertServiceServer::new(self)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        Ok(Routes::new(inference)
+            .add_service(experts)
+            .add_service(HealthServer::new(health))
+            .add_service(descriptors().build_v1()?)
+            .add_service(descriptors().build_v1alpha()?))
+    }
+
+    /// Must wrap the routes; see [`deadline`].
+    pub(crate) fn deadlines() -> deadline::DeadlineLayer {
+        deadline::DeadlineLayer
+    }
+
+    /// The clock of a unary call that may name a `timeout` besides its gRPC deadline.
+    fn clock<T>(&self, request: &Request<T>, timeout: Option<Duration>) -> Clock {
+        Clock::new(Instant::now(), deadline::of(request), timeout, self.default_deadline)
+    }
+
+    /// Runs a call to its end or its deadline, whichever is first, and counts it.
+    async fn answer<T>(
+        &self,
+        method: &'static str,
+        clock: Clock,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let guard = self.metrics.begin(method, clock.deadline);
+        let answer = clock.limit(work).await;
+        guard.end(answer.as_ref().map_or_else(Failure::code, |_| Code::Ok));
+        answer
+    }
+}
+
+fn reply<T>(answer: Result<T, Failure>) -> Result<Response<T>, Status> {
+    answer.map(Response::new).map_err(|failure| status::of(&failure))
+}

@@ -1,0 +1,101 @@
+//! Why a call, or one expert of a call, has no answer. What each means in gRPC stands in [`super::status`].
+
+use std::time::Duration;
+
+use millgate_shared::bundle::BundleDigest;
+use millgate_shared::deciding::DecidingError;
+use millgate_shared::local::LocalError;
+use millgate_shared::runner::RunError;
+use millgate_shared::wire::WireError;
+use millgate_shared::workers::WorkError;
+use tonic::Code;
+
+use crate::metrics::RunResult;
+use crate::pool::Pool;
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum Failure {
+    /// A field of the request.
+    #[error("{0}")]
+    Field(#[from] WireError),
+    /// The sample as a whole cannot be decided as asked.
+    #[error("{0}")]
+    Sample(String),
+    #[error("`{0}` is not an expert of this bundle")]
+    UnknownExpert(String),
+    #[error("the request names bundle {asked}, this node holds {held}")]
+    Bundle { asked: BundleDigest, held: BundleDigest },
+    #[error("the queue of {capacity} is full; retry in {} ms", retry_after.as_millis())]
+    Full { capacity: usize, retry_after: Duration },
+    #[error("the deadline has passed")]
+    Deadline,
+    #[error("the pool is stopping")]
+    Stopped,
+    /// A model did not do what it should.
+    #[error("{0}")]
+    Model(String),
+}
+
+impl Failure {
+    pub(super) fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Field(WireError::new(field, message))
+    }
+
+    pub(super) fn from_work(pool: &Pool, error: WorkError) -> Self {
+        match error {
+            WorkError::Full { capacity } => Self::Full { capacity, retry_after: pool.retry_after() },
+            WorkError::Stopped => Self::Stopped,
+        }
+    }
+
+    pub(super) fn code(&self) -> Code {
+        match self {
+            Self::Field(_) | Self::Sample(_) => Code::InvalidArgument,
+            Self::UnknownExpert(_) => Code::NotFound,
+            Self::Bundle { .. } => Code::FailedPrecondition,
+            Self::Full { .. } => Code::ResourceExhausted,
+            Self::Deadline => Code::DeadlineExceeded,
+            Self::Stopped => Code::Unavailable,
+            Self::Model(_) => Code::Internal,
+        }
+    }
+
+    /// The same, as metrics count it for an expert.
+    pub(super) fn run_result(&self) -> RunResult {
+        match self {
+            Self::Full { .. } => RunResult::Refused,
+            Self::Deadline => RunResult::Expired,
+            _ => RunResult::Failed,
+        }
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Absent(_) => Self::Sample(error.to_string()),
+            RunError::NotHeld(name) => Self::UnknownExpert(name),
+            RunError::Engine { .. } | RunError::NotFinite { .. } => Self::Model(error.to_string()),
+        }
+    }
+}
+
+impl From<LocalError> for Failure {
+    fn from(error: LocalError) -> Self {
+        match error {
+            LocalError::UnknownTask(_) => Self::field("sample.task", error.to_string()),
+            LocalError::Gate(error) => error.into(),
+            LocalError::Deciding(error) => error.into(),
+        }
+    }
+}
+
+impl From<DecidingError> for Failure {
+    fn from(error: DecidingError) -> Self {
+        match error {
+            DecidingError::NoExpert { .. } | DecidingError::Pinned { .. } => Self::Sample(error.to_string()),
+            DecidingError::UnknownExpert(name) => Self::UnknownExpert(name),
+            DecidingError::NoAnswer(_) => Self::Model(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! `grpc.health.v1`: the whole server (""), each service, and each expert as `expert/<name>`.
+
+use std::collections::BTreeSet;
+use std::future::ready;
+
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use tonic::{Request, Response, Status};
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_server::Health;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+
+use super::status;
+use crate::readiness::Readiness;
+
+/// Answers for names that are fixed at the start.
+#[derive(Debug)]
+pub(crate) struct HealthService {
+    names: BTreeSet<String>,
+    readiness: Readiness,
+}
+
+impl HealthService {
+    pub(crate) fn new(names: impl IntoIterator<Item = String>, readiness: Readiness) -> Self {
+        Self { names: names.into_iter().collect(), readiness }
+    }
+
+    fn status(&self, name: &str) -> Option<ServingStatus> {
+        self.names.contains(name).then(|| match self.readiness.is_ready() {
+            true => ServingStatus::Serving,
+            false => ServingStatus::NotServing,
+        })
+    }
+}
+
+fn response(status: ServingStatus) -> HealthCheckResponse {
+    HealthCheckResponse { status: status.into() }
+}
+
+#[tonic::async_trait]
+impl Health for HealthService {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        let name = &request.get_ref().service;
+        let found = self.status(name).ok_or_else(|| status::unknown_health_name(name))?;
+        Ok(Response::new(response(found)))
+    }
+
+    type WatchStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;
+
+    /// Ends when the pool drains, after saying so: a watcher must not hold the drain up.
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let now = self.status(&request.get_ref().service);
+        let first = stream::once(ready(Ok(response(now.unwrap_or(ServingStatus::ServiceUnknown)))));
+        let withdrawn = self.readiness.clone().withdrawn();
+        let last = stream::once(async move {
+            withdrawn.await;
+            Ok(response(match now {
+                Some(_) => ServingStatus::NotServing,
+                None => ServingStatus::ServiceUnknown,
+            }))
+        });
+        Ok(Response::new(first.chain(last).boxed()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service() -> HealthService {
+        HealthService::new(["".to_owned(), "expert/a".to_owned()], Readiness::default())
+    }
+
+    fn ask(service: &str) -> Request<HealthCheckRequest> {
+        Request::new(HealthCheckRequest { service: service.to_owned() })
+    }
+
+    #[tokio::test]
+    async fn it_serves_until_it_is_withdrawn() {
+        let service = service();
+        let check = |name: &'static str| service.check(ask(name));
+        assert_eq!(check("expert/a").await.unwrap().into_inner().status(), ServingStatus::Serving);
+        assert_eq!(check("expert/b").await.unwrap_err().code(), tonic::Code::NotFound);
+        service.readiness.withdraw();
+        assert_eq!(check("").await.unwrap().into_inner().status(), ServingStatus::NotServing);
+    }
+
+    #[tokio::test]
+    async fn a_watcher_hears_of_the_drain_and_is_let_go() {
+        let service = service();
+        let mut watch = service.watch(ask("")).await.unwrap().into_inner();
+        assert_eq!(watch.next().await.unwrap().unwrap().status(), ServingStatus::Serving);
+        service.readiness.withdraw();
+        assert_eq!(watch.next().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+        assert!(watch.next().await.is_none());
+    }
+}

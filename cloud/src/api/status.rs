@@ -1,0 +1,93 @@
+//! Failures as gRPC statuses: the only place that makes a `tonic::Status`.
+
+use std::collections::HashMap;
+
+use millgate_shared::proto::v1;
+use millgate_shared::wire::stream_error;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use super::failure::Failure;
+
+/// A status travels in HTTP/2 headers, which peers bound; a message may quote what a client sent, of any length.
+const LONGEST_MESSAGE: usize = 1024;
+/// Of `google.rpc.ErrorInfo`.
+const DOMAIN: &str = "millgate.v1";
+
+pub(super) fn of(failure: &Failure) -> Status {
+    let message = shortened(failure.to_string());
+    let details = match failure {
+        Failure::Field(error) => ErrorDetails::with_bad_request_violation(
+            shortened(error.field.clone()),
+            shortened(error.message.clone()),
+        ),
+        Failure::Full { retry_after, .. } => ErrorDetails::with_retry_info(Some(*retry_after)),
+        Failure::Bundle { asked, held } => {
+            let digests = [("asked".to_owned(), asked.to_string()), ("held".to_owned(), held.to_string())];
+            ErrorDetails::with_error_info("BUNDLE_MISMATCH", DOMAIN, HashMap::from(digests))
+        }
+        Failure::Sample(_)
+        | Failure::UnknownExpert(_)
+        | Failure::Deadline
+        | Failure::Stopped
+        | Failure::Model(_) => return Status::new(failure.code(), message),
+    };
+    Status::with_error_details(failure.code(), message, details)
+}
+
+/// The same, inside a stream or beside other answers; the stream stays usable.
+pub(super) fn in_band(failure: &Failure) -> v1::StreamError {
+    stream_error(&of(failure))
+}
+
+/// What ends a stream that the pool had to leave: calls that were not read yet are for another node.
+pub(super) fn stopping() -> Status {
+    of(&Failure::Stopped)
+}
+
+pub(super) fn unknown_health_name(name: &str) -> Status {
+    Status::new(Code::NotFound, shortened(format!("`{name}` has no health here")))
+}
+
+fn shortened(mut text: String) -> String {
+    if text.len() > LONGEST_MESSAGE {
+        text.truncate(text.floor_char_boundary(LONGEST_MESSAGE));
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use millgate_shared::bundle::BundleDigest;
+
+    use super::*;
+
+    #[test]
+    fn a_full_queue_says_when_to_come_back() {
+        let status = of(&Failure::Full { capacity: 4, retry_after: Duration::from_millis(12) });
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        let details = status.get_error_details();
+        assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_millis(12)));
+    }
+
+    #[test]
+    fn a_bundle_mismatch_names_both_digests() {
+        let digest = |byte: u8| BundleDigest::from_bytes(&[byte; 32]).unwrap();
+        let status = of(&Failure::Bundle { asked: digest(1), held: digest(2) });
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        for digest in [digest(1), digest(2)] {
+            assert!(status.message().contains(&digest.to_string()), "{}", status.message());
+        }
+    }
+
+    #[test]
+    fn a_hostile_name_cannot_blow_up_the_headers() {
+        let status = of(&Failure::UnknownExpert("é".repeat(1 << 20)));
+        assert!(status.message().len() <= LONGEST_MESSAGE + '…'.len_utf8());
+        let status = of(&Failure::field("x".repeat(1 << 20), "é".repeat(1 << 20)));
+        assert!(status.message().len() + status.details().len() < 8 << 10);
+    }
+}

@@ -1,0 +1,59 @@
+//! The binary's subcommands. Each writes what was asked for to the `out` it is given, and gives an error that says
+//! whether the input or the work was at fault.
+
+use std::io;
+use std::path::PathBuf;
+
+use millgate_shared::bundle::BundleError;
+
+use crate::config::ConfigError;
+use crate::server::ServeError;
+
+pub mod bundle;
+pub mod experts;
+pub mod serve;
+mod table;
+
+/// How a command answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Serve(Box<ServeError>),
+    #[error("bundle {}: {source}", path.display())]
+    Bundle { path: PathBuf, source: Box<BundleError> },
+    #[error("`{url}` is not a URL such as http://127.0.0.1:8001")]
+    Url { url: String },
+    #[error("pool {url}: {reason}")]
+    Pool { url: String, reason: String },
+    #[error("{0} calls were cut when the grace was over")]
+    Cut(usize),
+    #[error("cannot write: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl CommandError {
+    /// What was given is at fault (exit code 2), not the machine, the peer or the work (exit code 1).
+    pub fn is_bad_input(&self) -> bool {
+        match self {
+            Self::Config(_) | Self::Bundle { .. } | Self::Url { .. } => true,
+            Self::Serve(error) => error.is_bad_input(),
+            Self::Pool { .. } | Self::Cut(_) | Self::Io(_) => false,
+        }
+    }
+}
+
+impl From<ServeError> for CommandError {
+    fn from(error: ServeError) -> Self {
+        Self::Serve(Box::new(error))
+    }
+}

@@ -1,0 +1,89 @@
+//! `serve`: a pool until SIGTERM or SIGINT.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use millgate_shared::shutdown;
+
+use super::CommandError;
+use crate::config::CloudConfig;
+use crate::server::Server;
+
+/// What overrides the file.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ServeArgs {
+    /// TOML file; see deploy/cloud/cloud.toml for every key
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Bundle to host: a directory or a .tar.zst
+    #[arg(long, value_name = "PATH")]
+    pub bundle: Option<PathBuf>,
+    /// This node's name
+    #[arg(long)]
+    pub node: Option<String>,
+    /// gRPC listen address
+    #[arg(long, value_name = "ADDRESS")]
+    pub grpc: Option<SocketAddr>,
+    /// Listen address of /metrics, /healthz and /readyz
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics: Option<SocketAddr>,
+    /// Threads that run models; 0 takes one a core
+    #[arg(long)]
+    pub threads: Option<usize>,
+}
+
+impl ServeArgs {
+    /// The file's configuration, or the default one, with the flags on top.
+    pub fn resolve(self) -> Result<CloudConfig, CommandError> {
+        let base = match &self.config {
+            Some(path) => CloudConfig::read(path)?,
+            None => CloudConfig::default(),
+        };
+        let config = CloudConfig {
+            bundle: self.bundle.unwrap_or(base.bundle),
+            node: self.node.unwrap_or(base.node),
+            grpc: self.grpc.unwrap_or(base.grpc),
+            metrics: self.metrics.unwrap_or(base.metrics),
+            threads: self.threads.unwrap_or(base.threads),
+            ..base
+        };
+        config.check()?;
+        Ok(config)
+    }
+}
+
+/// Serves until a signal, then drains.
+pub async fn serve(config: CloudConfig) -> Result<(), CommandError> {
+    let grace = config.drain_grace();
+    let running = Server::start(config).await?;
+    shutdown::signal().await?;
+    tracing::info!(in_flight = running.in_flight(), grace_ms = grace.as_millis() as u64, "draining");
+    let drained = running.drain(grace).await;
+    tracing::info!(cut_calls = drained.cut_calls, "stopped");
+    match drained.cut_calls {
+        0 => Ok(()),
+        calls => Err(CommandError::Cut(calls)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_override_the_file_and_the_file_the_defaults() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("cloud.toml");
+        std::fs::write(&file, "node = \"from-file\"\nqueue = 7\n").unwrap();
+        let args = |node: Option<&str>| ServeArgs {
+            config: Some(file.clone()),
+            node: node.map(str::to_owned),
+            ..ServeArgs::default()
+        };
+        let config = args(None).resolve().unwrap();
+        assert_eq!((config.node.as_str(), config.queue), ("from-file", 7));
+        assert_eq!(args(Some("flag")).resolve().unwrap().node, "flag");
+        let error = args(Some("a b")).resolve().unwrap_err();
+        assert!(error.is_bad_input() && error.to_string().contains("`node`"), "{error}");
+    }
+}

@@ -1,0 +1,129 @@
+//! What an operator can set. One TOML file, unknown keys refused; flags override it. `deploy/cloud/cloud.toml` shows
+//! every key with its default.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use millgate_shared::toml_file::{self, TomlError};
+use serde::Deserialize;
+
+#[cfg(test)]
+mod tests;
+
+/// The pool's configuration. Durations are in milliseconds, as the key says.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CloudConfig {
+    /// The bundle to host: a directory or a `.tar.zst`, from the working directory. Default `models/factory`.
+    pub bundle: PathBuf,
+    /// This node's name; decisions say `cloud:<node>`. Letters, digits, `.`, `_`, `-`. Default `node-1`.
+    pub node: String,
+    /// gRPC listen address; port 0 takes a free one. Default `127.0.0.1:8001`.
+    pub grpc: SocketAddr,
+    /// HTTP listen address of `/metrics`, `/healthz` and `/readyz`; port 0 takes a free one. Default `127.0.0.1:8002`.
+    pub metrics: SocketAddr,
+    /// Must be true for an address that other machines can reach: what is sent there is not encrypted and anyone may
+    /// ask. Default false.
+    pub plaintext_beyond_loopback: bool,
+    /// Threads that run models, each with its own state; 0 takes one a core. Default 0.
+    pub threads: usize,
+    /// Jobs (one expert on one sample, or one whole decision) that may wait for a thread; one more is refused with
+    /// RESOURCE_EXHAUSTED. Default 256.
+    pub queue: usize,
+    /// Connections; one more is closed at once. Default 256.
+    pub max_connections: usize,
+    /// HTTP/2 streams (calls) per connection; a client holds back one more. Default 128.
+    pub max_streams: u32,
+    /// Calls in flight on one gRPC stream; no more is read from it until one is answered. Default 32.
+    pub max_in_flight_per_stream: usize,
+    /// Deadline of a call that names none, in milliseconds from its arrival. Default 10000.
+    pub default_deadline_ms: u64,
+    /// How long a stopping pool lets calls in flight finish, in milliseconds. Default 10000.
+    pub drain_grace_ms: u64,
+}
+
+impl Default for CloudConfig {
+    fn default() -> Self {
+        Self {
+            bundle: PathBuf::from("models/factory"),
+            node: "node-1".to_owned(),
+            grpc: SocketAddr::from((Ipv4Addr::LOCALHOST, 8001)),
+            metrics: SocketAddr::from((Ipv4Addr::LOCALHOST, 8002)),
+            plaintext_beyond_loopback: false,
+            threads: 0,
+            queue: 256,
+            max_connections: 256,
+            max_streams: 128,
+            max_in_flight_per_stream: 32,
+            default_deadline_ms: 10_000,
+            drain_grace_ms: 10_000,
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Toml(#[from] TomlError),
+    /// A value that parses but cannot be used.
+    #[error("`{key}`: {message}")]
+    Value { key: &'static str, message: String },
+}
+
+impl CloudConfig {
+    /// Reads a file; the result is not yet checked, since flags may change it.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Io { path: path.to_path_buf(), source })?;
+        Ok(toml_file::parse(&path.display().to_string(), &text)?)
+    }
+
+    /// Refuses what cannot be used, naming the key.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        if self.node.is_empty() || self.node.len() > 64 || !self.node.bytes().all(plain) {
+            let message = format!("`{}` must be 1 to 64 letters, digits, `.`, `_` or `-`", self.node);
+            return Err(ConfigError::Value { key: "node", message });
+        }
+        for (key, bound) in [
+            ("queue", self.queue),
+            ("max_connections", self.max_connections),
+            ("max_streams", self.max_streams as usize),
+            ("max_in_flight_per_stream", self.max_in_flight_per_stream),
+            ("default_deadline_ms", self.default_deadline_ms.try_into().unwrap_or(usize::MAX)),
+        ] {
+            if bound == 0 {
+                return Err(ConfigError::Value { key, message: "must be at least 1".to_owned() });
+            }
+        }
+        for (key, address) in [("grpc", self.grpc), ("metrics", self.metrics)] {
+            if !address.ip().is_loopback() && !self.plaintext_beyond_loopback {
+                let message = format!(
+                    "{address} can be reached from other machines, unencrypted and by anyone; listen on a loopback \
+                     address, or accept that with `plaintext_beyond_loopback = true`"
+                );
+                return Err(ConfigError::Value { key, message });
+            }
+        }
+        Ok(())
+    }
+
+    /// `threads`, with 0 resolved.
+    pub fn thread_count(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        }
+    }
+
+    pub fn default_deadline(&self) -> Duration {
+        Duration::from_millis(self.default_deadline_ms)
+    }
+
+    pub fn drain_grace(&self) -> Duration {
+        Duration::from_millis(self.drain_grace_ms)
+    }
+}

@@ -1,0 +1,65 @@
+use super::*;
+
+const SAMPLE: &str = include_str!("../../../deploy/cloud/cloud.toml");
+
+fn parse(text: &str) -> Result<CloudConfig, TomlError> {
+    toml_file::parse("cloud.toml", text)
+}
+
+#[test]
+fn the_sample_file_states_the_defaults() {
+    assert_eq!(parse(SAMPLE).unwrap(), CloudConfig::default());
+    CloudConfig::default().check().unwrap();
+}
+
+#[test]
+fn the_sample_file_names_every_key() {
+    let config = format!("{:?}", CloudConfig::default());
+    let keys = [
+        "bundle",
+        "node",
+        "grpc",
+        "metrics",
+        "plaintext_beyond_loopback",
+        "threads",
+        "queue",
+        "max_connections",
+    ]
+    .into_iter()
+    .chain(["max_streams", "max_in_flight_per_stream", "default_deadline_ms", "drain_grace_ms"]);
+    let mut count = 0;
+    for key in keys {
+        assert!(config.contains(&format!("{key}: ")), "{key}");
+        assert!(SAMPLE.contains(&format!("\n{key} = ")), "{key}");
+        count += 1;
+    }
+    assert_eq!(SAMPLE.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count(), count);
+}
+
+#[test]
+fn a_mistake_is_named_with_file_line_and_key() {
+    let message = parse("node = \"a\"\nqeue = 3\n").unwrap_err().to_string();
+    assert!(message.starts_with("cloud.toml") && message.contains("qeue"), "{message}");
+    let message = parse("grpc = \"localhost\"\n").unwrap_err().to_string();
+    assert!(message.starts_with("cloud.toml:1: `grpc`"), "{message}");
+}
+
+#[test]
+fn plain_text_beyond_loopback_must_be_asked_for() {
+    let open = CloudConfig { grpc: "0.0.0.0:8001".parse().unwrap(), ..CloudConfig::default() };
+    let message = open.check().unwrap_err().to_string();
+    assert!(message.contains("`grpc`") && message.contains("plaintext_beyond_loopback = true"), "{message}");
+    CloudConfig { plaintext_beyond_loopback: true, ..open }.check().unwrap();
+}
+
+#[test]
+fn empty_bounds_and_odd_names_are_refused() {
+    for (config, key) in [
+        (CloudConfig { queue: 0, ..CloudConfig::default() }, "`queue`"),
+        (CloudConfig { max_in_flight_per_stream: 0, ..CloudConfig::default() }, "`max_in_flight_per_stream`"),
+        (CloudConfig { node: "a b".to_owned(), ..CloudConfig::default() }, "`node`"),
+        (CloudConfig { node: String::new(), ..CloudConfig::default() }, "`node`"),
+    ] {
+        assert!(config.check().unwrap_err().to_string().contains(key), "{key}");
+    }
+}

@@ -1,0 +1,130 @@
+//! The experts that this node holds: loaded, proved on the bundle's golden samples, timed, and put on threads.
+//!
+//! A [`Pool`] cannot exist with a model that fails its golden samples, so whoever holds one may answer.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use millgate_shared::bundle::golden::{self, Passed};
+use millgate_shared::bundle::manifest::Manifest;
+use millgate_shared::bundle::{Bundle, BundleDigest, BundleError};
+use millgate_shared::runner::{Holding, Models, RunError, Runner};
+use millgate_shared::tensor::Tensor;
+use millgate_shared::workers::Workers;
+
+/// Timed runs per expert at load, after one that warms up; the fastest counts.
+const TIMED_RUNS: usize = 3;
+/// No retry is asked for sooner: a refused call has cost both sides about this much already.
+const SHORTEST_RETRY: Duration = Duration::from_millis(1);
+
+#[derive(Debug, thiserror::Error)]
+pub enum PoolError {
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+/// Every expert of one bundle, ready to run.
+#[derive(Debug)]
+pub struct Pool {
+    node: String,
+    workers: Workers,
+    /// By expert index, for one sample.
+    latencies: Vec<Duration>,
+    passed: Passed,
+    loaded_in: Duration,
+}
+
+impl Pool {
+    /// Opens, loads, proves and times a bundle: blocks for as long as that takes. `queue` bounds the jobs that wait.
+    pub fn open(bundle: &Path, node: &str, threads: usize, queue: usize) -> Result<Self, PoolError> {
+        let started = Instant::now();
+        let bundle = Bundle::open(bundle)?;
+        let models = Arc::new(Models::load(&bundle, Holding::All)?);
+        let passed = golden::check(&bundle, &models)?;
+        let mut runner = models.runner()?;
+        let experts = 0..models.manifest().experts.len();
+        let latencies = experts.map(|expert| time(&mut runner, expert)).collect::<Result<_, _>>()?;
+        let workers = Workers::start(&models, threads, queue)?;
+        Ok(Self { node: node.to_owned(), workers, latencies, passed, loaded_in: started.elapsed() })
+    }
+
+    pub fn manifest(&self) -> &Arc<Manifest> {
+        self.workers.models().manifest()
+    }
+
+    pub fn digest(&self) -> BundleDigest {
+        self.workers.models().digest()
+    }
+
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// This node, as decisions name it.
+    pub fn place(&self) -> String {
+        format!("cloud:{}", self.node)
+    }
+
+    pub fn workers(&self) -> &Workers {
+        &self.workers
+    }
+
+    /// What an expert took for one sample when it was loaded.
+    pub fn latency(&self, expert: usize) -> Duration {
+        self.latencies.get(expert).copied().unwrap_or_default()
+    }
+
+    /// The golden samples that passed.
+    pub fn passed(&self) -> Passed {
+        self.passed
+    }
+
+    pub fn loaded_in(&self) -> Duration {
+        self.loaded_in
+    }
+
+    /// About how long the queue takes to empty: a caller that comes back then finds room.
+    pub fn retry_after(&self) -> Duration {
+        let mean = self.latencies.iter().sum::<Duration>() / self.latencies.len().max(1) as u32;
+        drained_in(self.workers.queued(), mean, self.workers.threads())
+    }
+}
+
+fn drained_in(queued: usize, each: Duration, threads: usize) -> Duration {
+    each.mul_f64(queued as f64 / threads.max(1) as f64).max(SHORTEST_RETRY)
+}
+
+fn time(runner: &mut Runner, expert: usize) -> Result<Duration, RunError> {
+    let models = Arc::clone(runner.models());
+    let spec = &models.manifest().experts[expert];
+    let ports = models.expert(expert).ok_or_else(|| RunError::NotHeld(spec.name.clone()))?.inputs();
+    let blank = || -> Vec<Tensor> {
+        let tensor = |shape: &Vec<usize>| Tensor::new(shape.clone(), vec![0.0; shape.iter().product()]);
+        ports.iter().filter_map(|port| tensor(&port.shape).ok()).collect()
+    };
+    runner.outputs(expert, blank())?;
+    let mut fastest = Duration::MAX;
+    for _ in 0..TIMED_RUNS {
+        let inputs = blank();
+        let started = Instant::now();
+        runner.outputs(expert, inputs)?;
+        fastest = fastest.min(started.elapsed());
+    }
+    Ok(fastest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_drains_by_its_threads() {
+        let each = Duration::from_millis(4);
+        assert_eq!(drained_in(100, each, 2), Duration::from_millis(200));
+        assert_eq!(drained_in(0, each, 2), SHORTEST_RETRY);
+        assert_eq!(drained_in(3, each, 0), Duration::from_millis(12));
+    }
+}

@@ -1,0 +1,235 @@
+//! A pool that listens: binds, loads, serves, drains. Nothing here is global, so several can share a process.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millgate_shared::shutdown::Tasks;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server as Grpc;
+
+use crate::admin;
+use crate::api::Api;
+use crate::config::{CloudConfig, ConfigError};
+use crate::metrics::Metrics;
+use crate::pool::{Pool, PoolError};
+use crate::readiness::Readiness;
+
+mod incoming;
+#[cfg(test)]
+mod tests;
+
+/// A peer that says nothing is asked whether it lives after this time, and dropped after [`KEEPALIVE_TIMEOUT`]: a
+/// device whose power was cut holds a connection no longer than that.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes a client may send ahead, on a stream and on a connection. HTTP/2's default of 64 KiB costs a tensor several
+/// round trips.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// What the operators' side gets to finish after the last call.
+const ADMIN_GRACE: Duration = Duration::from_millis(500);
+/// What a connection gets to notice that it was cut.
+const CUT_GRACE: Duration = Duration::from_secs(1);
+
+/// Why a pool did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("`{key}`: cannot listen on {address}: {source}")]
+    Bind { key: &'static str, address: SocketAddr, source: std::io::Error },
+    #[error("bundle {}: {source}", bundle.display())]
+    Bundle { bundle: PathBuf, source: Box<PoolError> },
+    #[error("the loader stopped: {0}")]
+    Loader(#[from] tokio::task::JoinError),
+    #[error("reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+impl ServeError {
+    /// What was given is at fault, not the machine.
+    pub fn is_bad_input(&self) -> bool {
+        matches!(self, Self::Config(_) | Self::Bundle { .. })
+    }
+}
+
+/// Starts pools.
+#[derive(Debug, Clone, Copy)]
+pub struct Server;
+
+impl Server {
+    /// Binds the listeners, then loads and proves the bundle, then serves. Returns when calls are answered.
+    pub async fn start(config: CloudConfig) -> Result<Running, ServeError> {
+        let listeners = Listeners::bind(&config).await?;
+        let pool = Arc::new(load(&config).await?);
+        serve(&config, listeners, pool)
+    }
+
+    /// The same with a pool that is loaded already; `bundle`, `node`, `threads` and `queue` are its own.
+    pub async fn start_with(config: &CloudConfig, pool: Arc<Pool>) -> Result<Running, ServeError> {
+        serve(config, Listeners::bind(config).await?, pool)
+    }
+}
+
+/// Bound, and not yet answered on.
+struct Listeners {
+    grpc: TcpListener,
+    grpc_addr: SocketAddr,
+    metrics: TcpListener,
+    metrics_addr: SocketAddr,
+}
+
+impl Listeners {
+    async fn bind(config: &CloudConfig) -> Result<Self, ServeError> {
+        config.check()?;
+        let (grpc, grpc_addr) = bind("grpc", config.grpc).await?;
+        let (metrics, metrics_addr) = bind("metrics", config.metrics).await?;
+        Ok(Self { grpc, grpc_addr, metrics, metrics_addr })
+    }
+}
+
+async fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let refuse = |source| ServeError::Bind { key, address, source };
+    let listener = TcpListener::bind(address).await.map_err(refuse)?;
+    let bound = listener.local_addr().map_err(refuse)?;
+    Ok((listener, bound))
+}
+
+fn serve(config: &CloudConfig, listeners: Listeners, pool: Arc<Pool>) -> Result<Running, ServeError> {
+    let Listeners { grpc, grpc_addr, metrics: operators, metrics_addr } = listeners;
+    let metrics = Arc::new(Metrics::new(&pool));
+    let (readiness, cut) = (Readiness::default(), CancellationToken::new());
+    let (tasks, operator_tasks) = (Tasks::new(), Tasks::new());
+    let api = Api::new(
+        Arc::clone(&pool),
+        Arc::clone(&metrics),
+        tasks.token().clone(),
+        config.default_deadline(),
+        config.max_in_flight_per_stream,
+    );
+    let routes = api.routes(readiness.clone())?;
+    let server = Grpc::builder()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(config.max_streams)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .layer(Api::deadlines())
+        .add_routes(routes);
+    let connections = incoming::incoming(grpc, config.max_connections, cut.clone(), Arc::clone(&metrics));
+    let stop = tasks.token().clone().cancelled_owned();
+    tasks.spawn(async move {
+        if let Err(error) = server.serve_with_incoming_shutdown(connections, stop).await {
+            tracing::error!(%error, "gRPC has stopped");
+        }
+    });
+
+    let router = admin::router(Arc::clone(&pool), Arc::clone(&metrics), readiness.clone());
+    let stop = operator_tasks.token().clone().cancelled_owned();
+    operator_tasks.spawn(async move {
+        if let Err(error) = axum::serve(operators, router).with_graceful_shutdown(stop).await {
+            tracing::error!(%error, "/metrics has stopped");
+        }
+    });
+    announce(&pool, grpc_addr, metrics_addr);
+    Ok(Running { grpc_addr, metrics_addr, pool, metrics, readiness, tasks, operator_tasks, cut })
+}
+
+fn announce(pool: &Pool, grpc: SocketAddr, metrics: SocketAddr) {
+    let manifest = pool.manifest();
+    tracing::info!(
+        node = pool.node(),
+        %grpc,
+        %metrics,
+        bundle = manifest.name,
+        version = manifest.version,
+        digest = %pool.digest(),
+        experts = manifest.experts.len(),
+        threads = pool.workers().threads(),
+        loaded_ms = pool.loaded_in().as_millis() as u64,
+        "serving"
+    );
+}
+
+/// Loading computes for a while, so it gets a thread of its own.
+async fn load(config: &CloudConfig) -> Result<Pool, ServeError> {
+    let config = config.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        Pool::open(&config.bundle, &config.node, config.thread_count(), config.queue)
+            .map_err(|source| ServeError::Bundle { bundle: config.bundle, source: Box::new(source) })
+    });
+    opened.await?
+}
+
+/// A pool that serves. Dropping it cuts every connection.
+#[derive(Debug)]
+pub struct Running {
+    grpc_addr: SocketAddr,
+    metrics_addr: SocketAddr,
+    pool: Arc<Pool>,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+    /// gRPC; stops taking connections and calls when told to.
+    tasks: Tasks,
+    /// `/metrics` and its like; outlives the drain, so that it can be watched.
+    operator_tasks: Tasks,
+    /// Cancelled: every connection ends at once.
+    cut: CancellationToken,
+}
+
+/// What a drain came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Calls that were cut because they outlasted the grace.
+    pub cut_calls: usize,
+}
+
+impl Running {
+    pub fn grpc_addr(&self) -> SocketAddr {
+        self.grpc_addr
+    }
+
+    /// Where gRPC clients connect to.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.grpc_addr)
+    }
+
+    pub fn metrics_addr(&self) -> SocketAddr {
+        self.metrics_addr
+    }
+
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// Calls that are not answered yet.
+    pub fn in_flight(&self) -> usize {
+        self.metrics.in_flight()
+    }
+
+    /// Says NOT_SERVING, stops taking calls, lets those in flight finish within `grace`, cuts the rest.
+    pub async fn drain(self, grace: Duration) -> Drained {
+        self.readiness.withdraw();
+        let left = self.tasks.drain(grace).await;
+        let cut_calls = if left == 0 { 0 } else { self.metrics.in_flight() };
+        self.cut.cancel();
+        self.tasks.drain(CUT_GRACE).await;
+        self.operator_tasks.drain(ADMIN_GRACE).await;
+        if left > 0 {
+            tracing::warn!(cut_calls, grace_ms = grace.as_millis() as u64, "the grace is over");
+        }
+        Drained { cut_calls }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.readiness.withdraw();
+        self.cut.cancel();
+        self.tasks.stop();
+        self.operator_tasks.stop();
+    }
+}

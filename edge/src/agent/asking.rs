@@ -1,0 +1,127 @@
+//! The pool's part in one decision: calls out, answers in, all by the deadline.
+//!
+//! Each expert is a call of its own, so that one that is late or broken costs only itself; two cloud experts for one
+//! sample are rare.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use millgate_shared::bundle::manifest::{Expert, Manifest};
+use millgate_shared::competence::Answer;
+use millgate_shared::decision::{Missing, Run};
+use millgate_shared::local::Stay;
+use millgate_shared::proto::v1;
+use millgate_shared::wire::{framed_len, read_tensor};
+use tokio::time::timeout_at;
+
+use crate::uplink::{Reply, Uplink};
+
+type Call = Pin<Box<dyn Future<Output = (usize, Result<Reply, Missing>)> + Send>>;
+
+/// The calls of one decision.
+pub(super) struct Asking {
+    uplink: Option<Uplink>,
+    calls: FuturesUnordered<Call>,
+    started: Option<Instant>,
+    /// Experts asked where there is no pool to ask.
+    refused: Vec<usize>,
+    /// By expert index, for those that answered.
+    pub(super) runs: BTreeMap<usize, Run>,
+    /// Sent, framing included.
+    pub(super) bytes: u64,
+    pub(super) waited: Duration,
+}
+
+impl Asking {
+    pub(super) fn new(uplink: Option<Uplink>) -> Self {
+        Self {
+            uplink,
+            calls: FuturesUnordered::new(),
+            started: None,
+            refused: Vec::new(),
+            runs: BTreeMap::new(),
+            bytes: 0,
+            waited: Duration::ZERO,
+        }
+    }
+
+    /// Sends the calls for `experts`; nothing is awaited yet, but in [`Asking::collect`].
+    pub(super) fn start(
+        &mut self,
+        manifest: &Manifest,
+        experts: &[usize],
+        payload: &[v1::Image],
+        deadline: Instant,
+    ) {
+        if experts.is_empty() {
+            return;
+        }
+        let Some(uplink) = &self.uplink else {
+            self.refused.extend(experts);
+            return;
+        };
+        let now = *self.started.get_or_insert_with(Instant::now);
+        for expert in experts.iter().copied() {
+            let request = v1::RunExpertsRequest {
+                call_id: 0,
+                bundle_digest: Vec::new().into(),
+                experts: vec![manifest.experts[expert].name.clone()],
+                images: payload.to_vec(),
+                tensors: Vec::new(),
+                timeout_us: deadline.saturating_duration_since(now).as_micros() as u64,
+                all_outputs: false,
+            };
+            self.bytes += framed_len(&request);
+            let uplink = uplink.clone();
+            self.calls.push(Box::pin(async move { (expert, uplink.ask(request, deadline).await) }));
+        }
+    }
+
+    /// Feeds the answers to the decision until nothing is out or its patience ends.
+    pub(super) async fn collect(&mut self, stay: &mut Stay, manifest: &Manifest) {
+        for expert in std::mem::take(&mut self.refused) {
+            stay.deciding.failed(expert, Missing::Offline);
+        }
+        while let Some(until) = stay.deciding.wait_until() {
+            let Ok(Some((expert, reply))) = timeout_at(until.into(), self.calls.next()).await else { break };
+            match reply.and_then(|reply| read(&manifest.experts[expert], expert, reply)) {
+                Ok((answer, run)) => {
+                    self.runs.insert(expert, run);
+                    stay.deciding.answered(answer, Instant::now());
+                }
+                Err(reason) => {
+                    stay.deciding.failed(expert, reason);
+                }
+            }
+        }
+        self.waited = self.started.map_or(Duration::ZERO, |started| started.elapsed());
+    }
+}
+
+/// An answer, checked as strictly as a local one.
+fn read(spec: &Expert, expert: usize, reply: Reply) -> Result<(Answer, Run), Missing> {
+    let refuse = |message: String| {
+        tracing::warn!(expert = spec.name, node = reply.node, message, "an answer of the pool is no answer");
+        Missing::Failed
+    };
+    let answer = reply.answers.iter().find(|answer| answer.expert == spec.name);
+    let answer = answer.ok_or_else(|| refuse("it is missing".to_owned()))?;
+    if let Some(error) = &answer.error {
+        return Err(refuse(error.message.clone()));
+    }
+    let logits = answer.outputs.iter().find(|output| output.name == "logits");
+    let logits = logits.ok_or_else(|| refuse("it has no logits".to_owned()))?;
+    let tensor =
+        read_tensor("logits", logits, &[1, spec.labels.len()]).map_err(|error| refuse(error.to_string()))?;
+    let read = Answer::from_logits(expert, spec.labels.len(), tensor.values());
+    let run = Run {
+        place: format!("cloud:{}", reply.node),
+        latency_us: answer.queue_us + answer.compute_us,
+        batch: answer.batch.max(1),
+    };
+    Ok((read.map_err(|error| refuse(error.to_string()))?, run))
+}

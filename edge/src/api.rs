@@ -1,0 +1,189 @@
+//! The agent's own gRPC: `millgate.v1.InferenceService` on loopback, with health and reflection.
+//!
+//! The same service as the pool's, so that a client need not know which of the two it talks to; here the pool is asked
+//! only as the agent's policy says.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::{Stream, StreamExt};
+use millgate_shared::decision::Decision;
+use millgate_shared::proto::v1::inference_service_server::{InferenceService, InferenceServiceServer};
+use millgate_shared::proto::{FILE_DESCRIPTOR_SET, MAX_MESSAGE_BYTES, v1};
+use millgate_shared::shutdown::Tasks;
+use millgate_shared::wire::stream_error;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::agent::Agent;
+use crate::metrics::Metrics;
+use crate::service::StartError;
+use crate::sink::{Record, Sinks};
+
+mod request;
+mod status;
+
+/// Samples of one stream that are decided at a time; more wait in the caller's window.
+const PER_STREAM: usize = 16;
+
+/// Calls at work, to be waited for.
+#[derive(Debug, Clone, Default)]
+pub struct Calls(TaskTracker);
+
+impl Calls {
+    /// Waits until none is left, or until `until`.
+    pub async fn ended(&self, until: Instant) {
+        self.0.close();
+        // Those that are left are cut.
+        let _late = tokio::time::timeout_at(until, self.0.wait()).await.is_err();
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Api {
+    agent: Agent,
+    sinks: Option<Sinks>,
+    metrics: Arc<Metrics>,
+    calls: Calls,
+    stop: CancellationToken,
+}
+
+/// Serves until `tasks` stop; gives the address. Decisions are also offered to `sinks`, if any.
+pub(crate) async fn start(
+    listener: TcpListener,
+    agent: &Agent,
+    sinks: Option<Sinks>,
+    metrics: &Arc<Metrics>,
+    calls: &Calls,
+    tasks: &Tasks,
+) -> Result<SocketAddr, StartError> {
+    let address = listener.local_addr().map_err(|source| StartError::Listen {
+        key: "api.listen",
+        listen: SocketAddr::from(([0; 4], 0)),
+        source,
+    })?;
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_serving::<InferenceServiceServer<Api>>().await;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let (reflection_v1, reflection_v1alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
+    let api = Api {
+        agent: agent.clone(),
+        sinks,
+        metrics: Arc::clone(metrics),
+        calls: calls.clone(),
+        stop: tasks.token().clone(),
+    };
+    let inference = InferenceServiceServer::new(api)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let stop = tasks.token().clone().cancelled_owned();
+    let server = tonic::transport::Server::builder()
+        .tcp_nodelay(true)
+        .add_service(health)
+        .add_service(reflection_v1)
+        .add_service(reflection_v1alpha)
+        .add_service(inference)
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop);
+    tasks.spawn(async move {
+        if let Err(error) = server.await {
+            tracing::error!(%error, "gRPC port has failed");
+        }
+    });
+    let stop = tasks.token().clone();
+    tasks.spawn(async move {
+        stop.cancelled().await;
+        reporter.set_not_serving::<InferenceServiceServer<Api>>().await;
+    });
+    Ok(address)
+}
+
+type Answers = Pin<Box<dyn Stream<Item = Result<v1::DecideStreamResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl InferenceService for Api {
+    async fn decide(
+        &self,
+        request: Request<v1::DecideRequest>,
+    ) -> Result<Response<v1::DecideResponse>, Status> {
+        let _call = self.calls.0.token();
+        let limit = request::timeout(request.metadata());
+        let request = request.into_inner();
+        let request_id = request.request_id.clone();
+        let decision = self.decide_one(request, limit).await?;
+        Ok(Response::new(v1::DecideResponse { request_id, decision: Some(decision.into()) }))
+    }
+
+    type DecideStreamStream = Answers;
+
+    async fn decide_stream(
+        &self,
+        request: Request<Streaming<v1::DecideRequest>>,
+    ) -> Result<Response<Self::DecideStreamStream>, Status> {
+        let call = self.calls.0.token();
+        let api = self.clone();
+        // A stop ends the reading; what was read is still answered.
+        let requests = request.into_inner().take_until(self.stop.clone().cancelled_owned());
+        let answers = requests
+            .map(move |request| {
+                let api = api.clone();
+                async move { api.answer(request?).await }
+            })
+            .buffer_unordered(PER_STREAM)
+            .inspect(move |_| {
+                // Held as long as the stream.
+                let _held = &call;
+            });
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+impl Api {
+    /// One of a stream: a sample that fails is answered in band.
+    async fn answer(&self, request: v1::DecideRequest) -> Result<v1::DecideStreamResponse, Status> {
+        use v1::decide_stream_response::Result as Answer;
+        let request_id = request.request_id.clone();
+        let result = match self.decide_one(request, None).await {
+            Ok(decision) => Answer::Decision(decision.into()),
+            Err(status) => Answer::Error(stream_error(&status)),
+        };
+        Ok(v1::DecideStreamResponse { request_id, result: Some(result) })
+    }
+
+    async fn decide_one(
+        &self,
+        request: v1::DecideRequest,
+        limit: Option<std::time::Duration>,
+    ) -> Result<Decision, Status> {
+        let parsed = request::parse(request, &self.agent, limit).inspect_err(|status| {
+            self.metrics.undecided(status::code_name(status));
+        })?;
+        match self.agent.decide(parsed.input, parsed.ask).await {
+            Ok(decision) => {
+                self.metrics.decided(&decision);
+                self.offer(&decision);
+                Ok(decision)
+            }
+            Err(error) => {
+                self.metrics.undecided(error.code());
+                Err(status::of(&error, &parsed.modalities))
+            }
+        }
+    }
+
+    fn offer(&self, decision: &Decision) {
+        let Some(sinks) = &self.sinks else { return };
+        match Record::of_decision(decision) {
+            Ok(record) => sinks.offer(&record),
+            Err(error) => tracing::error!(%error, "record cannot be written as JSON"),
+        }
+    }
+}

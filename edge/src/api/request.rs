@@ -1,0 +1,123 @@
+//! From a request to what the agent takes. What is wrong is named by its field.
+
+use std::time::Duration;
+
+use millgate_shared::deciding::{Mode, Policy};
+use millgate_shared::proto::v1;
+use tonic::Status;
+use tonic::metadata::MetadataMap;
+
+use super::status::{bad_field, bundle_mismatch};
+use crate::agent::{Agent, Ask};
+use crate::input::{Input, InputImage};
+
+/// Taken off the caller's deadline, so that the answer is there before it.
+const TRAVEL: Duration = Duration::from_millis(5);
+
+/// A request, understood.
+#[derive(Debug)]
+pub(super) struct Parsed {
+    pub(super) input: Input,
+    pub(super) ask: Ask,
+    /// Of the images, in order, for errors.
+    pub(super) modalities: Vec<String>,
+}
+
+/// `limit` is how long the caller waits.
+pub(super) fn parse(
+    request: v1::DecideRequest,
+    agent: &Agent,
+    limit: Option<Duration>,
+) -> Result<Parsed, Status> {
+    let held = agent.models().digest();
+    if !request.bundle_digest.is_empty() && request.bundle_digest[..] != held.as_bytes()[..] {
+        return Err(bundle_mismatch(&request.bundle_digest, held));
+    }
+    let policy = policy(agent, request.mode, request.risk, request.pinned, limit)?;
+    let Some(sample) = request.sample else { return Err(bad_field("sample", "is missing")) };
+    if sample.images.is_empty() {
+        return Err(bad_field("sample.images", "is empty"));
+    }
+    let modalities: Vec<String> = sample.images.iter().map(|image| image.modality.clone()).collect();
+    let mut images = Vec::with_capacity(modalities.len());
+    for (at, image) in sample.images.into_iter().enumerate() {
+        if image.codec() != v1::ImageCodec::File {
+            let message = "must be IMAGE_CODEC_FILE at the agent; the other codecs are for the pool";
+            return Err(bad_field(&format!("sample.images[{at}].codec"), message));
+        }
+        images.push(InputImage { modality: image.modality, bytes: image.data.into() });
+    }
+    let given = |text: String| Some(text).filter(|text| !text.is_empty());
+    let input = Input {
+        path: sample.path,
+        source: given(sample.source),
+        part_id: given(sample.part_id),
+        captured_at: given(sample.captured_at),
+        images,
+    };
+    Ok(Parsed { input, ask: Ask { task: given(sample.task), policy: Some(policy) }, modalities })
+}
+
+fn policy(
+    agent: &Agent,
+    mode: String,
+    risk: f64,
+    pinned: Vec<String>,
+    limit: Option<Duration>,
+) -> Result<Policy, Status> {
+    let mut policy = agent.policy().clone();
+    if !mode.is_empty() {
+        policy.mode = Mode::from_name(&mode, pinned)
+            .ok_or_else(|| bad_field("mode", &format!("`{mode}` is none of {}", Mode::NAMES.join(", "))))?;
+        if matches!(&policy.mode, Mode::Pinned(names) if names.is_empty()) {
+            return Err(bad_field("pinned", "names no expert, and mode is `pinned`"));
+        }
+    }
+    if risk != 0.0 {
+        if !(risk > 0.0 && risk < 1.0) {
+            return Err(bad_field("risk", &format!("{risk} is not above 0 and below 1")));
+        }
+        policy.risk = risk;
+    }
+    if let Some(limit) = limit {
+        policy.deadline = policy.deadline.min(limit.saturating_sub(TRAVEL));
+    }
+    Ok(policy)
+}
+
+/// The header `grpc-timeout`: up to eight digits and a unit.
+pub(super) fn timeout(metadata: &MetadataMap) -> Option<Duration> {
+    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let count: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
+    match unit {
+        "H" => Some(Duration::from_secs(count * 3600)),
+        "M" => Some(Duration::from_secs(count * 60)),
+        "S" => Some(Duration::from_secs(count)),
+        "m" => Some(Duration::from_millis(count)),
+        "u" => Some(Duration::from_micros(count)),
+        "n" => Some(Duration::from_nanos(count)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_callers_deadline_is_read() {
+        let read = |text: &str| {
+            let mut metadata = MetadataMap::new();
+            metadata.insert("grpc-timeout", text.parse().unwrap());
+            timeout(&metadata)
+        };
+        assert_eq!(read("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(read("2S"), Some(Duration::from_secs(2)));
+        assert_eq!(read("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        for text in ["", "m", "1", "1x", "-1S", "123456789S"] {
+            assert_eq!(read(text), None, "{text}");
+        }
+        assert_eq!(timeout(&MetadataMap::new()), None);
+    }
+}

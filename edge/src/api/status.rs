@@ -1,0 +1,87 @@
+//! Failures as gRPC statuses: the only place that makes a `tonic::Status`.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use millgate_shared::bundle::{BundleDigest, hex};
+use millgate_shared::deciding::DecidingError;
+use millgate_shared::decision::Missing;
+use millgate_shared::local::LocalError;
+use millgate_shared::workers::WorkError;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::agent::DecideError;
+
+/// A status travels in HTTP/2 headers, which peers bound; a message may quote what a client sent, of any length.
+const LONGEST_MESSAGE: usize = 1024;
+/// When a full queue is worth another try.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+
+/// INVALID_ARGUMENT that names the field.
+pub(super) fn bad_field(field: &str, message: &str) -> Status {
+    let details = ErrorDetails::with_bad_request_violation(shortened(field), shortened(message));
+    let text = shortened(&format!("`{field}`: {message}"));
+    Status::with_error_details(Code::InvalidArgument, text, details)
+}
+
+pub(super) fn bundle_mismatch(asked: &[u8], held: BundleDigest) -> Status {
+    let asked = shortened(&format!("sha256:{}", hex(&asked[..asked.len().min(64)])));
+    let digests = [("asked".to_owned(), asked.clone()), ("held".to_owned(), held.to_string())];
+    let details = ErrorDetails::with_error_info("BUNDLE_MISMATCH", "millgate.v1", HashMap::from(digests));
+    let text = format!("`bundle_digest`: is {asked}, this agent holds {held}");
+    Status::with_error_details(Code::FailedPrecondition, text, details)
+}
+
+/// `modalities` are those of the request's images, in order.
+pub(super) fn of(error: &DecideError, modalities: &[String]) -> Status {
+    let message = error.to_string();
+    let image = |name: &str, is_last: bool, part: &str| {
+        let mut found = modalities.iter().enumerate().filter(|(_, modality)| *modality == name);
+        let at = if is_last { found.next_back() } else { found.next() };
+        format!("sample.images[{}].{part}", at.map_or(0, |(at, _)| at))
+    };
+    match error {
+        DecideError::UnknownModality(name) => bad_field(&image(name, false, "modality"), &message),
+        DecideError::DoubleModality(name) => bad_field(&image(name, true, "modality"), &message),
+        DecideError::Decode { modality, source } => {
+            bad_field(&image(modality, false, "data"), &source.to_string())
+        }
+        DecideError::Local(LocalError::UnknownTask(_)) => bad_field("sample.task", &message),
+        DecideError::Local(LocalError::Gate(_)) => Status::internal(shortened(&message)),
+        DecideError::Local(LocalError::Deciding(error)) => deciding(error),
+        DecideError::Workers(WorkError::Full { .. }) => {
+            let details = ErrorDetails::with_retry_info(Some(RETRY_AFTER));
+            Status::with_error_details(Code::ResourceExhausted, message, details)
+        }
+        DecideError::Workers(WorkError::Stopped) => Status::unavailable(message),
+    }
+}
+
+fn deciding(error: &DecidingError) -> Status {
+    let message = error.to_string();
+    match error {
+        DecidingError::NoExpert { .. } => bad_field("sample.images", &message),
+        DecidingError::UnknownExpert(_) | DecidingError::Pinned { .. } => bad_field("pinned", &message),
+        DecidingError::NoAnswer(missing) => {
+            let is_late =
+                !missing.is_empty() && missing.iter().all(|expert| expert.reason == Missing::Deadline);
+            if is_late { Status::deadline_exceeded(message) } else { Status::internal(message) }
+        }
+    }
+}
+
+/// For the metric of errors.
+pub(super) fn code_name(status: &Status) -> &'static str {
+    match status.code() {
+        Code::FailedPrecondition => "bundle_mismatch",
+        _ => "bad_request",
+    }
+}
+
+fn shortened(text: &str) -> String {
+    if text.len() <= LONGEST_MESSAGE {
+        return text.to_owned();
+    }
+    format!("{}…", &text[..text.floor_char_boundary(LONGEST_MESSAGE)])
+}

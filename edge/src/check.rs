@@ -1,0 +1,186 @@
+//! Everything the agent depends on, looked at before a device is trusted with it. Nothing here waits for ever: each item
+//! has a time limit, and an item that runs into it says so.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::config::EdgeConfig;
+
+mod bundle;
+mod clock;
+mod disk;
+mod folders;
+mod pool;
+mod ports;
+
+/// For one item, unless it says otherwise.
+const LIMIT: Duration = Duration::from_secs(10);
+/// Loading a bundle and running its golden samples, on a slow device.
+const BUNDLE_LIMIT: Duration = Duration::from_secs(120);
+
+/// What is to be checked.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// edge.toml. None: only bundle, clock and pool.
+    pub config: Option<PathBuf>,
+    /// Instead of the configuration's.
+    pub bundle: Option<PathBuf>,
+    /// Instead of the configuration's.
+    pub cloud: Option<String>,
+    /// Only what a start depends on.
+    pub is_local_only: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Nothing has failed.
+    pub ok: bool,
+    pub items: Vec<Item>,
+}
+
+/// One thing, looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Item {
+    pub name: String,
+    pub status: Status,
+    /// One line.
+    pub message: String,
+    /// What to do about it.
+    pub advice: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    Ok,
+    /// The agent will work, but not as well as it could.
+    Warning,
+    Failed,
+}
+
+impl Item {
+    fn ok(name: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { name: name.into(), status: Status::Ok, message: message.into(), advice: None }
+    }
+
+    fn warning(name: impl Into<String>, message: impl Into<String>, advice: impl Into<String>) -> Self {
+        let advice = Some(advice.into());
+        Self { name: name.into(), status: Status::Warning, message: message.into(), advice }
+    }
+
+    fn failed(name: impl Into<String>, message: impl Into<String>, advice: impl Into<String>) -> Self {
+        let advice = Some(advice.into());
+        Self { name: name.into(), status: Status::Failed, message: message.into(), advice }
+    }
+}
+
+/// Looks at all of it.
+pub async fn examine(subject: Subject) -> Report {
+    let mut items = Vec::new();
+    let mut config = match &subject.config {
+        Some(path) => match EdgeConfig::load(path) {
+            Ok(config) => {
+                let (sources, sinks) = (config.sources.len(), config.sinks.len().max(1));
+                items.push(Item::ok(
+                    "config",
+                    format!("{}: {sources} sources, {sinks} sinks", path.display()),
+                ));
+                Some(config)
+            }
+            Err(error) => {
+                let advice = "correct the key named; deploy/edge/edge.toml documents every key";
+                items.push(Item::failed("config", error.to_string(), advice));
+                None
+            }
+        },
+        None => None,
+    };
+    if let Some(config) = &mut config
+        && let Some(cloud) = &subject.cloud
+    {
+        config.offload.cloud = Some(cloud.clone());
+    }
+    let bundle = subject.bundle.clone().or_else(|| config.as_ref().map(|config| config.bundle.clone()));
+    let cloud = subject.cloud.clone().or_else(|| config.as_ref()?.offload.cloud.clone());
+
+    let opened = match bundle.clone() {
+        Some(path) => {
+            let (opened, found) = blocking("bundle", BUNDLE_LIMIT, {
+                let config = config.clone();
+                move || bundle::check(&path, config.as_ref())
+            })
+            .await
+            .unwrap_or_else(|item| (None, vec![item]));
+            items.extend(found);
+            opened
+        }
+        None => None,
+    };
+    if let Some(config) = config {
+        items.extend(device(config, subject.is_local_only).await);
+    }
+    items.extend(many("clock", move || vec![clock::check(bundle.as_deref())]).await);
+    if !subject.is_local_only {
+        match cloud {
+            Some(url) => items.extend(pool::check(&url, opened.as_deref()).await),
+            None => items.push(Item::warning(
+                "pool",
+                "none is configured: decisions that want it are `degraded`",
+                "set `offload.cloud` if there is one",
+            )),
+        }
+    }
+    Report { ok: items.iter().all(|item| item.status != Status::Failed), items }
+}
+
+/// What the configuration names on this device.
+async fn device(config: EdgeConfig, is_local_only: bool) -> Vec<Item> {
+    let mut items = Vec::new();
+    let disks = config.clone();
+    let (is_running, found) =
+        blocking("disk", LIMIT, move || disk::check(&disks)).await.unwrap_or_else(|item| (false, vec![item]));
+    items.extend(found);
+    if !is_local_only {
+        let folders = config.clone();
+        items.extend(many("folders", move || folders::check(&folders)).await);
+        items.extend(
+            many("webhook", {
+                let config = config.clone();
+                move || ports::check_webhooks(&config)
+            })
+            .await,
+        );
+    }
+    items.extend(many("ports", move || ports::check(&config, is_running)).await);
+    items
+}
+
+async fn many(name: &str, work: impl FnOnce() -> Vec<Item> + Send + 'static) -> Vec<Item> {
+    blocking(name, LIMIT, work).await.unwrap_or_else(|item| vec![item])
+}
+
+/// Runs `work` on a thread of its own, but waits for it only so long.
+async fn blocking<T: Send + 'static>(
+    name: &str,
+    limit: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Item> {
+    match within(limit, tokio::task::spawn_blocking(work)).await {
+        Some(Ok(done)) => Ok(done),
+        Some(Err(error)) => {
+            Err(Item::failed(name, format!("the check itself failed: {error}"), "report this"))
+        }
+        None => Err(Item::failed(
+            name,
+            format!("no answer within {}", humantime::format_duration(limit)),
+            "look for a disk or a network share that hangs",
+        )),
+    }
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(limit, work).await.ok()
+}

@@ -1,0 +1,90 @@
+//! Watched folders: there, readable, with events.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use notify::{RecursiveMode, Watcher};
+
+use super::Item;
+use crate::config::{After, EdgeConfig, FolderConfig, SourceConfig};
+
+/// Folders below one that are counted, at most.
+const MOST_FOLDERS: usize = 100_000;
+
+pub(super) fn check(config: &EdgeConfig) -> Vec<Item> {
+    let mut items = Vec::new();
+    for source in &config.sources {
+        match source {
+            SourceConfig::Folder(folder) => items.extend(check_folder(folder)),
+        }
+    }
+    items
+}
+
+fn check_folder(folder: &FolderConfig) -> Vec<Item> {
+    let name = format!("folder {}", folder.name);
+    let path = folder.path.display();
+    if let Err(error) = fs::read_dir(&folder.path) {
+        let advice = "create it or mount its share, readable by the agent's user; `run` waits for it";
+        return vec![Item::failed(name, format!("{path}: {error}"), advice)];
+    }
+    let folders = if folder.recursive { count_folders(&folder.path) } else { 1 };
+    let mode = if folder.recursive { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive };
+    let watched =
+        notify::recommended_watcher(|_| {}).and_then(|mut watcher| watcher.watch(&folder.path, mode));
+    let mut items = vec![match watched {
+        Ok(()) => Item::ok(&name, format!("{path}: readable, {folders} folders watched")),
+        Err(error) => Item::warning(
+            &name,
+            format!("{path}: readable, but no events: {error}"),
+            "new files are found only every `rescan`; raise fs.inotify.max_user_watches (sysctl) above the folders",
+        ),
+    }];
+    items.extend(check_after(&name, folder));
+    items
+}
+
+/// `after` needs more than reading.
+fn check_after(name: &str, folder: &FolderConfig) -> Option<Item> {
+    let is_writable = rustix::fs::access(&folder.path, rustix::fs::Access::WRITE_OK).is_ok();
+    let needs_writing = Item::failed(
+        name,
+        format!("{}: `after` removes files, and the folder is not writable", folder.path.display()),
+        "make it writable for the agent's user, or set `after = \"keep\"`",
+    );
+    match &folder.after {
+        After::Keep => None,
+        After::Delete | After::Move(_) if !is_writable => Some(needs_writing),
+        After::Delete => None,
+        After::Move(dir) => {
+            let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev());
+            match (device(&folder.path), fs::create_dir_all(dir).and_then(|()| device(dir))) {
+                (Ok(from), Ok(to)) if from == to => None,
+                (_, Ok(_)) => Some(Item::failed(
+                    name,
+                    format!("{}: is on another file system than the folder", dir.display()),
+                    "choose a folder beside the watched one",
+                )),
+                (_, Err(error)) => {
+                    Some(Item::failed(name, format!("{}: {error}", dir.display()), "make it writable"))
+                }
+            }
+        }
+    }
+}
+
+fn count_folders(root: &Path) -> usize {
+    let mut count = 0;
+    let mut dirs: Vec<PathBuf> = vec![root.to_path_buf()];
+    while let Some(dir) = dirs.pop() {
+        count += 1;
+        if count >= MOST_FOLDERS {
+            break;
+        }
+        let Ok(entries) = fs::read_dir(&dir) else { continue };
+        let below = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        dirs.extend(below.map(|entry| entry.path()));
+    }
+    count
+}

@@ -1,0 +1,209 @@
+//! The pool, by the handshake that the agent itself will make: connect, health, experts, one of them run.
+
+use std::time::{Duration, Instant};
+
+use millgate_shared::bundle::manifest::{Manifest, Tier};
+use millgate_shared::bundle::{Bundle, BundleDigest};
+use millgate_shared::proto::v1::expert_service_client::ExpertServiceClient;
+use millgate_shared::proto::{MAX_MESSAGE_BYTES, v1};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use super::{Item, within};
+use crate::config::check_cloud;
+
+/// For each step.
+const LIMIT: Duration = Duration::from_secs(5);
+/// Round trips that are timed; the fastest counts.
+const ROUND_TRIPS: usize = 5;
+
+/// Why the rest was not tried.
+type Stop = Box<Item>;
+
+pub(super) async fn check(url: &str, bundle: Option<&Bundle>) -> Vec<Item> {
+    let mut items = Vec::new();
+    if let Err(stop) = steps(url, bundle, &mut items).await {
+        items.push(*stop);
+    }
+    items
+}
+
+async fn steps(url: &str, bundle: Option<&Bundle>, items: &mut Vec<Item>) -> Result<(), Stop> {
+    let channel = connect(url).await?;
+    items.push(health(url, &channel).await?);
+    let listed = experts(&channel).await?;
+    let Some(bundle) = bundle else {
+        items.push(Item::ok("pool experts", format!("{} listed", listed.experts.len())));
+        return Ok(());
+    };
+    items.push(same_bundle(bundle, &listed)?);
+    items.push(not_ready(bundle.manifest(), &listed));
+    items.extend(run_one(&channel, bundle).await);
+    Ok(())
+}
+
+async fn connect(url: &str) -> Result<Channel, Stop> {
+    let stop = |message: String, advice: &str| Box::new(Item::failed("pool", message, advice));
+    check_cloud("offload.cloud", url)
+        .map_err(|refused| stop(refused.to_string(), "write it as http://host:port"))?;
+    let endpoint = Endpoint::from_shared(url.to_owned())
+        .map_err(|error| stop(format!("{url}: {error}"), "write it as http://host:port"))?;
+    let unreachable = "is `millgate-cloud serve` running there? is the port open in the firewall? \
+                       until then the agent decides alone";
+    match within(LIMIT, endpoint.connect_timeout(LIMIT).timeout(LIMIT).connect()).await {
+        Some(Ok(channel)) => Ok(channel),
+        Some(Err(error)) => Err(stop(format!("{url}: {}", chain(&error)), unreachable)),
+        None => Err(stop(format!("{url}: no connection within 5 s"), unreachable)),
+    }
+}
+
+/// Connection, health and round-trip time.
+async fn health(url: &str, channel: &Channel) -> Result<Item, Stop> {
+    let mut client = HealthClient::new(channel.clone());
+    let mut fastest = Duration::MAX;
+    for _ in 0..ROUND_TRIPS {
+        let started = Instant::now();
+        let answer = call("pool", client.check(HealthCheckRequest::default())).await?;
+        if answer.status() != ServingStatus::Serving {
+            let message = format!("{url}: answers, but says {}", answer.status().as_str_name());
+            return Err(Box::new(Item::failed(
+                "pool",
+                message,
+                "it is starting or draining: try again, then see its log",
+            )));
+        }
+        fastest = fastest.min(started.elapsed());
+    }
+    Ok(Item::ok("pool", format!("{url}: serving, round trip {:.2} ms", fastest.as_secs_f64() * 1e3)))
+}
+
+async fn experts(channel: &Channel) -> Result<v1::ListExpertsResponse, Stop> {
+    let mut client = ExpertServiceClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    call("pool experts", client.list_experts(v1::ListExpertsRequest {})).await
+}
+
+fn same_bundle(bundle: &Bundle, listed: &v1::ListExpertsResponse) -> Result<Item, Stop> {
+    let (name, version) = (&listed.bundle_name, &listed.bundle_version);
+    if listed.bundle_digest[..] == bundle.digest().as_bytes()[..] {
+        return Ok(Item::ok("pool bundle", format!("{name} {version} on {}, the same", listed.node)));
+    }
+    let digest =
+        BundleDigest::from_bytes(&listed.bundle_digest).map_or("no digest".to_owned(), |it| it.to_string());
+    let message =
+        format!("{name} {version} ({digest}) on {}, not the agent's {}", listed.node, bundle.digest());
+    let advice = "give both the same bundle; until then the pool refuses what the agent asks";
+    Err(Box::new(Item::failed("pool bundle", message, advice)))
+}
+
+fn not_ready(manifest: &Manifest, listed: &v1::ListExpertsResponse) -> Item {
+    let is_ready = |name: &str| listed.experts.iter().any(|expert| expert.name == name && expert.ready);
+    let wanted: Vec<&str> = (manifest.experts.iter())
+        .filter(|expert| expert.tier == Tier::Cloud)
+        .map(|expert| expert.name.as_str())
+        .collect();
+    let lacking: Vec<&str> = wanted.iter().copied().filter(|name| !is_ready(name)).collect();
+    if lacking.is_empty() {
+        return Item::ok("pool experts", format!("all {} cloud experts ready", wanted.len()));
+    }
+    Item::warning("pool experts", format!("not ready: {}", lacking.join(", ")), "see the pool's log")
+}
+
+/// A cloud expert on a golden sample; nothing if the bundle has none that fits.
+async fn run_one(channel: &Channel, bundle: &Bundle) -> Option<Item> {
+    let manifest = bundle.manifest();
+    let (expert, images) = manifest.golden.decisions.iter().find_map(|golden| {
+        let files = [("image", Some(&golden.image)), ("template", golden.template.as_ref())];
+        let has = |modality: &str| files.iter().any(|(name, file)| *name == modality && file.is_some());
+        let expert = manifest.experts.iter().find(|expert| {
+            expert.tier == Tier::Cloud && expert.inputs.iter().all(|input| has(&input.modality))
+        })?;
+        let images: Option<Vec<v1::Image>> = files
+            .iter()
+            .filter_map(|(modality, file)| file.map(|file| image(bundle, modality, file)))
+            .collect();
+        Some((expert.name.clone(), images?))
+    })?;
+    let request = v1::RunExpertsRequest {
+        call_id: 1,
+        bundle_digest: bundle.digest().as_bytes().to_vec().into(),
+        experts: vec![expert.clone()],
+        images,
+        timeout_us: LIMIT.as_micros() as u64,
+        ..Default::default()
+    };
+    let mut client = ExpertServiceClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let started = Instant::now();
+    let response = match call("pool run", client.run_experts(request)).await {
+        Ok(response) => response,
+        Err(stop) => return Some(*stop),
+    };
+    let took = started.elapsed();
+    let answer = response.answers.into_iter().next();
+    Some(match answer {
+        Some(v1::ExpertAnswer { error: None, outputs, compute_us, .. }) if !outputs.is_empty() => Item::ok(
+            "pool run",
+            format!(
+                "{expert} answered in {:.1} ms, {:.1} of them computing",
+                took.as_secs_f64() * 1e3,
+                compute_us as f64 / 1e3
+            ),
+        ),
+        Some(answer) => {
+            let error = answer.error.map_or("no output".to_owned(), |error| error.message);
+            Item::failed("pool run", format!("{expert}: {error}"), "see the pool's log")
+        }
+        None => {
+            Item::failed("pool run", format!("{expert}: no answer in the response"), "see the pool's log")
+        }
+    })
+}
+
+fn image(bundle: &Bundle, modality: &str, file: &str) -> Option<v1::Image> {
+    let data = bundle.read(file).ok()?.into();
+    let codec = v1::ImageCodec::File.into();
+    Some(v1::Image { modality: modality.to_owned(), codec, width: 0, height: 0, data })
+}
+
+async fn call<T>(
+    name: &str,
+    answer: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, Stop> {
+    match within(LIMIT, answer).await {
+        Some(Ok(response)) => Ok(response.into_inner()),
+        Some(Err(status)) => {
+            let message = format!("{:?}: {}", status.code(), status.message());
+            Err(Box::new(Item::failed(name, message, advice(status.code()))))
+        }
+        None => {
+            let advice = "it accepts connections but does not answer: is it the pool's gRPC port (8001)?";
+            Err(Box::new(Item::failed(name, "no answer within 5 s", advice)))
+        }
+    }
+}
+
+fn advice(code: Code) -> &'static str {
+    match code {
+        Code::Unimplemented | Code::Internal | Code::Unknown => {
+            "is it the pool's gRPC port (8001), of a matching version?"
+        }
+        Code::FailedPrecondition => "give both the same bundle",
+        Code::ResourceExhausted => "the pool is overloaded: see its metrics",
+        Code::Unauthenticated | Code::PermissionDenied => "this agent is not allowed there",
+        _ => "see the pool's log",
+    }
+}
+
+/// tonic says only "transport error"; the reason is behind it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,89 @@
+//! The commands, their flags, and what their exit codes mean.
+//!
+//! | code | meaning |
+//! | --- | --- |
+//! | 0 | done; for `run`: stopped as asked |
+//! | 1 | failed; trying again may help. For `check`: something is wrong |
+//! | 2 | wrong usage; for `infer`: some input could not be decided, the others were |
+//! | 3 | configuration or bundle cannot be used: trying again changes nothing (systemd: `RestartPreventExitStatus=3`) |
+
+use std::io::{self, Write};
+
+use clap::{Parser, Subcommand};
+use millgate_shared::telemetry::{self, LogFormat};
+
+pub mod check;
+pub mod infer;
+pub mod run;
+
+pub(crate) const OK: u8 = 0;
+pub(crate) const FAILED: u8 = 1;
+pub(crate) const UNUSABLE: u8 = 3;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "millgate-edge",
+    version,
+    about = "Decides on samples beside the machine, with or without the pool"
+)]
+#[command(after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  millgate-edge infer part_0001.png --bundle models/factory
+  millgate-edge check --config /etc/millgate/edge.toml
+  millgate-edge run --config /etc/millgate/edge.toml
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or undecidable input, 3 configuration or bundle unusable.
+MILLGATE_LOG sets what is logged to standard error: error, warn, info, debug, or a tracing filter.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Decide on files and print one record each
+    #[command(after_help = "\
+Examples:
+  millgate-edge infer part_0001.png
+  millgate-edge infer captures/ --cloud http://10.0.0.5:8001 --risk 0.01 --output jsonl
+  millgate-edge infer board.png --template golden_board.png --mode never")]
+    Infer(Box<infer::InferArgs>),
+    /// Watch folders, serve local gRPC, and write decisions, until SIGTERM
+    #[command(after_help = "\
+Example:
+  millgate-edge run --config /etc/millgate/edge.toml
+
+deploy/edge/edge.toml documents every key. SIGTERM or Ctrl-C drains: what is in flight is decided and delivered.")]
+    Run(run::RunArgs),
+    /// Look at everything the agent depends on, and say what to do about what is wrong
+    #[command(after_help = "\
+Examples:
+  millgate-edge check --config /etc/millgate/edge.toml
+  millgate-edge check --bundle models/factory --cloud http://10.0.0.5:8001
+  millgate-edge check --config /etc/millgate/edge.toml --output json")]
+    Check(check::CheckArgs),
+}
+
+impl Cli {
+    /// Carries the command out; gives the exit code.
+    pub async fn execute(self) -> io::Result<u8> {
+        match self.command {
+            Command::Infer(args) => {
+                telemetry::init("warn", LogFormat::Text);
+                infer::infer(*args, &mut io::stdout().lock()).await
+            }
+            Command::Run(args) => run::run(args).await,
+            Command::Check(args) => {
+                telemetry::init("error", LogFormat::Text);
+                check::check(args, &mut io::stdout().lock()).await
+            }
+        }
+    }
+}
+
+/// One line on standard error.
+pub(crate) fn complain(message: &dyn std::fmt::Display) -> io::Result<()> {
+    writeln!(io::stderr().lock(), "error: {message}")
+}

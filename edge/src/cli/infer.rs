@@ -1,0 +1,198 @@
+//! `millgate-edge infer`: decides on files, and prints one record each, in the order given.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use futures_util::StreamExt;
+use futures_util::stream;
+use millgate_shared::deciding::Mode;
+use millgate_shared::decision::Decision;
+use millgate_shared::shutdown::Tasks;
+
+use crate::agent::{Agent, AgentConfig, Ask};
+use crate::input::{self, Input};
+use crate::record;
+
+mod text;
+
+/// All inputs were decided.
+pub const OK: u8 = 0;
+/// At least one input could not be decided; the others were.
+pub const UNDECIDED: u8 = 2;
+/// Bundle or arguments are unusable; nothing was decided.
+pub const UNUSABLE: u8 = 3;
+
+#[derive(Debug, Clone, Args)]
+pub struct InferArgs {
+    /// Pictures (PNG, JPEG, BMP, TIFF), or directories of them
+    #[arg(required = true, value_name = "FILE|DIR")]
+    pub paths: Vec<PathBuf>,
+    /// Bundle directory or .tar.zst
+    #[arg(long, env = "MILLGATE_BUNDLE", default_value = "models/factory")]
+    pub bundle: PathBuf,
+    /// Pool to ask when the local answer is not sure enough, http://HOST:PORT
+    #[arg(long, env = "MILLGATE_CLOUD", value_name = "URL")]
+    pub cloud: Option<String>,
+    /// Defect-free reference of the one FILE given; else FILE's neighbour `<name>.template.<ending>`
+    #[arg(long, value_name = "FILE")]
+    pub template: Option<PathBuf>,
+    #[arg(long, default_value = "inspect")]
+    pub task: String,
+    /// When the pool is asked
+    #[arg(long, value_enum, default_value_t = ModeArg::Confidence)]
+    pub mode: ModeArg,
+    /// Experts of mode `pinned`, comma-separated
+    #[arg(long, value_name = "EXPERT,…", value_delimiter = ',')]
+    pub pinned: Vec<String>,
+    /// Accepted error rate of what stays local, 0.005 to 0.05; the bundle's default if not given
+    #[arg(long)]
+    pub risk: Option<f64>,
+    /// Milliseconds from reading a picture to its decision
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    pub deadline_ms: u64,
+    /// Model threads, and pictures decided at a time [default: the processor's cores]
+    #[arg(long)]
+    pub threads: Option<usize>,
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For reading
+    Text,
+    /// One JSON object a line
+    Jsonl,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ModeArg {
+    /// If the local answer's risk is over the certified threshold
+    Confidence,
+    /// Whenever the gate chose a cloud expert
+    Gate,
+    /// For every sample
+    Always,
+    /// For none
+    Never,
+    /// The experts of --pinned answer, and no others
+    Pinned,
+}
+
+impl InferArgs {
+    fn agent_config(&self, threads: usize) -> AgentConfig {
+        AgentConfig {
+            bundle: self.bundle.clone(),
+            cloud: self.cloud.clone(),
+            task: self.task.clone(),
+            mode: match self.mode {
+                ModeArg::Confidence => Mode::Confidence,
+                ModeArg::Gate => Mode::Gate,
+                ModeArg::Always => Mode::Always,
+                ModeArg::Never => Mode::Never,
+                ModeArg::Pinned => Mode::Pinned(self.pinned.clone()),
+            },
+            risk: self.risk,
+            deadline: Duration::from_millis(self.deadline_ms),
+            grace: Duration::from_millis(10),
+            threads,
+            queue: 2 * threads,
+        }
+    }
+
+    /// What is wrong with the arguments together.
+    fn check(&self) -> Result<(), String> {
+        if self.template.is_some() && (self.paths.len() != 1 || self.paths[0].is_dir()) {
+            return Err("--template goes with exactly one FILE".to_owned());
+        }
+        if (self.mode == ModeArg::Pinned) == self.pinned.is_empty() {
+            return Err("--pinned names the experts of --mode pinned; the two go together".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Decides on everything; gives the exit code. Errors are of `out` alone.
+pub async fn infer(args: InferArgs, out: &mut impl Write) -> io::Result<u8> {
+    let threads =
+        args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
+    let tasks = Tasks::new();
+    let started = args
+        .check()
+        .and_then(|()| Agent::start(args.agent_config(threads), &tasks).map_err(|error| error.to_string()));
+    let agent = match started {
+        Ok(agent) => agent,
+        Err(message) => {
+            tracing::error!("{message}");
+            return Ok(UNUSABLE);
+        }
+    };
+    let inputs = stream::iter(expand(&args.paths));
+    let mut results = inputs
+        .map(|path| {
+            let agent = agent.clone();
+            let template = args.template.clone();
+            async move { decide(&agent, path, template.as_deref()).await }
+        })
+        .buffered(threads);
+
+    let mut undecided = 0_usize;
+    let mut decided = 0_usize;
+    while let Some(result) = results.next().await {
+        match &result {
+            Ok(_) => decided += 1,
+            Err(_) => undecided += 1,
+        }
+        match (args.output, &result) {
+            (Output::Jsonl, Ok(decision)) => record::write_decision(out, decision)?,
+            (Output::Jsonl, Err(error)) => record::write_error(out, error)?,
+            (Output::Text, Ok(decision)) => text::write_decision(out, decision)?,
+            (Output::Text, Err(error)) => {
+                writeln!(out, "{}\n  not decided: {} ({})", error.path, error.message, error.code)?
+            }
+        }
+        out.flush()?;
+    }
+    drop(results);
+    if args.output == Output::Text && decided + undecided > 1 {
+        writeln!(out, "{decided} decided, {undecided} not")?;
+    }
+    let cut = tasks.drain(Duration::from_secs(1)).await;
+    if cut > 0 {
+        tracing::warn!(cut, "tasks had to be cut off");
+    }
+    Ok(if undecided == 0 { OK } else { UNDECIDED })
+}
+
+/// Files and the pictures of directories; what cannot be listed stays, as an error.
+fn expand(paths: &[PathBuf]) -> Vec<Result<PathBuf, record::Undecided>> {
+    let mut all = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            all.push(Ok(path.clone()));
+            continue;
+        }
+        match input::walk(path) {
+            Ok(files) => all.extend(files.into_iter().map(Ok)),
+            Err(error) => all.push(Err(record::Undecided::of_input(path, &error))),
+        }
+    }
+    all
+}
+
+async fn decide(
+    agent: &Agent,
+    path: Result<PathBuf, record::Undecided>,
+    template: Option<&Path>,
+) -> Result<Decision, record::Undecided> {
+    let path = path?;
+    let input = Input::from_file(&path, template, None)
+        .map_err(|error| record::Undecided::of_input(&path, &error))?;
+    agent.decide(input, Ask::default()).await.map_err(|error| record::Undecided {
+        path: path.display().to_string(),
+        code: error.code(),
+        message: error.to_string(),
+    })
+}

@@ -1,0 +1,45 @@
+//! A decision for a person to read.
+
+use std::io::{self, Write};
+
+use millgate_shared::decision::{Decision, State};
+
+pub(super) fn write_decision(out: &mut impl Write, decision: &Decision) -> io::Result<()> {
+    let state = match decision.state {
+        State::Final => "",
+        State::Provisional => "  provisional",
+        State::Amended => "  amended",
+    };
+    writeln!(out, "{}", decision.sample.path)?;
+    writeln!(
+        out,
+        "  verdict  {} {:.3}{state}  ({:.1} ms)",
+        decision.verdict.label,
+        decision.verdict.probability,
+        decision.timings_us.total as f64 / 1000.0
+    )?;
+    let experts: Vec<String> = decision
+        .experts
+        .iter()
+        .map(|expert| {
+            let ms = expert.latency_us as f64 / 1000.0;
+            format!("{} {:.2} ({}, {ms:.1} ms)", expert.name, expert.weight, expert.place)
+        })
+        .collect();
+    writeln!(out, "  experts  {}", experts.join(" · "))?;
+    writeln!(out, "  why      {}", decision.why.rule)?;
+    if let Some(degraded) = &decision.degraded {
+        let missing: Vec<&str> = degraded.missing.iter().map(|missing| missing.name.as_str()).collect();
+        writeln!(
+            out,
+            "  degraded {}: without {} ({:.0} % of the gate's weight answered)",
+            degraded.reason.as_str(),
+            missing.join(", "),
+            100.0 * degraded.weight_mass
+        )?;
+    }
+    if decision.uplink_bytes > 0 {
+        writeln!(out, "  uplink   {} bytes", decision.uplink_bytes)?;
+    }
+    writeln!(out, "  record   {}  bundle {}@{}", decision.id, decision.bundle.name, decision.bundle.version)
+}

@@ -1,0 +1,171 @@
+//! What a configuration must mean, beyond its types. Each refusal names the key.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use millgate_shared::deciding::Mode;
+
+use super::{After, EdgeConfig, FolderConfig, OffloadConfig, SinkConfig, SourceConfig};
+
+/// What is wrong with one key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{key}`: {message}")]
+pub struct Refused {
+    pub key: String,
+    pub message: String,
+}
+
+fn refuse(key: impl Into<String>, message: impl Into<String>) -> Result<(), Refused> {
+    Err(Refused { key: key.into(), message: message.into() })
+}
+
+impl EdgeConfig {
+    /// The first thing that is wrong.
+    pub fn check(&self) -> Result<(), Refused> {
+        if self.task.is_empty() {
+            return refuse("task", "is empty");
+        }
+        if self.queue == 0 {
+            return refuse("queue", "must be at least 1");
+        }
+        if self.threads > 1024 {
+            return refuse("threads", "is over 1024");
+        }
+        self.offload.check()?;
+        check_listen("api", self.api.listen, self.api.plaintext_beyond_loopback)?;
+        check_listen("admin", self.admin.listen, self.admin.plaintext_beyond_loopback)?;
+        if self.api.enabled
+            && self.admin.enabled
+            && self.api.listen == self.admin.listen
+            && self.api.listen.port() != 0
+        {
+            return refuse("admin.listen", format!("{} is taken by `api.listen`", self.admin.listen));
+        }
+        self.check_sources()?;
+        self.check_sinks()
+    }
+
+    fn check_sources(&self) -> Result<(), Refused> {
+        let mut names = BTreeSet::new();
+        for (at, source) in self.sources.iter().enumerate() {
+            if !names.insert(source.name()) {
+                return refuse(format!("sources[{at}].name"), format!("`{}` stands twice", source.name()));
+            }
+            match source {
+                SourceConfig::Folder(folder) => folder.check(&format!("sources[{at}]"))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn check_sinks(&self) -> Result<(), Refused> {
+        let mut paths: BTreeSet<&Path> = BTreeSet::new();
+        let mut stdouts = 0;
+        for (at, sink) in self.sinks.iter().enumerate() {
+            let key = |name: &str| format!("sinks[{at}].{name}");
+            match sink {
+                SinkConfig::Stdout(_) => stdouts += 1,
+                SinkConfig::Jsonl(jsonl) => {
+                    if jsonl.path.file_name().is_none() {
+                        return refuse(key("path"), "names no file");
+                    }
+                    if !paths.insert(&jsonl.path) {
+                        return refuse(key("path"), format!("{} stands twice", jsonl.path.display()));
+                    }
+                }
+                SinkConfig::Webhook(webhook) => {
+                    if !webhook.url.starts_with("http://") && !webhook.url.starts_with("https://") {
+                        return refuse(
+                            key("url"),
+                            format!("`{}` does not begin with http:// or https://", webhook.url),
+                        );
+                    }
+                    if webhook.queue == 0 {
+                        return refuse(key("queue"), "must be at least 1");
+                    }
+                    not_zero(&key("timeout"), webhook.timeout)?;
+                }
+            }
+            if stdouts > 1 {
+                return refuse(key("type"), "`stdout` stands twice");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl OffloadConfig {
+    /// `mode` and `pinned`, as the agent takes them.
+    pub fn parsed_mode(&self) -> Result<Mode, Refused> {
+        Mode::from_name(&self.mode, self.pinned.clone()).ok_or_else(|| Refused {
+            key: "offload.mode".to_owned(),
+            message: format!("`{}` is none of {}", self.mode, Mode::NAMES.join(", ")),
+        })
+    }
+
+    fn check(&self) -> Result<(), Refused> {
+        let is_pinned = matches!(self.parsed_mode()?, Mode::Pinned(_));
+        if is_pinned && self.pinned.is_empty() {
+            return refuse("offload.pinned", "names no expert, and mode is `pinned`");
+        }
+        if !is_pinned && !self.pinned.is_empty() {
+            return refuse("offload.pinned", format!("is for mode `pinned`, and mode is `{}`", self.mode));
+        }
+        if self.risk.is_some_and(|risk| !(risk > 0.0 && risk < 1.0)) {
+            return refuse("offload.risk", "must be above 0 and below 1");
+        }
+        if let Some(cloud) = &self.cloud {
+            check_cloud("offload.cloud", cloud)?;
+        }
+        not_zero("offload.deadline", self.deadline)
+    }
+}
+
+/// A pool's address must be `http://host:port`.
+pub(crate) fn check_cloud(key: &str, url: &str) -> Result<(), Refused> {
+    let uri: tonic::transport::Uri = match url.parse() {
+        Ok(uri) => uri,
+        Err(error) => return refuse(key, format!("`{url}` is not an address: {error}")),
+    };
+    if uri.scheme_str() != Some("http") || uri.host().is_none_or(str::is_empty) || uri.port_u16().is_none() {
+        return refuse(key, format!("`{url}` is not of the form http://host:port"));
+    }
+    Ok(())
+}
+
+impl FolderConfig {
+    fn check(&self, at: &str) -> Result<(), Refused> {
+        let key = |name: &str| format!("{at}.{name}");
+        if self.name.is_empty() {
+            return refuse(key("name"), "is empty");
+        }
+        if self.patterns.is_empty() || self.patterns.iter().any(String::is_empty) {
+            return refuse(key("patterns"), "holds no pattern, or an empty one");
+        }
+        not_zero(&key("settle"), self.settle)?;
+        not_zero(&key("rescan"), self.rescan)?;
+        if let After::Move(dir) = &self.after
+            && (*dir == self.path || (self.recursive && dir.starts_with(&self.path)))
+        {
+            return refuse(key("after"), format!("{} is inside the watched folder", dir.display()));
+        }
+        Ok(())
+    }
+}
+
+fn not_zero(key: &str, duration: Duration) -> Result<(), Refused> {
+    if duration.is_zero() { refuse(key, "must be longer than 0") } else { Ok(()) }
+}
+
+fn check_listen(section: &str, listen: SocketAddr, is_allowed: bool) -> Result<(), Refused> {
+    if listen.ip().is_loopback() || is_allowed {
+        return Ok(());
+    }
+    let message = format!(
+        "{listen} is not loopback, and what is said there is neither encrypted nor authenticated; \
+         set `{section}.plaintext_beyond_loopback = true` if that is meant"
+    );
+    refuse(format!("{section}.listen"), message)
+}

@@ -1,0 +1,145 @@
+//! `[[sources]]`: where samples come from.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum SourceConfig {
+    Folder(FolderConfig),
+}
+
+impl SourceConfig {
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Folder(folder) => &folder.name,
+        }
+    }
+}
+
+/// A folder that a camera or an inspection machine writes pictures into.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FolderConfig {
+    /// Unique; `sample.source` of its decisions.
+    pub name: String,
+    pub path: PathBuf,
+    /// Also folders below it; links to folders are not followed.
+    #[serde(default = "yes")]
+    pub recursive: bool,
+    /// File names taken, with `*` and `?`; case does not matter. Hidden files and templates never are.
+    #[serde(default = "default_patterns")]
+    pub patterns: Vec<String>,
+    /// Size and time of change must have been the same this long for a file that was not seen being closed (network
+    /// shares report no closing).
+    #[serde(default = "default_settle", with = "humantime_serde")]
+    pub settle: Duration,
+    /// How often the whole folder is read again, for what no event has told of.
+    #[serde(default = "default_rescan", with = "humantime_serde")]
+    pub rescan: Duration,
+    /// A picture that ends too early is given this long, unchanged, to be completed before it is called an error.
+    #[serde(default = "default_patience", with = "humantime_serde")]
+    pub patience: Duration,
+    #[serde(default = "default_existing")]
+    pub existing: Existing,
+    #[serde(default = "default_templates")]
+    pub templates: Templates,
+    /// "keep", "delete" or "move:DIR": what becomes of a file that all sinks have acknowledged.
+    #[serde(default = "default_after")]
+    pub after: After,
+}
+
+/// Files that are there when the agent starts and that it has not decided in an earlier run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Existing {
+    Take,
+    /// Left alone until they change.
+    Skip,
+}
+
+/// `part.template.png` beside `part.png`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Templates {
+    /// Used where there is one when the picture is ready.
+    Optional,
+    /// A picture waits `settle` for its template before it is decided without.
+    Wait,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum After {
+    Keep,
+    Delete,
+    /// Into this folder, which must be on the same file system and outside of the watched one.
+    Move(PathBuf),
+}
+
+impl TryFrom<String> for After {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match text.as_str() {
+            "keep" => Ok(Self::Keep),
+            "delete" => Ok(Self::Delete),
+            _ => match text.strip_prefix("move:") {
+                Some(dir) if !dir.is_empty() => Ok(Self::Move(PathBuf::from(dir))),
+                _ => Err(format!("`{text}` is none of keep, delete, move:DIR")),
+            },
+        }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn default_patterns() -> Vec<String> {
+    ["*.png", "*.jpg", "*.jpeg", "*.bmp", "*.tif", "*.tiff"].map(str::to_owned).to_vec()
+}
+
+fn default_settle() -> Duration {
+    Duration::from_millis(500)
+}
+
+fn default_rescan() -> Duration {
+    Duration::from_secs(5)
+}
+
+fn default_patience() -> Duration {
+    Duration::from_secs(5)
+}
+
+fn default_existing() -> Existing {
+    Existing::Take
+}
+
+fn default_templates() -> Templates {
+    Templates::Optional
+}
+
+fn default_after() -> After {
+    After::Keep
+}
+
+impl FolderConfig {
+    /// With the defaults of all that has one.
+    pub fn new(name: &str, path: PathBuf) -> Self {
+        Self {
+            name: name.to_owned(),
+            path,
+            recursive: yes(),
+            patterns: default_patterns(),
+            settle: default_settle(),
+            rescan: default_rescan(),
+            patience: default_patience(),
+            existing: default_existing(),
+            templates: default_templates(),
+            after: default_after(),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+use super::*;
+
+/// What is shipped, with the lines that show an example or an optional key (`#key = …`) taken in as well.
+const SHIPPED: &str = include_str!("../../../deploy/edge/edge.toml");
+
+fn refused(text: &str) -> String {
+    EdgeConfig::parse("edge.toml", text).unwrap_err().to_string()
+}
+
+#[test]
+fn an_empty_file_is_the_defaults() {
+    assert_eq!(EdgeConfig::parse("edge.toml", "").unwrap(), EdgeConfig::default());
+}
+
+#[test]
+fn the_shipped_file_is_the_defaults() {
+    assert_eq!(EdgeConfig::parse("edge.toml", SHIPPED).unwrap(), EdgeConfig::default());
+}
+
+#[test]
+fn the_shipped_examples_show_every_key_with_its_default() {
+    let uncommented: Vec<&str> = SHIPPED
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
+        .collect();
+    let text = uncommented.join("\n");
+    let config = EdgeConfig::parse("edge.toml", &text).unwrap();
+    let [SourceConfig::Folder(folder)] = &config.sources[..] else { panic!("{:?}", config.sources) };
+    assert_eq!(*folder, FolderConfig::new(&folder.name, folder.path.clone()));
+    let [SinkConfig::Stdout(_), SinkConfig::Jsonl(jsonl), SinkConfig::Webhook(webhook)] = &config.sinks[..]
+    else {
+        panic!("{:?}", config.sinks)
+    };
+    assert_eq!(*jsonl, JsonlConfig::new(jsonl.path.clone()));
+    let retries = webhook.retries;
+    assert!(retries.is_some());
+    assert_eq!(*webhook, WebhookConfig { retries, ..WebhookConfig::new(&webhook.url) });
+    for key in [
+        "name",
+        "path",
+        "recursive",
+        "patterns",
+        "settle",
+        "rescan",
+        "patience",
+        "existing",
+        "templates",
+        "after",
+    ] {
+        assert!(text.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
+    }
+}
+
+#[test]
+fn an_unknown_key_is_refused_by_name() {
+    assert!(refused("thread = 2").contains("thread"));
+    assert!(refused("[offload]\ndeadlin = \"1s\"").contains("deadlin"));
+    let source = "[[sources]]\ntype = \"folder\"\nname = \"a\"\npath = \"b\"\n";
+    assert!(refused(&format!("{source}settel = \"1s\"")).contains("settel"));
+    assert!(refused("[[sinks]]\ntype = \"mqtt\"").contains("mqtt"));
+    assert!(refused("[offload]\ndeadline = 5").contains("offload.deadline"));
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_its_key() {
+    let source =
+        |more: &str| format!("[[sources]]\ntype = \"folder\"\nname = \"a\"\npath = \"in\"\n{more}\n");
+    for (text, key) in [
+        ("queue = 0", "`queue`"),
+        ("[offload]\nmode = \"sometimes\"", "`offload.mode`"),
+        ("[offload]\nmode = \"pinned\"", "`offload.pinned`"),
+        ("[offload]\npinned = [\"a\"]", "`offload.pinned`"),
+        ("[offload]\nrisk = 1.5", "`offload.risk`"),
+        ("[offload]\nrisk = nan", "`offload.risk`"),
+        ("[offload]\ndeadline = \"0s\"", "`offload.deadline`"),
+        ("[offload]\ncloud = \"pool:8001\"", "`offload.cloud`"),
+        ("[offload]\ncloud = \"http://pool\"", "`offload.cloud`"),
+        ("[api]\nlisten = \"0.0.0.0:8011\"", "`api.listen`"),
+        ("[admin]\nlisten = \"[::]:8012\"", "`admin.listen`"),
+        ("[admin]\nlisten = \"127.0.0.1:8011\"", "`admin.listen`"),
+        (&*source("settle = \"0s\""), "`sources[0].settle`"),
+        (&*source("patterns = []"), "`sources[0].patterns`"),
+        (&*source("after = \"move:in/done\""), "`sources[0].after`"),
+        (&*format!("{}{}", source(""), source("")), "`sources[1].name`"),
+        ("[[sinks]]\ntype = \"webhook\"\nurl = \"ftp://x\"", "`sinks[0].url`"),
+        ("[[sinks]]\ntype = \"stdout\"\n[[sinks]]\ntype = \"stdout\"", "`sinks[1].type`"),
+    ] {
+        let message = refused(text);
+        assert!(message.starts_with("edge.toml: ") && message.contains(key), "{text}: {message}");
+    }
+}
+
+#[test]
+fn beyond_loopback_must_be_meant() {
+    let text = "[api]\nlisten = \"0.0.0.0:8011\"\nplaintext_beyond_loopback = true";
+    assert!(EdgeConfig::parse("edge.toml", text).is_ok());
+}

@@ -1,0 +1,30 @@
+//! The agent beside the machine.
+//!
+//! A sample's path, and the room for each step:
+//!
+//! ```text
+//! source (a watched folder) ─┐
+//! api (gRPC on loopback) ────┼─> input ─> agent ─> model thread: decode, gate, choose, local experts
+//! cli infer FILE… ───────────┘              │                              │ risk over the threshold?
+//!                                           │                        uplink: one gRPC stream to the pool
+//!                                           └──<── combine ──<─────────────┘
+//!                                                  │
+//!                                               decision ─> sink (stdout, JSON lines, webhook)
+//! ```
+//!
+//! How a decision is made is in `millgate_shared`; here is what stands round it: files, sockets, clocks and threads.
+//! [`check`] looks at all of that before a device is trusted with it.
+
+pub mod admin;
+pub mod agent;
+pub mod api;
+pub mod check;
+pub mod cli;
+pub mod config;
+pub mod input;
+pub mod metrics;
+pub mod record;
+pub mod service;
+pub mod sink;
+pub mod source;
+pub mod uplink;

@@ -1,0 +1,234 @@
+//! Every metric of the agent, one documented field each. Names get the prefix `millgate_`, counters the suffix `_total`.
+
+use std::sync::atomic::AtomicI64;
+
+use millgate_shared::decision::{Decision, State};
+use millgate_shared::metrics as shared;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+use crate::agent::Agent;
+use crate::uplink::session::LinkState;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Decided {
+    /// final, provisional or amended.
+    state: String,
+    /// The reason, or `no`.
+    degraded: String,
+    /// Whether an expert of the pool took part: cloud or edge.
+    place: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Code {
+    code: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfSource {
+    source: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceOutcome {
+    source: String,
+    outcome: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfSink {
+    sink: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SinkOutcome {
+    sink: String,
+    outcome: String,
+}
+
+/// All of them, and the registry that renders them.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// `decisions_total{state,degraded,place}`: decisions made, from folders and over gRPC.
+    decisions: Family<Decided, Counter>,
+    /// `decide_seconds`: from accepting a sample to its decision.
+    decide_seconds: Histogram,
+    /// `errors_total{code}`: samples that could not be decided.
+    errors: Family<Code, Counter>,
+    /// `uplink_bytes_total`: bytes sent to the pool for decisions.
+    uplink_bytes: Counter,
+    /// `in_flight`: files taken and not yet acknowledged by every sink.
+    pub in_flight: Gauge,
+    /// `queued`: samples that wait for a model thread.
+    queued: Gauge,
+    /// `link_up`: 1 if the pool can be asked, 0 if not, -1 if none is configured.
+    link_up: Gauge,
+    source_files: Family<SourceOutcome, Counter>,
+    source_waiting: Family<OfSource, Gauge>,
+    sink_records: Family<SinkOutcome, Counter>,
+    sink_retries: Family<OfSink, Counter>,
+    sink_queued: Family<OfSink, Gauge>,
+}
+
+/// Of one source.
+#[derive(Debug, Clone, Default)]
+pub struct SourceMetrics {
+    /// `source_files_total{source,outcome="done"}`: decided or found undecidable, and acknowledged.
+    pub done: Counter,
+    /// `…{outcome="incomplete"}`: ended too early and was put back.
+    pub incomplete: Counter,
+    /// `…{outcome="changed"}`: changed while it was read and was put back.
+    pub changed: Counter,
+    /// `…{outcome="unacknowledged"}`: decided, but a sink does not have it.
+    pub unacknowledged: Counter,
+    /// `source_waiting{source}`: files that settle or wait for room.
+    pub waiting: Gauge,
+}
+
+/// Of one sink.
+#[derive(Debug, Clone, Default)]
+pub struct SinkMetrics {
+    /// `sink_records_total{sink,outcome="delivered"}`: written, or accepted by the receiver.
+    pub delivered: Counter,
+    /// `…{outcome="dropped"}`: left out because the queue was full.
+    pub dropped: Counter,
+    /// `…{outcome="refused"}`: the receiver will never take it.
+    pub refused: Counter,
+    /// `…{outcome="given_up"}`: all retries failed.
+    pub given_up: Counter,
+    /// `…{outcome="abandoned"}`: still not delivered at the end of a drain.
+    pub abandoned: Counter,
+    /// `sink_retries_total{sink}`: attempts after a failed one.
+    pub retries: Counter,
+    /// `sink_queued{sink}`: records that wait.
+    pub queued: Gauge,
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let mut registry = shared::registry();
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The agent's version", build);
+        let this = Self {
+            decisions: Family::default(),
+            decide_seconds: shared::latency_histogram(),
+            errors: Family::default(),
+            uplink_bytes: Counter::default(),
+            in_flight: Gauge::default(),
+            queued: Gauge::default(),
+            link_up: Gauge::<i64, AtomicI64>::default(),
+            source_files: Family::default(),
+            source_waiting: Family::default(),
+            sink_records: Family::default(),
+            sink_retries: Family::default(),
+            sink_queued: Family::default(),
+            registry: Registry::default(),
+        };
+        registry.register("decisions", "Decisions made", this.decisions.clone());
+        let text = "From accepting a sample to its decision, seconds";
+        registry.register("decide_seconds", text, this.decide_seconds.clone());
+        registry.register("errors", "Samples that could not be decided", this.errors.clone());
+        registry.register("uplink_bytes", "Bytes sent to the pool for decisions", this.uplink_bytes.clone());
+        let text = "Files taken and not yet acknowledged by every sink";
+        registry.register("in_flight", text, this.in_flight.clone());
+        registry.register("queued", "Samples that wait for a model thread", this.queued.clone());
+        let text = "1 if the pool can be asked, 0 if not, -1 if none is configured";
+        registry.register("link_up", text, this.link_up.clone());
+        registry.register(
+            "source_files",
+            "Files of a source by what became of them",
+            this.source_files.clone(),
+        );
+        registry.register(
+            "source_waiting",
+            "Files that settle or wait for room",
+            this.source_waiting.clone(),
+        );
+        registry.register(
+            "sink_records",
+            "Records of a sink by what became of them",
+            this.sink_records.clone(),
+        );
+        registry.register("sink_retries", "Attempts after a failed one", this.sink_retries.clone());
+        registry.register("sink_queued", "Records that wait", this.sink_queued.clone());
+        Self { registry, ..this }
+    }
+
+    pub fn decided(&self, decision: &Decision) {
+        let state = match decision.state {
+            State::Final => "final",
+            State::Provisional => "provisional",
+            State::Amended => "amended",
+        };
+        let is_cloud = decision.experts.iter().any(|expert| expert.weight > 0.0 && expert.place != "edge");
+        let labels = Decided {
+            state: state.to_owned(),
+            degraded: decision.degraded.as_ref().map_or("no", |degraded| degraded.reason.as_str()).to_owned(),
+            place: if is_cloud { "cloud" } else { "edge" }.to_owned(),
+        };
+        self.decisions.get_or_create(&labels).inc();
+        self.decide_seconds.observe(decision.timings_us.total as f64 / 1e6);
+        self.uplink_bytes.inc_by(decision.uplink_bytes);
+    }
+
+    pub fn undecided(&self, code: &str) {
+        self.errors.get_or_create(&Code { code: code.to_owned() }).inc();
+    }
+
+    /// The handles of one source.
+    pub fn source(&self, name: &str) -> SourceMetrics {
+        let outcome = |outcome: &str| {
+            let labels = SourceOutcome { source: name.to_owned(), outcome: outcome.to_owned() };
+            self.source_files.get_or_create(&labels).clone()
+        };
+        SourceMetrics {
+            done: outcome("done"),
+            incomplete: outcome("incomplete"),
+            changed: outcome("changed"),
+            unacknowledged: outcome("unacknowledged"),
+            waiting: self.source_waiting.get_or_create(&OfSource { source: name.to_owned() }).clone(),
+        }
+    }
+
+    /// The handles of one sink.
+    pub fn sink(&self, name: &str) -> SinkMetrics {
+        let of = OfSink { sink: name.to_owned() };
+        let outcome = |outcome: &str| {
+            let labels = SinkOutcome { sink: name.to_owned(), outcome: outcome.to_owned() };
+            self.sink_records.get_or_create(&labels).clone()
+        };
+        SinkMetrics {
+            delivered: outcome("delivered"),
+            dropped: outcome("dropped"),
+            refused: outcome("refused"),
+            given_up: outcome("given_up"),
+            abandoned: outcome("abandoned"),
+            retries: self.sink_retries.get_or_create(&of).clone(),
+            queued: self.sink_queued.get_or_create(&of).clone(),
+        }
+    }
+
+    /// The text of `/metrics`.
+    pub fn render(&self, agent: &Agent) -> String {
+        self.queued.set(agent.queued() as i64);
+        self.link_up.set(match agent.link() {
+            LinkState::Up => 1,
+            LinkState::Unconfigured => -1,
+            LinkState::Unknown | LinkState::Down { .. } => 0,
+        });
+        shared::render(&self.registry)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,279 @@
+//! The agent as a service: folders → agent → sinks, with the local gRPC and the admin port beside.
+//!
+//! ```text
+//! folder tasks ──Taken──> pump ──(room in flight)──> file task: read, decide, deliver, remember, tidy
+//!      ^                                                   │
+//!      └───────────────── Reply ───────────────────────────┘
+//! ```
+//!
+//! Back-pressure is one bound: `queue` files in flight, from being taken to being acknowledged by every sink. When a
+//! sink stands still so do the folders, and files wait where nothing can lose them: on disk.
+//!
+//! A stop goes down the path: no more files and calls; those in flight end; sinks empty their queues; the uplink goes
+//! last. All of it within `drain_grace`. What is not done by then is decided again after the next start.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millgate_shared::shutdown::Tasks;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::Instant;
+
+use crate::admin;
+use crate::agent::{Agent, AgentConfig};
+use crate::api::{self, Calls};
+use crate::config::{EdgeConfig, Refused, SourceConfig};
+use crate::metrics::Metrics;
+use crate::sink::{OpenError, Sinks};
+use crate::source::journal::{Journal, JournalError, JournalHandle};
+use crate::source::{Taken, folder};
+use desk::Desk;
+
+mod desk;
+#[cfg(test)]
+mod tests;
+
+/// How long the port of an agent that was killed a moment ago may linger.
+const LEFTOVER: Duration = Duration::from_secs(2);
+/// How long connections that carry no call may linger.
+const HANG_UP: Duration = Duration::from_millis(300);
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Config(#[from] Refused),
+    #[error(transparent)]
+    Agent(Box<crate::agent::StartError>),
+    #[error("the agent's start panicked")]
+    Panicked,
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Sink(#[from] OpenError),
+    #[error("`{key}`: cannot listen on {listen}: {source}")]
+    Listen { key: &'static str, listen: SocketAddr, source: std::io::Error },
+    #[error("reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+impl StartError {
+    /// True if only a change of the configuration or of the bundle helps, and a restart does not.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Config(_) | Self::Agent(_) | Self::Reflection(_) => true,
+            Self::Panicked | Self::Journal(_) | Self::Sink(_) | Self::Listen { .. } => false,
+        }
+    }
+}
+
+/// Starts services.
+#[derive(Debug)]
+pub struct Service;
+
+/// A service at work.
+#[derive(Debug)]
+pub struct Running {
+    agent: Agent,
+    metrics: Arc<Metrics>,
+    sinks: Sinks,
+    grpc: Option<SocketAddr>,
+    admin: Option<SocketAddr>,
+    /// Folders and the pump.
+    intake: Tasks,
+    /// Files in flight.
+    work: Tasks,
+    api: Tasks,
+    calls: Calls,
+    /// The uplink and the admin port: the last to go.
+    base: Tasks,
+    broken: watch::Receiver<Option<String>>,
+    grace: Duration,
+}
+
+/// What a drain left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Files that were not decided, delivered and remembered; the next start takes them again.
+    pub files: usize,
+    /// Records that a sink still had queued.
+    pub records: usize,
+}
+
+impl Service {
+    /// Returns when samples are taken: the bundle is checked, ports are bound, sinks are open. A pool that is out of
+    /// reach and a folder that is not there yet are no reason not to start.
+    pub async fn start(config: EdgeConfig) -> Result<Running, StartError> {
+        config.check()?;
+        let base = Tasks::new();
+        // Ports first: a second agent on the device fails at once, and not after loading its models.
+        let grpc = bind("api.listen", config.api.enabled, config.api.listen).await?;
+        let admin = bind("admin.listen", config.admin.enabled, config.admin.listen).await?;
+        let agent = start_agent(&config, &base).await?;
+        let metrics = Arc::new(Metrics::new());
+        let (break_service, broken) = watch::channel(None);
+        let on_broken = move |message| {
+            break_service.send_replace(Some(message));
+        };
+        let sinks = Sinks::open(&config.sinks, config.queue, &metrics, &on_broken)?;
+
+        let (intake, work, api) = (Tasks::new(), Tasks::new(), Tasks::new());
+        if !config.sources.is_empty() {
+            start_files(&config, &agent, &sinks, &metrics, &intake, &work).await?;
+        }
+        let calls = Calls::default();
+        let grpc = match grpc {
+            Some(listener) => {
+                let recorder = config.api.record.then(|| sinks.clone());
+                Some(api::start(listener, &agent, recorder, &metrics, &calls, &api).await?)
+            }
+            None => None,
+        };
+        let admin =
+            admin.map(|listener| admin::start(listener, &agent, &metrics, &intake, &base)).transpose();
+        let admin = admin.map_err(|source| StartError::Listen {
+            key: "admin.listen",
+            listen: config.admin.listen,
+            source,
+        })?;
+        let grace = config.drain_grace;
+        Ok(Running { agent, metrics, sinks, grpc, admin, intake, work, api, calls, base, broken, grace })
+    }
+}
+
+impl Running {
+    pub fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Where the local gRPC listens.
+    pub fn grpc_addr(&self) -> Option<SocketAddr> {
+        self.grpc
+    }
+
+    /// Where `/metrics` is.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Returns only if the service cannot go on; says why.
+    pub async fn broken(&mut self) -> String {
+        match self.broken.wait_for(Option::is_some).await {
+            Ok(message) => message.clone().unwrap_or_default(),
+            // No sink is left that could break.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Stops: see the module's own words. Takes at most `drain_grace`.
+    pub async fn drain(self) -> Drained {
+        let until = Instant::now() + self.grace;
+        self.api.stop();
+        let intake = self.intake.drain(self.grace).await;
+        let (files, ()) = tokio::join!(self.work.drain(left(until)), self.calls.ended(until));
+        self.api.drain(left(until).min(HANG_UP)).await;
+        let records = self.sinks.close(until).await;
+        self.base.drain(left(until).min(HANG_UP)).await;
+        Drained { files: intake + files, records }
+    }
+}
+
+fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now())
+}
+
+async fn bind(
+    key: &'static str,
+    is_enabled: bool,
+    listen: SocketAddr,
+) -> Result<Option<TcpListener>, StartError> {
+    if !is_enabled {
+        return Ok(None);
+    }
+    let until = Instant::now() + LEFTOVER;
+    loop {
+        match TcpListener::bind(listen).await {
+            Ok(listener) => return Ok(Some(listener)),
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < until => {
+                tokio::time::sleep(LEFTOVER / 20).await;
+            }
+            Err(source) => return Err(StartError::Listen { key, listen, source }),
+        }
+    }
+}
+
+async fn start_agent(config: &EdgeConfig, tasks: &Tasks) -> Result<Agent, StartError> {
+    let config = AgentConfig {
+        bundle: config.bundle.clone(),
+        cloud: config.offload.cloud.clone(),
+        task: config.task.clone(),
+        mode: config.offload.parsed_mode()?,
+        risk: config.offload.risk,
+        deadline: config.offload.deadline,
+        grace: config.offload.grace,
+        threads: config.model_threads(),
+        queue: config.queue,
+    };
+    let tasks = tasks.clone();
+    let start = move || Agent::start(config, &tasks).map_err(|error| StartError::Agent(Box::new(error)));
+    tokio::task::spawn_blocking(start).await.map_err(|_| StartError::Panicked)?
+}
+
+/// Folders, the pump, and what a file's task needs.
+async fn start_files(
+    config: &EdgeConfig,
+    agent: &Agent,
+    sinks: &Sinks,
+    metrics: &Arc<Metrics>,
+    intake: &Tasks,
+    work: &Tasks,
+) -> Result<(), StartError> {
+    let journal = Journal::open_soon(&config.state_dir).await?;
+    let mut known = Vec::with_capacity(config.sources.len());
+    for source in &config.sources {
+        known.push(journal.known(source.name())?);
+    }
+    let journal: JournalHandle = journal.start(config.queue);
+    let (out, taken) = mpsc::channel(1);
+    for (source, known) in config.sources.iter().zip(known) {
+        let metrics = metrics.source(source.name());
+        match source {
+            SourceConfig::Folder(folder) => {
+                folder::start(folder.clone(), known, out.clone(), journal.clone(), metrics, intake);
+            }
+        }
+    }
+    let desk = Desk::new(config, agent, sinks, journal, metrics, intake.token().clone());
+    intake.spawn(pump(taken, Arc::new(desk), config.queue, intake.token().clone(), work.clone()));
+    Ok(())
+}
+
+/// Gives each file a task of its own, as soon as there is room.
+async fn pump(
+    mut taken: mpsc::Receiver<Taken>,
+    desk: Arc<Desk>,
+    queue: usize,
+    token: tokio_util::sync::CancellationToken,
+    work: Tasks,
+) {
+    let room = Arc::new(Semaphore::new(queue));
+    loop {
+        let next = async {
+            let permit = Arc::clone(&room).acquire_owned().await.ok()?;
+            Some((permit, taken.recv().await?))
+        };
+        // A file that is dropped here is still in its folder.
+        let Some(Some((permit, taken))) = token.run_until_cancelled(next).await else { return };
+        let desk = Arc::clone(&desk);
+        work.spawn(async move {
+            desk.handle(taken).await;
+            drop(permit);
+        });
+    }
+}

@@ -1,0 +1,280 @@
+//! A sink's queue and thread: bounded, retrying, drained.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::time::Instant;
+
+use super::{FIRST_PAUSE, LONGEST_PAUSE, Record, Write, WriteError};
+use crate::config::WhenFull;
+use crate::metrics::SinkMetrics;
+
+#[cfg(test)]
+mod tests;
+
+/// What became of a record. A dropped sender means that the sink does not have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ack {
+    /// Delivered, or left out by policy.
+    Settled,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub(super) name: String,
+    pub(super) queue: usize,
+    pub(super) when_full: WhenFull,
+    /// `None`: for ever.
+    pub(super) retries: Option<u32>,
+}
+
+/// Handle to a sink at work.
+#[derive(Debug)]
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    ended: watch::Receiver<bool>,
+}
+
+struct Job {
+    record: Record,
+    ack: oneshot::Sender<Ack>,
+}
+
+/// Between the handle and the thread.
+struct Shared {
+    settings: Settings,
+    metrics: SinkMetrics,
+    queue: Mutex<Queue>,
+    /// Told of each change of the queue.
+    changed: Condvar,
+    /// Room in the queue, with `when_full = "block"`.
+    room: Semaphore,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    /// Taken from `jobs`, not yet settled.
+    at_work: usize,
+    /// No more will come.
+    is_closed: bool,
+    /// Do not even finish what is there.
+    is_abandoned: bool,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sink").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    pub(super) fn start<W: Write>(
+        settings: Settings,
+        writer: W,
+        metrics: SinkMetrics,
+        on_broken: impl Fn(String) + Send + 'static,
+    ) -> Self {
+        let room = Semaphore::new(settings.queue.min(Semaphore::MAX_PERMITS));
+        let queue = Mutex::default();
+        let shared = Arc::new(Shared { settings, metrics, queue, changed: Condvar::new(), room });
+        let (end, ended) = watch::channel(false);
+        let thread = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            thread.run(writer, &on_broken);
+            end.send_replace(true);
+        });
+        Self { shared, ended }
+    }
+
+    /// Queues a record; waits for room, or makes some, as configured.
+    pub(super) async fn push(&self, record: Record) -> oneshot::Receiver<Ack> {
+        if self.shared.settings.when_full == WhenFull::Block {
+            match self.shared.room.acquire().await {
+                Ok(permit) => permit.forget(),
+                // Closed: the receiver learns it below.
+                Err(_) => return oneshot::channel().1,
+            }
+        }
+        self.shared.put(record)
+    }
+
+    /// Queues a record if there is room or may be made some.
+    pub(super) fn offer(&self, record: Record) {
+        if self.shared.settings.when_full == WhenFull::Block {
+            match self.shared.room.try_acquire() {
+                Ok(permit) => permit.forget(),
+                Err(_) => {
+                    self.shared.metrics.dropped.inc();
+                    return;
+                }
+            }
+        }
+        drop(self.shared.put(record));
+    }
+
+    pub(super) fn close(&self) {
+        self.shared.lock().is_closed = true;
+        self.shared.room.close();
+        self.shared.changed.notify_all();
+    }
+
+    /// Waits for the thread; what it has not delivered by `until` is abandoned and counted.
+    pub(super) async fn ended(&self, until: Instant) -> usize {
+        let mut ended = self.ended.clone();
+        let has_ended = tokio::time::timeout_at(until, ended.wait_for(|ended| *ended)).await.is_ok();
+        let mut queue = self.shared.lock();
+        queue.is_abandoned = true;
+        // One that is being written right now may yet arrive, but nobody will know.
+        let left = queue.jobs.len() + if has_ended { 0 } else { queue.at_work };
+        queue.jobs.clear();
+        drop(queue);
+        self.shared.changed.notify_all();
+        self.shared.metrics.abandoned.inc_by(left as u64);
+        left
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, record: Record) -> oneshot::Receiver<Ack> {
+        let (ack, receiver) = oneshot::channel();
+        let mut queue = self.lock();
+        if queue.is_closed {
+            return receiver;
+        }
+        if self.settings.when_full == WhenFull::DropOldest
+            && queue.jobs.len() >= self.settings.queue
+            && let Some(oldest) = queue.jobs.pop_front()
+        {
+            self.metrics.dropped.inc();
+            settle(oldest);
+        }
+        queue.jobs.push_back(Job { record, ack });
+        self.metrics.queued.set(queue.jobs.len() as i64);
+        drop(queue);
+        self.changed.notify_all();
+        receiver
+    }
+
+    fn run<W: Write>(&self, mut writer: W, on_broken: &dyn Fn(String)) {
+        while let Some(batch) = self.next(W::BATCH) {
+            let records: Vec<Record> = batch.iter().map(|job| job.record.clone()).collect();
+            match self.write(&mut writer, &records) {
+                End::Settled => batch.into_iter().for_each(settle),
+                // The acks are dropped: the sink does not have them.
+                End::Abandoned => {}
+                End::Broken(message) => {
+                    tracing::error!(sink = self.settings.name, message, "sink has broken");
+                    let mut queue = self.lock();
+                    queue.is_closed = true;
+                    queue.jobs.clear();
+                    self.room.close();
+                    on_broken(format!("sink {}: {message}", self.settings.name));
+                    return;
+                }
+            }
+            self.lock().at_work = 0;
+        }
+    }
+
+    /// The next records; `None` when closed and empty.
+    fn next(&self, most: usize) -> Option<Vec<Job>> {
+        let mut queue = self.lock();
+        loop {
+            if queue.is_abandoned {
+                return None;
+            }
+            if !queue.jobs.is_empty() {
+                let count = queue.jobs.len().min(most);
+                let batch: Vec<Job> = queue.jobs.drain(..count).collect();
+                queue.at_work = count;
+                self.metrics.queued.set(queue.jobs.len() as i64);
+                if self.settings.when_full == WhenFull::Block {
+                    self.room.add_permits(count);
+                }
+                return Some(batch);
+            }
+            if queue.is_closed {
+                return None;
+            }
+            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Tries until it is written, or there is a reason not to.
+    fn write<W: Write>(&self, writer: &mut W, records: &[Record]) -> End {
+        let count = records.len() as u64;
+        let sink = &self.settings.name;
+        let mut pauses = pauses();
+        let mut failures: u32 = 0;
+        loop {
+            let error = match writer.write(records) {
+                Ok(()) => {
+                    if failures > 0 {
+                        tracing::info!(sink, failures, "sink takes records again");
+                    }
+                    self.metrics.delivered.inc_by(count);
+                    return End::Settled;
+                }
+                Err(WriteError::Later(error)) => error,
+                Err(WriteError::Refused(error)) => {
+                    let id = records.first().map_or("", Record::id);
+                    tracing::error!(sink, id, error, "record refused; it is not delivered to this sink");
+                    self.metrics.refused.inc_by(count);
+                    return End::Settled;
+                }
+                Err(WriteError::Broken(error)) => return End::Broken(error),
+            };
+            if failures == 0 {
+                tracing::warn!(sink, error, "sink does not take records; trying again");
+            }
+            failures += 1;
+            if self.settings.retries.is_some_and(|retries| failures > retries) {
+                tracing::error!(sink, error, failures, "given up; the record is not delivered to this sink");
+                self.metrics.given_up.inc_by(count);
+                return End::Settled;
+            }
+            if self.is_abandoned_after(pauses.next().unwrap_or(LONGEST_PAUSE)) {
+                return End::Abandoned;
+            }
+            self.metrics.retries.inc();
+        }
+    }
+
+    /// Waits, but not for a sink that is to stop at once.
+    fn is_abandoned_after(&self, pause: Duration) -> bool {
+        let queue = self.lock();
+        let waited = self.changed.wait_timeout_while(queue, pause, |queue| !queue.is_abandoned);
+        waited.unwrap_or_else(PoisonError::into_inner).0.is_abandoned
+    }
+}
+
+/// How the writing of a batch ended.
+enum End {
+    Settled,
+    Abandoned,
+    Broken(String),
+}
+
+fn settle(job: Job) {
+    // Nobody waits for a record that was only offered.
+    let _offered = job.ack.send(Ack::Settled).is_err();
+}
+
+/// Jittered, so that a thousand devices do not knock at once when a receiver comes back.
+fn pauses() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::new()
+        .with_min_delay(FIRST_PAUSE)
+        .with_max_delay(LONGEST_PAUSE)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}

@@ -1,0 +1,258 @@
+//! A watched folder: the shell round `folder::core`. It listens for events, lists the folder from time to time, looks at files
+//! that are due, and hands out what is ready as fast as it is taken.
+//!
+//! Events come from inotify by way of `notify`. They are never trusted to be complete: a network share has none, a full
+//! event queue loses some, a folder made a moment ago is watched a moment late. What no event told of is found by the
+//! next listing, at most `rescan` later.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use millgate_shared::shutdown::Tasks;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::journal::JournalHandle;
+use super::{Outcome, Reply, Taken, Version};
+use crate::config::{Existing, FolderConfig};
+use crate::metrics::SourceMetrics;
+use core::{Core, Rules, Seen};
+use listing::{Kind, Lister, Listing, look};
+use watch::{Notice, Watch};
+
+mod core;
+mod listing;
+mod pattern;
+mod watch;
+
+/// Replies that may wait; the source reads them at once.
+const REPLIES: usize = 64;
+
+/// A folder's task.
+#[derive(Debug)]
+struct Folder {
+    config: FolderConfig,
+    name: Arc<str>,
+    core: Core,
+    lister: Lister,
+    watch: Watch,
+    out: mpsc::Sender<Taken>,
+    reply: mpsc::Sender<Reply>,
+    replies: mpsc::Receiver<Reply>,
+    journal: JournalHandle,
+    metrics: SourceMetrics,
+    /// A listing at work.
+    listing: Option<JoinHandle<std::io::Result<Listing>>>,
+    listing_began: Instant,
+    next_listing: Instant,
+    is_first_listing: bool,
+    /// The folder could not be read last time; said once.
+    is_unreadable: bool,
+}
+
+/// Starts watching. `known` have been decided in an earlier run; what is ready goes to `out`.
+pub fn start(
+    config: FolderConfig,
+    known: Vec<(PathBuf, Version)>,
+    out: mpsc::Sender<Taken>,
+    journal: JournalHandle,
+    metrics: SourceMetrics,
+    tasks: &Tasks,
+) {
+    let now = now();
+    let rules = Rules { settle: config.settle, patience: config.patience, templates: config.templates };
+    let (reply, replies) = mpsc::channel(REPLIES);
+    let folder = Folder {
+        name: config.name.as_str().into(),
+        core: Core::new(rules, known, now),
+        lister: Lister::new(&config),
+        watch: Watch::new(&config),
+        config,
+        out,
+        reply,
+        replies,
+        journal,
+        metrics,
+        listing: None,
+        listing_began: now,
+        next_listing: now,
+        is_first_listing: true,
+        is_unreadable: false,
+    };
+    let token = tasks.token().clone();
+    tasks.spawn(async move {
+        // Dropping it in the middle loses nothing: files stay on disk, and nothing is remembered but by the journal.
+        let _stopped = token.run_until_cancelled(folder.run()).await;
+    });
+}
+
+impl Folder {
+    async fn run(mut self) {
+        tracing::info!(source = %self.name, path = %self.config.path.display(), "watching");
+        let out = self.out.clone();
+        loop {
+            let now = now();
+            self.start_listing(now);
+            self.look_at_due(now).await;
+            self.metrics.waiting.set(self.core.waiting() as i64);
+            let wake = self.wake(now);
+            let has_ready = self.core.has_ready(now);
+            tokio::select! {
+                biased;
+                Some(reply) = self.replies.recv() => self.settle(&reply),
+                notice = self.watch.next() => self.notice(&notice),
+                listing = listed(&mut self.listing) => self.listed(listing).await,
+                permit = out.reserve(), if has_ready => {
+                    // The service has stopped.
+                    let Ok(permit) = permit else { return };
+                    if let Some(ready) = self.core.take(now) {
+                        let taken = Taken {
+                            source: Arc::clone(&self.name),
+                            path: self.config.path.join(&ready.path),
+                            relative: ready.path,
+                            version: ready.version,
+                            is_last_chance: ready.is_last_chance,
+                            reply: self.reply.clone(),
+                        };
+                        permit.send(taken);
+                    }
+                }
+                () = tokio::time::sleep_until(wake.into()) => {}
+            }
+        }
+    }
+
+    /// When there is something to do without anything having happened.
+    fn wake(&self, now: Instant) -> Instant {
+        // While a listing is at work its end is waited for.
+        let next_listing = if self.listing.is_some() { now + self.config.rescan } else { self.next_listing };
+        self.core.next_due().map_or(next_listing, |due| due.min(next_listing))
+    }
+
+    fn settle(&mut self, reply: &Reply) {
+        self.core.settle(&reply.relative, reply.outcome, now());
+        let counter = match reply.outcome {
+            Outcome::Done | Outcome::Removed => &self.metrics.done,
+            Outcome::Incomplete => &self.metrics.incomplete,
+            Outcome::Changed => &self.metrics.changed,
+            Outcome::Unacknowledged => &self.metrics.unacknowledged,
+        };
+        counter.inc();
+    }
+
+    fn notice(&mut self, notice: &Notice) {
+        match notice {
+            Notice::File(path, seen) => self.see(path, *seen),
+            Notice::List => self.next_listing = now(),
+        }
+    }
+
+    /// An event told of a file or a folder.
+    fn see(&mut self, path: &Path, seen: Seen) {
+        let Some(relative) = self.lister.relative(path) else { return };
+        let kind = self.lister.kind(&relative);
+        match Version::of(path) {
+            Ok(version) => self.observe(&kind, version, seen),
+            Err(_) if path.is_dir() => self.next_listing = now(),
+            Err(_) => {
+                if let Some(Kind::Picture(picture)) = kind {
+                    self.core.gone(&picture);
+                }
+            }
+        }
+    }
+
+    fn observe(&mut self, kind: &Option<Kind>, version: Version, seen: Seen) {
+        match kind {
+            Some(Kind::Picture(picture)) => self.core.observe(picture, version, seen, now()),
+            Some(Kind::TemplateOf(picture)) => self.core.observe_template(picture, version, seen, now()),
+            None => {}
+        }
+    }
+
+    async fn look_at_due(&mut self, now: Instant) {
+        let due = self.core.due(now);
+        if due.is_empty() {
+            return;
+        }
+        // A share that hangs must not hold an async thread.
+        let root = self.config.path.clone();
+        let Ok(looks) = tokio::task::spawn_blocking(move || look(&root, due)).await else { return };
+        for look in looks {
+            if let Some(version) = look.template {
+                self.core.observe_template(&look.picture, version, Seen::Listed, now);
+            }
+            match look.version {
+                Some(version) => self.core.observe(&look.picture, version, Seen::Listed, now),
+                None => self.core.gone(&look.picture),
+            }
+        }
+    }
+
+    fn start_listing(&mut self, now: Instant) {
+        if self.listing.is_none() && now >= self.next_listing {
+            self.next_listing = now + self.config.rescan;
+            let keeper = self.watch.keeper();
+            let lister = self.lister.clone();
+            self.listing_began = now;
+            self.listing = Some(tokio::task::spawn_blocking(move || {
+                // Before the listing, so that what comes in between is told of by an event.
+                keeper.lock().unwrap_or_else(PoisonError::into_inner).ensure();
+                lister.list()
+            }));
+        }
+    }
+
+    async fn listed(&mut self, listing: std::io::Result<Listing>) {
+        self.next_listing = self.next_listing.max(now() + self.config.rescan / 2);
+        let listing = match listing {
+            Ok(listing) => listing,
+            Err(error) => {
+                if !std::mem::replace(&mut self.is_unreadable, true) {
+                    let path = self.config.path.display();
+                    tracing::warn!(source = %self.name, %path, %error, "folder cannot be read; trying again");
+                }
+                return;
+            }
+        };
+        if std::mem::take(&mut self.is_unreadable) {
+            tracing::info!(source = %self.name, "folder can be read again");
+        }
+        let now = now();
+        let is_skipped = std::mem::take(&mut self.is_first_listing) && self.config.existing == Existing::Skip;
+        let mut present = BTreeSet::new();
+        for (kind, version) in listing.files {
+            match kind {
+                Kind::Picture(picture) => {
+                    self.core.listed(&picture, version, self.listing_began, now);
+                    if is_skipped {
+                        self.core.skip(&picture, version, now);
+                    }
+                    present.insert(picture);
+                }
+                Kind::TemplateOf(picture) => self.core.observe_template(&picture, version, Seen::Listed, now),
+            }
+        }
+        if listing.is_complete {
+            let forgotten = self.core.prune(&present, self.listing_began);
+            if !forgotten.is_empty() && !self.journal.forget(&self.name, &forgotten).await {
+                tracing::debug!(source = %self.name, "journal has stopped");
+            }
+        }
+    }
+}
+
+/// The listing at work; for ever, if none is.
+async fn listed(listing: &mut Option<JoinHandle<std::io::Result<Listing>>>) -> std::io::Result<Listing> {
+    let Some(handle) = listing else { return std::future::pending().await };
+    let result = handle.await;
+    *listing = None;
+    result.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+}
+
+/// tokio's clock, so that it can be paused.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

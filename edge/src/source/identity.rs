@@ -1,0 +1,50 @@
+//! The decision id of a file's version.
+//!
+//! It is derived, not drawn: when the agent was killed between writing a decision and remembering that it had, the file
+//! is decided again, and whoever reads both sees by the equal id that they are one. It has the form of a UUIDv7, with
+//! the file's time of change as its time.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::Version;
+
+/// `relative` is the path below the source's folder.
+pub fn decision_id(source: &str, relative: &Path, version: Version) -> String {
+    let mut hasher = Sha256::new();
+    // A length before each part, so that no two files give the same bytes.
+    for part in [source.as_bytes(), relative.as_os_str().as_bytes()] {
+        hasher.update((part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    hasher.update(version.size.to_le_bytes());
+    hasher.update(version.modified.to_le_bytes());
+    let digest = hasher.finalize();
+    let mut random = [0; 10];
+    random.copy_from_slice(&digest[..10]);
+    let millis = u64::try_from(version.modified / 1_000_000).unwrap_or(0);
+    uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_version_has_the_same_id_and_no_other_has() {
+        let version = Version { size: 10, modified: 1_700_000_000_123_456_789 };
+        let id = decision_id("cam1", Path::new("a.png"), version);
+        assert_eq!(id, decision_id("cam1", Path::new("a.png"), version));
+        assert_eq!(id.as_bytes()[14], b'7');
+        assert!(id.starts_with("018bcfe5-687b"), "{id}");
+        let others = [
+            decision_id("cam2", Path::new("a.png"), version),
+            decision_id("cam1a", Path::new(".png"), version),
+            decision_id("cam1", Path::new("a.png"), Version { size: 11, ..version }),
+            decision_id("cam1", Path::new("a.png"), Version { modified: version.modified + 1, ..version }),
+        ];
+        assert!(!others.contains(&id));
+    }
+}

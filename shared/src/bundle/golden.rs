@@ -1,0 +1,159 @@
+//! Golden samples: inputs with known outputs, run before a bundle is used.
+//!
+//! They are what catches a model that loads and runs but is wrong: a bad export, weights that are not finite, an engine
+//! that reads an operator differently.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use safetensors::{Dtype, SafeTensors};
+
+use super::manifest::{GoldenDecision, golden_path, model_path};
+use super::{Bundle, BundleError};
+use crate::deciding::{Mode, Policy};
+use crate::decision::Missing;
+use crate::engine::{Model, Port};
+use crate::gate::Place;
+use crate::image::{Limits, decode};
+use crate::local::{Ask, Stay, prices, tier_places};
+use crate::runner::{Models, Runner};
+use crate::sample::Sample;
+use crate::tensor::Tensor;
+
+/// How far a golden decision's probability and risk may be off.
+const DECISION_TOLERANCE: f64 = 0.01;
+
+/// What was run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Passed {
+    pub models: usize,
+    pub rows: usize,
+    pub decisions: usize,
+}
+
+/// Runs every model that is held, and every golden decision.
+pub fn check(bundle: &Bundle, models: &Arc<Models>) -> Result<Passed, BundleError> {
+    let mut passed = Passed::default();
+    for (name, model) in models.all() {
+        passed.rows += check_model(bundle, name, model)?;
+        passed.models += 1;
+    }
+    let mut runner = models.runner().map_err(|error| BundleError::Golden {
+        file: super::manifest::FILE_NAME.to_owned(),
+        message: error.to_string(),
+    })?;
+    for golden in &bundle.manifest().golden.decisions {
+        check_decision(bundle, &mut runner, golden)?;
+        passed.decisions += 1;
+    }
+    Ok(passed)
+}
+
+/// One model against its golden tensors; gives the number of rows.
+fn check_model(bundle: &Bundle, name: &str, model: &Arc<Model>) -> Result<usize, BundleError> {
+    let file = golden_path(name);
+    let refuse = |message: String| BundleError::Golden { file: file.clone(), message };
+    let bytes = bundle.read(&file)?;
+    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| refuse(error.to_string()))?;
+    let inputs = rows(&tensors, "in", model.inputs()).map_err(refuse)?;
+    let outputs = rows(&tensors, "out", model.outputs()).map_err(refuse)?;
+    let count = inputs.first().map_or(0, Vec::len);
+    if count == 0 || inputs.iter().chain(&outputs).any(|port| port.len() != count) {
+        return Err(refuse("tensors must share a first axis of at least 1".to_owned()));
+    }
+    let golden = &bundle.manifest().golden;
+    let mut session = model.session().map_err(|error| refuse(error.to_string()))?;
+    for row in 0..count {
+        let got = session
+            .run(inputs.iter().map(|port| port[row].clone()).collect())
+            .map_err(|error| refuse(format!("row {row}: {error}")))?;
+        for ((port, got), expected) in model.outputs().iter().zip(&got).zip(&outputs) {
+            let pairs = got.values().iter().zip(expected[row].values());
+            for (at, (got, expected)) in pairs.enumerate() {
+                let allowed = golden.absolute_tolerance + golden.relative_tolerance * expected.abs();
+                let is_close = (got - expected).abs() <= allowed;
+                if !is_close {
+                    let (model, output) = (model_path(name), &port.name);
+                    let message = format!(
+                        "row {row}: `{output}`[{at}] of {model} is {got}, expected {expected} ± {allowed}"
+                    );
+                    return Err(refuse(message));
+                }
+            }
+        }
+    }
+    Ok(count)
+}
+
+/// By port, by row: the tensors named `<prefix>.<port>`.
+fn rows(tensors: &SafeTensors<'_>, prefix: &str, ports: &[Port]) -> Result<Vec<Vec<Tensor>>, String> {
+    let read = |port: &Port| {
+        let name = format!("{prefix}.{}", port.name);
+        let view = tensors.tensor(&name).map_err(|_| format!("tensor `{name}` is missing"))?;
+        if view.dtype() != Dtype::F32 {
+            return Err(format!("tensor `{name}` is {:?}, not F32", view.dtype()));
+        }
+        if view.shape().get(1..) != port.shape.get(1..) {
+            return Err(format!("tensor `{name}` has shape {:?}, the model {:?}", view.shape(), port.shape));
+        }
+        let size = port.shape.iter().product::<usize>().max(1);
+        let row = |bytes: &[u8]| {
+            let (values, _) = bytes.as_chunks::<4>();
+            Tensor::new(port.shape.clone(), values.iter().map(|value| f32::from_le_bytes(*value)).collect())
+                .map_err(|error| format!("tensor `{name}`: {error}"))
+        };
+        view.data().chunks_exact(4 * size).map(row).collect()
+    };
+    ports.iter().map(read).collect()
+}
+
+/// A whole sample, decided by the local experts alone.
+fn check_decision(bundle: &Bundle, runner: &mut Runner, golden: &GoldenDecision) -> Result<(), BundleError> {
+    let file = &golden.image;
+    let refuse = |message: String| BundleError::Golden { file: file.clone(), message };
+    let manifest = Arc::clone(runner.models().manifest());
+    let mut sample = Sample { images: vec![None; manifest.modalities.len()] };
+    for (modality, file) in [("image", Some(&golden.image)), ("template", golden.template.as_ref())] {
+        let (Some(index), Some(file)) = (manifest.modality_index(modality), file) else { continue };
+        let image = decode(&bundle.read(file)?, &Limits::default());
+        sample.images[index] = Some(
+            image.map_err(|error| BundleError::Golden { file: file.clone(), message: error.to_string() })?,
+        );
+    }
+    let policy =
+        Policy { mode: Mode::Never, deadline: Duration::from_secs(60), ..Policy::for_bundle(&manifest) };
+    let places = tier_places(&manifest, Place::Absent(Missing::Offline));
+    let ask = Ask { task: &golden.task, policy, places, prices: prices(&manifest) };
+    let mut stay =
+        Stay::begin(runner, sample, ask, Instant::now()).map_err(|error| refuse(error.to_string()))?;
+    let todo = stay.start();
+    stay.run(runner, todo, &|| false);
+    let outcome = stay.deciding.finish().map_err(|error| refuse(error.to_string()))?;
+    let task =
+        manifest.task(&golden.task).ok_or_else(|| refuse(format!("`{}` is not a task", golden.task)))?;
+
+    let label = &task.labels[outcome.mixed.verdict];
+    if *label != golden.label {
+        return Err(refuse(format!("decided `{label}`, expected `{}`", golden.label)));
+    }
+    let probability = outcome.mixed.probabilities[outcome.mixed.verdict];
+    let risk = outcome.why.local_risk.unwrap_or(1.0);
+    for (what, got, expected) in
+        [("probability", probability, golden.probability), ("risk", risk, golden.risk)]
+    {
+        let is_close = (got - expected).abs() <= DECISION_TOLERANCE;
+        if !is_close {
+            return Err(refuse(format!("{what} is {got:.4}, expected {expected:.4} ± {DECISION_TOLERANCE}")));
+        }
+    }
+    let mut carried: Vec<(f64, &str)> = (outcome.mixed.weights.iter().zip(&outcome.answers))
+        .filter(|(weight, _)| **weight > 0.0)
+        .map(|(weight, weighed)| (*weight, manifest.experts[weighed.answer.expert].name.as_str()))
+        .collect();
+    carried.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let names: Vec<&str> = carried.iter().map(|(_, name)| *name).collect();
+    if names != golden.experts {
+        return Err(refuse(format!("decided by {names:?}, expected {:?}", golden.experts)));
+    }
+    Ok(())
+}

@@ -1,0 +1,409 @@
+//! `bundle.toml`: parsed strictly, then checked for names that refer to nothing and numbers that mean nothing.
+//!
+//! The format is described in `docs/bundles.md`; field names are the file's keys.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::toml_file::{self, TomlError};
+
+mod check;
+
+/// The file's name in every bundle.
+pub const FILE_NAME: &str = "bundle.toml";
+/// The only `format` this version reads.
+pub const FORMAT: u32 = 1;
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub format: u32,
+    pub name: String,
+    pub version: String,
+    pub description: String,
+    pub licence: String,
+    pub modalities: Vec<Modality>,
+    pub tasks: Vec<Task>,
+    pub encoders: Vec<Encoder>,
+    pub gate: Gate,
+    pub experts: Vec<Expert>,
+    pub combine: Combine,
+    pub offload: Offload,
+    pub golden: Golden,
+    pub digests: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Modality {
+    pub name: String,
+    pub kind: ModalityKind,
+    pub unit: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModalityKind {
+    Image,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    pub name: String,
+    /// Experts chosen per sample.
+    pub k: usize,
+    /// The union of what its experts answer, `<product>/<class>`.
+    pub labels: Vec<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Encoder {
+    pub name: String,
+    pub modality: String,
+    /// Width of `embedding[N,dims]`.
+    pub dims: usize,
+    /// Channels, height, width.
+    pub shape: [usize; 3],
+    pub mean: f32,
+    pub std: f32,
+    pub cost: Cost,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gate {
+    pub name: String,
+    pub cost: Cost,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expert {
+    pub name: String,
+    pub tier: Tier,
+    pub tasks: Vec<String>,
+    /// Of its logits, in order.
+    pub labels: Vec<String>,
+    pub feature_dims: usize,
+    #[serde(default)]
+    pub substitutes: Vec<String>,
+    #[serde(default)]
+    pub price: f64,
+    pub cost: Cost,
+    pub competence: Competence,
+    pub inputs: Vec<ExpertInput>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tier {
+    /// Small: runs on the device, and may run in the pool.
+    Edge,
+    /// Heavy: runs in the pool only.
+    Cloud,
+}
+
+impl Tier {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Edge => "edge",
+            Self::Cloud => "cloud",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cost {
+    /// Multiply-accumulates for one sample.
+    pub macs: u64,
+    /// Mean bytes that go up when it is asked for one sample.
+    #[serde(default)]
+    pub uplink_bytes: u64,
+}
+
+/// Weights of the logistic model of "this expert is right on this sample"; see [`crate::competence`].
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Competence {
+    pub bias: f64,
+    pub confidence: f64,
+    pub gate: f64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpertInput {
+    pub modality: String,
+    /// Channels, height, width.
+    pub shape: [usize; 3],
+    pub mean: f32,
+    pub std: f32,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Combine {
+    /// Answers needed for a decision.
+    pub k_min: usize,
+    pub drop_below: f64,
+    pub sharpness: f64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Offload {
+    pub default_risk: f64,
+    pub delta: f64,
+    #[serde(default)]
+    pub thresholds: Vec<Threshold>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Threshold {
+    pub product: String,
+    pub risk: f64,
+    pub threshold: f64,
+    pub calibration_samples: u64,
+    pub calibration_kept: u64,
+    pub calibration_errors: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Golden {
+    pub relative_tolerance: f32,
+    pub absolute_tolerance: f32,
+    #[serde(default)]
+    pub decisions: Vec<GoldenDecision>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GoldenDecision {
+    pub image: String,
+    pub template: Option<String>,
+    pub task: String,
+    pub label: String,
+    pub probability: f64,
+    pub risk: f64,
+    pub experts: Vec<String>,
+}
+
+impl Manifest {
+    /// Parses and checks; an error names the file and the key.
+    pub fn parse(text: &str) -> Result<Self, TomlError> {
+        let manifest: Self = toml_file::parse(FILE_NAME, text)?;
+        check::check(&manifest).map_err(|(key, message)| TomlError {
+            file: FILE_NAME.to_owned(),
+            key,
+            line: None,
+            message,
+        })?;
+        Ok(manifest)
+    }
+
+    pub fn task(&self, name: &str) -> Option<&Task> {
+        self.tasks.iter().find(|task| task.name == name)
+    }
+
+    pub fn task_index(&self, name: &str) -> Option<usize> {
+        self.tasks.iter().position(|task| task.name == name)
+    }
+
+    pub fn expert_index(&self, name: &str) -> Option<usize> {
+        self.experts.iter().position(|expert| expert.name == name)
+    }
+
+    pub fn modality_index(&self, name: &str) -> Option<usize> {
+        self.modalities.iter().position(|modality| modality.name == name)
+    }
+
+    /// The certified threshold on the local risk, if there is one for this pair.
+    pub fn threshold(&self, product: &str, risk: f64) -> Option<f64> {
+        self.offload
+            .thresholds
+            .iter()
+            .find(|entry| entry.product == product && (entry.risk - risk).abs() < 1e-9)
+            .map(|entry| entry.threshold)
+    }
+}
+
+/// `deeppcb/short` is a label of product `deeppcb`.
+pub fn product_of(label: &str) -> &str {
+    label.split_once('/').map_or(label, |(product, _)| product)
+}
+
+/// Where a model's ONNX file stands in a bundle.
+pub fn model_path(model: &str) -> String {
+    format!("{model}/1/model.onnx")
+}
+
+/// Where a model's golden tensors stand in a bundle.
+pub fn golden_path(model: &str) -> String {
+    format!("golden/{model}.safetensors")
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Two edge experts, one of which needs the template, and a cloud expert with a price.
+    pub(crate) const TEXT: &str = r#"
+format = 1
+name = "tiny"
+version = "0.1.0"
+description = "for unit tests"
+licence = "Apache-2.0"
+
+[[modalities]]
+name = "image"
+kind = "image"
+unit = "grey level 0-255"
+
+[[modalities]]
+name = "template"
+kind = "image"
+unit = "grey level 0-255"
+
+[[tasks]]
+name = "inspect"
+k = 2
+labels = ["a/good", "a/bad", "b/good"]
+
+[[encoders]]
+name = "encoder"
+modality = "image"
+dims = 4
+shape = [1, 8, 8]
+mean = 0.5
+std = 0.25
+cost = { macs = 10 }
+
+[gate]
+name = "gate"
+cost = { macs = 10 }
+
+[[experts]]
+name = "a-s"
+tier = "edge"
+tasks = ["inspect"]
+labels = ["a/good", "a/bad"]
+feature_dims = 4
+substitutes = ["all-s"]
+cost = { macs = 100 }
+competence = { bias = 0.0, confidence = 1.0, gate = 0.0 }
+inputs = [
+    { modality = "image", shape = [1, 8, 8], mean = 0.5, std = 0.25 },
+    { modality = "template", shape = [1, 8, 8], mean = 0.5, std = 0.25 },
+]
+
+[[experts]]
+name = "all-s"
+tier = "edge"
+tasks = ["inspect"]
+labels = ["a/good", "a/bad", "b/good"]
+feature_dims = 4
+cost = { macs = 100 }
+competence = { bias = 0.0, confidence = 1.0, gate = 0.0 }
+inputs = [{ modality = "image", shape = [1, 8, 8], mean = 0.5, std = 0.25 }]
+
+[[experts]]
+name = "a-l"
+tier = "cloud"
+tasks = ["inspect"]
+labels = ["a/good", "a/bad"]
+feature_dims = 4
+price = 0.5
+cost = { macs = 1000, uplink_bytes = 100 }
+competence = { bias = 0.0, confidence = 1.0, gate = 0.0 }
+inputs = [
+    { modality = "image", shape = [1, 8, 8], mean = 0.5, std = 0.25 },
+    { modality = "template", shape = [1, 8, 8], mean = 0.5, std = 0.25 },
+]
+
+[combine]
+k_min = 1
+drop_below = 0.25
+sharpness = 1.0
+
+[offload]
+default_risk = 0.02
+delta = 0.05
+
+[[offload.thresholds]]
+product = "a"
+risk = 0.02
+threshold = 0.1
+calibration_samples = 100
+calibration_kept = 90
+calibration_errors = 1
+
+[golden]
+relative_tolerance = 1e-3
+absolute_tolerance = 1e-4
+
+[digests]
+"#;
+
+    pub(crate) fn text() -> String {
+        let models = ["encoder", "gate", "a-s", "all-s", "a-l"];
+        let files = models.iter().flat_map(|model| [model_path(model), golden_path(model)]);
+        files.fold(TEXT.to_owned(), |text, file| {
+            text + &format!("\"{file}\" = \"sha256:{}\"\n", "0".repeat(64))
+        })
+    }
+
+    pub(crate) fn manifest() -> Manifest {
+        Manifest::parse(&text()).unwrap()
+    }
+
+    fn refused(from: &str, to: &str) -> String {
+        let text = text();
+        assert!(text.contains(from), "{from}");
+        Manifest::parse(&text.replacen(from, to, 1)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_lookups_find_what_is_there() {
+        let manifest = manifest();
+        assert_eq!(manifest.expert_index("a-l"), Some(2));
+        assert_eq!(manifest.threshold("a", 0.02), Some(0.1));
+        assert_eq!(manifest.threshold("a", 0.01), None);
+        assert_eq!(manifest.threshold("b", 0.02), None);
+        assert_eq!(product_of("a/b/c"), "a");
+    }
+
+    #[test]
+    fn each_mistake_is_named_by_its_key() {
+        for (from, to, key) in [
+            ("format = 1", "format = 2", "`format`"),
+            ("licence", "license", "license"),
+            ("tier = \"edge\"", "tier = \"fog\"", "`experts[0].tier`"),
+            ("k = 2", "k = 0", "`tasks[0].k`"),
+            ("labels = [\"a/good\", \"a/bad\"]", "labels = [\"a/ugly\"]", "`experts[0].labels`"),
+            ("\"b/good\"]", "\"bgood\"]", "`tasks[0].labels`"),
+            ("substitutes = [\"all-s\"]", "substitutes = [\"nobody\"]", "`experts[0].substitutes`"),
+            ("name = \"a-s\"", "name = \"../a\"", "`experts[0].name`"),
+            ("name = \"a-s\"", "name = \"gate\"", "`gate`"),
+            ("modality = \"image\"\ndims", "modality = \"sound\"\ndims", "`encoders[0].modality`"),
+            ("shape = [1, 8, 8]", "shape = [3, 8, 8]", "`encoders[0].shape`"),
+            ("std = 0.25", "std = 0.0", "`encoders[0].std`"),
+            ("price = 0.5", "price = nan", "`experts[2].price`"),
+            ("macs = 1000", "macs = 0", "`experts[2].cost.macs`"),
+            ("drop_below = 0.25", "drop_below = 0.5", "`combine.drop_below`"),
+            ("product = \"a\"", "product = \"z\"", "`offload.thresholds[0].product`"),
+            ("calibration_kept = 90", "calibration_kept = 101", "`offload.thresholds[0]`"),
+            ("\"gate/1/model.onnx\" =", "\"gate/2/model.onnx\" =", "gate/1/model.onnx"),
+            ("\"gate/1/model.onnx\" =", "\"../model.onnx\" =", "../model.onnx"),
+            ("sha256:0", "sha1:0", "digests"),
+        ] {
+            let message = refused(from, to);
+            assert!(message.starts_with("bundle.toml") && message.contains(key), "{from} -> {to}: {message}");
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! What TOML types cannot say. Each check gives `(key, message)`.
+
+use std::collections::HashSet;
+
+use super::{Cost, ExpertInput, FORMAT, Manifest, golden_path, model_path};
+
+type Refused = (String, String);
+
+pub(super) fn check(manifest: &Manifest) -> Result<(), Refused> {
+    if manifest.format != FORMAT {
+        return Err(refuse("format", format!("is {}, this version reads {FORMAT}", manifest.format)));
+    }
+    for (key, text) in [("name", &manifest.name), ("version", &manifest.version)] {
+        plain_name(key, text)?;
+    }
+    modalities(manifest)?;
+    tasks(manifest)?;
+    encoders(manifest)?;
+    plain_name("gate.name", &manifest.gate.name)?;
+    experts(manifest)?;
+    combine(manifest)?;
+    offload(manifest)?;
+    golden(manifest)?;
+    digests(manifest)
+}
+
+fn modalities(manifest: &Manifest) -> Result<(), Refused> {
+    unique("modalities", manifest.modalities.iter().map(|modality| &modality.name))
+}
+
+fn tasks(manifest: &Manifest) -> Result<(), Refused> {
+    unique("tasks", manifest.tasks.iter().map(|task| &task.name))?;
+    for (at, task) in manifest.tasks.iter().enumerate() {
+        if task.k == 0 {
+            return Err(refuse(format!("tasks[{at}].k"), "must be at least 1"));
+        }
+        unique(&format!("tasks[{at}].labels"), task.labels.iter())?;
+        if let Some(label) = task.labels.iter().find(|label| !label.contains('/')) {
+            return Err(refuse(
+                format!("tasks[{at}].labels"),
+                format!("`{label}` is not `<product>/<class>`"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn encoders(manifest: &Manifest) -> Result<(), Refused> {
+    unique("encoders", manifest.encoders.iter().map(|encoder| &encoder.name))?;
+    for (at, encoder) in manifest.encoders.iter().enumerate() {
+        let key = format!("encoders[{at}]");
+        plain_name(&format!("{key}.name"), &encoder.name)?;
+        known_modality(manifest, &format!("{key}.modality"), &encoder.modality)?;
+        if encoder.dims == 0 || encoder.dims != manifest.encoders[0].dims {
+            return Err(refuse(format!("{key}.dims"), "all encoders must share one embedding width over 0"));
+        }
+        input(&key, &encoder.shape, encoder.mean, encoder.std)?;
+        cost(&key, encoder.cost)?;
+    }
+    Ok(())
+}
+
+fn experts(manifest: &Manifest) -> Result<(), Refused> {
+    unique("experts", manifest.experts.iter().map(|expert| &expert.name))?;
+    for (at, expert) in manifest.experts.iter().enumerate() {
+        let key = format!("experts[{at}]");
+        plain_name(&format!("{key}.name"), &expert.name)?;
+        for name in &expert.tasks {
+            let Some(task) = manifest.task(name) else {
+                return Err(refuse(format!("{key}.tasks"), format!("`{name}` is not a task of this bundle")));
+            };
+            if let Some(label) = expert.labels.iter().find(|label| !task.labels.contains(label)) {
+                return Err(refuse(
+                    format!("{key}.labels"),
+                    format!("`{label}` is not a label of task `{name}`"),
+                ));
+            }
+        }
+        non_empty(&format!("{key}.tasks"), &expert.tasks)?;
+        unique(&format!("{key}.labels"), expert.labels.iter())?;
+        for name in &expert.substitutes {
+            if name == &expert.name || manifest.expert_index(name).is_none() {
+                let message = format!("`{name}` is not another expert of this bundle");
+                return Err(refuse(format!("{key}.substitutes"), message));
+            }
+        }
+        let numbers = [
+            ("price", expert.price),
+            ("competence.bias", expert.competence.bias),
+            ("competence.confidence", expert.competence.confidence),
+            ("competence.gate", expert.competence.gate),
+        ];
+        if let Some((name, _)) = numbers.iter().find(|(_, number)| !number.is_finite()) {
+            return Err(refuse(format!("{key}.{name}"), "must be a finite number"));
+        }
+        cost(&key, expert.cost)?;
+        expert_inputs(manifest, &key, &expert.inputs)?;
+    }
+    Ok(())
+}
+
+fn expert_inputs(manifest: &Manifest, key: &str, inputs: &[ExpertInput]) -> Result<(), Refused> {
+    unique(&format!("{key}.inputs"), inputs.iter().map(|input| &input.modality))?;
+    for (at, spec) in inputs.iter().enumerate() {
+        let key = format!("{key}.inputs[{at}]");
+        known_modality(manifest, &format!("{key}.modality"), &spec.modality)?;
+        input(&key, &spec.shape, spec.mean, spec.std)?;
+    }
+    Ok(())
+}
+
+fn combine(manifest: &Manifest) -> Result<(), Refused> {
+    let combine = manifest.combine;
+    if combine.k_min == 0 {
+        return Err(refuse("combine.k_min", "must be at least 1"));
+    }
+    if !(0.0..0.5).contains(&combine.drop_below) {
+        return Err(refuse("combine.drop_below", "must be at least 0 and under 0.5"));
+    }
+    if !(combine.sharpness > 0.0 && combine.sharpness.is_finite()) {
+        return Err(refuse("combine.sharpness", "must be over 0"));
+    }
+    Ok(())
+}
+
+fn offload(manifest: &Manifest) -> Result<(), Refused> {
+    let is_share = |number: f64| number > 0.0 && number < 1.0;
+    for (key, number) in
+        [("offload.default_risk", manifest.offload.default_risk), ("offload.delta", manifest.offload.delta)]
+    {
+        if !is_share(number) {
+            return Err(refuse(key, "must be over 0 and under 1"));
+        }
+    }
+    for (at, entry) in manifest.offload.thresholds.iter().enumerate() {
+        let key = format!("offload.thresholds[{at}]");
+        if !is_share(entry.risk) {
+            return Err(refuse(format!("{key}.risk"), "must be over 0 and under 1"));
+        }
+        if !(0.0..=1.0).contains(&entry.threshold) {
+            return Err(refuse(format!("{key}.threshold"), "must be from 0 to 1"));
+        }
+        if entry.calibration_kept > entry.calibration_samples
+            || entry.calibration_errors > entry.calibration_kept
+        {
+            return Err(refuse(key, "counts must fall from samples to kept to errors"));
+        }
+        let of_product = |label: &String| super::product_of(label) == entry.product;
+        if !manifest.tasks.iter().any(|task| task.labels.iter().any(of_product)) {
+            let message = format!("no label belongs to product `{}`", entry.product);
+            return Err(refuse(format!("{key}.product"), message));
+        }
+    }
+    Ok(())
+}
+
+fn golden(manifest: &Manifest) -> Result<(), Refused> {
+    for (key, number) in [
+        ("golden.relative_tolerance", manifest.golden.relative_tolerance),
+        ("golden.absolute_tolerance", manifest.golden.absolute_tolerance),
+    ] {
+        if !(0.0..1.0).contains(&number) {
+            return Err(refuse(key, "must be at least 0 and under 1"));
+        }
+    }
+    for (at, decision) in manifest.golden.decisions.iter().enumerate() {
+        let key = format!("golden.decisions[{at}]");
+        let Some(task) = manifest.task(&decision.task) else {
+            return Err(refuse(format!("{key}.task"), format!("`{}` is not a task", decision.task)));
+        };
+        if !task.labels.contains(&decision.label) {
+            return Err(refuse(format!("{key}.label"), format!("`{}` is not a label", decision.label)));
+        }
+        if let Some(name) = decision.experts.iter().find(|name| manifest.expert_index(name).is_none()) {
+            return Err(refuse(format!("{key}.experts"), format!("`{name}` is not an expert")));
+        }
+    }
+    Ok(())
+}
+
+fn digests(manifest: &Manifest) -> Result<(), Refused> {
+    let key = |file: &str| format!("digests.\"{file}\"");
+    for (file, digest) in &manifest.digests {
+        let inside = file.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
+        if !inside || file.contains('\\') {
+            return Err(refuse(key(file), "is not a plain path inside the bundle"));
+        }
+        let hex = digest.strip_prefix("sha256:").unwrap_or_default();
+        if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+        {
+            return Err(refuse(key(file), "is not `sha256:` and 64 lower-case hex digits"));
+        }
+    }
+    let models = manifest.encoders.iter().map(|encoder| &encoder.name);
+    let models =
+        models.chain([&manifest.gate.name]).chain(manifest.experts.iter().map(|expert| &expert.name));
+    let mut seen = HashSet::new();
+    for model in models {
+        if !seen.insert(model) {
+            return Err(refuse("experts", format!("two models are named `{model}`")));
+        }
+        for file in [model_path(model), golden_path(model)] {
+            if !manifest.digests.contains_key(&file) {
+                return Err(refuse(key(&file), "is missing"));
+            }
+        }
+    }
+    let goldens = manifest.golden.decisions.iter();
+    for file in goldens.flat_map(|decision| [Some(&decision.image), decision.template.as_ref()]).flatten() {
+        if !manifest.digests.contains_key(file) {
+            return Err(refuse(key(file), "is missing"));
+        }
+    }
+    Ok(())
+}
+
+fn input(key: &str, shape: &[usize; 3], mean: f32, std: f32) -> Result<(), Refused> {
+    if shape[0] != 1 {
+        return Err(refuse(format!("{key}.shape"), "only one channel (grey) is supported"));
+    }
+    if shape.iter().any(|axis| !(1..=4096).contains(axis)) {
+        return Err(refuse(format!("{key}.shape"), "each axis must be from 1 to 4096"));
+    }
+    if !mean.is_finite() || !std.is_finite() || std <= 0.0 {
+        return Err(refuse(format!("{key}.std"), "mean must be finite and std over 0"));
+    }
+    Ok(())
+}
+
+fn cost(key: &str, cost: Cost) -> Result<(), Refused> {
+    if cost.macs == 0 {
+        return Err(refuse(format!("{key}.cost.macs"), "must be over 0"));
+    }
+    Ok(())
+}
+
+fn known_modality(manifest: &Manifest, key: &str, name: &str) -> Result<(), Refused> {
+    match manifest.modality_index(name) {
+        Some(_) => Ok(()),
+        None => Err(refuse(key, format!("`{name}` is not a modality of this bundle"))),
+    }
+}
+
+/// Names become folder names and URL parts.
+fn plain_name(key: &str, name: &str) -> Result<(), Refused> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._+-".contains(&byte);
+    if name.is_empty() || name.starts_with('.') || name.len() > 64 || !name.bytes().all(plain) {
+        return Err(refuse(key, format!("`{name}` must be 1 to 64 letters, digits, `.`, `_`, `+` or `-`")));
+    }
+    Ok(())
+}
+
+fn unique<'a>(key: &str, names: impl Iterator<Item = &'a String>) -> Result<(), Refused> {
+    let mut seen = HashSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            return Err(refuse(key, format!("`{name}` stands twice")));
+        }
+    }
+    if seen.is_empty() {
+        return Err(refuse(key, "must not be empty"));
+    }
+    Ok(())
+}
+
+fn non_empty(key: &str, list: &[String]) -> Result<(), Refused> {
+    if list.is_empty() { Err(refuse(key, "must not be empty")) } else { Ok(()) }
+}
+
+fn refuse(key: impl Into<String>, message: impl Into<String>) -> Refused {
+    (key.into(), message.into())
+}

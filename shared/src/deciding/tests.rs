@@ -1,0 +1,217 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::bundle::manifest::tests::manifest;
+
+const MS: Duration = Duration::from_millis(1);
+const UP: [Place; 3] = [Place::Local, Place::Local, Place::Remote];
+const DOWN: [Place; 3] = [Place::Local, Place::Local, Place::Absent(Missing::Offline)];
+/// The gate likes a-s best, then a-l, then all-s.
+const SCORES: [f64; 3] = [2.0, -1.0, 2.0];
+
+fn policy(mode: Mode) -> Policy {
+    Policy { mode, ..Policy::for_bundle(&manifest()) }
+}
+
+fn deciding(mode: Mode, places: [Place; 3]) -> (Deciding, Instant) {
+    let manifest = Arc::new(manifest());
+    let presence = [true, true];
+    let prices = manifest.experts.iter().map(|expert| expert.price).collect();
+    let ranking =
+        Ranking::new(&manifest, &manifest.tasks[0], &presence, SCORES.to_vec(), prices, places.to_vec());
+    let now = Instant::now();
+    (Deciding::new(&manifest, 0, &presence, ranking, policy(mode), now).unwrap(), now)
+}
+
+/// An expert of product `a` that says `a/good` with this probability.
+fn says(expert: usize, good: f64) -> Answer {
+    let probabilities = if expert == 1 { vec![good, 1.0 - good, 0.0] } else { vec![good, 1.0 - good] };
+    Answer { expert, probabilities }
+}
+
+fn local(experts: &[usize]) -> Todo {
+    Todo { local: experts.to_vec(), remote: Vec::new() }
+}
+
+fn remote(experts: &[usize]) -> Todo {
+    Todo { local: Vec::new(), remote: experts.to_vec() }
+}
+
+#[test]
+fn a_sure_local_answer_stays_local() {
+    let (mut deciding, now) = deciding(Mode::Confidence, UP);
+    assert_eq!(deciding.start(), local(&[0]));
+    assert_eq!(deciding.answered(says(0, 0.95), now), Todo::default());
+    assert_eq!(deciding.wait_until(), None);
+    let outcome = deciding.finish().unwrap();
+    assert_eq!(outcome.state, State::Final);
+    assert_eq!(outcome.mixed.verdict, 0);
+    assert!((outcome.why.local_risk.unwrap() - 0.05).abs() < 1e-9);
+    assert_eq!(outcome.why.threshold, Some(0.1));
+    assert_eq!(outcome.why.rule, "local: risk 0.0500 <= threshold 0.1000 at risk 0.02");
+}
+
+#[test]
+fn an_unsure_one_asks_the_cloud_and_the_better_answer_wins() {
+    let (mut deciding, now) = deciding(Mode::Confidence, UP);
+    deciding.start();
+    assert_eq!(deciding.answered(says(0, 0.6), now), remote(&[2]));
+    assert_eq!(deciding.wait_until(), Some(deciding.deadline()));
+    deciding.answered(says(2, 0.01), now + MS);
+    assert_eq!(deciding.wait_until(), None);
+    let outcome = deciding.finish().unwrap();
+    assert_eq!((outcome.state, outcome.mixed.verdict), (State::Final, 1));
+    assert_eq!(outcome.mixed.weights, [0.0, 1.0]);
+}
+
+#[test]
+fn a_product_without_a_certificate_asks_the_cloud() {
+    let (mut deciding, now) = deciding(Mode::Confidence, UP);
+    deciding.policy.risk = 0.01;
+    deciding.start();
+    assert_eq!(deciding.answered(says(0, 0.999), now), remote(&[2]));
+    assert_eq!(deciding.rule, "asked_cloud: no certified threshold for a at risk 0.01");
+}
+
+#[test]
+fn a_cloud_that_does_not_answer_leaves_an_honest_local_answer() {
+    let (mut deciding, now) = deciding(Mode::Confidence, UP);
+    deciding.start();
+    deciding.answered(says(0, 0.6), now);
+    let outcome = deciding.finish().unwrap();
+    assert_eq!((outcome.state, outcome.mixed.verdict), (State::Provisional, 0));
+    let degraded = outcome.degraded.unwrap();
+    assert_eq!(degraded.reason, Missing::Deadline);
+    assert_eq!(degraded.missing[0].name, "a-l");
+    assert!((degraded.weight_mass - 0.5).abs() < 1e-9);
+}
+
+#[test]
+fn an_outage_is_noted_only_where_the_cloud_was_wanted() {
+    for (good, expected) in [(0.6, Some(Missing::Offline)), (0.95, None)] {
+        let (mut deciding, now) = deciding(Mode::Confidence, DOWN);
+        assert_eq!(deciding.start(), local(&[0]));
+        assert_eq!(deciding.answered(says(0, good), now), Todo::default());
+        assert_eq!(deciding.wait_until(), None);
+        let outcome = deciding.finish().unwrap();
+        assert_eq!(outcome.degraded.map(|degraded| degraded.reason), expected);
+    }
+}
+
+#[test]
+fn a_failed_local_expert_is_replaced_by_its_substitute() {
+    let (mut deciding, now) = deciding(Mode::Never, UP);
+    deciding.start();
+    assert_eq!(deciding.failed(0, Missing::Failed), local(&[1]));
+    assert_eq!(deciding.answered(says(1, 0.8), now), Todo::default());
+    let outcome = deciding.finish().unwrap();
+    assert_eq!(outcome.answers[0].answer.expert, 1);
+    assert_eq!(outcome.degraded.unwrap().missing[0].name, "a-s");
+}
+
+#[test]
+fn with_no_local_answer_at_all_the_cloud_is_asked() {
+    let (mut deciding, now) = deciding(Mode::Confidence, UP);
+    deciding.start();
+    deciding.failed(0, Missing::Failed);
+    assert_eq!(deciding.failed(1, Missing::Failed), remote(&[2]));
+    deciding.answered(says(2, 0.9), now);
+    assert_eq!(deciding.finish().unwrap().answers.len(), 1);
+}
+
+#[test]
+fn no_answer_from_anyone_is_an_error_that_names_them() {
+    let (mut deciding, _) = deciding(Mode::Confidence, DOWN);
+    deciding.start();
+    deciding.failed(0, Missing::Failed);
+    deciding.failed(1, Missing::Failed);
+    let message = deciding.finish().unwrap_err().to_string();
+    assert_eq!(message, "no expert answered: a-s (failed), all-s (failed), a-l (offline)");
+}
+
+#[test]
+fn the_modes_ask_whom_they_say() {
+    let expected = [
+        (Mode::Confidence, local(&[0])),
+        (Mode::Never, local(&[0])),
+        (Mode::Gate, Todo { local: vec![0], remote: vec![2] }),
+        (Mode::Always, Todo { local: vec![0], remote: vec![2] }),
+        (Mode::Pinned(vec!["all-s".to_owned()]), local(&[1])),
+        (Mode::Pinned(vec!["a-l".to_owned()]), remote(&[2])),
+    ];
+    for (mode, todo) in expected {
+        assert_eq!(deciding(mode.clone(), UP).0.start(), todo, "{mode:?}");
+    }
+    assert_eq!(deciding(Mode::Pinned(vec!["a-l".to_owned()]), DOWN).0.start(), local(&[0]));
+}
+
+#[test]
+fn further_cloud_answers_get_a_grace_and_no_more() {
+    let (mut deciding, now) = deciding(Mode::Pinned(vec!["a-l".to_owned(), "all-s".to_owned()]), {
+        [Place::Local, Place::Remote, Place::Remote]
+    });
+    assert_eq!(deciding.start().remote, [2, 1]);
+    assert_eq!(deciding.wait_until(), Some(deciding.deadline()));
+    deciding.answered(says(2, 0.9), now + MS);
+    assert_eq!(deciding.wait_until(), Some(now + MS + deciding.policy.grace));
+}
+
+#[test]
+fn an_answer_nobody_asked_for_is_ignored() {
+    let (mut deciding, now) = deciding(Mode::Never, UP);
+    deciding.start();
+    assert_eq!(deciding.answered(says(2, 0.1), now), Todo::default());
+    deciding.answered(says(0, 0.9), now);
+    deciding.answered(says(0, 0.1), now);
+    assert_eq!(deciding.finish().unwrap().answers.len(), 1);
+}
+
+proptest! {
+    /// Whatever the experts and the line do, in whatever order, a sample ends in one decision whose numbers hold, or in
+    /// an error if nobody answered.
+    #[test]
+    fn every_sample_ends(
+        mode in prop_oneof![
+            Just(Mode::Confidence), Just(Mode::Gate), Just(Mode::Always), Just(Mode::Never),
+            Just(Mode::Pinned(vec!["a-l".to_owned()])),
+        ],
+        // Something is always held here, for every kind of sample.
+        places in prop::array::uniform2(prop_oneof![
+            Just(Place::Local), Just(Place::Remote), Just(Place::Absent(Missing::Offline))
+        ]).prop_map(|[second, third]| [Place::Local, second, third]),
+        events in prop::collection::vec((0..3_usize, 0.0..=1.0_f64, prop::bool::weighted(0.3)), 0..12),
+    ) {
+        let (mut deciding, now) = deciding(mode, places);
+        let mut out = Vec::new();
+        let started = |todo: Todo, out: &mut Vec<usize>| {
+            for expert in todo.local.iter().chain(&todo.remote) {
+                assert!(!out.contains(expert), "asked twice");
+                out.push(*expert);
+            }
+        };
+        started(deciding.start(), &mut out);
+        let mut answered = 0;
+        for (at, (expert, good, fails)) in events.into_iter().enumerate() {
+            let now = now + MS * at as u32;
+            let counts = deciding.pending_local.contains(&expert) || deciding.pending_remote.contains(&expert);
+            let todo = if fails {
+                deciding.failed(expert, Missing::Failed)
+            } else {
+                answered += usize::from(counts);
+                deciding.answered(says(expert, good), now)
+            };
+            started(todo, &mut out);
+            prop_assert!(deciding.wait_until().is_none_or(|until| until <= deciding.deadline()));
+        }
+        match deciding.finish() {
+            Ok(outcome) => {
+                prop_assert_eq!(outcome.answers.len(), answered);
+                prop_assert!((outcome.mixed.weights.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+                prop_assert!((outcome.mixed.probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+                prop_assert!((0.0..=1.0).contains(&outcome.mixed.risk));
+                prop_assert_eq!(outcome.state == State::Provisional, outcome.degraded.is_some());
+            }
+            Err(error) => prop_assert!(answered == 0, "{error}"),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! An outcome made into a record.
+
+use std::collections::BTreeMap;
+
+use super::{BundleInfo, Decision, ExpertShare, SMALLEST_PROBABILITY, SampleInfo, Timings, Verdict};
+use crate::bundle::BundleDigest;
+use crate::bundle::manifest::{Manifest, Task};
+use crate::deciding::Outcome;
+use crate::engine::ENGINE;
+use crate::sample::{Origin, Sample};
+
+/// Where and how fast an expert answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// `edge` or `cloud:<node>`.
+    pub place: String,
+    pub latency_us: u64,
+    pub batch: u32,
+}
+
+/// All that a record needs besides the outcome.
+#[derive(Debug)]
+pub struct Context<'a> {
+    pub id: String,
+    pub manifest: &'a Manifest,
+    pub digest: BundleDigest,
+    pub task: &'a Task,
+    pub sample: &'a Sample,
+    pub origin: Origin,
+    /// By expert index, for the experts that answered.
+    pub runs: BTreeMap<usize, Run>,
+    pub uplink_bytes: u64,
+    pub timings: Timings,
+}
+
+impl Decision {
+    pub fn record(outcome: Outcome, context: Context<'_>) -> Self {
+        let Context { id, manifest, digest, task, sample, origin, mut runs, uplink_bytes, timings } = context;
+        let mixed = outcome.mixed;
+        let mut experts: Vec<ExpertShare> = outcome
+            .answers
+            .iter()
+            .zip(&mixed.weights)
+            .map(|(weighed, weight)| {
+                let run = runs.remove(&weighed.answer.expert);
+                ExpertShare {
+                    name: manifest.experts[weighed.answer.expert].name.clone(),
+                    place: run.as_ref().map_or_else(|| "edge".to_owned(), |run| run.place.clone()),
+                    weight: *weight,
+                    competence: weighed.competence,
+                    latency_us: run.as_ref().map_or(0, |run| run.latency_us),
+                    engine: ENGINE.to_owned(),
+                    batch: run.map_or(1, |run| run.batch),
+                }
+            })
+            .collect();
+        experts.sort_by(|a, b| b.weight.total_cmp(&a.weight));
+        let labelled = task.labels.iter().zip(&mixed.probabilities);
+        let modalities = manifest.modalities.iter().zip(sample.presence());
+        Self {
+            id,
+            version: 1,
+            state: outcome.state,
+            task: task.name.clone(),
+            verdict: Verdict {
+                label: task.labels[mixed.verdict].clone(),
+                probability: mixed.probabilities[mixed.verdict],
+            },
+            probabilities: labelled
+                .filter(|(_, probability)| **probability >= SMALLEST_PROBABILITY)
+                .map(|(label, probability)| (label.clone(), *probability))
+                .collect(),
+            experts,
+            degraded: outcome.degraded,
+            why: outcome.why,
+            uplink_bytes,
+            sample: SampleInfo {
+                path: origin.path,
+                source: origin.source,
+                part_id: origin.part_id,
+                captured_at: origin.captured_at,
+                sha256: origin.sha256,
+                modalities: modalities
+                    .filter(|(_, present)| *present)
+                    .map(|(modality, _)| modality.name.clone())
+                    .collect(),
+            },
+            bundle: BundleInfo {
+                name: manifest.name.clone(),
+                version: manifest.version.clone(),
+                digest: digest.to_string(),
+            },
+            timings_us: timings,
+        }
+    }
+}

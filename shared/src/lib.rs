@@ -1,0 +1,41 @@
+//! What agent and pool must agree on.
+//!
+//! A module lives here only if both binaries use it, or if it defines the wire or the bundle format. The path of a
+//! sample through this crate:
+//!
+//! ```text
+//! bytes -> image (decode) -> sample -> workers: local (gate -> deciding: choose, run experts, risk)
+//!                                        └-> the pool, if deciding asks for it ─┐
+//!                                                    deciding: combine <────────┴──> decision
+//! ```
+//!
+//! * [`image`], [`tensor`], [`sample`]: what comes in.
+//! * [`bundle`]: the manifest, its checks, golden samples, archives. Everything a decision depends on.
+//! * [`engine`]: runs ONNX. The only module that names tract.
+//! * [`runner`]: a bundle's models with one thread's state; turns samples into scores and answers.
+//! * [`workers`]: the threads that run them, behind one bounded queue. [`local`]: a sample's stay on such a thread.
+//! * [`gate`], [`competence`], [`combine`], [`deciding`]: how a decision is made. Pure: no clock, no IO, no model.
+//! * [`decision`]: the record of it. [`wire`]: records and samples as protobuf; the only module that names [`proto`].
+//! * [`breaker`]: when to stop asking a peer that does not answer. Pure.
+//! * [`shutdown`], [`telemetry`], [`metrics`], [`toml_file`]: the rim both binaries share.
+
+pub mod breaker;
+pub mod bundle;
+pub mod combine;
+pub mod competence;
+pub mod deciding;
+pub mod decision;
+pub mod engine;
+pub mod gate;
+pub mod image;
+pub mod local;
+pub mod metrics;
+pub mod proto;
+pub mod runner;
+pub mod sample;
+pub mod shutdown;
+pub mod telemetry;
+pub mod tensor;
+pub mod toml_file;
+pub mod wire;
+pub mod workers;

@@ -1,0 +1,138 @@
+//! A sample's stay on a model thread: gate, choice, local experts.
+//!
+//! It holds everything that one sample is between its steps, so that it can move from a model thread to an async task
+//! (which asks the pool) and back. In mode `confidence` one stay is one hop: gate and local experts run without leaving
+//! the thread.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::bundle::manifest::{Manifest, Tier};
+use crate::competence::Answer;
+use crate::deciding::{Deciding, DecidingError, Mode, Policy, Todo};
+use crate::decision::{Missing, Run};
+use crate::gate::{Place, Ranking};
+use crate::runner::{RunError, Runner};
+use crate::sample::Sample;
+
+/// What is asked of a sample.
+#[derive(Debug, Clone)]
+pub struct Ask<'a> {
+    pub task: &'a str,
+    pub policy: Policy,
+    /// By expert index.
+    pub places: Vec<Place>,
+    /// By expert index; see [`prices`].
+    pub prices: Vec<f64>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    #[error("`{0}` is not a task of this bundle")]
+    UnknownTask(String),
+    #[error(transparent)]
+    Gate(#[from] RunError),
+    #[error(transparent)]
+    Deciding(#[from] DecidingError),
+}
+
+/// One sample on its way.
+#[derive(Debug)]
+pub struct Stay {
+    pub deciding: Deciding,
+    pub sample: Sample,
+    /// By expert index, for those that answered here.
+    pub runs: BTreeMap<usize, Run>,
+    pub encode: Duration,
+    pub gate: Duration,
+    /// In local experts.
+    pub local: Duration,
+}
+
+impl Stay {
+    /// Runs the gate (unless the mode pins the experts) and chooses. `started` is when the sample was accepted.
+    pub fn begin(
+        runner: &mut Runner,
+        sample: Sample,
+        ask: Ask<'_>,
+        started: Instant,
+    ) -> Result<Self, LocalError> {
+        let manifest = Arc::clone(runner.models().manifest());
+        let Some(task) = manifest.task_index(ask.task) else {
+            return Err(LocalError::UnknownTask(ask.task.to_owned()));
+        };
+        let (scores, encode, gate) = if matches!(ask.policy.mode, Mode::Pinned(_)) {
+            (vec![0.0; manifest.experts.len()], Duration::ZERO, Duration::ZERO)
+        } else {
+            let gated = runner.gate(&sample)?;
+            (gated.scores, gated.encode, gated.gate)
+        };
+        let presence = sample.presence();
+        let ranking =
+            Ranking::new(&manifest, &manifest.tasks[task], &presence, scores, ask.prices, ask.places);
+        let deciding = Deciding::new(&manifest, task, &presence, ranking, ask.policy, started)?;
+        Ok(Self { deciding, sample, runs: BTreeMap::new(), encode, gate, local: Duration::ZERO })
+    }
+
+    /// What to do first; see [`Deciding::start`].
+    pub fn start(&mut self) -> Todo {
+        self.deciding.start()
+    }
+
+    /// Runs local experts until none is left to run; gives the experts to ask of the pool, those in `todo` included.
+    /// Stops early once `is_cancelled`.
+    pub fn run(&mut self, runner: &mut Runner, todo: Todo, is_cancelled: &dyn Fn() -> bool) -> Vec<usize> {
+        let Todo { mut local, mut remote } = todo;
+        let started = Instant::now();
+        local.reverse();
+        while let Some(expert) = local.pop() {
+            if is_cancelled() {
+                break;
+            }
+            let next = self.run_one(runner, expert);
+            local.extend(next.local);
+            remote.extend(next.remote);
+        }
+        self.local += started.elapsed();
+        remote
+    }
+
+    fn run_one(&mut self, runner: &mut Runner, expert: usize) -> Todo {
+        let started = Instant::now();
+        let spec = &runner.models().manifest().experts[expert];
+        let labels = spec.labels.len();
+        let name = spec.name.clone();
+        let answer =
+            runner.logits(expert, &self.sample).map_err(|error| error.to_string()).and_then(|logits| {
+                Answer::from_logits(expert, labels, &logits)
+                    .map_err(|error| format!("expert `{name}` {error}"))
+            });
+        let ended = Instant::now();
+        match answer {
+            Ok(answer) => {
+                let latency_us = (ended - started).as_micros() as u64;
+                self.runs.insert(expert, Run { place: "edge".to_owned(), latency_us, batch: 1 });
+                self.deciding.answered(answer, ended)
+            }
+            Err(error) => {
+                tracing::warn!(expert = name, error, "local expert failed");
+                self.deciding.failed(expert, Missing::Failed)
+            }
+        }
+    }
+}
+
+/// Edge experts here, cloud experts at `cloud`.
+pub fn tier_places(manifest: &Manifest, cloud: Place) -> Vec<Place> {
+    let place = |tier| match tier {
+        Tier::Edge => Place::Local,
+        Tier::Cloud => cloud,
+    };
+    manifest.experts.iter().map(|expert| place(expert.tier)).collect()
+}
+
+/// The manifest's own prices.
+pub fn prices(manifest: &Manifest) -> Vec<f64> {
+    manifest.experts.iter().map(|expert| expert.price).collect()
+}

@@ -1,0 +1,262 @@
+//! A bundle's models at work: sample → embeddings → gate scores, and sample → an expert's logits.
+//!
+//! [`Models`] is loaded once and shared; each computing thread holds a [`Runner`]. A runner is the only thing that
+//! touches a model, and it runs on threads made for that, never on an async one.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::bundle::manifest::{ExpertInput, Manifest, Tier, model_path};
+use crate::bundle::{Bundle, BundleDigest, BundleError};
+use crate::engine::{EngineError, Model, Port, Session};
+use crate::image::{GreyImage, resize};
+use crate::sample::Sample;
+use crate::tensor::Tensor;
+
+/// Which experts a process holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holding {
+    /// Only those of tier `edge`.
+    Edge,
+    All,
+}
+
+/// The models of one bundle, loaded.
+#[derive(Debug)]
+pub struct Models {
+    manifest: Arc<Manifest>,
+    digest: BundleDigest,
+    encoders: Vec<Arc<Model>>,
+    gate: Arc<Model>,
+    /// By expert index; `None` where this process does not hold it.
+    experts: Vec<Option<Loaded>>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    model: Arc<Model>,
+    logits: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("modality `{0}` is absent")]
+    Absent(String),
+    #[error("expert `{0}` is not held here")]
+    NotHeld(String),
+    #[error("model `{model}` {source}")]
+    Engine { model: String, source: EngineError },
+    #[error("model `{model}` gave a value that is not finite")]
+    NotFinite { model: String },
+}
+
+/// What the gate made of a sample.
+#[derive(Debug, Clone)]
+pub struct Gated {
+    /// One logit per expert.
+    pub scores: Vec<f64>,
+    pub encode: Duration,
+    pub gate: Duration,
+}
+
+impl Models {
+    /// Loads the models; their golden samples are not run here (see [`crate::bundle::golden`]).
+    pub fn load(bundle: &Bundle, holding: Holding) -> Result<Self, BundleError> {
+        let manifest = Arc::new(bundle.manifest().clone());
+        let load = |name: &str, inputs: &[Port]| {
+            let file = model_path(name);
+            let onnx = bundle.read(&file)?;
+            let model = Model::load(&onnx, inputs).map_err(|source| BundleError::Model { file, source })?;
+            Ok::<_, BundleError>(Arc::new(model))
+        };
+        let require = |name: &str, model: &Model, output: &str, shape: &[usize]| {
+            model
+                .require_output(output, shape)
+                .map_err(|source| BundleError::Model { file: model_path(name), source })
+        };
+
+        let mut encoders = Vec::with_capacity(manifest.encoders.len());
+        for encoder in &manifest.encoders {
+            let model = load(&encoder.name, &[image_port(&encoder.modality, &encoder.shape)])?;
+            require(&encoder.name, &model, "embedding", &[1, encoder.dims])?;
+            encoders.push(model);
+        }
+        let dims = manifest.encoders.first().map_or(0, |encoder| encoder.dims);
+        let embeddings = Port { name: "embeddings".to_owned(), shape: vec![1, encoders.len(), dims] };
+        let presence = Port { name: "presence".to_owned(), shape: vec![1, manifest.modalities.len()] };
+        let gate = load(&manifest.gate.name, &[embeddings, presence])?;
+        require(&manifest.gate.name, &gate, "scores", &[1, manifest.experts.len()])?;
+
+        let mut experts = Vec::with_capacity(manifest.experts.len());
+        for expert in &manifest.experts {
+            if holding == Holding::Edge && expert.tier == Tier::Cloud {
+                experts.push(None);
+                continue;
+            }
+            let ports: Vec<Port> =
+                expert.inputs.iter().map(|input| image_port(&input.modality, &input.shape)).collect();
+            let model = load(&expert.name, &ports)?;
+            let logits = require(&expert.name, &model, "logits", &[1, expert.labels.len()])?;
+            require(&expert.name, &model, "feat", &[1, expert.feature_dims])?;
+            experts.push(Some(Loaded { model, logits }));
+        }
+        Ok(Self { manifest, digest: bundle.digest(), encoders, gate, experts })
+    }
+
+    pub fn manifest(&self) -> &Arc<Manifest> {
+        &self.manifest
+    }
+
+    pub fn digest(&self) -> BundleDigest {
+        self.digest
+    }
+
+    pub fn holds(&self, expert: usize) -> bool {
+        self.experts.get(expert).is_some_and(Option::is_some)
+    }
+
+    /// The model of an expert that is held here.
+    pub fn expert(&self, expert: usize) -> Option<&Arc<Model>> {
+        self.experts.get(expert)?.as_ref().map(|loaded| &loaded.model)
+    }
+
+    /// Every model that is held here, by name.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &Arc<Model>)> {
+        let encoders = self.manifest.encoders.iter().map(|encoder| encoder.name.as_str()).zip(&self.encoders);
+        let gate = [(self.manifest.gate.name.as_str(), &self.gate)];
+        let experts = self.manifest.experts.iter().zip(&self.experts);
+        let experts =
+            experts.filter_map(|(expert, loaded)| Some((expert.name.as_str(), &loaded.as_ref()?.model)));
+        encoders.chain(gate).chain(experts)
+    }
+
+    pub fn runner(self: &Arc<Self>) -> Result<Runner, RunError> {
+        let session = |name: &str, model: &Arc<Model>| {
+            model.session().map_err(|source| RunError::Engine { model: name.to_owned(), source })
+        };
+        let encoders = self.manifest.encoders.iter().zip(&self.encoders);
+        let experts = self.manifest.experts.iter().zip(&self.experts);
+        Ok(Runner {
+            encoders: encoders
+                .map(|(encoder, model)| session(&encoder.name, model))
+                .collect::<Result<_, _>>()?,
+            gate: session(&self.manifest.gate.name, &self.gate)?,
+            experts: experts
+                .map(|(expert, loaded)| {
+                    loaded.as_ref().map(|loaded| session(&expert.name, &loaded.model)).transpose()
+                })
+                .collect::<Result<_, _>>()?,
+            models: Arc::clone(self),
+        })
+    }
+}
+
+/// One thread's hold on the models.
+#[derive(Debug)]
+pub struct Runner {
+    models: Arc<Models>,
+    encoders: Vec<Session>,
+    gate: Session,
+    experts: Vec<Option<Session>>,
+}
+
+impl Runner {
+    pub fn models(&self) -> &Arc<Models> {
+        &self.models
+    }
+
+    /// Encodes what is present and scores the experts.
+    pub fn gate(&mut self, sample: &Sample) -> Result<Gated, RunError> {
+        let started = Instant::now();
+        let manifest = &self.models.manifest;
+        let mut embeddings = Vec::new();
+        for (encoder, session) in manifest.encoders.iter().zip(&mut self.encoders) {
+            let image = manifest.modality_index(&encoder.modality).and_then(|index| sample.image(index));
+            let Some(image) = image else {
+                embeddings.resize(embeddings.len() + encoder.dims, 0.0);
+                continue;
+            };
+            let input = image_tensor(image, &encoder.shape, encoder.mean, encoder.std);
+            let outputs = run(&encoder.name, session, vec![input])?;
+            embeddings.extend_from_slice(named(session, &outputs, "embedding"));
+        }
+        let encode = started.elapsed();
+        let presence = sample.presence().iter().map(|present| if *present { 1.0 } else { 0.0 }).collect();
+        let ports = self.gate.model().inputs();
+        let inputs = vec![
+            tensor(&manifest.gate.name, ports[0].shape.clone(), embeddings)?,
+            tensor(&manifest.gate.name, ports[1].shape.clone(), presence)?,
+        ];
+        let outputs = run(&manifest.gate.name, &mut self.gate, inputs)?;
+        let scores = named(&self.gate, &outputs, "scores").iter().map(|score| f64::from(*score)).collect();
+        Ok(Gated { scores, encode, gate: started.elapsed() - encode })
+    }
+
+    /// An expert's logits for a sample.
+    pub fn logits(&mut self, expert: usize, sample: &Sample) -> Result<Vec<f32>, RunError> {
+        let inputs = self.inputs(expert, sample)?;
+        let mut outputs = self.outputs(expert, inputs)?;
+        let logits = self.models.experts[expert].as_ref().map_or(0, |loaded| loaded.logits);
+        Ok(outputs.swap_remove(logits).into_values())
+    }
+
+    /// An expert's inputs, resized and normalised from a sample.
+    pub fn inputs(&self, expert: usize, sample: &Sample) -> Result<Vec<Tensor>, RunError> {
+        let manifest = &self.models.manifest;
+        let prepare = |input: &ExpertInput| {
+            let image = manifest.modality_index(&input.modality).and_then(|index| sample.image(index));
+            let image = image.ok_or_else(|| RunError::Absent(input.modality.clone()))?;
+            Ok(image_tensor(image, &input.shape, input.mean, input.std))
+        };
+        manifest.experts[expert].inputs.iter().map(prepare).collect()
+    }
+
+    /// All of an expert's outputs, in its model's order, for inputs in the manifest's order.
+    pub fn outputs(&mut self, expert: usize, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, RunError> {
+        let name = &self.models.manifest.experts[expert].name;
+        let session = self.experts[expert].as_mut().ok_or_else(|| RunError::NotHeld(name.clone()))?;
+        run(name, session, inputs)
+    }
+}
+
+/// `(grey / 255 − mean) / std` at the model's size, `[1, 1, height, width]`.
+pub fn image_tensor(image: &GreyImage, shape: &[usize; 3], mean: f32, std: f32) -> Tensor {
+    let [channels, height, width] = *shape;
+    let table: [f32; 256] = std::array::from_fn(|grey| (grey as f32 / 255.0 - mean) / std);
+    let resized;
+    let pixels = if (image.width() as usize, image.height() as usize) == (width, height) {
+        image.pixels()
+    } else {
+        resized = resize(image, width as u32, height as u32);
+        resized.pixels()
+    };
+    let values = pixels.iter().map(|grey| table[usize::from(*grey)]).collect();
+    Tensor::new(vec![1, channels, height, width], values)
+        .expect("a picture has height × width pixels and one channel")
+}
+
+fn image_port(name: &str, shape: &[usize; 3]) -> Port {
+    Port { name: name.to_owned(), shape: [1].iter().chain(shape).copied().collect() }
+}
+
+fn tensor(model: &str, shape: Vec<usize>, values: Vec<f32>) -> Result<Tensor, RunError> {
+    Tensor::new(shape, values).map_err(|error| RunError::Engine {
+        model: model.to_owned(),
+        source: EngineError::Run(error.to_string()),
+    })
+}
+
+fn run(name: &str, session: &mut Session, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, RunError> {
+    let outputs =
+        session.run(inputs).map_err(|source| RunError::Engine { model: name.to_owned(), source })?;
+    if !outputs.iter().all(Tensor::is_finite) {
+        return Err(RunError::NotFinite { model: name.to_owned() });
+    }
+    Ok(outputs)
+}
+
+/// An output that was required when the model was loaded.
+fn named<'a>(session: &Session, outputs: &'a [Tensor], name: &str) -> &'a [f32] {
+    let index = session.model().output_index(name);
+    index.and_then(|index| outputs.get(index)).map_or(&[], Tensor::values)
+}

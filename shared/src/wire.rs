@@ -1,0 +1,34 @@
+//! Wire ↔ domain. The only module that turns generated types into ours and back; sizes and names are checked here, once.
+
+use crate::proto::v1;
+
+mod decision;
+mod image;
+mod tensor;
+
+pub use image::{ImageSource, read_images, write_images};
+pub use tensor::{read_tensor, write_tensor};
+
+/// What is wrong with a message; `field` is a path in protobuf terms.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{field}`: {message}")]
+pub struct WireError {
+    pub field: String,
+    pub message: String,
+}
+
+impl WireError {
+    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { field: field.into(), message: message.into() }
+    }
+}
+
+/// Bytes that a message takes on a gRPC stream: itself and the 5-byte frame head.
+pub fn framed_len(message: &impl prost::Message) -> u64 {
+    message.encoded_len() as u64 + 5
+}
+
+/// A status, in band.
+pub fn stream_error(status: &tonic::Status) -> v1::StreamError {
+    v1::StreamError { code: status.code() as i32, message: status.message().to_owned() }
+}

@@ -1,0 +1,234 @@
+//! The agent as a service: folders in, records out, through half-written files, kill -9 and SIGTERM.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use system_tests::{PATIENCE, Recorded, binary, bundle, recorded_of, run};
+
+/// A service with one watched folder and one file of records.
+struct Line {
+    dir: tempfile::TempDir,
+    child: Option<Child>,
+}
+
+impl Line {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["in", "state"] {
+            std::fs::create_dir(dir.path().join(folder)).unwrap();
+        }
+        let text = format!(
+            r#"
+bundle = "{bundle}"
+state_dir = "{dir}/state"
+threads = 1
+
+[[sources]]
+type = "folder"
+name = "cam1"
+path = "{dir}/in"
+settle = "100ms"
+rescan = "200ms"
+
+[[sinks]]
+type = "jsonl"
+path = "{dir}/decisions.jsonl"
+
+[api]
+listen = "127.0.0.1:0"
+
+[admin]
+listen = "127.0.0.1:0"
+"#,
+            bundle = bundle().display(),
+            dir = dir.path().display(),
+        );
+        std::fs::write(dir.path().join("edge.toml"), text).unwrap();
+        Self { dir, child: None }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Starts it and waits until it says that it is ready.
+    fn start(&mut self) {
+        let mut child = Command::new(binary("millgate-edge"))
+            .args(["run", "--config"])
+            .arg(self.path("edge.toml"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut text = String::new();
+        loop {
+            let before = text.len();
+            assert_ne!(log.read_line(&mut text).unwrap(), 0, "it ended: {text}");
+            if text[before..].contains("ready") {
+                break;
+            }
+        }
+        // The pipe must not fill up.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        self.child = Some(child);
+    }
+
+    fn signal(&mut self, signal: rustix::process::Signal) -> std::process::ExitStatus {
+        let mut child = self.child.take().unwrap();
+        let id = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(id, signal).unwrap();
+        child.wait().unwrap()
+    }
+
+    /// By decision id, the paths decided; a torn last line is not counted.
+    fn decided(&self) -> BTreeMap<String, Vec<String>> {
+        let text = std::fs::read_to_string(self.path("decisions.jsonl")).unwrap_or_default();
+        let whole = &text[..text.rfind('\n').map_or(0, |at| at + 1)];
+        let mut decided: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for line in whole.lines() {
+            let record: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
+            let path = record["sample"]["path"].as_str().or(record["path"].as_str()).unwrap().to_owned();
+            decided.entry(path).or_default().push(record["id"].as_str().unwrap_or("error").to_owned());
+        }
+        decided
+    }
+
+    /// Waits for records of `count` files, by the file system's own pace.
+    fn wait_for(&self, count: usize) -> BTreeMap<String, Vec<String>> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let decided = self.decided();
+            if decided.len() >= count {
+                return decided;
+            }
+            assert!(Instant::now() < until, "only {} of {count} were decided", decided.len());
+            std::thread::yield_now();
+        }
+    }
+
+    fn drop_in(&self, name: &str, sample: &Recorded) {
+        std::fs::copy(&sample.path, self.path("in").join(name)).unwrap();
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _already_gone = child.kill().is_err();
+            let _already_gone = child.wait().is_err();
+        }
+    }
+}
+
+#[test]
+fn new_pictures_are_decided_once_each_and_sigterm_drains() {
+    let samples = recorded_of("xsdd", 10);
+    let mut line = Line::new();
+    line.drop_in("before.png", &samples[0]);
+    line.start();
+    for (at, sample) in samples.iter().enumerate().skip(1) {
+        line.drop_in(&format!("part_{at}.png"), sample);
+    }
+    let decided = line.wait_for(samples.len());
+    assert!(decided.values().all(|ids| ids.len() == 1), "{decided:?}");
+    assert_eq!(line.signal(rustix::process::Signal::TERM).code(), Some(0));
+}
+
+#[test]
+fn a_file_that_is_still_being_written_is_left_alone() {
+    let samples = recorded_of("xsdd", 2);
+    let bytes = std::fs::read(&samples[0].path).unwrap();
+    let mut line = Line::new();
+    line.start();
+    let mut half = std::fs::File::create(line.path("in").join("slow.png")).unwrap();
+    half.write_all(&bytes[..bytes.len() / 2]).unwrap();
+    half.flush().unwrap();
+    line.drop_in("quick.png", &samples[1]);
+    assert_eq!(line.wait_for(1).len(), 1);
+    half.write_all(&bytes[bytes.len() / 2..]).unwrap();
+    drop(half);
+    let decided = line.wait_for(2);
+    assert!(decided.values().all(|ids| ids.len() == 1 && ids[0] != "error"), "{decided:?}");
+}
+
+#[test]
+fn a_broken_file_is_recorded_and_the_next_is_decided() {
+    let samples = recorded_of("xsdd", 1);
+    let mut line = Line::new();
+    line.start();
+    std::fs::write(line.path("in").join("a.png"), b"no picture").unwrap();
+    line.drop_in("b.png", &samples[0]);
+    let decided = line.wait_for(2);
+    let a = decided.iter().find(|(path, _)| path.ends_with("a.png")).unwrap();
+    assert_eq!(a.1, &["error"]);
+}
+
+#[test]
+fn kill_9_loses_nothing_and_a_redo_carries_the_same_id() {
+    let samples = recorded_of("xsdd", 40);
+    let mut line = Line::new();
+    line.start();
+    for (at, sample) in samples.iter().enumerate() {
+        line.drop_in(&format!("part_{at}.png"), sample);
+        if at % 13 == 12 {
+            line.signal(rustix::process::Signal::KILL);
+            line.start();
+        }
+    }
+    let decided = line.wait_for(samples.len());
+    for (path, ids) in &decided {
+        let first = &ids[0];
+        assert!(ids.iter().all(|id| id == first), "{path} was decided under several ids: {ids:?}");
+    }
+    assert_eq!(line.signal(rustix::process::Signal::TERM).code(), Some(0));
+}
+
+#[test]
+fn a_configuration_that_is_wrong_is_named_by_its_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("edge.toml");
+    for (text, word) in [
+        ("bundel = \"x\"", "bundel"),
+        ("[offload]\nrisk = 2.0", "offload.risk"),
+        ("[offload]\ncloud = \"ftp://x\"", "offload.cloud"),
+        ("[api]\nlisten = \"0.0.0.0:8011\"", "plaintext_beyond_loopback"),
+        ("threads = \"many\"", "threads"),
+    ] {
+        std::fs::write(&config, text).unwrap();
+        let ran = run("millgate-edge", &["run", "--config", config.to_str().unwrap()]);
+        assert_eq!(ran.code, 3, "{text}: {}", ran.stderr);
+        assert!(ran.stderr.contains(word), "{text}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn check_names_what_is_wrong_and_what_to_do() {
+    let line = Line::new();
+    let config = line.path("edge.toml");
+    let good = run("millgate-edge", &["check", "--config", config.to_str().unwrap(), "--output", "json"]);
+    let report: serde_json::Value = serde_json::from_str(&good.stdout).unwrap();
+    assert_eq!(good.code, 0, "{report:#}");
+    let bad = run(
+        "millgate-edge",
+        &["check", "--config", config.to_str().unwrap(), "--cloud", "http://127.0.0.1:1", "--output", "json"],
+    );
+    assert_eq!(bad.code, 1);
+    let report: serde_json::Value = serde_json::from_str(&bad.stdout).unwrap();
+    let failed: Vec<&serde_json::Value> =
+        report["items"].as_array().unwrap().iter().filter(|item| item["advice"].is_string()).collect();
+    assert!(failed.iter().any(|item| item["name"].as_str().unwrap().contains("pool")), "{report:#}");
+}
+
+#[test]
+fn half_a_second_is_enough_to_hear_of_a_stop_while_nothing_happens() {
+    let mut line = Line::new();
+    line.start();
+    let started = Instant::now();
+    assert_eq!(line.signal(rustix::process::Signal::TERM).code(), Some(0));
+    assert!(started.elapsed() < PATIENCE.min(Duration::from_secs(10)));
+    assert!(Path::new(&line.path("state")).exists());
+}

@@ -1,0 +1,12 @@
+//! Agent, pool and clients together, across real sockets and processes. One binary; each file is a chapter.
+
+#![expect(clippy::unwrap_used, reason = "in a test, to fail is the answer")]
+
+mod bundles;
+mod decide;
+mod demo;
+mod hostile;
+mod outage;
+mod pool;
+mod service;
+mod tidy;

@@ -1,0 +1,94 @@
+//! Rules about the files themselves.
+
+use std::path::{Path, PathBuf};
+
+use system_tests::root;
+
+/// Longer files have more than one job.
+const MOST_LINES: usize = 500;
+
+fn rust_files() -> Vec<PathBuf> {
+    fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() && !entry.ends_with("target") {
+                walk(&entry, found);
+            } else if entry.extension().is_some_and(|ending| ending == "rs") {
+                found.push(entry);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for part in ["shared", "edge", "cloud", "deploy", "tests"] {
+        walk(&root().join(part), &mut found);
+    }
+    assert!(found.len() > 50, "the walk finds the sources");
+    found
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn files_are_small_and_say_what_they_are_for() {
+    for path in rust_files() {
+        let text = read(&path);
+        let lines = text.lines().count();
+        assert!(lines <= MOST_LINES, "{}: {lines} lines", path.display());
+        let is_unit_test =
+            path.ends_with("tests.rs") || path.components().any(|part| part.as_os_str() == "tests");
+        let in_system_tests = path.starts_with(root().join("tests"));
+        assert!(
+            is_unit_test && !in_system_tests || text.starts_with("//!"),
+            "{}: no `//!` head",
+            path.display()
+        );
+        assert!(!path.ends_with("mod.rs"), "{}: use foo.rs beside foo/", path.display());
+    }
+}
+
+#[test]
+fn only_their_rooms_name_the_engine_and_the_wire() {
+    for path in rust_files() {
+        let text = read(&path);
+        let place = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+        assert!(
+            !text.contains("tract_")
+                || place == "shared/src/engine.rs"
+                || place.starts_with("tests/")
+                || place.contains("benches/"),
+            "{place} names tract"
+        );
+        let pure = ["gate", "combine", "competence", "deciding", "breaker"]
+            .map(|name| format!("shared/src/{name}.rs"));
+        if pure.contains(&place) || place == "edge/src/uplink/session.rs" {
+            let code = text.split("#[cfg(test)]").next().unwrap();
+            for word in ["Instant::now", "tokio::", "std::fs", "std::net", "proto::"] {
+                assert!(!code.contains(word), "{place} is pure, but names {word}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_documents_name_files_that_exist() {
+    for document in ["README.md", "docs/architecture.md", "docs/bundles.md"] {
+        let text = read(&root().join(document));
+        for (at, _) in text.match_indices("](") {
+            let target = text[at + 2..].split([')', '#']).next().unwrap();
+            if target.is_empty() || target.contains("://") {
+                continue;
+            }
+            let base = root().join(document);
+            let path = base.parent().unwrap().join(target);
+            assert!(path.exists(), "{document} links to {target}");
+        }
+    }
+}
+
+#[test]
+fn the_readmes_two_commands_are_there() {
+    let readme = read(&root().join("README.md"));
+    assert!(readme.contains("<!-- run -->"));
+    assert!(readme.contains("<!-- test -->"));
+}
