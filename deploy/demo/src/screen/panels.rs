@@ -9,7 +9,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Gauge, Paragraph, Sparkline, SparklineBar};
 
 use super::model::Model;
-use super::style::{AMBER, CLOUD, GOOD, bold, dim};
+use super::style::{AMBER, CLOUD, GOOD, bold, dim, time};
 use crate::report::{bytes, millis, percent, ratio};
 use crate::tally::{Phase, Score};
 
@@ -108,7 +108,8 @@ fn score(name: &str, score: &Score, style: Style) -> Line<'static> {
 
 /// The mixture's accuracy and times with the cloud, or without.
 fn phase(name: String, phase: &Phase, is_wide: bool) -> Line<'static> {
-    let (p99, accuracy) = (millis(phase.quantile(0.99)), ratio(phase.mixture.accuracy()));
+    let p99 = phase.quantile(0.99).map_or_else(|| "   -".to_owned(), time);
+    let accuracy = ratio(phase.mixture.accuracy());
     let provisional = if is_wide { "provisional" } else { "prov." };
     Line::raw(format!("{name:<11}{accuracy:>5}  p99 {p99} ms  {} {provisional}", phase.provisional))
 }

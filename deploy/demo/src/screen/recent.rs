@@ -1,7 +1,5 @@
 //! The last decisions: what, by whom, and why.
 
-use std::time::Duration;
-
 use millgate_shared::decision::{Decision, ExpertShare, Why};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -10,9 +8,8 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row, Table};
 
 use super::model::Model;
-use super::style::{AMBER, BAD, CLOUD, GOOD, bold, dim, fitted, short};
+use super::style::{AMBER, BAD, CLOUD, GOOD, bold, dim, fitted, short, time};
 use crate::replay::Measured;
-use crate::report::millis;
 
 /// From here on a row has room for the rule in full.
 const WIDE: u16 = 110;
@@ -74,14 +71,6 @@ fn row(measured: &Measured, decision: &Decision, label: u16, is_wide: bool) -> R
         Cell::from(experts(decision)),
         Cell::from(why).style(if decision.degraded.is_some() { Style::new().fg(AMBER) } else { dim() }),
     ])
-}
-
-/// Four characters of milliseconds.
-fn time(latency: Duration) -> String {
-    match latency.as_millis() {
-        0..99 => format!("{:>4}", millis(Some(latency))),
-        whole => format!("{whole:>4}"),
-    }
 }
 
 /// `deeppcb/open (spur)`: the label in brackets, without the product where it is the same.

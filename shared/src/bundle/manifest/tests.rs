@@ -1,0 +1,156 @@
+//! A small manifest for unit tests, and what is refused of it.
+
+use super::*;
+
+/// Two edge experts, one of which needs the template, and a cloud expert with a price.
+pub(crate) const TEXT: &str = r#"
+format = 1
+name = "tiny"
+version = "0.1.0"
+description = "for unit tests"
+licence = "Apache-2.0"
+
+[[modalities]]
+name = "image"
+kind = "image"
+unit = "grey level 0-255"
+
+[[modalities]]
+name = "template"
+kind = "image"
+unit = "grey level 0-255"
+
+[[tasks]]
+name = "inspect"
+k = 2
+labels = ["a/good", "a/bad", "b/good"]
+
+[[encoders]]
+name = "encoder"
+modality = "image"
+dims = 4
+shape = [1, 8, 8]
+mean = 0.5
+std = 0.25
+cost = { macs = 10 }
+
+[gate]
+name = "gate"
+cost = { macs = 10 }
+
+[[experts]]
+name = "a-s"
+tier = "edge"
+tasks = ["inspect"]
+labels = ["a/good", "a/bad"]
+feature_dims = 4
+substitutes = ["all-s"]
+cost = { macs = 100 }
+competence = { bias = 0.0, confidence = 1.0, gate = 0.0 }
+inputs = [
+    { modality = "image", shape = [1, 8, 8], mean = 0.5, std = 0.25 },
+    { modality = "template", shape = [1, 8, 8], mean = 0.5, std = 0.25 },
+]
+
+[[experts]]
+name = "all-s"
+tier = "edge"
+tasks = ["inspect"]
+labels = ["a/good", "a/bad", "b/good"]
+feature_dims = 4
+cost = { macs = 100 }
+competence = { bias = 0.0, confidence = 1.0, gate = 0.0 }
+inputs = [{ modality = "image", shape = [1, 8, 8], mean = 0.5, std = 0.25 }]
+
+[[experts]]
+name = "a-l"
+tier = "cloud"
+tasks = ["inspect"]
+labels = ["a/good", "a/bad"]
+feature_dims = 4
+price = 0.5
+cost = { macs = 1000, uplink_bytes = 100 }
+competence = { bias = 0.0, confidence = 1.0, gate = 0.0 }
+inputs = [
+    { modality = "image", shape = [1, 8, 8], mean = 0.5, std = 0.25 },
+    { modality = "template", shape = [1, 8, 8], mean = 0.5, std = 0.25 },
+]
+
+[combine]
+k_min = 1
+drop_below = 0.25
+sharpness = 1.0
+
+[offload]
+default_risk = 0.02
+delta = 0.05
+
+[[offload.thresholds]]
+product = "a"
+risk = 0.02
+threshold = 0.1
+calibration_samples = 100
+calibration_kept = 90
+calibration_errors = 1
+
+[golden]
+relative_tolerance = 1e-3
+absolute_tolerance = 1e-4
+
+[digests]
+"#;
+
+pub(crate) fn text() -> String {
+    let models = ["encoder", "gate", "a-s", "all-s", "a-l"];
+    let files = models.iter().flat_map(|model| [model_path(model), golden_path(model)]);
+    files.fold(TEXT.to_owned(), |text, file| text + &format!("\"{file}\" = \"sha256:{}\"\n", "0".repeat(64)))
+}
+
+pub(crate) fn manifest() -> Manifest {
+    Manifest::parse(&text()).unwrap()
+}
+
+fn refused(from: &str, to: &str) -> String {
+    let text = text();
+    assert!(text.contains(from), "{from}");
+    Manifest::parse(&text.replacen(from, to, 1)).unwrap_err().to_string()
+}
+
+#[test]
+fn the_lookups_find_what_is_there() {
+    let manifest = manifest();
+    assert_eq!(manifest.expert_index("a-l"), Some(2));
+    assert_eq!(manifest.threshold("a", 0.02), Some(0.1));
+    assert_eq!(manifest.threshold("a", 0.01), None);
+    assert_eq!(manifest.threshold("b", 0.02), None);
+    assert_eq!(product_of("a/b/c"), "a");
+}
+
+#[test]
+fn each_mistake_is_named_by_its_key() {
+    for (from, to, key) in [
+        ("format = 1", "format = 2", "`format`"),
+        ("licence", "license", "license"),
+        ("tier = \"edge\"", "tier = \"fog\"", "`experts[0].tier`"),
+        ("k = 2", "k = 0", "`tasks[0].k`"),
+        ("labels = [\"a/good\", \"a/bad\"]", "labels = [\"a/ugly\"]", "`experts[0].labels`"),
+        ("\"b/good\"]", "\"bgood\"]", "`tasks[0].labels`"),
+        ("substitutes = [\"all-s\"]", "substitutes = [\"nobody\"]", "`experts[0].substitutes`"),
+        ("name = \"a-s\"", "name = \"../a\"", "`experts[0].name`"),
+        ("name = \"a-s\"", "name = \"gate\"", "`gate`"),
+        ("modality = \"image\"\ndims", "modality = \"sound\"\ndims", "`encoders[0].modality`"),
+        ("shape = [1, 8, 8]", "shape = [3, 8, 8]", "`encoders[0].shape`"),
+        ("std = 0.25", "std = 0.0", "`encoders[0].std`"),
+        ("price = 0.5", "price = nan", "`experts[2].price`"),
+        ("macs = 1000", "macs = 0", "`experts[2].cost.macs`"),
+        ("drop_below = 0.25", "drop_below = 0.5", "`combine.drop_below`"),
+        ("product = \"a\"", "product = \"z\"", "`offload.thresholds[0].product`"),
+        ("calibration_kept = 90", "calibration_kept = 101", "`offload.thresholds[0]`"),
+        ("\"gate/1/model.onnx\" =", "\"gate/2/model.onnx\" =", "gate/1/model.onnx"),
+        ("\"gate/1/model.onnx\" =", "\"../model.onnx\" =", "../model.onnx"),
+        ("sha256:0", "sha1:0", "digests"),
+    ] {
+        let message = refused(from, to);
+        assert!(message.starts_with("bundle.toml") && message.contains(key), "{from} -> {to}: {message}");
+    }
+}
