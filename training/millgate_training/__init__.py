@@ -1,0 +1,1 @@
+"""Trains, calibrates and packs the `factory` bundle of Millgate."""

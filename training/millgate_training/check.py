@@ -1,0 +1,109 @@
+"""Reads a packed bundle back as strictly as the Rust side does, and repeats its golden samples."""
+
+import hashlib
+import tomllib
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from .config import LABELS
+from .decide import Mixture
+from .export import session
+from .image import grey
+from .runtime import Bundle
+
+TOP = {"format", "name", "version", "description", "licence", "modalities", "tasks", "encoders", "gate", "experts", "combine",
+       "offload", "golden", "digests"}  # fmt: skip
+KEYS = {
+    "modalities": {"name", "kind", "unit"},
+    "tasks": {"name", "k", "labels"},
+    "encoders": {"name", "modality", "dims", "shape", "mean", "std", "cost"},
+    "experts": {"name", "tier", "tasks", "labels", "feature_dims", "substitutes", "price", "cost", "competence", "inputs"},
+    "inputs": {"modality", "shape", "mean", "std"},
+    "thresholds": {"product", "risk", "threshold", "calibration_samples", "calibration_kept", "calibration_errors"},
+    "decisions": {"image", "task", "label", "probability", "risk", "experts"},
+}
+
+
+def decide_files(bundle, folder, row):
+    """Local decision on image files, in the words of [[golden.decisions]]."""
+    images = grey(folder / row["image"])[None]
+    templates = grey(folder / row["template"])[None] if "template" in row else None
+    columns = {"images": images, "templates": templates, "y": np.zeros(1)}
+    local = Mixture(bundle.batch(columns), bundle.rules).local
+    names = list(bundle.sessions)[2:]
+    order = np.argsort(-local.weights[0], kind="stable")
+    return {
+        "label": LABELS[int(local.verdict[0])],
+        "probability": round(float(local.probability[0]), 4),
+        "risk": round(float(local.risk[0]), 4),
+        "experts": [names[e] for e in order if local.weights[0, e] > 0],
+    }
+
+
+def check(folder):
+    m = tomllib.loads((folder / "bundle.toml").read_text())
+    assert set(m) == TOP, set(m) ^ TOP
+    for name in ("modalities", "tasks", "encoders", "experts"):
+        for row in m[name]:
+            assert set(row) == KEYS[name], (name, set(row) ^ KEYS[name])
+    assert set(m["gate"]) == {"name", "cost"}
+    assert set(m["combine"]) == {"k_min", "drop_below", "sharpness"}
+    assert set(m["offload"]) == {"default_risk", "delta", "thresholds"}
+    assert set(m["golden"]) == {"relative_tolerance", "absolute_tolerance", "decisions"}
+    names = [e["name"] for e in m["experts"]]
+    labels = m["tasks"][0]["labels"]
+    modalities = [x["name"] for x in m["modalities"]]
+    for e in m["experts"]:
+        assert set(e["labels"]) <= set(labels) and set(e["substitutes"]) <= set(names) - {e["name"]}
+        assert e["tier"] in ("edge", "cloud") and set(e["cost"]) == {"macs", "uplink_bytes"}
+        assert set(e["competence"]) == {"bias", "confidence", "gate"}
+        for i in e["inputs"]:
+            assert set(i) == KEYS["inputs"] and i["modality"] in modalities
+        outputs = {"logits": [len(e["labels"])], "feat": [e["feature_dims"]], "fmap": [e["feature_dims"], 8, 8]}
+        graph(folder, e["name"], {i["modality"]: i["shape"] for i in e["inputs"]}, outputs)
+    for e in m["encoders"]:
+        graph(folder, e["name"], {e["modality"]: e["shape"]}, {"embedding": [e["dims"]]})
+    inputs = {"embeddings": [len(m["encoders"]), m["encoders"][0]["dims"]], "presence": [len(modalities)]}
+    graph(folder, m["gate"]["name"], inputs, {"scores": [len(names)]})
+    for t in m["offload"]["thresholds"]:
+        assert set(t) == KEYS["thresholds"] and any(v.startswith(t["product"] + "/") for v in labels)
+    digests(folder, m["digests"])
+    golden(folder, m, names)
+
+
+def graph(folder, name, inputs, outputs):
+    s = session(folder / name / "1" / "model.onnx")
+    for declared, found in ((inputs, s.get_inputs()), (outputs, s.get_outputs())):
+        shapes = {x.name: x.shape for x in found}
+        assert list(shapes) == list(declared), (name, shapes)
+        for k, shape in declared.items():
+            assert isinstance(shapes[k][0], str) and shapes[k][1:] == shape, (name, k, shapes[k], shape)
+
+
+def digests(folder, listed):
+    files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {"bundle.toml", "model.sig"}
+    assert files == set(listed), files ^ set(listed)
+    for name, value in listed.items():
+        assert value == "sha256:" + hashlib.sha256((folder / name).read_bytes()).hexdigest(), name
+
+
+def golden(folder, m, names):
+    absolute, relative = m["golden"]["absolute_tolerance"], m["golden"]["relative_tolerance"]
+    for name in [m["encoders"][0]["name"], m["gate"]["name"], *names]:
+        tensors = load_file(folder / "golden" / f"{name}.safetensors")
+        feed = {k[3:]: v for k, v in tensors.items() if k.startswith("in.")}
+        s = session(folder / name / "1" / "model.onnx")
+        for rows in (slice(None), slice(0, 1)):  # a batch must not change an answer
+            for output, got in zip(s.get_outputs(), s.run(None, {k: v[rows] for k, v in feed.items()})):
+                want = tensors[f"out.{output.name}"][rows]
+                assert np.all(np.abs(got - want) <= absolute + relative * np.abs(want)), (name, output.name)
+    thresholds = [[t["product"], t["risk"], t["threshold"]] for t in m["offload"]["thresholds"]]
+    competence = {e["name"]: list(e["competence"].values()) for e in m["experts"]}
+    rules = {"competence": competence, "sharpness": m["combine"]["sharpness"], "thresholds": thresholds}
+    bundle = Bundle(folder, rules)
+    for row in m["golden"]["decisions"]:
+        assert set(row) - {"template"} == KEYS["decisions"], row
+        got = decide_files(bundle, folder, row)
+        assert got["label"] == row["label"] and got["experts"] == row["experts"], (row, got)
+        assert abs(got["probability"] - row["probability"]) < 0.01 and abs(got["risk"] - row["risk"]) < 0.01, (row, got)
