@@ -1,6 +1,6 @@
 //! The agent's connection to the pool: one bidirectional gRPC stream that carries all calls.
 //!
-//! [`Uplink::ask`] always returns by its deadline. One task owns the line: it dials in the background, matches answers to
+//! [`Pending::reply`] always returns by its deadline. One task owns the line: it dials in the background, matches answers to
 //! calls, gives up a line that only lets deadlines pass, and dials again. The thinking is in [`session`].
 
 use std::collections::HashMap;
@@ -94,20 +94,34 @@ impl Uplink {
         self.link()
     }
 
-    /// Runs experts in the pool. `request.call_id` and the digest are filled in here.
-    pub async fn ask(&self, request: v1::RunExpertsRequest, deadline: Instant) -> Result<Reply, Missing> {
+    /// Sends a call at once; its answer is awaited apart. `request.call_id` and the digest are filled in here.
+    pub fn send(&self, request: v1::RunExpertsRequest, deadline: Instant) -> Result<Pending, Missing> {
         // Cheaper than asking the task, and the common case of an outage.
         if matches!(self.link(), LinkState::Down { .. }) {
             return Err(Missing::Offline);
         }
         let (reply, answer) = oneshot::channel();
         let call = Call { request, deadline, reply };
-        if self.calls.try_send(call).is_err() {
-            return Err(Missing::Shed);
+        match self.calls.try_send(call) {
+            Ok(()) => Ok(Pending { answer, deadline }),
+            Err(_) => Err(Missing::Shed),
         }
+    }
+}
+
+/// A call that is out.
+#[derive(Debug)]
+pub struct Pending {
+    answer: oneshot::Receiver<Result<Reply, Missing>>,
+    deadline: Instant,
+}
+
+impl Pending {
+    /// Returns by the deadline, whatever the line does.
+    pub async fn reply(self) -> Result<Reply, Missing> {
         tokio::select! {
-            answer = answer => answer.unwrap_or(Err(Missing::Offline)),
-            () = sleep_until(deadline.into()) => Err(Missing::Deadline),
+            answer = self.answer => answer.unwrap_or(Err(Missing::Offline)),
+            () = sleep_until(self.deadline.into()) => Err(Missing::Deadline),
         }
     }
 }

@@ -22,13 +22,22 @@ use crate::uplink::{Reply, Uplink};
 
 type Call = Pin<Box<dyn Future<Output = (usize, Result<Reply, Missing>)> + Send>>;
 
+/// What is to be sent.
+#[derive(Debug)]
+pub(super) struct Calls {
+    /// By index in the manifest.
+    pub(super) experts: Vec<usize>,
+    pub(super) payload: Vec<v1::Image>,
+    pub(super) deadline: Instant,
+}
+
 /// The calls of one decision.
 pub(super) struct Asking {
     uplink: Option<Uplink>,
     calls: FuturesUnordered<Call>,
     started: Option<Instant>,
-    /// Experts asked where there is no pool to ask.
-    refused: Vec<usize>,
+    /// Experts that were not sent for, and why.
+    refused: Vec<(usize, Missing)>,
     /// By expert index, for those that answered.
     pub(super) runs: BTreeMap<usize, Run>,
     /// Sent, framing included.
@@ -49,42 +58,36 @@ impl Asking {
         }
     }
 
-    /// Sends the calls for `experts`; nothing is awaited yet, but in [`Asking::collect`].
-    pub(super) fn start(
-        &mut self,
-        manifest: &Manifest,
-        experts: &[usize],
-        payload: &[v1::Image],
-        deadline: Instant,
-    ) {
-        if experts.is_empty() {
-            return;
-        }
-        let Some(uplink) = &self.uplink else {
-            self.refused.extend(experts);
-            return;
-        };
-        let now = *self.started.get_or_insert_with(Instant::now);
-        for expert in experts.iter().copied() {
-            let request = v1::RunExpertsRequest {
-                call_id: 0,
-                bundle_digest: Vec::new().into(),
-                experts: vec![manifest.experts[expert].name.clone()],
-                images: payload.to_vec(),
-                tensors: Vec::new(),
-                timeout_us: deadline.saturating_duration_since(now).as_micros() as u64,
-                all_outputs: false,
+    /// Sends the calls for `experts`; their answers are awaited in [`Asking::collect`].
+    pub(super) fn start(&mut self, manifest: &Manifest, calls: Calls) {
+        let Calls { experts, payload, deadline } = calls;
+        for expert in experts {
+            let Some(uplink) = &self.uplink else {
+                self.refused.push((expert, Missing::Offline));
+                continue;
             };
-            self.bytes += framed_len(&request);
-            let uplink = uplink.clone();
-            self.calls.push(Box::pin(async move { (expert, uplink.ask(request, deadline).await) }));
+            let now = *self.started.get_or_insert_with(Instant::now);
+            let request = v1::RunExpertsRequest {
+                experts: vec![manifest.experts[expert].name.clone()],
+                images: payload.clone(),
+                timeout_us: deadline.saturating_duration_since(now).as_micros() as u64,
+                ..Default::default()
+            };
+            let bytes = framed_len(&request);
+            match uplink.send(request, deadline) {
+                Ok(pending) => {
+                    self.bytes += bytes;
+                    self.calls.push(Box::pin(async move { (expert, pending.reply().await) }));
+                }
+                Err(reason) => self.refused.push((expert, reason)),
+            }
         }
     }
 
     /// Feeds the answers to the decision until nothing is out or its patience ends.
     pub(super) async fn collect(&mut self, stay: &mut Stay, manifest: &Manifest) {
-        for expert in std::mem::take(&mut self.refused) {
-            stay.deciding.failed(expert, Missing::Offline);
+        for (expert, reason) in std::mem::take(&mut self.refused) {
+            stay.deciding.failed(expert, reason);
         }
         while let Some(until) = stay.deciding.wait_until() {
             let Ok(Some((expert, reply))) = timeout_at(until.into(), self.calls.next()).await else { break };

@@ -8,50 +8,52 @@ use millgate_shared::deciding::Todo;
 use millgate_shared::decision::{Context, Decision, Timings};
 use millgate_shared::image::{Limits, decode};
 use millgate_shared::local::{Ask as LocalAsk, LocalError, Stay};
-use millgate_shared::proto::v1;
 use millgate_shared::runner::Runner;
 use millgate_shared::sample::{Origin, Sample};
 use millgate_shared::wire::{ImageSource, write_images};
 use millgate_shared::workers::Ticket;
+use tokio::sync::mpsc;
 
-use super::asking::Asking;
+use super::asking::{Asking, Calls};
 use super::{Agent, Ask, DecideError};
 use crate::input::Input;
 
-/// A sample after a visit to a model thread.
+/// A sample after its visit to a model thread.
 #[derive(Debug)]
 struct Visited {
     stay: Stay,
     source: ImageSource,
     origin: Origin,
-    /// Local experts that are still to be run, where the pool is asked in parallel.
     todo: Todo,
-    /// What the pool gets, if it is asked.
-    payload: Vec<v1::Image>,
     decode_us: u64,
 }
 
 pub(super) async fn decide(agent: &Agent, input: Input, ask: Ask) -> Result<Decision, DecideError> {
     let started = Instant::now();
-    let workers = &agent.parts.workers;
+    let manifest = agent.models().manifest();
     let task = ask.task.unwrap_or_else(|| agent.parts.task.clone());
     let policy = ask.policy.unwrap_or_else(|| agent.parts.policy.clone());
     let (places, prices) = (agent.places(), agent.prices());
 
-    let first = move |runner: &mut Runner, ticket: Ticket<'_>| {
+    // Where the mode asks the pool for every sample, its calls go out before the local experts run: at most one list
+    // before them and one after.
+    let (send, mut calls) = mpsc::channel(2);
+    let visit = move |runner: &mut Runner, ticket: Ticket<'_>| {
         let local = LocalAsk { task: &task, policy, places, prices };
-        arrive(runner, input, local, started).map(|visited| work(runner, visited, &ticket))
+        arrive(runner, input, local, started).map(|visited| work(runner, visited, &ticket, &send))
     };
-    let mut visited = workers.run(first).await??;
-
-    let manifest = agent.models().manifest();
-    let deadline = visited.stay.deciding.deadline();
     let mut asking = Asking::new(agent.parts.uplink.clone());
-    asking.start(manifest, &std::mem::take(&mut visited.todo.remote), &visited.payload, deadline);
-    if !visited.todo.local.is_empty() {
-        let second = move |runner: &mut Runner, ticket: Ticket<'_>| work(runner, visited, &ticket);
-        visited = workers.run(second).await?;
-        asking.start(manifest, &std::mem::take(&mut visited.todo.remote), &visited.payload, deadline);
+    let visiting = agent.parts.workers.run(visit);
+    tokio::pin!(visiting);
+    let visited = loop {
+        tokio::select! {
+            visited = &mut visiting => break visited,
+            Some(calls) = calls.recv() => asking.start(manifest, calls),
+        }
+    };
+    let mut visited = visited??;
+    while let Ok(calls) = calls.try_recv() {
+        asking.start(manifest, calls);
     }
     asking.collect(&mut visited.stay, manifest).await;
     close(agent, visited, asking, started)
@@ -94,19 +96,31 @@ fn arrive(
     };
     let mut stay = Stay::begin(runner, sample, ask, started).map_err(DecideError::Local)?;
     let todo = stay.start();
-    Ok(Visited { stay, source, origin, todo, payload: Vec::new(), decode_us })
+    Ok(Visited { stay, source, origin, todo, decode_us })
 }
 
-/// Local experts; unless the pool is to be asked first, so that both run at once.
-fn work(runner: &mut Runner, mut visited: Visited, ticket: &Ticket<'_>) -> Visited {
-    if visited.todo.remote.is_empty() {
-        let todo = std::mem::take(&mut visited.todo);
-        visited.todo.remote = visited.stay.run(runner, todo, &|| ticket.is_cancelled());
-    }
-    if !visited.todo.remote.is_empty() && visited.payload.is_empty() {
-        visited.payload = write_images(runner.models().manifest(), &visited.stay.sample, &visited.source);
-    }
+/// The local experts, and what is to be asked of the pool before and after them.
+fn work(
+    runner: &mut Runner,
+    mut visited: Visited,
+    ticket: &Ticket<'_>,
+    send: &mpsc::Sender<Calls>,
+) -> Visited {
+    let Todo { local, remote } = std::mem::take(&mut visited.todo);
+    ask(runner, &visited, remote, send);
+    let further = visited.stay.run(runner, Todo { local, remote: Vec::new() }, &|| ticket.is_cancelled());
+    ask(runner, &visited, further, send);
     visited
+}
+
+fn ask(runner: &Runner, visited: &Visited, experts: Vec<usize>, send: &mpsc::Sender<Calls>) {
+    if experts.is_empty() {
+        return;
+    }
+    let payload = write_images(runner.models().manifest(), &visited.stay.sample, &visited.source);
+    let deadline = visited.stay.deciding.deadline();
+    // There is room for both lists; the caller may have gone.
+    let _gone = send.try_send(Calls { experts, payload, deadline }).is_err();
 }
 
 /// Combine and record.
