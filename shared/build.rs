@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 
 const ROOT: &str = "../proto";
-const FILES: [&str; 4] = [
+const FILES: [&str; 6] = [
+    "inference/inference_service.proto",
+    "inference/model_config.proto",
     "millgate/v1/sample.proto",
     "millgate/v1/decision.proto",
     "millgate/v1/inference_service.proto",
@@ -18,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     let descriptors = protox::compile(FILES, [ROOT])?;
-    std::fs::write(out.join("millgate.v1.bin"), descriptors.encode_to_vec())?;
+    std::fs::write(out.join("millgate.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
     Ok(())
 }

@@ -9,9 +9,9 @@
 //!                                                    deciding: combine <────────┴──> decision
 //! ```
 //!
-//! * [`image`], [`tensor`], [`sample`]: what comes in.
+//! * [`image`], [`tensor`], [`sample`]: what comes in. [`array`]: tensors of any datatype, as served models take them.
 //! * [`bundle`]: the manifest, its checks, golden samples, archives. Everything a decision depends on.
-//! * [`engine`]: runs ONNX. The only module that names tract.
+//! * [`engine`]: runs ONNX. The only room that names tract.
 //! * [`runner`]: a bundle's models with one thread's state; turns samples into scores and answers.
 //! * [`workers`]: the threads that run them, behind one bounded queue. [`local`]: a sample's stay on such a thread.
 //! * [`gate`], [`competence`], [`combine`], [`deciding`]: how a decision is made. Pure: no clock, no IO, no model.
@@ -19,6 +19,7 @@
 //! * [`breaker`]: when to stop asking a peer that does not answer. Pure.
 //! * [`shutdown`], [`telemetry`], [`metrics`], [`toml_file`]: the rim both binaries share.
 
+pub mod array;
 pub mod breaker;
 pub mod bundle;
 pub mod combine;

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::bundle::manifest::{ExpertInput, Manifest, Tier, model_path};
 use crate::bundle::{Bundle, BundleDigest, BundleError};
-use crate::engine::{EngineError, Model, Port, Session};
+use crate::engine::fixed::{FixedModel, FixedPort, FixedSession};
+use crate::engine::{EngineError, Tract};
 use crate::image::{GreyImage, resize};
 use crate::sample::Sample;
 use crate::tensor::Tensor;
@@ -26,15 +27,15 @@ pub enum Holding {
 pub struct Models {
     manifest: Arc<Manifest>,
     digest: BundleDigest,
-    encoders: Vec<Arc<Model>>,
-    gate: Arc<Model>,
+    encoders: Vec<Arc<FixedModel>>,
+    gate: Arc<FixedModel>,
     /// By expert index; `None` where this process does not hold it.
     experts: Vec<Option<Loaded>>,
 }
 
 #[derive(Debug)]
 struct Loaded {
-    model: Arc<Model>,
+    model: Arc<FixedModel>,
     logits: usize,
 }
 
@@ -63,13 +64,14 @@ impl Models {
     /// Loads the models; their golden samples are not run here (see [`crate::bundle::golden`]).
     pub fn load(bundle: &Bundle, holding: Holding) -> Result<Self, BundleError> {
         let manifest = Arc::new(bundle.manifest().clone());
-        let load = |name: &str, inputs: &[Port]| {
+        let load = |name: &str, inputs: &[FixedPort]| {
             let file = model_path(name);
             let onnx = bundle.read(&file)?;
-            let model = Model::load(&onnx, inputs).map_err(|source| BundleError::Model { file, source })?;
+            let model = FixedModel::load(&Tract, &onnx, inputs)
+                .map_err(|source| BundleError::Model { file, source })?;
             Ok::<_, BundleError>(Arc::new(model))
         };
-        let require = |name: &str, model: &Model, output: &str, shape: &[usize]| {
+        let require = |name: &str, model: &FixedModel, output: &str, shape: &[usize]| {
             model
                 .require_output(output, shape)
                 .map_err(|source| BundleError::Model { file: model_path(name), source })
@@ -82,8 +84,8 @@ impl Models {
             encoders.push(model);
         }
         let dims = manifest.encoders.first().map_or(0, |encoder| encoder.dims);
-        let embeddings = Port { name: "embeddings".to_owned(), shape: vec![1, encoders.len(), dims] };
-        let presence = Port { name: "presence".to_owned(), shape: vec![1, manifest.modalities.len()] };
+        let embeddings = FixedPort { name: "embeddings".to_owned(), shape: vec![1, encoders.len(), dims] };
+        let presence = FixedPort { name: "presence".to_owned(), shape: vec![1, manifest.modalities.len()] };
         let gate = load(&manifest.gate.name, &[embeddings, presence])?;
         require(&manifest.gate.name, &gate, "scores", &[1, manifest.experts.len()])?;
 
@@ -93,7 +95,7 @@ impl Models {
                 experts.push(None);
                 continue;
             }
-            let ports: Vec<Port> =
+            let ports: Vec<FixedPort> =
                 expert.inputs.iter().map(|input| image_port(&input.modality, &input.shape)).collect();
             let model = load(&expert.name, &ports)?;
             let logits = require(&expert.name, &model, "logits", &[1, expert.labels.len()])?;
@@ -116,12 +118,12 @@ impl Models {
     }
 
     /// The model of an expert that is held here.
-    pub fn expert(&self, expert: usize) -> Option<&Arc<Model>> {
+    pub fn expert(&self, expert: usize) -> Option<&Arc<FixedModel>> {
         self.experts.get(expert)?.as_ref().map(|loaded| &loaded.model)
     }
 
     /// Every model that is held here, by name.
-    pub fn all(&self) -> impl Iterator<Item = (&str, &Arc<Model>)> {
+    pub fn all(&self) -> impl Iterator<Item = (&str, &Arc<FixedModel>)> {
         let encoders = self.manifest.encoders.iter().map(|encoder| encoder.name.as_str()).zip(&self.encoders);
         let gate = [(self.manifest.gate.name.as_str(), &self.gate)];
         let experts = self.manifest.experts.iter().zip(&self.experts);
@@ -131,7 +133,7 @@ impl Models {
     }
 
     pub fn runner(self: &Arc<Self>) -> Result<Runner, RunError> {
-        let session = |name: &str, model: &Arc<Model>| {
+        let session = |name: &str, model: &Arc<FixedModel>| {
             model.session().map_err(|source| RunError::Engine { model: name.to_owned(), source })
         };
         let encoders = self.manifest.encoders.iter().zip(&self.encoders);
@@ -155,9 +157,9 @@ impl Models {
 #[derive(Debug)]
 pub struct Runner {
     models: Arc<Models>,
-    encoders: Vec<Session>,
-    gate: Session,
-    experts: Vec<Option<Session>>,
+    encoders: Vec<FixedSession>,
+    gate: FixedSession,
+    experts: Vec<Option<FixedSession>>,
 }
 
 impl Runner {
@@ -235,8 +237,8 @@ pub fn image_tensor(image: &GreyImage, shape: &[usize; 3], mean: f32, std: f32) 
         .expect("a picture has height × width pixels and one channel")
 }
 
-fn image_port(name: &str, shape: &[usize; 3]) -> Port {
-    Port { name: name.to_owned(), shape: [1].iter().chain(shape).copied().collect() }
+fn image_port(name: &str, shape: &[usize; 3]) -> FixedPort {
+    FixedPort { name: name.to_owned(), shape: [1].iter().chain(shape).copied().collect() }
 }
 
 fn tensor(model: &str, shape: Vec<usize>, values: Vec<f32>) -> Result<Tensor, RunError> {
@@ -246,7 +248,7 @@ fn tensor(model: &str, shape: Vec<usize>, values: Vec<f32>) -> Result<Tensor, Ru
     })
 }
 
-fn run(name: &str, session: &mut Session, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, RunError> {
+fn run(name: &str, session: &mut FixedSession, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, RunError> {
     let outputs =
         session.run(inputs).map_err(|source| RunError::Engine { model: name.to_owned(), source })?;
     if !outputs.iter().all(Tensor::is_finite) {
@@ -256,7 +258,7 @@ fn run(name: &str, session: &mut Session, inputs: Vec<Tensor>) -> Result<Vec<Ten
 }
 
 /// An output that was required when the model was loaded.
-fn named<'a>(session: &Session, outputs: &'a [Tensor], name: &str) -> &'a [f32] {
+fn named<'a>(session: &FixedSession, outputs: &'a [Tensor], name: &str) -> &'a [f32] {
     let index = session.model().output_index(name);
     index.and_then(|index| outputs.get(index)).map_or(&[], Tensor::values)
 }

@@ -12,7 +12,7 @@ use super::manifest::{GoldenDecision, golden_path, model_path};
 use super::{Bundle, BundleError};
 use crate::deciding::{Mode, Policy};
 use crate::decision::Missing;
-use crate::engine::{Model, Port};
+use crate::engine::fixed::{FixedModel, FixedPort};
 use crate::gate::Place;
 use crate::image::{Limits, decode};
 use crate::local::{Ask, Stay, prices, tier_places};
@@ -50,7 +50,7 @@ pub fn check(bundle: &Bundle, models: &Arc<Models>) -> Result<Passed, BundleErro
 }
 
 /// One model against its golden tensors; gives the number of rows.
-fn check_model(bundle: &Bundle, name: &str, model: &Arc<Model>) -> Result<usize, BundleError> {
+fn check_model(bundle: &Bundle, name: &str, model: &Arc<FixedModel>) -> Result<usize, BundleError> {
     let file = golden_path(name);
     let refuse = |message: String| BundleError::Golden { file: file.clone(), message };
     let bytes = bundle.read(&file)?;
@@ -86,8 +86,8 @@ fn check_model(bundle: &Bundle, name: &str, model: &Arc<Model>) -> Result<usize,
 }
 
 /// By port, by row: the tensors named `<prefix>.<port>`.
-fn rows(tensors: &SafeTensors<'_>, prefix: &str, ports: &[Port]) -> Result<Vec<Vec<Tensor>>, String> {
-    let read = |port: &Port| {
+fn rows(tensors: &SafeTensors<'_>, prefix: &str, ports: &[FixedPort]) -> Result<Vec<Vec<Tensor>>, String> {
+    let read = |port: &FixedPort| {
         let name = format!("{prefix}.{}", port.name);
         let view = tensors.tensor(&name).map_err(|_| format!("tensor `{name}` is missing"))?;
         if view.dtype() != Dtype::F32 {

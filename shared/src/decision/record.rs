@@ -6,7 +6,7 @@ use super::{BundleInfo, Decision, ExpertShare, SMALLEST_PROBABILITY, SampleInfo,
 use crate::bundle::BundleDigest;
 use crate::bundle::manifest::{Manifest, Task};
 use crate::deciding::Outcome;
-use crate::engine::ENGINE;
+use crate::engine::Tract;
 use crate::sample::{Origin, Sample};
 
 /// Where and how fast an expert answered.
@@ -49,7 +49,7 @@ impl Decision {
                     weight: *weight,
                     competence: weighed.competence,
                     latency_us: run.as_ref().map_or(0, |run| run.latency_us),
-                    engine: ENGINE.to_owned(),
+                    engine: Tract::NAME.to_owned(),
                     batch: run.map_or(1, |run| run.batch),
                 }
             })

@@ -1,0 +1,109 @@
+//! Elements to and from the protocol's bytes, and along the first axis.
+
+use std::ops::Range;
+
+use bytemuck::{AnyBitPattern, NoUninit};
+use bytes::Bytes;
+
+use super::{ArrayError, Values};
+
+/// Length prefix of an element of BYTES.
+const PREFIX: usize = 4;
+
+// What follows reads memory as it lies.
+const _: () = assert!(cfg!(target_endian = "little"), "raw contents are little-endian");
+
+/// `raw` must be a whole number of elements.
+pub(super) fn collect<T: AnyBitPattern + NoUninit>(raw: &[u8]) -> Vec<T> {
+    bytemuck::pod_collect_to_vec(raw)
+}
+
+pub(super) fn bytes<T: NoUninit>(values: &[T]) -> Vec<u8> {
+    bytemuck::cast_slice(values).to_vec()
+}
+
+/// Exactly `count` length-prefixed elements.
+pub(super) fn elements(count: usize, raw: &[u8]) -> Result<Vec<Bytes>, ArrayError> {
+    // Each takes at least its prefix, so a short buffer cannot ask for a large vector.
+    let mut found = Vec::with_capacity(count.min(raw.len() / PREFIX));
+    let mut left = Bytes::copy_from_slice(raw);
+    for element in 0..count {
+        let Some((prefix, _)) = left.split_first_chunk::<PREFIX>() else {
+            return Err(ArrayError::NoLength { element, left: left.len() });
+        };
+        let length = u32::from_le_bytes(*prefix) as usize;
+        let mut rest = left.slice(PREFIX..);
+        if length > rest.len() {
+            return Err(ArrayError::ElementLength { element, length, left: rest.len() });
+        }
+        found.push(rest.split_to(length));
+        left = rest;
+    }
+    match left.len() {
+        0 => Ok(found),
+        left => Err(ArrayError::Trailing { count, left }),
+    }
+}
+
+pub(super) fn prefixed(values: &[Bytes]) -> Vec<u8> {
+    let mut raw = Vec::with_capacity(values.iter().map(|value| PREFIX + value.len()).sum());
+    for value in values {
+        // No element is longer than a message, and no message is 4 GiB.
+        raw.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_le_bytes());
+        raw.extend_from_slice(value);
+    }
+    raw
+}
+
+pub(super) fn append(to: &mut Values, more: &Values) -> Result<(), ArrayError> {
+    match (to, more) {
+        (Values::Bool(to), Values::Bool(more)) => to.extend_from_slice(more),
+        (Values::Uint8(to), Values::Uint8(more)) => to.extend_from_slice(more),
+        (Values::Uint16(to), Values::Uint16(more)) => to.extend_from_slice(more),
+        (Values::Uint32(to), Values::Uint32(more)) => to.extend_from_slice(more),
+        (Values::Uint64(to), Values::Uint64(more)) => to.extend_from_slice(more),
+        (Values::Int8(to), Values::Int8(more)) => to.extend_from_slice(more),
+        (Values::Int16(to), Values::Int16(more)) => to.extend_from_slice(more),
+        (Values::Int32(to), Values::Int32(more)) => to.extend_from_slice(more),
+        (Values::Int64(to), Values::Int64(more)) => to.extend_from_slice(more),
+        (Values::Fp16(to), Values::Fp16(more)) => to.extend_from_slice(more),
+        (Values::Bf16(to), Values::Bf16(more)) => to.extend_from_slice(more),
+        (Values::Fp32(to), Values::Fp32(more)) => to.extend_from_slice(more),
+        (Values::Fp64(to), Values::Fp64(more)) => to.extend_from_slice(more),
+        (Values::Bytes(to), Values::Bytes(more)) => to.extend_from_slice(more),
+        _ => return Err(ArrayError::Join("the datatypes differ")),
+    }
+    Ok(())
+}
+
+/// `range` must lie within the values.
+pub(super) fn range(values: &Values, range: Range<usize>) -> Values {
+    each_values!(values, values => values[range].to_vec().into())
+}
+
+macro_rules! from_vec {
+    ($($variant:ident($element:ty)),*) => {
+        $(impl From<Vec<$element>> for Values {
+            fn from(values: Vec<$element>) -> Self {
+                Self::$variant(values)
+            }
+        })*
+    };
+}
+
+from_vec!(
+    Bool(bool),
+    Uint8(u8),
+    Uint16(u16),
+    Uint32(u32),
+    Uint64(u64),
+    Int8(i8),
+    Int16(i16),
+    Int32(i32),
+    Int64(i64),
+    Fp16(half::f16),
+    Bf16(half::bf16),
+    Fp32(f32),
+    Fp64(f64),
+    Bytes(Bytes)
+);
