@@ -3,37 +3,42 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use millgate_shared::proto::inference::grpc_inference_service_server::{
+    GrpcInferenceServiceServer, SERVICE_NAME as OPEN_INFERENCE,
+};
 use millgate_shared::proto::v1::expert_service_server::{ExpertServiceServer, SERVICE_NAME as EXPERTS};
 use millgate_shared::proto::v1::inference_service_server::{
     InferenceServiceServer, SERVICE_NAME as INFERENCE,
 };
 use millgate_shared::proto::{FILE_DESCRIPTOR_SET, MAX_MESSAGE_BYTES};
 use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic::{Code, Request, Response, Status};
 use tonic_health::pb::health_server::HealthServer;
 use tonic_reflection::server::Error as ReflectionError;
 
+use crate::failure::Failure;
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::readiness::Readiness;
 use clock::Clock;
-use failure::Failure;
 use health::HealthService;
+use open_inference::OpenInference;
 
 mod clock;
 mod deadline;
 mod decide;
 mod digest;
 mod experts;
-mod failure;
 mod health;
 mod input;
 mod listing;
+mod open_inference;
 mod status;
 mod stream;
 
-/// Both services of `millgate.v1`. Cheap to clone.
+/// Both services of `millgate.v1`, and the Open Inference Protocol. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
     pool: Arc<Pool>,
@@ -58,13 +63,19 @@ impl Api {
     /// The services, with health and reflection (v1 and v1alpha).
     pub(crate) fn routes(self, readiness: Readiness) -> Result<Routes, ReflectionError> {
         let experts = self.pool.manifest().experts.iter().map(|expert| format!("expert/{}", expert.name));
-        let names = ["", INFERENCE, EXPERTS].into_iter().map(str::to_owned).chain(experts);
-        let health = HealthService::new(names, readiness);
+        let names = ["", INFERENCE, EXPERTS, OPEN_INFERENCE].into_iter().map(str::to_owned).chain(experts);
+        let health = HealthService::new(names, readiness.clone());
         let descriptors = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
+        let open_inference = OpenInference { api: self.clone(), readiness };
+        let open_inference = GrpcInferenceServiceServer::new(open_inference)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .send_compressed(CompressionEncoding::Gzip)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
         let inference = InferenceServiceServer::new(self.clone())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -73,6 +84,7 @@ impl Api {
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         Ok(Routes::new(inference)
             .add_service(experts)
+            .add_service(open_inference)
             .add_service(HealthServer::new(health))
             .add_service(descriptors().build_v1()?)
             .add_service(descriptors().build_v1alpha()?))

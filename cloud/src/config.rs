@@ -17,6 +17,8 @@ mod tests;
 pub struct CloudConfig {
     /// The bundle to host: a directory or a `.tar.zst`, from the working directory. Default `models/factory`.
     pub bundle: PathBuf,
+    /// Folders of plain ONNX models to serve besides, each `<model>/<version>/model.onnx`. Default none.
+    pub model_repository: Vec<PathBuf>,
     /// This node's name; decisions say `cloud:<node>`. Letters, digits, `.`, `_`, `-`. Default `node-1`.
     pub node: String,
     /// gRPC listen address; port 0 takes a free one. Default `127.0.0.1:8001`.
@@ -47,6 +49,7 @@ impl Default for CloudConfig {
     fn default() -> Self {
         Self {
             bundle: PathBuf::from("models/factory"),
+            model_repository: Vec::new(),
             node: "node-1".to_owned(),
             grpc: SocketAddr::from((Ipv4Addr::LOCALHOST, 8001)),
             metrics: SocketAddr::from((Ipv4Addr::LOCALHOST, 8002)),

@@ -17,6 +17,8 @@
 //! * [`pool`]: the experts, loaded, proved on golden samples, timed, on threads.
 //! * `api`: the gRPC services. Work that nobody waits for any more is not computed: a call that is dropped or past its
 //!   deadline takes its jobs with it.
+//! * `oip`, `serving`, [`scheduling`], `repository`: every model of the bundle, and plain ONNX files, over the Open
+//!   Inference Protocol: request -> queue -> batch -> model thread.
 //! * [`metrics`], `admin`: what an operator sees. [`readiness`]: whether work is wanted.
 //! * [`command`]: what the binary's other subcommands do.
 //!
@@ -40,10 +42,15 @@ mod admin;
 mod api;
 pub mod command;
 pub mod config;
+pub mod failure;
 pub mod metrics;
+mod oip;
 pub mod pool;
 pub mod readiness;
+pub mod repository;
+pub mod scheduling;
 pub mod server;
+mod serving;
 
 pub use config::CloudConfig;
 pub use server::{Running, ServeError, Server};

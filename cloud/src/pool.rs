@@ -2,16 +2,24 @@
 //!
 //! A [`Pool`] cannot exist with a model that fails its golden samples, so whoever holds one may answer.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use millgate_shared::bundle::golden::{self, Passed};
-use millgate_shared::bundle::manifest::Manifest;
+use millgate_shared::bundle::manifest::{Manifest, model_path};
 use millgate_shared::bundle::{Bundle, BundleDigest, BundleError};
+use millgate_shared::engine::OnnxFile;
+use millgate_shared::proto::inference::model_config::SchedulingChoice;
+use millgate_shared::proto::inference::{ModelConfig, ModelDynamicBatching};
 use millgate_shared::runner::{Holding, Models, RunError, Runner};
 use millgate_shared::tensor::Tensor;
 use millgate_shared::workers::Workers;
+
+use crate::failure::Failure;
+use crate::repository::{self, RepositoryError};
+use crate::serving::served::Traits;
+use crate::serving::{Batching, Serving};
 
 /// Timed runs per expert at load, after one that warms up; the fastest counts.
 const TIMED_RUNS: usize = 3;
@@ -24,6 +32,8 @@ pub enum PoolError {
     Bundle(#[from] BundleError),
     #[error(transparent)]
     Run(#[from] RunError),
+    #[error(transparent)]
+    Serve(#[from] Failure),
 }
 
 /// Every expert of one bundle, ready to run.
@@ -31,6 +41,9 @@ pub enum PoolError {
 pub struct Pool {
     node: String,
     workers: Workers,
+    serving: Serving,
+    /// Folders of plain ONNX models that are served besides.
+    repositories: OnceLock<Vec<PathBuf>>,
     /// By expert index, for one sample.
     latencies: Vec<Duration>,
     passed: Passed,
@@ -48,7 +61,73 @@ impl Pool {
         let experts = 0..models.manifest().experts.len();
         let latencies = experts.map(|expert| time(&mut runner, expert)).collect::<Result<_, _>>()?;
         let workers = Workers::start(&models, threads, queue)?;
-        Ok(Self { node: node.to_owned(), workers, latencies, passed, loaded_in: started.elapsed() })
+        let serving = Serving::start(threads, queue);
+        for name in models.all().map(|(name, _)| name) {
+            offer_own(&serving, &bundle, name)?;
+        }
+        let (node, repositories) = (node.to_owned(), OnceLock::new());
+        Ok(Self { node, workers, serving, repositories, latencies, passed, loaded_in: started.elapsed() })
+    }
+
+    /// Serves every model in these folders; what cannot be served is in the index, with its reason. Once.
+    pub fn serve_repositories(&self, roots: &[PathBuf]) -> Result<(), RepositoryError> {
+        let roots = self.repositories.get_or_init(|| roots.to_vec());
+        for root in roots {
+            for name in repository::names(root)? {
+                if let Err(failure) = self.load_model(&name) {
+                    tracing::warn!(model = name, error = %failure, "not served");
+                    let reason = match failure {
+                        Failure::NotReady { reason, .. } => reason,
+                        other => other.to_string(),
+                    };
+                    self.serving.unavailable(&name, reason);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a model from its repository as it stands now, and serves that.
+    pub(crate) fn load_model(&self, name: &str) -> Result<(), Failure> {
+        if self.serving.find(name, "").is_ok_and(|served| served.traits.is_fixed) {
+            return Err(Failure::Unsupported(format!("`{name}` belongs to the bundle and stays")));
+        }
+        let roots = self.repositories.get().map_or(&[][..], Vec::as_slice);
+        let holders: Vec<&PathBuf> = roots.iter().filter(|root| repository::has(root, name)).collect();
+        let root = match holders.as_slice() {
+            [] => return Err(Failure::UnknownModel(name.to_owned())),
+            [root] => root,
+            _ => {
+                let reason = "it is in more than one repository".to_owned();
+                return Err(Failure::NotReady { model: name.to_owned(), reason });
+            }
+        };
+        let refuse =
+            |error: RepositoryError| Failure::NotReady { model: name.to_owned(), reason: error.to_string() };
+        let found = repository::read(root, name).map_err(refuse)?;
+        let config = found.config.unwrap_or_default();
+        let dynamic = match &config.scheduling_choice {
+            Some(SchedulingChoice::DynamicBatching(dynamic)) => dynamic.clone(),
+            _ => ModelDynamicBatching::default(),
+        };
+        let preferred = dynamic.preferred_batch_size.iter().filter_map(|size| usize::try_from(*size).ok());
+        let batching = Batching {
+            delay: Duration::from_micros(dynamic.max_queue_delay_microseconds),
+            preferred: preferred.collect(),
+        };
+        let timeout = dynamic.default_queue_policy.map_or(0, |policy| policy.default_timeout_microseconds);
+        let most = usize::try_from(config.max_batch_size).unwrap_or(0);
+        let traits = Traits {
+            max_rows: (config != ModelConfig::default()).then_some(most),
+            default_timeout: (timeout > 0).then(|| Duration::from_micros(timeout)),
+            config,
+            ..Traits::default()
+        };
+        self.serving.load(name, found.version, &found.file, traits, batching)
+    }
+
+    pub(crate) fn serving(&self) -> &Serving {
+        &self.serving
     }
 
     pub fn manifest(&self) -> &Arc<Manifest> {
@@ -91,6 +170,16 @@ impl Pool {
         let mean = self.latencies.iter().sum::<Duration>() / self.latencies.len().max(1) as u32;
         drained_in(self.workers.queued(), mean, self.workers.threads())
     }
+}
+
+/// A bundle's own model, for clients that ask by name.
+fn offer_own(serving: &Serving, bundle: &Bundle, name: &str) -> Result<(), PoolError> {
+    let path = model_path(name);
+    let onnx = bundle.read(&path)?;
+    let refuse = |source| BundleError::Model { file: path.clone(), source };
+    let file = OnnxFile::read(bytes::Bytes::copy_from_slice(&onnx), None).map_err(refuse)?;
+    let traits = Traits { finite_only: true, is_fixed: true, ..Traits::default() };
+    Ok(serving.load(name, 1, &file, traits, Batching::default())?)
 }
 
 fn drained_in(queued: usize, each: Duration, threads: usize) -> Duration {

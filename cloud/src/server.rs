@@ -16,6 +16,7 @@ use crate::config::{CloudConfig, ConfigError};
 use crate::metrics::Metrics;
 use crate::pool::{Pool, PoolError};
 use crate::readiness::Readiness;
+use crate::repository::RepositoryError;
 
 mod incoming;
 #[cfg(test)]
@@ -43,6 +44,8 @@ pub enum ServeError {
     Bind { key: &'static str, address: SocketAddr, source: std::io::Error },
     #[error("bundle {}: {source}", bundle.display())]
     Bundle { bundle: PathBuf, source: Box<PoolError> },
+    #[error("`model_repository`: {0}")]
+    Repository(#[from] RepositoryError),
     #[error("the loader stopped: {0}")]
     Loader(#[from] tokio::task::JoinError),
     #[error("reflection: {0}")]
@@ -52,7 +55,7 @@ pub enum ServeError {
 impl ServeError {
     /// What was given is at fault, not the machine.
     pub fn is_bad_input(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::Bundle { .. })
+        matches!(self, Self::Config(_) | Self::Bundle { .. } | Self::Repository(_))
     }
 }
 
@@ -158,8 +161,10 @@ fn announce(pool: &Pool, grpc: SocketAddr, metrics: SocketAddr) {
 async fn load(config: &CloudConfig) -> Result<Pool, ServeError> {
     let config = config.clone();
     let opened = tokio::task::spawn_blocking(move || {
-        Pool::open(&config.bundle, &config.node, config.thread_count(), config.queue)
-            .map_err(|source| ServeError::Bundle { bundle: config.bundle, source: Box::new(source) })
+        let pool = Pool::open(&config.bundle, &config.node, config.thread_count(), config.queue)
+            .map_err(|source| ServeError::Bundle { bundle: config.bundle, source: Box::new(source) })?;
+        pool.serve_repositories(&config.model_repository)?;
+        Ok(pool)
     });
     opened.await?
 }

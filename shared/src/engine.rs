@@ -57,6 +57,11 @@ pub trait Model: Send + Sync + std::fmt::Debug {
 
     fn signature(&self) -> &Signature;
 
+    /// Each set of input shapes costs a plan, so that few of them are better than many.
+    fn plans_by_shape(&self) -> bool {
+        false
+    }
+
     fn session(self: Arc<Self>) -> Result<Box<dyn Session>, EngineError>;
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::failure::Failure;
+use crate::failure::Failure;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clock {

@@ -12,8 +12,8 @@ use tonic::body::Body;
 use tonic::codegen::http;
 use tower::{Layer, Service};
 
-use super::failure::Failure;
 use super::status;
+use crate::failure::Failure;
 
 const HEADER: &str = "grpc-timeout";
 

@@ -19,8 +19,8 @@ use millgate_shared::workers::Ticket;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::clock::Clock;
-use super::failure::Failure;
 use super::{Api, deadline, digest, reply, status, stream};
+use crate::failure::Failure;
 use crate::metrics::RunResult;
 use crate::pool::Pool;
 

@@ -2,7 +2,7 @@
 
 use millgate_shared::bundle::BundleDigest;
 
-use super::failure::Failure;
+use crate::failure::Failure;
 
 /// The digest must be given and be that of the bundle held here.
 pub(super) fn check(asked: &[u8], held: BundleDigest) -> Result<(), Failure> {

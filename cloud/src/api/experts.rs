@@ -15,9 +15,9 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::clock::Clock;
 use super::digest::{Inherited, check};
-use super::failure::Failure;
 use super::input::Input;
 use super::{Api, deadline, reply, status, stream};
+use crate::failure::Failure;
 use crate::metrics::RunResult;
 
 /// The output that every expert has, and that comes first.

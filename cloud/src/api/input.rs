@@ -10,7 +10,7 @@ use millgate_shared::sample::Sample;
 use millgate_shared::tensor::Tensor;
 use millgate_shared::wire::{WireError, read_images, read_tensor};
 
-use super::failure::Failure;
+use crate::failure::Failure;
 
 /// Shared by the jobs of one call.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use millgate_shared::wire::stream_error;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use super::failure::Failure;
+use crate::failure::Failure;
 
 /// A status travels in HTTP/2 headers, which peers bound; a message may quote what a client sent, of any length.
 const LONGEST_MESSAGE: usize = 1024;
@@ -21,16 +21,14 @@ pub(super) fn of(failure: &Failure) -> Status {
             shortened(error.field.clone()),
             shortened(error.message.clone()),
         ),
-        Failure::Full { retry_after, .. } => ErrorDetails::with_retry_info(Some(*retry_after)),
+        Failure::Full { retry_after, .. } | Failure::Refused { retry_after, .. } => {
+            ErrorDetails::with_retry_info(Some(*retry_after))
+        }
         Failure::Bundle { asked, held } => {
             let digests = [("asked".to_owned(), asked.to_string()), ("held".to_owned(), held.to_string())];
             ErrorDetails::with_error_info("BUNDLE_MISMATCH", DOMAIN, HashMap::from(digests))
         }
-        Failure::Sample(_)
-        | Failure::UnknownExpert(_)
-        | Failure::Deadline
-        | Failure::Stopped
-        | Failure::Model(_) => return Status::new(failure.code(), message),
+        _ => return Status::new(failure.code(), message),
     };
     Status::with_error_details(failure.code(), message, details)
 }

@@ -18,6 +18,9 @@ pub struct ServeArgs {
     /// Bundle to host: a directory or a .tar.zst
     #[arg(long, value_name = "PATH")]
     pub bundle: Option<PathBuf>,
+    /// Folder of plain ONNX models to serve besides, in Triton's shape; may be given several times
+    #[arg(long, value_name = "DIR")]
+    pub model_repository: Vec<PathBuf>,
     /// This node's name
     #[arg(long)]
     pub node: Option<String>,
@@ -41,6 +44,10 @@ impl ServeArgs {
         };
         let config = CloudConfig {
             bundle: self.bundle.unwrap_or(base.bundle),
+            model_repository: match self.model_repository.is_empty() {
+                true => base.model_repository,
+                false => self.model_repository,
+            },
             node: self.node.unwrap_or(base.node),
             grpc: self.grpc.unwrap_or(base.grpc),
             metrics: self.metrics.unwrap_or(base.metrics),

@@ -17,6 +17,7 @@ fn the_sample_file_names_every_key() {
     let config = format!("{:?}", CloudConfig::default());
     let keys = [
         "bundle",
+        "model_repository",
         "node",
         "grpc",
         "metrics",

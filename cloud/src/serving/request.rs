@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millgate_shared::array::{Array, Datatype};
+use millgate_shared::array::Array;
 
 /// A named value beside a request, an input, an output or an answer.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Parameter {
+pub(crate) enum Parameter {
     Bool(bool),
     Int64(i64),
     Uint64(u64),
@@ -15,82 +15,59 @@ pub enum Parameter {
     String(String),
 }
 
-pub type Parameters = BTreeMap<String, Parameter>;
+pub(crate) type Parameters = BTreeMap<String, Parameter>;
 
 /// A tensor by its port's name.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Named {
-    pub name: String,
-    pub array: Array,
+pub(crate) struct Named {
+    pub(crate) name: String,
+    pub(crate) array: Array,
 }
 
 /// An output that is asked for.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Wanted {
-    pub name: String,
-    pub parameters: Parameters,
+pub(crate) struct Wanted {
+    pub(crate) name: String,
+    pub(crate) parameters: Parameters,
 }
 
 /// What a client asks.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct InferRequest {
-    pub model: String,
+pub(crate) struct InferRequest {
+    pub(crate) model: String,
     /// Empty: the one that is served by default.
-    pub version: String,
+    pub(crate) version: String,
     /// Echoed.
-    pub id: String,
-    pub parameters: Parameters,
+    pub(crate) id: String,
+    pub(crate) parameters: Parameters,
     /// In the client's order.
-    pub inputs: Vec<Named>,
+    pub(crate) inputs: Vec<Named>,
     /// Empty: all.
-    pub outputs: Vec<Wanted>,
+    pub(crate) outputs: Vec<Wanted>,
 }
 
 /// What it gets.
 #[derive(Debug, Clone, PartialEq)]
-pub struct InferResponse {
-    pub model: String,
-    pub version: String,
-    pub id: String,
-    pub parameters: Parameters,
+pub(crate) struct InferResponse {
+    pub(crate) model: String,
+    pub(crate) version: String,
+    pub(crate) id: String,
+    pub(crate) parameters: Parameters,
     /// In the order in which they were asked for, or the model's.
-    pub outputs: Vec<Named>,
-    pub phases: Phases,
+    pub(crate) outputs: Vec<Named>,
 }
 
 /// Where an answer's time went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Phases {
+pub(crate) struct Phases {
     /// From arrival until a batch was taken.
-    pub queue: Duration,
+    pub(crate) queue: Duration,
     /// Joining the batch's inputs.
-    pub join: Duration,
+    pub(crate) join: Duration,
     /// In the engine.
-    pub compute: Duration,
+    pub(crate) compute: Duration,
     /// Cutting the batch's outputs apart.
-    pub split: Duration,
-    /// Rows computed together; 0 if the answer came from the cache.
-    pub batch: usize,
-}
-
-/// One port, as clients are told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortInfo {
-    pub name: String,
-    pub datatype: Datatype,
-    /// -1 where any length goes.
-    pub shape: Vec<i64>,
-}
-
-/// A model, as clients are told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelInfo {
-    pub name: String,
-    /// Those that are ready.
-    pub versions: Vec<String>,
-    pub platform: &'static str,
-    pub inputs: Vec<PortInfo>,
-    pub outputs: Vec<PortInfo>,
-    /// What the file says of itself.
-    pub properties: BTreeMap<String, String>,
+    pub(crate) split: Duration,
+    /// Rows computed together.
+    pub(crate) batch: usize,
 }

@@ -68,6 +68,10 @@ impl Model for TractModel {
         &self.signature
     }
 
+    fn plans_by_shape(&self) -> bool {
+        true
+    }
+
     fn session(self: Arc<Self>) -> Result<Box<dyn Session>, EngineError> {
         Ok(Box::new(TractSession { model: self, states: Vec::new() }))
     }
@@ -77,7 +81,7 @@ impl TractModel {
     fn plan(&self, shapes: &ShapeList) -> Result<Arc<Plan>, EngineError> {
         let found = {
             let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-            recent(&mut plans, shapes).map(|plan| Arc::clone(plan))
+            recent(&mut plans, shapes).map(Arc::clone)
         };
         if let Some(plan) = found {
             return Ok(plan);

@@ -1,4 +1,5 @@
-//! Why a call, or one expert of a call, has no answer. What each means in gRPC stands in [`super::status`].
+//! Why a call, or one expert of a call, has no answer. What each means in gRPC stands in `api::status`, in HTTP in
+//! `rest::status`.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::metrics::RunResult;
 use crate::pool::Pool;
 
 #[derive(Debug, Clone, thiserror::Error)]
-pub(super) enum Failure {
+pub enum Failure {
     /// A field of the request.
     #[error("{0}")]
     Field(#[from] WireError),
@@ -34,21 +35,32 @@ pub(super) enum Failure {
     /// A model did not do what it should.
     #[error("{0}")]
     Model(String),
+    #[error("model `{0}` is not here")]
+    UnknownModel(String),
+    #[error("model `{model}` has no version {version}")]
+    UnknownVersion { model: String, version: String },
+    #[error("model `{model}` is not ready: {reason}")]
+    NotReady { model: String, reason: String },
+    /// Nothing more is let in for now.
+    #[error("refused: {what}; retry in {} ms", retry_after.as_millis())]
+    Refused { what: &'static str, retry_after: Duration },
+    #[error("{0}")]
+    Unsupported(String),
 }
 
 impl Failure {
-    pub(super) fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(crate) fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Field(WireError::new(field, message))
     }
 
-    pub(super) fn from_work(pool: &Pool, error: WorkError) -> Self {
+    pub(crate) fn from_work(pool: &Pool, error: WorkError) -> Self {
         match error {
             WorkError::Full { capacity } => Self::Full { capacity, retry_after: pool.retry_after() },
             WorkError::Stopped => Self::Stopped,
         }
     }
 
-    pub(super) fn code(&self) -> Code {
+    pub(crate) fn code(&self) -> Code {
         match self {
             Self::Field(_) | Self::Sample(_) => Code::InvalidArgument,
             Self::UnknownExpert(_) => Code::NotFound,
@@ -57,13 +69,17 @@ impl Failure {
             Self::Deadline => Code::DeadlineExceeded,
             Self::Stopped => Code::Unavailable,
             Self::Model(_) => Code::Internal,
+            Self::UnknownModel(_) | Self::UnknownVersion { .. } => Code::NotFound,
+            Self::NotReady { .. } => Code::Unavailable,
+            Self::Refused { .. } => Code::ResourceExhausted,
+            Self::Unsupported(_) => Code::Unimplemented,
         }
     }
 
     /// The same, as metrics count it for an expert.
-    pub(super) fn run_result(&self) -> RunResult {
+    pub(crate) fn run_result(&self) -> RunResult {
         match self {
-            Self::Full { .. } => RunResult::Refused,
+            Self::Full { .. } | Self::Refused { .. } => RunResult::Refused,
             Self::Deadline => RunResult::Expired,
             _ => RunResult::Failed,
         }

@@ -1,0 +1,259 @@
+//! `inference.GRPCInferenceService`: the Open Inference Protocol with Triton's extensions.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::stream::BoxStream;
+use millgate_shared::proto::inference as proto;
+use millgate_shared::proto::inference::grpc_inference_service_server::GrpcInferenceService;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::clock::Clock;
+use super::{Api, deadline, reply, status, stream};
+use crate::failure::Failure;
+use crate::oip::{convert, describe};
+use crate::readiness::Readiness;
+
+/// What we answer beyond the protocol itself, in Triton's words.
+const EXTENSIONS: [&str; 3] = ["model_repository", "model_configuration", "statistics"];
+
+/// The same API, and whether work is wanted.
+#[derive(Debug, Clone)]
+pub(super) struct OpenInference {
+    pub(super) api: Api,
+    pub(super) readiness: Readiness,
+}
+
+fn unsupported<T>(what: &str) -> Result<Response<T>, Status> {
+    Err(status::of(&Failure::Unsupported(format!("{what} is not offered"))))
+}
+
+impl OpenInference {
+    async fn infer(
+        &self,
+        method: &'static str,
+        request: proto::ModelInferRequest,
+        arrived: Instant,
+        whole: Option<Instant>,
+    ) -> Result<proto::ModelInferResponse, Failure> {
+        let api = &self.api;
+        let default = arrived + api.default_deadline;
+        let clock = Clock { arrived, deadline: whole.unwrap_or(default) };
+        let work = async {
+            let request = convert::request(request)?;
+            api.pool.serving().infer(request, arrived, whole, default).await.map(convert::response)
+        };
+        api.answer(method, clock, work).await
+    }
+
+    /// Loading computes for a while, so it gets a thread of its own.
+    async fn on_a_thread(
+        &self,
+        work: impl FnOnce(&crate::pool::Pool) -> Result<(), Failure> + Send + 'static,
+    ) -> Result<(), Status> {
+        let pool = Arc::clone(&self.api.pool);
+        let done = tokio::task::spawn_blocking(move || work(&pool)).await;
+        done.unwrap_or_else(|error| Err(Failure::Model(error.to_string())))
+            .map_err(|failure| status::of(&failure))
+    }
+}
+
+#[tonic::async_trait]
+impl GrpcInferenceService for OpenInference {
+    async fn server_live(
+        &self,
+        _request: Request<proto::ServerLiveRequest>,
+    ) -> Result<Response<proto::ServerLiveResponse>, Status> {
+        Ok(Response::new(proto::ServerLiveResponse { live: true }))
+    }
+
+    async fn server_ready(
+        &self,
+        _request: Request<proto::ServerReadyRequest>,
+    ) -> Result<Response<proto::ServerReadyResponse>, Status> {
+        Ok(Response::new(proto::ServerReadyResponse { ready: self.readiness.is_ready() }))
+    }
+
+    async fn model_ready(
+        &self,
+        request: Request<proto::ModelReadyRequest>,
+    ) -> Result<Response<proto::ModelReadyResponse>, Status> {
+        let request = request.get_ref();
+        let ready = self.api.pool.serving().find(&request.name, &request.version).is_ok();
+        Ok(Response::new(proto::ModelReadyResponse { ready }))
+    }
+
+    async fn server_metadata(
+        &self,
+        _request: Request<proto::ServerMetadataRequest>,
+    ) -> Result<Response<proto::ServerMetadataResponse>, Status> {
+        Ok(Response::new(proto::ServerMetadataResponse {
+            name: "millgate".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            extensions: EXTENSIONS.iter().map(|name| (*name).to_owned()).collect(),
+        }))
+    }
+
+    async fn model_metadata(
+        &self,
+        request: Request<proto::ModelMetadataRequest>,
+    ) -> Result<Response<proto::ModelMetadataResponse>, Status> {
+        let request = request.get_ref();
+        let found = self.api.pool.serving().find(&request.name, &request.version);
+        reply(found.map(|served| describe::metadata(&served)))
+    }
+
+    async fn model_infer(
+        &self,
+        request: Request<proto::ModelInferRequest>,
+    ) -> Result<Response<proto::ModelInferResponse>, Status> {
+        let (arrived, whole) = (Instant::now(), deadline::of(&request));
+        reply(self.infer("ModelInfer", request.into_inner(), arrived, whole).await)
+    }
+
+    type ModelStreamInferStream = BoxStream<'static, Result<proto::ModelStreamInferResponse, Status>>;
+
+    async fn model_stream_infer(
+        &self,
+        request: Request<Streaming<proto::ModelInferRequest>>,
+    ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
+        let whole = deadline::of(&request);
+        let service = self.clone();
+        let call = move |request: proto::ModelInferRequest| {
+            let (service, arrived) = (service.clone(), Instant::now());
+            async move {
+                let id = request.id.clone();
+                match service.infer("ModelStreamInfer", request, arrived, whole).await {
+                    Ok(response) => proto::ModelStreamInferResponse {
+                        error_message: String::new(),
+                        infer_response: Some(response),
+                    },
+                    // The id tells the client which of its requests it was.
+                    Err(failure) => proto::ModelStreamInferResponse {
+                        error_message: failure.to_string(),
+                        infer_response: Some(proto::ModelInferResponse { id, ..Default::default() }),
+                    },
+                }
+            }
+        };
+        let (limit, stop) = (self.api.in_flight_per_stream, self.api.stop.clone());
+        Ok(Response::new(stream::answers(request.into_inner(), limit, stop, call)))
+    }
+
+    async fn model_config(
+        &self,
+        request: Request<proto::ModelConfigRequest>,
+    ) -> Result<Response<proto::ModelConfigResponse>, Status> {
+        let request = request.get_ref();
+        let found = self.api.pool.serving().find(&request.name, &request.version);
+        reply(found.map(|served| proto::ModelConfigResponse { config: Some(describe::config(&served)) }))
+    }
+
+    async fn model_statistics(
+        &self,
+        request: Request<proto::ModelStatisticsRequest>,
+    ) -> Result<Response<proto::ModelStatisticsResponse>, Status> {
+        let request = request.get_ref();
+        let serving = self.api.pool.serving();
+        let found = match request.name.is_empty() {
+            true => Ok(serving.all()),
+            false => serving.find(&request.name, &request.version).map(|served| vec![served]),
+        };
+        reply(found.map(|served| proto::ModelStatisticsResponse {
+            model_stats: served.iter().map(|served| describe::statistics(served)).collect(),
+        }))
+    }
+
+    async fn repository_index(
+        &self,
+        request: Request<proto::RepositoryIndexRequest>,
+    ) -> Result<Response<proto::RepositoryIndexResponse>, Status> {
+        let ready_only = request.get_ref().ready;
+        let index = self.api.pool.serving().index();
+        let models = index.into_iter().filter(|listed| !ready_only || listed.reason.is_none());
+        let models = models.map(|listed| proto::repository_index_response::ModelIndex {
+            name: listed.name,
+            version: listed.version,
+            state: if listed.reason.is_none() { "READY" } else { "UNAVAILABLE" }.to_owned(),
+            reason: listed.reason.unwrap_or_default(),
+        });
+        Ok(Response::new(proto::RepositoryIndexResponse { models: models.collect() }))
+    }
+
+    async fn repository_model_load(
+        &self,
+        request: Request<proto::RepositoryModelLoadRequest>,
+    ) -> Result<Response<proto::RepositoryModelLoadResponse>, Status> {
+        let request = request.into_inner();
+        if let Some(name) = request.parameters.keys().next() {
+            return unsupported(&format!("parameter `{name}`"));
+        }
+        self.on_a_thread(move |pool| pool.load_model(&request.model_name)).await?;
+        Ok(Response::new(proto::RepositoryModelLoadResponse {}))
+    }
+
+    async fn repository_model_unload(
+        &self,
+        request: Request<proto::RepositoryModelUnloadRequest>,
+    ) -> Result<Response<proto::RepositoryModelUnloadResponse>, Status> {
+        let name = request.into_inner().model_name;
+        self.on_a_thread(move |pool| pool.serving().unload(&name)).await?;
+        Ok(Response::new(proto::RepositoryModelUnloadResponse {}))
+    }
+
+    async fn system_shared_memory_status(
+        &self,
+        _request: Request<proto::SystemSharedMemoryStatusRequest>,
+    ) -> Result<Response<proto::SystemSharedMemoryStatusResponse>, Status> {
+        Ok(Response::new(proto::SystemSharedMemoryStatusResponse::default()))
+    }
+
+    async fn system_shared_memory_register(
+        &self,
+        _request: Request<proto::SystemSharedMemoryRegisterRequest>,
+    ) -> Result<Response<proto::SystemSharedMemoryRegisterResponse>, Status> {
+        unsupported("shared memory")
+    }
+
+    async fn system_shared_memory_unregister(
+        &self,
+        _request: Request<proto::SystemSharedMemoryUnregisterRequest>,
+    ) -> Result<Response<proto::SystemSharedMemoryUnregisterResponse>, Status> {
+        unsupported("shared memory")
+    }
+
+    async fn cuda_shared_memory_status(
+        &self,
+        _request: Request<proto::CudaSharedMemoryStatusRequest>,
+    ) -> Result<Response<proto::CudaSharedMemoryStatusResponse>, Status> {
+        Ok(Response::new(proto::CudaSharedMemoryStatusResponse::default()))
+    }
+
+    async fn cuda_shared_memory_register(
+        &self,
+        _request: Request<proto::CudaSharedMemoryRegisterRequest>,
+    ) -> Result<Response<proto::CudaSharedMemoryRegisterResponse>, Status> {
+        unsupported("shared memory")
+    }
+
+    async fn cuda_shared_memory_unregister(
+        &self,
+        _request: Request<proto::CudaSharedMemoryUnregisterRequest>,
+    ) -> Result<Response<proto::CudaSharedMemoryUnregisterResponse>, Status> {
+        unsupported("shared memory")
+    }
+
+    async fn trace_setting(
+        &self,
+        _request: Request<proto::TraceSettingRequest>,
+    ) -> Result<Response<proto::TraceSettingResponse>, Status> {
+        unsupported("changing trace settings")
+    }
+
+    async fn log_settings(
+        &self,
+        _request: Request<proto::LogSettingsRequest>,
+    ) -> Result<Response<proto::LogSettingsResponse>, Status> {
+        unsupported("changing log settings")
+    }
+}

@@ -1,0 +1,92 @@
+//! Who is let in.
+
+use std::hash::Hash;
+use std::time::{Duration, Instant};
+
+use super::queue::Order;
+use super::{Refusal, Scheduler};
+
+/// Entries looked at to tell how much stands before a newcomer.
+const LOOKED_AT: usize = 64;
+/// No retry is asked for sooner: a refused call has cost both sides about this much already.
+const SHORTEST_RETRY: Duration = Duration::from_millis(1);
+
+impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
+    /// Whether something could be in time; optimistic.
+    pub(super) fn foresee(&self, now: Instant, order: &Order, alone: Duration) -> Result<(), Refusal> {
+        let in_time = |wait: Duration| {
+            let end = now.checked_add(wait).and_then(|start| start.checked_add(alone));
+            end.is_some_and(|end| end <= order.deadline)
+        };
+        if !in_time(Duration::ZERO) {
+            return Err(Refusal::TooShort);
+        }
+        if self.running.len() < self.limits.workers && self.ranked.is_empty() {
+            return Ok(());
+        }
+        let under_way = self.running.values().map(|end| end.saturating_duration_since(now));
+        let under_way: Duration = under_way.fold(Duration::ZERO, Duration::saturating_add);
+        let wait = under_way.saturating_add(self.before(order)) / self.limits.workers.max(1) as u32;
+        if in_time(wait) { Ok(()) } else { Err(Refusal::Hopeless) }
+    }
+
+    /// Work that would be done first. Most newcomers are last or nearly so; for one that is neither last nor first
+    /// among many the least it can be is taken.
+    fn before(&self, order: &Order) -> Duration {
+        let mut after = Duration::ZERO;
+        for (at, (other, (_, work))) in self.ranked.iter().rev().enumerate() {
+            if other < order {
+                return self.waiting.work.saturating_sub(after);
+            }
+            if at >= LOOKED_AT {
+                let first = self.ranked.iter().take(LOOKED_AT).take_while(|(other, _)| *other < order);
+                return first.map(|(_, (_, work))| *work).sum();
+            }
+            after = after.saturating_add(*work);
+        }
+        Duration::ZERO
+    }
+
+    /// Room for a newcomer, at the cost of those of lower priority: the lowest, then the latest, first.
+    pub(super) fn make_room(
+        &mut self,
+        order: &Order,
+        bytes: usize,
+        work: Duration,
+    ) -> Result<Vec<T>, Refusal> {
+        let mut shed = Vec::new();
+        while let Some(why) = self.over(bytes, work) {
+            let last = self.ranked.last_key_value().map(|(last, (queue, _))| (*last, *queue));
+            let Some((last, queue)) = last.filter(|(last, _)| last.priority > order.priority) else {
+                // What was shed on the way stays out: it would be the next to go.
+                return if shed.is_empty() { Err(why) } else { Ok(shed) };
+            };
+            match self.remove(queue, last) {
+                Some(payload) => shed.push(payload),
+                None => return Err(why),
+            }
+        }
+        Ok(shed)
+    }
+
+    fn over(&self, bytes: usize, work: Duration) -> Option<Refusal> {
+        // Whatever its size, one may always wait.
+        if self.waiting.entries == 0 {
+            return None;
+        }
+        if self.waiting.entries >= self.limits.entries {
+            Some(Refusal::Full)
+        } else if self.waiting.bytes.saturating_add(bytes) > self.limits.bytes {
+            Some(Refusal::Bytes)
+        } else if self.waiting.work.saturating_add(work) > self.limits.work {
+            Some(Refusal::Work)
+        } else {
+            None
+        }
+    }
+
+    /// About how long half the queue takes: a caller that comes back then finds room.
+    pub(super) fn retry_after(&self) -> Duration {
+        (self.backlog() / 2).max(SHORTEST_RETRY)
+    }
+}

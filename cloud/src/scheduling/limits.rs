@@ -1,0 +1,64 @@
+//! What may wait, what a model is like, and why something is refused.
+
+use std::time::Duration;
+
+use super::Curve;
+
+/// Waking another worker costs about this much; less is not worth it.
+pub(super) const WORTH_WAKING: Duration = Duration::from_micros(100);
+
+/// Bounds of the whole queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub workers: usize,
+    /// Entries that may wait.
+    pub entries: usize,
+    /// Bytes of inputs that may wait.
+    pub bytes: usize,
+    /// Compute that may wait, by estimate, for all workers together.
+    pub work: Duration,
+    /// More than one row is only computed together if that should take less.
+    pub longest_batch: Duration,
+}
+
+/// What a model is like.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Profile {
+    pub curve: Curve,
+    /// 1: never batch.
+    pub most_rows: usize,
+    /// How long a lone entry waits for company; zero: not at all.
+    pub delay: Duration,
+    /// Row counts that end the wait; empty: as many as pay.
+    pub preferred: Vec<usize>,
+}
+
+/// Why something is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// As many entries wait as may.
+    Full,
+    /// As many bytes wait as may.
+    Bytes,
+    /// As much compute waits as may.
+    Work,
+    /// What is before it takes until after its deadline.
+    Hopeless,
+    /// Its deadline is nearer than its own computing takes.
+    TooShort,
+    /// The model is gone.
+    UnknownModel,
+}
+
+impl Refusal {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "the queue is full",
+            Self::Bytes => "too many bytes wait",
+            Self::Work => "too much work waits",
+            Self::Hopeless => "the deadline cannot be met",
+            Self::TooShort => "the deadline is shorter than the computing",
+            Self::UnknownModel => "the model is gone",
+        }
+    }
+}

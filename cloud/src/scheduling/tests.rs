@@ -1,0 +1,225 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn us(micros: u64) -> Duration {
+    Duration::from_micros(micros)
+}
+
+fn limits(workers: usize) -> Limits {
+    let second = Duration::from_secs(1);
+    Limits { workers, entries: 64, bytes: 1 << 20, work: second, longest_batch: us(20_000) }
+}
+
+fn profile(points: &[(usize, u64)]) -> Profile {
+    let curve = Curve::new(points.iter().map(|(rows, time)| (*rows, us(*time))));
+    Profile { curve, most_rows: usize::MAX, delay: Duration::ZERO, preferred: Vec::new() }
+}
+
+/// A batch of 8 costs twice a single row.
+const DENSE: [(usize, u64); 2] = [(1, 100), (8, 200)];
+const LINEAR: [(usize, u64); 2] = [(1, 1000), (8, 9000)];
+
+struct House {
+    scheduler: Scheduler<u8, u32>,
+    start: Instant,
+}
+
+impl House {
+    fn new(workers: usize) -> Self {
+        Self { scheduler: Scheduler::new(limits(workers)), start: Instant::now() }
+    }
+
+    fn offer(
+        &mut self,
+        model: ModelId,
+        bucket: u8,
+        deadline: u64,
+        payload: u32,
+    ) -> Result<Admitted<u32>, Refusal> {
+        self.offer_as(128, model, bucket, deadline, payload)
+    }
+
+    fn offer_as(
+        &mut self,
+        priority: u8,
+        model: ModelId,
+        bucket: u8,
+        deadline: u64,
+        payload: u32,
+    ) -> Result<Admitted<u32>, Refusal> {
+        let deadline = self.start + us(deadline);
+        let offer = Offer { model, bucket, rows: 1, bytes: 10, priority, deadline };
+        self.scheduler.offer(self.start, offer, payload).map_err(|refused| refused.why)
+    }
+
+    fn take(&mut self, at: u64) -> Taken<u32> {
+        self.scheduler.take(self.start + us(at), |_| false)
+    }
+}
+
+#[test]
+fn a_batch_is_what_waits_up_to_the_knee_and_never_mixes() {
+    let mut house = House::new(1);
+    let model = house.scheduler.add_model(profile(&DENSE));
+    for payload in 0..10 {
+        house.offer(model, 0, 100_000, payload).unwrap();
+    }
+    house.offer(model, 1, 200_000, 99).unwrap();
+    let sizes: Vec<usize> = (0..3).map(|_| house.take(0).batch.unwrap().entries.len()).collect();
+    assert_eq!(sizes, [8, 2, 1]);
+    assert!(house.take(0).batch.is_none());
+}
+
+#[test]
+fn what_does_not_batch_goes_one_by_one() {
+    let mut house = House::new(2);
+    let model = house.scheduler.add_model(profile(&LINEAR));
+    house.offer(model, 0, 100_000, 1).unwrap();
+    house.offer(model, 0, 100_000, 2).unwrap();
+    assert_eq!(house.take(0).batch.unwrap().entries, [1]);
+    assert_eq!(house.take(0).batch.unwrap().entries, [2]);
+}
+
+#[test]
+fn the_earliest_deadline_is_first_and_priority_before_that() {
+    let mut house = House::new(1);
+    let model = house.scheduler.add_model(profile(&LINEAR));
+    for (priority, deadline, payload) in [(128, 90_000, 1), (128, 50_000, 2), (1, 95_000, 3)] {
+        house.offer_as(priority, model, 0, deadline, payload).unwrap();
+    }
+    let order: Vec<u32> = (0..3).flat_map(|_| house.take(0).batch.unwrap().entries).collect();
+    assert_eq!(order, [3, 2, 1]);
+}
+
+#[test]
+fn what_cannot_be_in_time_is_refused_or_dropped_and_late_work_does_not_shrink_batches() {
+    let mut house = House::new(2);
+    let model = house.scheduler.add_model(profile(&DENSE));
+    let other = house.scheduler.add_model(profile(&DENSE));
+    assert_eq!(house.offer(other, 0, 50, 1).unwrap_err(), Refusal::TooShort);
+    // One worker is busy, so that a dropped entry is no sign of a bad estimate.
+    house.offer(other, 0, 900, 99).unwrap();
+    assert_eq!(house.take(0).batch.unwrap().entries, [99]);
+    for payload in 0..8 {
+        house.offer(model, 0, 1000 + u64::from(payload), payload).unwrap();
+    }
+    let taken = house.take(903);
+    assert_eq!(taken.expired, [0, 1, 2]);
+    // The head can be in time only alone or nearly so.
+    assert_eq!(taken.batch.unwrap().entries.len(), 1);
+    let mut linear = House::new(1);
+    let slow = linear.scheduler.add_model(profile(&LINEAR));
+    for payload in 0..5 {
+        linear.offer(slow, 0, 5500, payload).unwrap();
+    }
+    assert_eq!(linear.offer(slow, 0, 5600, 9).unwrap_err(), Refusal::Hopeless);
+}
+
+#[test]
+fn a_full_queue_makes_room_for_what_is_more_urgent_only() {
+    let mut house = House::new(1);
+    house.scheduler.limits.entries = 2;
+    let model = house.scheduler.add_model(profile(&DENSE));
+    house.offer(model, 0, 50_000, 1).unwrap();
+    house.offer(model, 0, 60_000, 2).unwrap();
+    assert_eq!(house.offer(model, 0, 40_000, 3).unwrap_err(), Refusal::Full);
+    assert_eq!(house.offer_as(1, model, 0, 70_000, 4).unwrap().shed, [2]);
+    assert_eq!(house.scheduler.queued(), 2);
+    assert_eq!(house.scheduler.remove_model(model).len(), 2);
+    assert_eq!(house.scheduler.waiting, Waiting::default());
+}
+
+#[test]
+fn a_delay_waits_for_company_and_holds_nobody_else_up() {
+    let mut house = House::new(1);
+    let patient =
+        house.scheduler.add_model(Profile { delay: us(500), preferred: vec![2], ..profile(&DENSE) });
+    let other = house.scheduler.add_model(profile(&DENSE));
+    house.offer(patient, 0, 10_000, 1).unwrap();
+    let taken = house.take(0);
+    assert!(taken.batch.is_none());
+    assert_eq!(taken.wake_at, Some(house.start + us(500)));
+    house.offer(other, 0, 90_000, 2).unwrap();
+    assert_eq!(house.take(0).batch.unwrap().entries, [2]);
+    house.offer(patient, 0, 10_000, 3).unwrap();
+    assert_eq!(house.take(1).batch.unwrap().entries, [1, 3]);
+    house.offer(patient, 0, 10_000, 4).unwrap();
+    assert_eq!(house.take(500).batch.unwrap().entries, [4]);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Offer { model: usize, bucket: u8, rows: usize, priority: u8, deadline: u64 },
+    Take,
+    Finish,
+    Gone(u32),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0usize..3, 0u8..3, 1usize..12, 0u8..3, 0u64..30_000)
+            .prop_map(|(model, bucket, rows, priority, deadline)| Step::Offer { model, bucket, rows, priority, deadline }),
+        3 => Just(Step::Take),
+        2 => Just(Step::Finish),
+        1 => (0u32..200).prop_map(Step::Gone),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn everything_comes_out_exactly_once(steps in prop::collection::vec(step(), 1..200)) {
+        let mut scheduler: Scheduler<u8, (u32, usize, u8)> = Scheduler::new(Limits { entries: 16, ..limits(2) });
+        let models = [DENSE, LINEAR, DENSE].map(|points| scheduler.add_model(profile(&points)));
+        let (start, mut clock, mut next) = (Instant::now(), 0u64, 0u32);
+        let mut out: Vec<u32> = Vec::new();
+        let mut gone: Vec<u32> = Vec::new();
+        let mut running: Vec<Started> = Vec::new();
+        for step in steps {
+            clock += 97;
+            let now = start + us(clock);
+            match step {
+                Step::Offer { model, bucket, rows, priority, deadline } => {
+                    let deadline = now + us(deadline);
+                    let offer = Offer { model: models[model], bucket, rows, bytes: rows, priority, deadline };
+                    match scheduler.offer(now, offer, (next, model, bucket)) {
+                        Ok(admitted) => out.extend(admitted.shed.iter().map(|entry| entry.0)),
+                        Err(refused) => out.push(refused.payload.0),
+                    }
+                    next += 1;
+                }
+                Step::Take => {
+                    let queued = scheduler.queued();
+                    let taken = scheduler.take(now, |entry| gone.contains(&entry.0));
+                    let dropped = taken.expired.len() + taken.gone.len();
+                    out.extend(taken.expired.iter().chain(&taken.gone).map(|entry| entry.0));
+                    match taken.batch {
+                        Some(batch) => {
+                            let (_, model, bucket) = batch.entries[0];
+                            prop_assert!(batch.entries.iter().all(|entry| (entry.1, entry.2) == (model, bucket)));
+                            out.extend(batch.entries.iter().map(|entry| entry.0));
+                            running.push(batch.started);
+                        }
+                        // Nothing waits for nothing.
+                        None => prop_assert_eq!(dropped, queued),
+                    }
+                }
+                Step::Finish => {
+                    if let Some(started) = running.pop() {
+                        scheduler.finished(&started, us(150), true);
+                    }
+                }
+                Step::Gone(payload) => gone.push(payload),
+            }
+            prop_assert!(scheduler.queued() <= 16);
+            prop_assert_eq!(scheduler.running(), running.len());
+        }
+        for model in models {
+            out.extend(scheduler.remove_model(model).iter().map(|entry| entry.0));
+        }
+        out.sort_unstable();
+        prop_assert_eq!(out, (0..next).collect::<Vec<_>>());
+        prop_assert_eq!(scheduler.waiting, Waiting::default());
+        prop_assert!(scheduler.heads.is_empty() && scheduler.queues.is_empty() && scheduler.by_bucket.is_empty());
+    }
+}

@@ -1,0 +1,50 @@
+//! What waits in the queue: rows for a model.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use millgate_shared::array::Array;
+use tokio::sync::oneshot;
+
+use super::request::Phases;
+use super::served::Served;
+use crate::failure::Failure;
+
+/// What may share a batch: rows of the same model, shapes and parameters.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Bucket {
+    /// Of each input, without the first axis where that is one of rows.
+    pub(crate) shapes: Vec<Vec<usize>>,
+    /// The request's own, as text; empty where there are none.
+    pub(crate) parameters: String,
+}
+
+/// Outputs in the signature's order.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) outputs: Vec<Array>,
+    pub(crate) phases: Phases,
+}
+
+/// Rows for a model.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) served: Arc<Served>,
+    /// In the signature's order, checked.
+    pub(crate) inputs: Vec<Array>,
+    pub(crate) rows: usize,
+    pub(crate) arrived: Instant,
+    pub(crate) reply: oneshot::Sender<Result<Done, Failure>>,
+}
+
+impl Entry {
+    /// Nobody waits for it any more.
+    pub(super) fn is_gone(&self) -> bool {
+        self.reply.is_closed()
+    }
+
+    pub(super) fn answer(self, done: Result<Done, Failure>) {
+        // The caller may have gone meanwhile.
+        let _gone = self.reply.send(done).is_err();
+    }
+}

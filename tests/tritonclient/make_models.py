@@ -1,0 +1,79 @@
+"""Writes a folder of small ONNX models, in Triton's shape, that a server for any client must cope with."""
+
+import pathlib
+import sys
+
+import numpy as np
+import onnx
+from onnx import TensorProto as T
+from onnx import helper as h
+from onnx import numpy_helper
+
+RANDOM = np.random.default_rng(7)
+
+
+def save(root: pathlib.Path, name: str, nodes, inputs, outputs, weights=(), version=1, config=None):
+    """One model: `inputs` and `outputs` are (name, type, shape) with None or a text for a free axis."""
+    infos = [[h.make_tensor_value_info(*port) for port in ports] for ports in (inputs, outputs)]
+    tensors = [numpy_helper.from_array(array, key) for key, array in weights]
+    graph = h.make_graph(nodes, name, *infos, initializer=tensors, doc_string=f"{name} for tests")
+    model = h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=8, producer_name="make_models")
+    h.set_model_props(model, {"origin": "tests"})
+    onnx.checker.check_model(model)
+    folder = root / name / str(version)
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, folder / "model.onnx")
+    if config:
+        (root / name / "config.pbtxt").write_text(config)
+
+
+def normal(*shape):
+    """Small, so that what is summed up stays near 1 and rounding stays far below the tolerance."""
+    return (0.1 * RANDOM.normal(size=shape)).astype(np.float32)
+
+
+def main(root: pathlib.Path) -> None:
+    types = dict(bool=T.BOOL, uint8=T.UINT8, uint16=T.UINT16, uint32=T.UINT32, uint64=T.UINT64, int8=T.INT8,
+                 int16=T.INT16, int32=T.INT32, int64=T.INT64, fp16=T.FLOAT16, fp32=T.FLOAT, fp64=T.DOUBLE,
+                 string=T.STRING)
+    for name, kind in types.items():
+        node = h.make_node("Identity", ["x"], ["y"])
+        save(root, f"identity-{name}", [node], [("x", kind, ["N", 3])], [("y", kind, ["N", 3])])
+    save(root, "add-sub", [h.make_node("Add", ["a", "b"], ["sum"]), h.make_node("Sub", ["a", "b"], ["difference"])],
+         [("a", T.FLOAT, ["N", 4]), ("b", T.FLOAT, ["N", 4])],
+         [("sum", T.FLOAT, ["N", 4]), ("difference", T.FLOAT, ["N", 4])])
+    dense = [h.make_node("Gemm", ["x", "w1", "b1"], ["h"]), h.make_node("Relu", ["h"], ["r"]),
+             h.make_node("Gemm", ["r", "w2", "b2"], ["y"])]
+    weights = [("w1", normal(64, 256)), ("b1", normal(256)), ("w2", normal(256, 8)), ("b2", normal(8))]
+    ports = [("x", T.FLOAT, ["N", 64])], [("y", T.FLOAT, ["N", 8])]
+    save(root, "dense", dense, *ports, weights)
+    save(root, "model-with.dots", dense, *ports, weights)
+    config = 'max_batch_size: 8\ninput [{ name: "x" data_type: TYPE_FP32 dims: [64] }]\n' \
+             'output [{ name: "y" data_type: TYPE_FP32 dims: [8] }]\n' \
+             'dynamic_batching { preferred_batch_size: [4, 8] max_queue_delay_microseconds: 500 }\n'
+    save(root, "configured", dense, *ports, weights, config=config)
+    conv = [h.make_node("Conv", ["x", "k"], ["c"], pads=[1, 1, 1, 1], strides=[2, 2]), h.make_node("Relu", ["c"], ["r"]),
+            h.make_node("GlobalAveragePool", ["r"], ["g"]), h.make_node("Flatten", ["g"], ["y"])]
+    for name, first in (("conv", "N"), ("conv-one", 1)):
+        save(root, name, conv, [("x", T.FLOAT, [first, 3, 32, 32])], [("y", T.FLOAT, [first, 16])],
+             [("k", normal(16, 3, 3, 3))])
+    save(root, "free-axes", [h.make_node("Softmax", ["x"], ["y"], axis=1)],
+         [("x", T.FLOAT, ["N", "M"])], [("y", T.FLOAT, ["N", "M"])])
+    save(root, "across-rows", [h.make_node("Softmax", ["x"], ["y"], axis=0)],
+         [("x", T.FLOAT, ["N", 3])], [("y", T.FLOAT, ["N", 3])])
+    # An index that is out of range is an error in the run: the poison of these tests.
+    save(root, "tokens", [h.make_node("Gather", ["table", "ids"], ["e"]),
+                          h.make_node("ReduceMean", ["e"], ["y"], axes=[1], keepdims=0)],
+         [("ids", T.INT64, ["N", 6])], [("y", T.FLOAT, ["N", 5])], [("table", normal(10, 5))])
+    save(root, "no-batch", [h.make_node("MatMul", ["x", "w"], ["y"])], [("x", T.FLOAT, [3, 4])],
+         [("y", T.FLOAT, [3, 2])], [("w", normal(4, 2))])
+    save(root, "scalar", [h.make_node("ReduceSum", ["x"], ["y"], keepdims=0)], [("x", T.FLOAT, [3, 4])], [("y", T.FLOAT, [])])
+    for version in (1, 2):
+        save(root, "versions", [h.make_node("Mul", ["x", "by"], ["y"])], [("x", T.FLOAT, ["N", 2])],
+             [("y", T.FLOAT, ["N", 2])], [("by", np.float32([version]))], version=version)
+    (root / "broken" / "1").mkdir(parents=True, exist_ok=True)
+    (root / "broken" / "1" / "model.onnx").write_bytes(b"this is no model")
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]))
