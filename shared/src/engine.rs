@@ -2,7 +2,7 @@
 //! [`Session`] of it.
 //!
 //! * [`signature`]: what a file says of itself, whatever will run it.
-//! * [`tract`]: the engine that is always there. Other crates may bring others.
+//! * `tract`: the engine that is always there. Other crates may bring others.
 //! * [`fixed`]: a model that takes one sample of known FP32 shapes, as a bundle's do.
 
 use std::path::PathBuf;

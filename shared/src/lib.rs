@@ -9,7 +9,7 @@
 //!                                                    deciding: combine <────────┴──> decision
 //! ```
 //!
-//! * [`image`], [`tensor`], [`sample`]: what comes in. [`array`]: tensors of any datatype, as served models take them.
+//! * [`image`], [`tensor`], [`sample`]: what comes in. [`mod@array`]: tensors of any datatype, as served models take them.
 //! * [`bundle`]: the manifest, its checks, golden samples, archives. Everything a decision depends on.
 //! * [`engine`]: runs ONNX. The only room that names tract.
 //! * [`runner`]: a bundle's models with one thread's state; turns samples into scores and answers.

@@ -1,4 +1,4 @@
-"""`python -m millgate_training {samples,prepare,train,calibrate,export,evaluate,pack}`."""
+"""`python -m millgate_training {samples,prepare,train,calibrate,export,quantise,evaluate,pack}`."""
 
 import argparse
 from importlib import import_module
@@ -10,6 +10,7 @@ HELP = {
     "train": "train every network that is not there yet",
     "calibrate": "train the gate; fit temperatures, competence and certified thresholds",
     "export": "write the ONNX files and compare them with PyTorch",
+    "quantise": "write INT8 variants of the pool's experts and keep those that pay",
     "evaluate": "measure the exported models on the test parts; tables and plots",
     "pack": "write the bundle and read it back",
 }
@@ -29,6 +30,8 @@ def main():
         if name == "train":
             command.add_argument("--only", nargs="*", help="names of networks")
             command.add_argument("--effort", type=float, default=1.0, help="factor on the epochs (0.1 = a quick try)")
+        if name == "quantise":
+            command.add_argument("--golden", type=Path, help="folder of golden samples, to compare the answers on them too")
         if name == "pack":
             command.add_argument("--results", type=Path, help="results.json of `evaluate`, for the model card")
     args = vars(parser.parse_args())
