@@ -2,7 +2,7 @@
 //!
 //! * One queue per model and bucket, in the order of priority, deadline, arrival. An idle worker never waits, unless a
 //!   model asks for a delay.
-//! * A batch is as large as pays ([`curve`]) and no larger than what waits. It is made smaller only while its head can
+//! * A batch is as large as pays (`curve`) and no larger than what waits. It is made smaller only while its head can
 //!   still be in time with a smaller one, never because it is already late: that way lies collapse under load.
 //! * What can no longer make its deadline is dropped before it is computed, and refused on arrival where that can be
 //!   foreseen. The foresight is optimistic: a pessimistic one refuses what would have made it.
