@@ -5,6 +5,7 @@ import tomllib
 
 import numpy as np
 from safetensors.numpy import load_file
+from scipy.special import softmax
 
 from .config import LABELS
 from .decide import Mixture
@@ -20,9 +21,12 @@ KEYS = {
     "encoders": {"name", "modality", "dims", "shape", "mean", "std", "cost"},
     "experts": {"name", "tier", "tasks", "labels", "feature_dims", "substitutes", "price", "cost", "competence", "inputs"},
     "inputs": {"modality", "shape", "mean", "std"},
+    "variants": {"precision", "file"},
     "thresholds": {"product", "risk", "threshold", "calibration_samples", "calibration_kept", "calibration_errors"},
     "decisions": {"image", "task", "label", "probability", "risk", "experts"},
 }
+
+VARIANT_TOLERANCE = 0.05  # of a probability
 
 
 def decide_files(bundle, folder, row):
@@ -46,7 +50,7 @@ def check(folder):
     assert set(m) == TOP, set(m) ^ TOP
     for name in ("modalities", "tasks", "encoders", "experts"):
         for row in m[name]:
-            assert set(row) == KEYS[name], (name, set(row) ^ KEYS[name])
+            assert set(row) - {"variants"} == KEYS[name], (name, set(row) ^ KEYS[name])
     assert set(m["gate"]) == {"name", "cost"}
     assert set(m["combine"]) == {"k_min", "drop_below", "sharpness"}
     assert set(m["offload"]) == {"default_risk", "delta", "thresholds"}
@@ -61,7 +65,12 @@ def check(folder):
         for i in e["inputs"]:
             assert set(i) == KEYS["inputs"] and i["modality"] in modalities
         outputs = {"logits": [len(e["labels"])], "feat": [e["feature_dims"]], "fmap": [e["feature_dims"], 8, 8]}
-        graph(folder, e["name"], {i["modality"]: i["shape"] for i in e["inputs"]}, outputs)
+        inputs = {i["modality"]: i["shape"] for i in e["inputs"]}
+        graph(folder, e["name"], inputs, outputs)
+        for v in e.get("variants", []):
+            assert set(v) == KEYS["variants"] and v["precision"] == "int8"
+            graph(folder, e["name"], inputs, outputs, v["file"])
+            like(folder, e["name"], v["file"])
     for e in m["encoders"]:
         graph(folder, e["name"], {e["modality"]: e["shape"]}, {"embedding": [e["dims"]]})
     inputs = {"embeddings": [len(m["encoders"]), m["encoders"][0]["dims"]], "presence": [len(modalities)]}
@@ -72,13 +81,23 @@ def check(folder):
     golden(folder, m, names)
 
 
-def graph(folder, name, inputs, outputs):
-    s = session(folder / name / "1" / "model.onnx")
+def graph(folder, name, inputs, outputs, file="model.onnx"):
+    s = session(folder / name / "1" / file)
     for declared, found in ((inputs, s.get_inputs()), (outputs, s.get_outputs())):
         shapes = {x.name: x.shape for x in found}
         assert list(shapes) == list(declared), (name, shapes)
         for k, shape in declared.items():
             assert isinstance(shapes[k][0], str) and shapes[k][1:] == shape, (name, k, shapes[k], shape)
+
+
+def like(folder, name, file):
+    """A variant gives the labels of its expert's golden samples, with nearly their probabilities."""
+    tensors = load_file(folder / "golden" / f"{name}.safetensors")
+    feed = {k[3:]: v for k, v in tensors.items() if k.startswith("in.")}
+    got = session(folder / name / "1" / file).run(["logits"], feed)[0]
+    want = tensors["out.logits"]
+    assert np.array_equal(got.argmax(1), want.argmax(1)), (name, file)
+    assert np.abs(softmax(got, 1) - softmax(want, 1)).max() < VARIANT_TOLERANCE, (name, file)
 
 
 def digests(folder, listed):

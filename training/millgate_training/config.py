@@ -7,6 +7,7 @@ BUNDLE = "factory"
 VERSION = "1.0.0"
 TASK = "inspect"
 MEAN, STD = 0.5, 0.25  # of every image input
+INT8 = "model.int8.onnx"  # an expert's variant, beside its model.onnx
 
 CLASSES = {
     "deeppcb": ["normal", "open", "short", "mousebite", "spur", "spurious_copper", "pinhole"],

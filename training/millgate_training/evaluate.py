@@ -310,6 +310,8 @@ def run(data, work, out):
             )
         },
     }
+    if (work / "int8.json").exists():
+        results["int8"] = json.loads((work / "int8.json").read_text())
     assert len(CLASSES) == len(PRODUCTS)
     out.mkdir(parents=True, exist_ok=True)
     (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")

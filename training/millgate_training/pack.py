@@ -20,6 +20,7 @@ from .config import (
     ENCODER,
     EXPERTS,
     GATE,
+    INT8,
     LABELS,
     MEAN,
     MODALITIES,
@@ -80,6 +81,8 @@ def describe(work, calibration, results):
                 "inputs": [{"modality": name} | shape(m) for name in m.inputs],
             }
         )
+        if (work / "export" / m.name / "1" / INT8).exists():
+            experts[-1]["variants"] = [{"precision": "int8", "file": INT8}]
     thresholds = [
         {
             "product": product,

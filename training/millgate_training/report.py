@@ -105,6 +105,59 @@ def down(r):
     return table(head, rows)
 
 
+def int8(r):
+    """Speed and quality of the INT8 variants; nothing where none were measured."""
+    if "int8" not in r:
+        return ""
+    v = r["int8"]
+
+    def cell(s):
+        return f"{pct(s['accuracy'])} / {s['macro_f1']:.4f}"
+
+    speed, quality, distance = [], [], []
+    for name, e in v["experts"].items():
+        cells = [f"{t['fp32_us']:.0f} -> {t['int8_us']:.0f} ({t['gain']:.2f}x)" for t in e["cpu"].values()]
+        speed.append([f"`{name}`", *cells, f"{e['bytes'][0]} -> {e['bytes'][1]}", "yes" if e["ships"] else "no"])
+        quality.append([f"`{name}`", *(f"{cell(e[p]['fp32'])} -> {cell(e[p]['int8'])}" for p in ("gate and val", "val", "test"))])
+        cells = [f"{e['test']['fp32']['ece']:.4f} -> {e['test']['int8']['ece']:.4f}", pct(e["test"]["same_label"])]
+        golden = f"{e['golden']['logit_difference']:.3f}" if "golden" in e else "-"
+        distance.append([f"`{name}`", *cells, f"{e['test']['logit_difference']:.3f}", golden])
+    batches = list(next(iter(v["experts"].values()))["cpu"])
+    whole = [
+        [f"{mode}, {precision.upper()}", *(cell(scores[p]) for p in ALL)]
+        for precision, modes in v["decisions"].items()
+        for mode, scores in modes.items()
+    ]
+    return f"""
+## INT8
+
+`model.int8.onnx` of an expert in the cloud: signed weights per channel, unsigned activations, convolutions, sums and ReLU in
+8 bits, the first convolution and the head in FP32 ([arXiv:1712.05877](https://arxiv.org/abs/1712.05877),
+[arXiv:1806.08342](https://arxiv.org/abs/1806.08342)). Weights take 7 of the 8 bits, so that sums of pairs cannot saturate on
+processors without VNNI (none was at hand to try). The ranges are the extremes over {v["images"]} training images, unchanged, of the
+expert's own product (the `fit` part; data and licences as in the model card). Nothing was trained again; temperatures
+and thresholds are those of FP32.
+
+A variant ships if it is at least 1.15 times as fast at every batch and loses at most 0.2 points on `gate` and `val` together.
+For ONNX Runtime only: a pool without it runs the FP32 files.
+
+CPU time of a run in microseconds, FP32 -> INT8, both on ONNX Runtime {v["onnxruntime"]} with one thread ({v["processor"]};
+medians, the two taking turns on a machine that also did other work):
+
+{table(["expert", *(f"batch {b}" for b in batches), "bytes", "ships"], speed)}
+
+Accuracy in % / macro-F1, FP32 -> INT8:
+
+{table(["expert", "gate and val", "val", "test"], quality)}
+
+{table(["expert", "calibration error, test", "same label, test, %", "largest logit difference, test", "golden samples"], distance)}
+
+All decisions on test, with the shipped variants in the cloud:
+
+{table(["", *ALL], whole)}
+"""
+
+
 def text(r):
     f, n = r["foreign"], r["no_template"]
     answered = ", ".join(f"{p} {pct(v, 0)} %" for p, v in f["answered_as"].items())
@@ -163,7 +216,7 @@ These are plain codecs, for comparison. The agent's own coder for two-level pict
 {down(r)}
 
 The certified thresholds stay as they are; where an expert is away, its substitutes answer.
-
+{int8(r)}
 ## A foreign product
 
 {f["images"]} images of magnetic tiles, a product that the bundle does not know: {pct(f["offload"], 0)} % are offloaded at 2 % risk, the
