@@ -13,6 +13,10 @@ const LONGEST_CONFIG: u64 = 1 << 20;
 /// A larger file is refused rather than read into memory.
 const LARGEST_MODEL: u64 = 2 << 30;
 
+/// Deeper than any field lies. The parser follows a type named in brackets before it asks whether that may stand
+/// there, one call a level: without this bound a small file ends the stack.
+const DEEPEST: usize = 16;
+
 #[derive(Debug, thiserror::Error)]
 pub enum RepositoryError {
     #[error("{}: {source}", path.display())]
@@ -123,6 +127,9 @@ fn config(dir: &Path, name: &str) -> Result<Option<inference::ModelConfig>, Repo
 
 /// The protobuf text format; what Triton knows and we do not is an error that names it.
 fn parse(text: &str) -> Result<inference::ModelConfig, String> {
+    if is_too_deep(text) {
+        return Err(format!("nested deeper than {DEEPEST} levels"));
+    }
     let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).map_err(|error| error.to_string())?;
     let kind =
         pool.get_message_by_name("inference.ModelConfig").ok_or("the configuration's type is unknown")?;
@@ -160,6 +167,39 @@ fn with_colons(text: &str) -> String {
         out.push(letter);
     }
     out
+}
+
+/// Whether braces nest too deep, outside strings and comments.
+fn is_too_deep(text: &str) -> bool {
+    let mut depth = 0_usize;
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'{' | b'<' => depth += 1,
+            b'}' | b'>' => depth = depth.saturating_sub(1),
+            b'#' => {
+                let _newline = rest.find(|byte| *byte == b'\n');
+            }
+            quote @ (b'"' | b'\'') => {
+                while let Some(byte) = rest.next() {
+                    match byte {
+                        b'\\' => {
+                            let _escaped = rest.next();
+                        }
+                        // The parser ends here too.
+                        b'\n' | 0 => return false,
+                        byte if byte == quote => break,
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+        if depth > DEEPEST {
+            return true;
+        }
+    }
+    false
 }
 
 fn entries(dir: &Path) -> Result<Vec<std::fs::DirEntry>, RepositoryError> {
@@ -249,8 +289,17 @@ mod tests {
 
     #[test]
     fn deep_nesting_is_an_error_not_a_crash() {
-        let deep = "optimization { graph { ".repeat(20_000);
-        let outcome = std::thread::Builder::new().stack_size(64 << 20).spawn(move || parse(&deep).is_err());
-        assert!(outcome.unwrap().join().unwrap());
+        for level in
+            ["optimization { graph { ", "[a/inference.ModelConfig] {", "[a/inference.ModelConfig]: <"]
+        {
+            let deep = level.repeat(20_000);
+            // As small as the stacks that models are loaded on.
+            let outcome =
+                std::thread::Builder::new().stack_size(2 << 20).spawn(move || parse(&deep).is_err());
+            assert!(outcome.unwrap().join().unwrap(), "{level}");
+        }
+        let braces = "{".repeat(100);
+        let text = format!("default_model_filename: \"{braces}\\\"\" # {braces}\nmax_batch_size: 8");
+        assert_eq!(parse(&text).unwrap().max_batch_size, 8);
     }
 }
