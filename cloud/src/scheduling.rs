@@ -142,12 +142,6 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
         self.waiting.entries
     }
 
-    /// Rows that wait for one model.
-    pub fn queued_of(&self, model: ModelId) -> usize {
-        let of_model = self.by_bucket.iter().filter(|((of, _), _)| *of == model);
-        of_model.filter_map(|(_, queue)| self.queues.get(queue)).map(Queue::rows).sum()
-    }
-
     /// Batches under way.
     pub fn running(&self) -> usize {
         self.running.len()
@@ -333,7 +327,7 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
             let alone = self.models.get(&model)?.curve.expected(next.rows);
             let abandoned = !entries.is_empty() && is_gone(&next.payload);
             let late = now.checked_add(alone).is_none_or(|end| end > next_order.deadline);
-            let (_, next_rows) = (next_order, next.rows);
+            let next_rows = next.rows;
             let (_, payload) = self.pop(queue)?;
             if abandoned {
                 gone.push(payload);

@@ -3,7 +3,7 @@
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-use super::queue::Order;
+use super::queue::{Order, Waiting};
 use super::{Refusal, Scheduler};
 
 /// Entries looked at to tell how much stands before a newcomer.
@@ -54,31 +54,34 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
         bytes: usize,
         work: Duration,
     ) -> Result<Vec<T>, Refusal> {
-        let mut shed = Vec::new();
-        while let Some(why) = self.over(bytes, work) {
-            let last = self.ranked.last_key_value().map(|(last, (queue, _))| (*last, *queue));
-            let Some((last, queue)) = last.filter(|(last, _)| last.priority > order.priority) else {
-                // What was shed on the way stays out: it would be the next to go.
-                return if shed.is_empty() { Err(why) } else { Ok(shed) };
+        // Nobody is sent away unless that makes room enough.
+        let mut left = self.waiting;
+        let mut victims = Vec::new();
+        let mut lowest = self.ranked.iter().rev();
+        while let Some(why) = self.over(left, bytes, work) {
+            let Some((last, (queue, _))) = lowest.next().filter(|(last, _)| last.priority > order.priority)
+            else {
+                return Err(why);
             };
-            match self.remove(queue, last) {
-                Some(payload) => shed.push(payload),
-                None => return Err(why),
-            }
+            let Some(entry) = self.queues.get(queue).and_then(|queue| queue.get(last)) else {
+                return Err(why);
+            };
+            left.remove(entry.bytes, entry.work);
+            victims.push((*queue, *last));
         }
-        Ok(shed)
+        Ok(victims.into_iter().filter_map(|(queue, last)| self.remove(queue, last)).collect())
     }
 
-    fn over(&self, bytes: usize, work: Duration) -> Option<Refusal> {
+    fn over(&self, waiting: Waiting, bytes: usize, work: Duration) -> Option<Refusal> {
         // Whatever its size, one may always wait.
-        if self.waiting.entries == 0 {
+        if waiting.entries == 0 {
             return None;
         }
-        if self.waiting.entries >= self.limits.entries {
+        if waiting.entries >= self.limits.entries {
             Some(Refusal::Full)
-        } else if self.waiting.bytes.saturating_add(bytes) > self.limits.bytes {
+        } else if waiting.bytes.saturating_add(bytes) > self.limits.bytes {
             Some(Refusal::Bytes)
-        } else if self.waiting.work.saturating_add(work) > self.limits.work {
+        } else if waiting.work.saturating_add(work) > self.limits.work {
             Some(Refusal::Work)
         } else {
             None

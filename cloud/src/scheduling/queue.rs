@@ -59,6 +59,10 @@ impl<K, T> Queue<K, T> {
         self.entries.first_key_value()
     }
 
+    pub(super) fn get(&self, order: &Order) -> Option<&Entry<T>> {
+        self.entries.get(order)
+    }
+
     pub(super) fn insert(&mut self, order: Order, entry: Entry<T>) {
         self.rows += entry.rows;
         self.entries.insert(order, entry);

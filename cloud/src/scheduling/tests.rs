@@ -131,6 +131,23 @@ fn a_full_queue_makes_room_for_what_is_more_urgent_only() {
 }
 
 #[test]
+fn nobody_is_sent_away_for_what_does_not_fit_anyway() {
+    let mut house = House::new(1);
+    house.scheduler.limits.bytes = 35;
+    let model = house.scheduler.add_model(profile(&DENSE));
+    for (priority, payload) in [(1, 1), (128, 2), (128, 3)] {
+        house.offer_as(priority, model, 0, 50_000, payload).unwrap();
+    }
+    let big =
+        |bytes| Offer { model, bucket: 0, rows: 1, bytes, priority: 1, deadline: house.start + us(60_000) };
+    let (too_big, fits) = (big(30), big(15));
+    let refused = house.scheduler.offer(house.start, too_big, 4).unwrap_err();
+    assert_eq!((refused.why, house.scheduler.queued()), (Refusal::Bytes, 3));
+    assert_eq!(house.scheduler.offer(house.start, fits, 5).unwrap().shed, [3]);
+    assert_eq!(house.scheduler.waiting.bytes, 35);
+}
+
+#[test]
 fn a_delay_waits_for_company_and_holds_nobody_else_up() {
     let mut house = House::new(1);
     let patient =
