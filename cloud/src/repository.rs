@@ -1,21 +1,17 @@
 //! A folder of plain ONNX models, in Triton's shape: `<model>/<version>/model.onnx`, with an optional
 //! `<model>/config.pbtxt`. The newest version is served.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use millgate_shared::engine::{EngineError, OnnxFile};
-use millgate_shared::proto::{FILE_DESCRIPTOR_SET, inference};
-use prost_reflect::{DescriptorPool, DynamicMessage};
+use millgate_shared::proto::inference;
 
-/// A configuration is a page of text; more is not read.
-const LONGEST_CONFIG: u64 = 1 << 20;
+mod config;
+
 /// A larger file is refused rather than read into memory.
 const LARGEST_MODEL: u64 = 2 << 30;
-
-/// Deeper than any field lies. The parser follows a type named in brackets before it asks whether that may stand
-/// there, one call a level: without this bound a small file ends the stack.
-const DEEPEST: usize = 16;
 
 #[derive(Debug, thiserror::Error)]
 pub enum RepositoryError {
@@ -25,8 +21,12 @@ pub enum RepositoryError {
     Name(String),
     #[error("{}: there is no folder named by a version number", .0.display())]
     NoVersion(PathBuf),
-    #[error("{}: {size} bytes, at most {most} are read", path.display())]
-    TooLarge { path: PathBuf, size: u64, most: u64 },
+    #[error("{}: longer than the {most} bytes that are read", path.display())]
+    TooLarge { path: PathBuf, most: u64 },
+    #[error("{}: leads out of the repository", .0.display())]
+    Outside(PathBuf),
+    #[error("{}: is no plain file", .0.display())]
+    NoFile(PathBuf),
     #[error("{}: {source}", path.display())]
     Onnx { path: PathBuf, source: EngineError },
     #[error("{}: {message}", path.display())]
@@ -65,12 +65,11 @@ pub(crate) fn read(root: &Path, name: &str) -> Result<Found, RepositoryError> {
         return Err(RepositoryError::Name(name.to_owned()));
     }
     let dir = root.join(name);
-    let config = config(&dir, name)?;
+    let config = config::read(root, &dir, name)?;
     let mut versions: Vec<u64> = entries(&dir)?
         .iter()
         .filter(|entry| entry.path().is_dir())
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|version| *version > 0)
+        .filter_map(|entry| version(entry.file_name().to_str()?))
         .collect();
     versions.sort_unstable();
     let version = *versions.last().ok_or_else(|| RepositoryError::NoVersion(dir.clone()))?;
@@ -78,128 +77,19 @@ pub(crate) fn read(root: &Path, name: &str) -> Result<Found, RepositoryError> {
     let file_name = named.filter(|name| !name.is_empty()).unwrap_or("model.onnx");
     if !is_plain(file_name) {
         let (path, message) =
-            (dir.join(CONFIG), format!("default_model_filename: `{file_name}` is not a name"));
+            (dir.join(config::FILE_NAME), format!("default_model_filename: `{file_name}` is not a name"));
         return Err(RepositoryError::Config { path, message });
     }
     let folder = dir.join(version.to_string());
     let path = folder.join(file_name);
-    let bytes = Bytes::from(bounded(&path, LARGEST_MODEL)?);
+    let bytes = Bytes::from(bounded(root, &path, LARGEST_MODEL)?);
     let file =
         OnnxFile::read(bytes, Some(folder)).map_err(|source| RepositoryError::Onnx { path, source })?;
+    if let Some(config) = &config {
+        config::check(config, &file.signature)
+            .map_err(|message| RepositoryError::Config { path: dir.join(config::FILE_NAME), message })?;
+    }
     Ok(Found { version, file, config })
-}
-
-const CONFIG: &str = "config.pbtxt";
-
-fn config(dir: &Path, name: &str) -> Result<Option<inference::ModelConfig>, RepositoryError> {
-    let path = dir.join(CONFIG);
-    if !path.exists() {
-        return Ok(None);
-    }
-    let refuse = |message: String| RepositoryError::Config { path: path.clone(), message };
-    let bytes = bounded(&path, LONGEST_CONFIG)?;
-    let text = String::from_utf8(bytes).map_err(|error| refuse(error.to_string()))?;
-    let config = parse(&text).map_err(refuse)?;
-    if !config.name.is_empty() && config.name != name {
-        return Err(refuse(format!("name: is `{}`, the folder `{name}`", config.name)));
-    }
-    if config.max_batch_size < 0 {
-        return Err(refuse(format!("max_batch_size: {} is negative", config.max_batch_size)));
-    }
-    for (field, value) in [("platform", &config.platform), ("backend", &config.backend)] {
-        if !["", "onnxruntime_onnx", "onnx_onnxv1", "onnxruntime"].contains(&value.as_str()) {
-            return Err(refuse(format!("{field}: `{value}` is not served here, ONNX is")));
-        }
-    }
-    let unsupported = match config.scheduling_choice {
-        Some(inference::model_config::SchedulingChoice::SequenceBatching(_)) => Some("sequence_batching"),
-        Some(inference::model_config::SchedulingChoice::EnsembleScheduling(_)) => Some("ensemble_scheduling"),
-        _ if config.model_transaction_policy.is_some_and(|policy| policy.decoupled) => {
-            Some("model_transaction_policy.decoupled")
-        }
-        _ => None,
-    };
-    match unsupported {
-        Some(field) => Err(refuse(format!("{field}: is not offered"))),
-        None => Ok(Some(config)),
-    }
-}
-
-/// The protobuf text format; what Triton knows and we do not is an error that names it.
-fn parse(text: &str) -> Result<inference::ModelConfig, String> {
-    if is_too_deep(text) {
-        return Err(format!("nested deeper than {DEEPEST} levels"));
-    }
-    let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).map_err(|error| error.to_string())?;
-    let kind =
-        pool.get_message_by_name("inference.ModelConfig").ok_or("the configuration's type is unknown")?;
-    let message =
-        DynamicMessage::parse_text_format(kind, &with_colons(text)).map_err(|error| error.to_string())?;
-    message.transcode_to().map_err(|error| error.to_string())
-}
-
-/// The text format lets `field [{ .. }]` stand for `field: [{ .. }]`, and Triton's files are written so; the parser
-/// wants the colon.
-fn with_colons(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 16);
-    let (mut quote, mut is_escaped, mut in_comment, mut after_name) = (None, false, false, false);
-    for letter in text.chars() {
-        if let Some(open) = quote {
-            let ends = letter == open && !is_escaped;
-            is_escaped = letter == '\\' && !is_escaped;
-            quote = (!ends).then_some(open);
-        } else if in_comment {
-            in_comment = letter != '\n';
-        } else {
-            match letter {
-                '"' | '\'' => (quote, after_name) = (Some(letter), false),
-                '#' => in_comment = true,
-                '[' => {
-                    if after_name {
-                        out.push(':');
-                    }
-                    after_name = false;
-                }
-                space if space.is_whitespace() => {}
-                other => after_name = other.is_ascii_alphanumeric() || other == '_',
-            }
-        }
-        out.push(letter);
-    }
-    out
-}
-
-/// Whether braces nest too deep, outside strings and comments.
-fn is_too_deep(text: &str) -> bool {
-    let mut depth = 0_usize;
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        match byte {
-            b'{' | b'<' => depth += 1,
-            b'}' | b'>' => depth = depth.saturating_sub(1),
-            b'#' => {
-                let _newline = rest.find(|byte| *byte == b'\n');
-            }
-            quote @ (b'"' | b'\'') => {
-                while let Some(byte) = rest.next() {
-                    match byte {
-                        b'\\' => {
-                            let _escaped = rest.next();
-                        }
-                        // The parser ends here too.
-                        b'\n' | 0 => return false,
-                        byte if byte == quote => break,
-                        _ => {}
-                    }
-                }
-            }
-            _ => {}
-        }
-        if depth > DEEPEST {
-            return true;
-        }
-    }
-    false
 }
 
 fn entries(dir: &Path) -> Result<Vec<std::fs::DirEntry>, RepositoryError> {
@@ -207,13 +97,29 @@ fn entries(dir: &Path) -> Result<Vec<std::fs::DirEntry>, RepositoryError> {
     std::fs::read_dir(dir).map_err(refuse)?.collect::<Result<_, _>>().map_err(refuse)
 }
 
-fn bounded(path: &Path, most: u64) -> Result<Vec<u8>, RepositoryError> {
+/// A whole number from 1, written as numbers are: `07` is no version.
+fn version(name: &str) -> Option<u64> {
+    name.parse().ok().filter(|version: &u64| *version > 0 && version.to_string() == name)
+}
+
+/// A plain file that lies within the repository, wherever links lead.
+fn bounded(root: &Path, path: &Path, most: u64) -> Result<Vec<u8>, RepositoryError> {
     let refuse = |source| RepositoryError::Io { path: path.to_path_buf(), source };
-    let size = std::fs::metadata(path).map_err(refuse)?.len();
-    if size > most {
-        return Err(RepositoryError::TooLarge { path: path.to_path_buf(), size, most });
+    let (real, within) = (path.canonicalize().map_err(refuse)?, root.canonicalize().map_err(refuse)?);
+    if !real.starts_with(within) {
+        return Err(RepositoryError::Outside(path.to_path_buf()));
     }
-    std::fs::read(path).map_err(refuse)
+    // Opening what is no file may wait for ever.
+    if !std::fs::metadata(&real).map_err(refuse)?.is_file() {
+        return Err(RepositoryError::NoFile(path.to_path_buf()));
+    }
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(&real).map_err(refuse)?;
+    file.take(most + 1).read_to_end(&mut bytes).map_err(refuse)?;
+    if bytes.len() as u64 > most {
+        return Err(RepositoryError::TooLarge { path: path.to_path_buf(), most });
+    }
+    Ok(bytes)
 }
 
 fn is_plain(name: &str) -> bool {
@@ -233,7 +139,7 @@ mod tests {
             std::fs::copy("../models/factory/gate/1/model.onnx", folder.join("model.onnx")).unwrap();
         }
         if !config.is_empty() {
-            std::fs::write(root.path().join("gate").join(CONFIG), config).unwrap();
+            std::fs::write(root.path().join("gate").join(config::FILE_NAME), config).unwrap();
         }
         std::fs::create_dir(root.path().join(".git")).unwrap();
         root
@@ -256,6 +162,10 @@ mod tests {
             ("max_batch_size: -1", "max_batch_size"),
             ("max_batch: 8", "max_batch"),
             ("name: \"other\"", "`other`"),
+            ("version_policy { specific { versions: [1] } }", "version_policy"),
+            ("input [{ name: \"nobody\" data_type: TYPE_FP32 dims: [4] }]", "`nobody`"),
+            ("output [{ name: \"scores\" data_type: TYPE_INT8 dims: [-1] }]", "TYPE_INT8"),
+            ("output [{ name: \"scores\" data_type: TYPE_FP32 dims: [99] }]", "dims"),
             ("backend: \"python\"", "backend"),
             ("platform: \"tensorrt_plan\"", "platform"),
             ("sequence_batching {}", "sequence_batching"),
@@ -278,28 +188,19 @@ mod tests {
         assert!(read(root.path(), "gate").unwrap_err().to_string().contains("version number"));
     }
 
+    #[cfg(unix)]
     #[test]
-    fn lists_need_no_colon() {
-        let text = "max_batch_size: 8\n# a [comment]\ninput [{ name: \"a [b\" data_type: TYPE_FP32 dims: [ 4 ] }]\n\
-                    output [ { name: 'it\\'s' } ]\ndynamic_batching { preferred_batch_size [4, 8] }";
-        let config = parse(text).unwrap();
-        assert_eq!((config.input[0].name.as_str(), config.input[0].dims.as_slice()), ("a [b", &[4][..]));
-        assert_eq!(config.output[0].name, "it's");
-    }
-
-    #[test]
-    fn deep_nesting_is_an_error_not_a_crash() {
-        for level in
-            ["optimization { graph { ", "[a/inference.ModelConfig] {", "[a/inference.ModelConfig]: <"]
-        {
-            let deep = level.repeat(20_000);
-            // As small as the stacks that models are loaded on.
-            let outcome =
-                std::thread::Builder::new().stack_size(2 << 20).spawn(move || parse(&deep).is_err());
-            assert!(outcome.unwrap().join().unwrap(), "{level}");
-        }
-        let braces = "{".repeat(100);
-        let text = format!("default_model_filename: \"{braces}\\\"\" # {braces}\nmax_batch_size: 8");
-        assert_eq!(parse(&text).unwrap().max_batch_size, 8);
+    fn what_leads_out_or_is_no_file_is_refused() {
+        let (root, outside) = (repository(""), tempfile::tempdir().unwrap());
+        std::fs::copy("../models/factory/gate/1/model.onnx", outside.path().join("model.onnx")).unwrap();
+        std::os::unix::fs::symlink(outside.path(), root.path().join("gate/7")).unwrap();
+        assert!(matches!(read(root.path(), "gate"), Err(RepositoryError::Outside(_))));
+        std::fs::remove_file(root.path().join("gate/7")).unwrap();
+        std::os::unix::fs::symlink("3", root.path().join("gate/8")).unwrap();
+        assert_eq!(read(root.path(), "gate").unwrap().version, 8);
+        std::fs::create_dir(root.path().join("gate/09")).unwrap();
+        assert_eq!(read(root.path(), "gate").unwrap().version, 8);
+        std::fs::create_dir(root.path().join("gate").join(config::FILE_NAME)).unwrap();
+        assert!(matches!(read(root.path(), "gate"), Err(RepositoryError::NoFile(_))));
     }
 }

@@ -107,7 +107,7 @@ pub(crate) fn statistics(served: &Served) -> proto::ModelStatistics {
     }
 }
 
-fn data_type(datatype: Datatype) -> DataType {
+pub(crate) fn data_type(datatype: Datatype) -> DataType {
     match datatype {
         Datatype::Bool => DataType::TypeBool,
         Datatype::Uint8 => DataType::TypeUint8,
