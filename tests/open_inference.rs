@@ -113,12 +113,16 @@ async fn a_model_comes_goes_and_changes_under_the_server() {
         std::fs::copy(bundle().join(from).join("1/model.onnx"), to.join("model.onnx")).unwrap();
     };
     put("gate");
+    // A folder that is named as a model of the bundle takes nothing away.
+    std::fs::create_dir_all(folder.path().join("pcb-l/1")).unwrap();
     let pool = pool_with(|config| config.model_repository = vec![folder.path().to_path_buf()]).await;
     let mut client = client(&pool).await;
     let outputs = |model: ModelMetadataResponse| -> Vec<String> {
         model.outputs.into_iter().map(|output| output.name).collect()
     };
     assert_eq!(outputs(metadata(&mut client, "mine").await), ["scores"]);
+    let bundled = ModelReadyRequest { name: "pcb-l".to_owned(), version: String::new() };
+    assert!(client.model_ready(bundled).await.unwrap().into_inner().ready);
     // What lies in the folder is served when it is asked for, not before; and a broken file harms nobody.
     std::fs::write(folder.path().join("mine/1/model.onnx"), b"no model").unwrap();
     let load = || RepositoryModelLoadRequest { model_name: "mine".to_owned(), ..Default::default() };

@@ -89,7 +89,7 @@ impl Pool {
 
     /// Reads a model from its repository as it stands now, and serves that.
     pub(crate) fn load_model(&self, name: &str) -> Result<(), Failure> {
-        if self.serving.find(name, "").is_ok_and(|served| served.traits.is_fixed) {
+        if self.serving.is_fixed(name) {
             return Err(Failure::Unsupported(format!("`{name}` belongs to the bundle and stays")));
         }
         let roots = self.repositories.get().map_or(&[][..], Vec::as_slice);

@@ -32,6 +32,9 @@ const DEFAULT_PRIORITY: u8 = 128;
 /// Parameters that are ours; all others part the batches.
 const OWN_PARAMETERS: [&str; 2] = ["priority", "timeout"];
 
+/// Entries that one request may become.
+const MOST_PARTS: usize = 16;
+
 /// How a model is batched, where its configuration says.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Batching {
@@ -95,9 +98,16 @@ impl Serving {
         Ok(())
     }
 
-    /// Keeps the reason for the index.
+    /// Keeps the reason for the index. What belongs to the bundle stays as it is.
     pub(crate) fn unavailable(&self, name: &str, reason: String) {
-        self.put(name.to_owned(), Slot::Unavailable(reason));
+        if !self.is_fixed(name) {
+            self.put(name.to_owned(), Slot::Unavailable(reason));
+        }
+    }
+
+    /// It belongs to the bundle.
+    pub(crate) fn is_fixed(&self, name: &str) -> bool {
+        self.find(name, "").is_ok_and(|served| served.traits.is_fixed)
     }
 
     fn put(&self, name: String, slot: Slot) {
@@ -155,17 +165,16 @@ impl Serving {
         models.iter().map(listed).collect()
     }
 
-    /// `deadline` may be brought forward by the request's own `timeout`.
+    /// A model's own default timeout may bring the deadline forward.
     pub(crate) async fn infer(
         &self,
         request: InferRequest,
         arrived: Instant,
-        deadline: Option<Instant>,
-        default: Instant,
+        deadline: Instant,
     ) -> Result<InferResponse, Failure> {
         let served = self.find(&request.model, &request.version)?;
         let mut counted = Counted { served: &served, arrived, is_answered: false };
-        let answer = self.answer(&served, request, arrived, deadline, default).await;
+        let answer = self.answer(&served, request, arrived, deadline).await;
         counted.is_answered = answer.is_ok();
         answer
     }
@@ -175,27 +184,17 @@ impl Serving {
         served: &Arc<Served>,
         request: InferRequest,
         arrived: Instant,
-        deadline: Option<Instant>,
-        default: Instant,
+        deadline: Instant,
     ) -> Result<InferResponse, Failure> {
         let wanted = wanted(served, &request)?;
-        let timeout = match request.parameters.get("timeout") {
-            None => served.traits.default_timeout,
-            Some(value) => match whole(value) {
-                Some(micros) => (micros > 0).then(|| std::time::Duration::from_micros(micros)),
-                None => {
-                    return Err(Failure::field(
-                        "parameters `timeout`",
-                        "must be microseconds, a whole number",
-                    ));
-                }
-            },
+        let own = match request.timeout()? {
+            None => served.traits.default_timeout.and_then(|timeout| arrived.checked_add(timeout)),
+            Some(_) => None,
         };
-        let own = timeout.and_then(|timeout| arrived.checked_add(timeout));
-        let deadline = deadline.into_iter().chain(own).min().unwrap_or(default);
+        let deadline = own.map_or(deadline, |own| own.min(deadline));
         let priority = match request.parameters.get("priority") {
             None => DEFAULT_PRIORITY,
-            Some(value) => match whole(value) {
+            Some(value) => match value.whole() {
                 Some(0) => DEFAULT_PRIORITY,
                 Some(priority) => u8::try_from(priority).unwrap_or(u8::MAX),
                 None => return Err(Failure::field("parameters `priority`", "must be a whole number")),
@@ -205,14 +204,10 @@ impl Serving {
         let inputs = ordered(served, request.inputs)?;
         served.check(&inputs)?;
         let rows = served.rows(&inputs)?;
-        // What does not pay together is spread over the threads.
-        let sizes = match served.knee {
-            knee if rows > knee && served.rows_are_independent => {
-                let mut sizes = vec![knee; rows / knee];
-                sizes.extend((!rows.is_multiple_of(knee)).then_some(rows % knee));
-                sizes
-            }
-            _ => vec![rows],
+        // What does not pay together is spread over the threads, in few parts: each takes a place in the queue.
+        let sizes = match served.rows_are_independent {
+            true => sizes(rows, served.knee.max(rows.div_ceil(MOST_PARTS))),
+            false => vec![rows],
         };
         let skipped = usize::from(served.rows_are_independent);
         let shapes =
@@ -259,14 +254,6 @@ impl Drop for Counted<'_> {
 
 fn lost(model: &str) -> Failure {
     Failure::Model(format!("model `{model}` lost the request"))
-}
-
-fn whole(value: &Parameter) -> Option<u64> {
-    match value {
-        Parameter::Int64(value) => u64::try_from(*value).ok(),
-        Parameter::Uint64(value) => Some(*value),
-        _ => None,
-    }
 }
 
 fn bucket_parameters(parameters: &Parameters) -> String {
@@ -318,6 +305,13 @@ fn ordered(served: &Served, inputs: Vec<Named>) -> Result<Vec<Array>, Failure> {
         place.ok_or_else(|| Failure::field("inputs", format!("`{}` is missing", port.name)))
     };
     places.into_iter().zip(ports).map(missing).collect()
+}
+
+/// `rows` in parts of at most `most`.
+fn sizes(rows: usize, most: usize) -> Vec<usize> {
+    let mut sizes = vec![most; rows / most];
+    sizes.extend((!rows.is_multiple_of(most)).then_some(rows % most));
+    sizes
 }
 
 fn parts(inputs: Vec<Array>, sizes: &[usize]) -> Result<Vec<Vec<Array>>, Failure> {

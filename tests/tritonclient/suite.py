@@ -135,6 +135,8 @@ def answers_are_those_of_onnxruntime(peer):
         peer.agrees("tokens", {"ids": RANDOM.integers(0, 10, (rows, 6))})
         peer.agrees("across-rows", {"x": normal(rows, 3)})
         peer.agrees("free-axes", {"x": normal(rows, rows + 1)})
+    # More rows than may wait in the queue, of a model that does not batch.
+    peer.agrees("conv", {"x": normal(300, 3, 32, 32)})
     peer.agrees("model-with.dots", {"x": normal(2, 64)})
     peer.agrees("conv-one", {"x": normal(1, 3, 32, 32)})
     peer.agrees("no-batch", {"x": normal(3, 4)})
@@ -215,6 +217,16 @@ def hand_made_requests(peer):
     fails(lambda request, tensor: tensor.contents.fp32_contents.extend([1.0]), "raw_input_contents")
     fails(lambda request, tensor: setattr(tensor, "datatype", "FLOAT"), "FLOAT")
     fails(lambda request, tensor: request.raw_input_contents.append(b""), "2 entries")
+    # No bytes at all, and more rows than any memory could list.
+    request = pb.ModelInferRequest(model_name="free-axes")
+    request.inputs.add(name="x", datatype="FP32", shape=[1 << 40, 0])
+    request.raw_input_contents.append(b"")
+    try:
+        peer.grpc._client_stub.ModelInfer(request)
+    except grpc.RpcError as error:
+        assert error.code() == grpc.StatusCode.INVALID_ARGUMENT and "at most 65536" in error.details(), error
+    else:
+        raise AssertionError("rows without end")
     request = pb.ModelInferRequest(model_name="identity-string")
     request.inputs.add(name="x", datatype="BYTES", shape=[1, 3])
     for contents in (b"", b"\x01\0\0\0a\0\0\0\0", b"\xff\xff\xff\xffa" * 3, b"\0\0\0\0" * 4):

@@ -37,11 +37,11 @@ impl OpenInference {
         whole: Option<Instant>,
     ) -> Result<proto::ModelInferResponse, Failure> {
         let api = &self.api;
-        let default = arrived + api.default_deadline;
-        let clock = Clock { arrived, deadline: whole.unwrap_or(default) };
+        let request = convert::request(request);
+        let timeout = request.as_ref().ok().and_then(|request| request.timeout().ok().flatten());
+        let clock = Clock::new(arrived, whole, timeout, api.default_deadline);
         let work = async {
-            let request = convert::request(request)?;
-            api.pool.serving().infer(request, arrived, whole, default).await.map(convert::response)
+            api.pool.serving().infer(request?, arrived, clock.deadline).await.map(convert::response)
         };
         api.answer(method, clock, work).await
     }
@@ -130,7 +130,7 @@ impl GrpcInferenceService for OpenInference {
                     },
                     // The id tells the client which of its requests it was.
                     Err(failure) => proto::ModelStreamInferResponse {
-                        error_message: failure.to_string(),
+                        error_message: status::of(&failure).message().to_owned(),
                         infer_response: Some(proto::ModelInferResponse { id, ..Default::default() }),
                     },
                 }

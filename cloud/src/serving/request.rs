@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use millgate_shared::array::Array;
 
+use crate::failure::Failure;
+
 /// A named value beside a request, an input, an output or an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Parameter {
@@ -13,6 +15,17 @@ pub(crate) enum Parameter {
     Uint64(u64),
     Double(f64),
     String(String),
+}
+
+impl Parameter {
+    /// A whole number of at least 0.
+    pub(super) fn whole(&self) -> Option<u64> {
+        match self {
+            Self::Int64(value) => u64::try_from(*value).ok(),
+            Self::Uint64(value) => Some(*value),
+            _ => None,
+        }
+    }
 }
 
 pub(crate) type Parameters = BTreeMap<String, Parameter>;
@@ -44,6 +57,17 @@ pub(crate) struct InferRequest {
     pub(crate) inputs: Vec<Named>,
     /// Empty: all.
     pub(crate) outputs: Vec<Wanted>,
+}
+
+impl InferRequest {
+    /// From arrival; `None` if it names none, or 0.
+    pub(crate) fn timeout(&self) -> Result<Option<Duration>, Failure> {
+        match self.parameters.get("timeout").map(Parameter::whole) {
+            None | Some(Some(0)) => Ok(None),
+            Some(Some(micros)) => Ok(Some(Duration::from_micros(micros))),
+            Some(None) => Err(Failure::field("parameters `timeout`", "must be microseconds, a whole number")),
+        }
+    }
 }
 
 /// What it gets.

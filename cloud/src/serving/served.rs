@@ -23,9 +23,12 @@ pub(crate) struct Traits {
     pub(crate) finite_only: bool,
     /// It belongs to the bundle, and stays.
     pub(crate) is_fixed: bool,
-    /// Complete, as clients are told.
+    /// As it stands in the repository; empty where there is none.
     pub(crate) config: inference::ModelConfig,
 }
+
+/// Rows of one request. More are refused: what is kept for each row is small, but not nothing.
+const MOST_ROWS: usize = 1 << 16;
 
 #[derive(Debug)]
 pub(crate) struct Served {
@@ -76,14 +79,15 @@ impl Served {
             let message = format!("has {} rows, the first input {rows}", inputs[other].rows());
             return Err(Failure::field(format!("inputs `{name}`.shape"), message));
         }
-        match self.traits.max_rows {
-            _ if rows == 0 => Err(Failure::field("inputs", "have no rows")),
-            Some(most) if most > 0 && rows > most => Err(Failure::field(
-                "inputs",
-                format!("have {rows} rows, `{}` takes at most {most}", self.name),
-            )),
-            _ => Ok(rows),
+        let most = self.traits.max_rows.filter(|most| *most > 0).unwrap_or(MOST_ROWS).min(MOST_ROWS);
+        if rows == 0 {
+            return Err(Failure::field("inputs", "have no rows"));
         }
+        if rows > most {
+            let message = format!("have {rows} rows, `{}` takes at most {most}", self.name);
+            return Err(Failure::field("inputs", message));
+        }
+        Ok(rows)
     }
 
     /// The row counts to run with so that they add up to `rows` or a little more; `None`: as it comes.
