@@ -6,6 +6,7 @@ mod bundles;
 mod decide;
 mod demo;
 mod hostile;
+mod mixture;
 mod open_inference;
 mod outage;
 mod pool;

@@ -62,7 +62,8 @@ impl Api {
 
     /// The services, with health and reflection (v1 and v1alpha).
     pub(crate) fn routes(self, readiness: Readiness) -> Result<Routes, ReflectionError> {
-        let experts = self.pool.manifest().experts.iter().map(|expert| format!("expert/{}", expert.name));
+        let experts = self.pool.hosted().into_iter().flat_map(|hosted| &hosted.manifest().experts);
+        let experts = experts.map(|expert| format!("expert/{}", expert.name));
         let names = ["", INFERENCE, EXPERTS, OPEN_INFERENCE].into_iter().map(str::to_owned).chain(experts);
         let health = HealthService::new(names, readiness.clone());
         let descriptors = || {

@@ -15,7 +15,8 @@ mod tests;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CloudConfig {
-    /// The bundle to host: a directory or a `.tar.zst`, from the working directory. Default `models/factory`.
+    /// The bundle to host: a directory or a `.tar.zst`, from the working directory; empty: none, only plain models are
+    /// served. Default `models/factory`.
     pub bundle: PathBuf,
     /// Folders of plain ONNX models to serve besides, each `<model>/<version>/model.onnx`. Default none.
     pub model_repository: Vec<PathBuf>,
@@ -112,6 +113,11 @@ impl CloudConfig {
             }
         }
         Ok(())
+    }
+
+    /// The bundle, if one is to be hosted.
+    pub fn bundle_path(&self) -> Option<&Path> {
+        (!self.bundle.as_os_str().is_empty()).then_some(self.bundle.as_path())
     }
 
     /// `threads`, with 0 resolved.

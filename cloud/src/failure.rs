@@ -8,11 +8,9 @@ use millgate_shared::deciding::DecidingError;
 use millgate_shared::local::LocalError;
 use millgate_shared::runner::RunError;
 use millgate_shared::wire::WireError;
-use millgate_shared::workers::WorkError;
 use tonic::Code;
 
 use crate::metrics::RunResult;
-use crate::pool::Pool;
 
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Failure {
@@ -26,8 +24,8 @@ pub enum Failure {
     UnknownExpert(String),
     #[error("the request names bundle {asked}, this node holds {held}")]
     Bundle { asked: BundleDigest, held: BundleDigest },
-    #[error("the queue of {capacity} is full; retry in {} ms", retry_after.as_millis())]
-    Full { capacity: usize, retry_after: Duration },
+    #[error("this node hosts no bundle")]
+    NoBundle,
     #[error("the deadline has passed")]
     Deadline,
     #[error("the pool is stopping")]
@@ -53,19 +51,11 @@ impl Failure {
         Self::Field(WireError::new(field, message))
     }
 
-    pub(crate) fn from_work(pool: &Pool, error: WorkError) -> Self {
-        match error {
-            WorkError::Full { capacity } => Self::Full { capacity, retry_after: pool.retry_after() },
-            WorkError::Stopped => Self::Stopped,
-        }
-    }
-
     pub(crate) fn code(&self) -> Code {
         match self {
             Self::Field(_) | Self::Sample(_) => Code::InvalidArgument,
             Self::UnknownExpert(_) => Code::NotFound,
-            Self::Bundle { .. } => Code::FailedPrecondition,
-            Self::Full { .. } => Code::ResourceExhausted,
+            Self::Bundle { .. } | Self::NoBundle => Code::FailedPrecondition,
             Self::Deadline => Code::DeadlineExceeded,
             Self::Stopped => Code::Unavailable,
             Self::Model(_) => Code::Internal,
@@ -79,7 +69,7 @@ impl Failure {
     /// The same, as metrics count it for an expert.
     pub(crate) fn run_result(&self) -> RunResult {
         match self {
-            Self::Full { .. } | Self::Refused { .. } => RunResult::Refused,
+            Self::Refused { .. } => RunResult::Refused,
             Self::Deadline => RunResult::Expired,
             _ => RunResult::Failed,
         }

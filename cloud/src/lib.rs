@@ -5,20 +5,21 @@
 //! ```text
 //! connection (server: bounded, cut after the grace)
 //!   -> api: deadline -> clock, count -> digest
-//!        RunExperts   -> input ─ one job per expert ─┐
-//!        Decide       ────────── one job in all ─────┤
-//!                                                    v
-//!   pool: workers' bounded queue (full: refused, with a time to retry) -> model thread -> shared::runner
-//!                                                    │
-//!   answer <── api: one mapping of failures to gRPC <┘
+//!        RunExperts   -> input (pictures: decoded on a model thread) ─ one entry per expert ─┐
+//!        Decide       -> mixture: decode, encode, gate, choose ─────── one entry per model ──┤
+//!        ModelInfer   -> oip ────────────────────────────── rows, in parts where that pays ──┤
+//!                                                                                            v
+//!   serving: scheduling (full or hopeless: refused, with a time to retry) -> batch -> model thread -> engine
+//!                                                                                            │
+//!   answer <────────────────────────────────────────── api: one mapping of failures to gRPC <┘
 //! ```
 //!
 //! * [`config`]: what an operator can set. [`server`]: binds, loads, serves, drains.
-//! * [`pool`]: the experts, loaded, proved on golden samples, timed, on threads.
+//! * [`pool`]: what this node serves. [`hosted`]: the bundle, proved on its golden samples. `mixture`: one decision.
 //! * `api`: the gRPC services. Work that nobody waits for any more is not computed: a call that is dropped or past its
 //!   deadline takes its jobs with it.
-//! * `oip`, `serving`, [`scheduling`], `repository`: every model of the bundle, and plain ONNX files, over the Open
-//!   Inference Protocol: request -> queue -> batch -> model thread.
+//! * `oip`: the Open Inference Protocol's messages. `repository`: plain ONNX files from folders.
+//! * `serving`, [`scheduling`]: models by name, what waits for them, batches, model threads.
 //! * [`metrics`], `admin`: what an operator sees. [`readiness`]: whether work is wanted.
 //! * [`command`]: what the binary's other subcommands do.
 //!
@@ -43,7 +44,9 @@ mod api;
 pub mod command;
 pub mod config;
 pub mod failure;
+pub mod hosted;
 pub mod metrics;
+mod mixture;
 mod oip;
 pub mod pool;
 pub mod readiness;

@@ -87,15 +87,17 @@ impl Metrics {
         let (queue_length, in_flight, connections) = (Gauge::default(), Gauge::default(), Gauge::default());
         let connections_refused = Counter::default();
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        let manifest = pool.manifest();
-        let bundle = Info::new([
-            ("name", manifest.name.clone()),
-            ("version", manifest.version.clone()),
-            ("digest", pool.digest().to_string()),
-        ]);
         // The registry appends `_total` and `_info` by type.
         registry.register("build", "This binary", build);
-        registry.register("bundle", "The bundle that is served", bundle);
+        if let Some(hosted) = pool.hosted() {
+            let manifest = hosted.manifest();
+            let bundle = Info::new([
+                ("name", manifest.name.clone()),
+                ("version", manifest.version.clone()),
+                ("digest", hosted.digest().to_string()),
+            ]);
+            registry.register("bundle", "The bundle that is served", bundle);
+        }
         registry.register("requests", "Calls by method and gRPC code", requests.clone());
         registry.register("expert_runs", "Experts asked for, by result", expert_runs.clone());
         registry.register("expert_compute_seconds", "Time in an expert, one sample", expert_compute.clone());
@@ -119,7 +121,7 @@ impl Metrics {
 
     /// The text of `/metrics`.
     pub fn render(&self, pool: &Pool) -> String {
-        self.queue_length.set(pool.workers().queued() as i64);
+        self.queue_length.set(pool.queued() as i64);
         render(&self.registry)
     }
 

@@ -1,72 +1,56 @@
-//! The experts that this node holds: loaded, proved on the bundle's golden samples, timed, and put on threads.
-//!
-//! A [`Pool`] cannot exist with a model that fails its golden samples, so whoever holds one may answer.
+//! What this node serves: the bundle's models and mixture, if it hosts a bundle, and plain ONNX models from folders.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use millgate_shared::bundle::golden::{self, Passed};
-use millgate_shared::bundle::manifest::{Manifest, model_path};
-use millgate_shared::bundle::{Bundle, BundleDigest, BundleError};
-use millgate_shared::engine::OnnxFile;
+use millgate_shared::bundle::BundleError;
 use millgate_shared::proto::inference::model_config::SchedulingChoice;
 use millgate_shared::proto::inference::{ModelConfig, ModelDynamicBatching};
-use millgate_shared::runner::{Holding, Models, RunError, Runner};
-use millgate_shared::tensor::Tensor;
-use millgate_shared::workers::Workers;
 
+use crate::config::CloudConfig;
 use crate::failure::Failure;
+use crate::hosted::{self, Hosted};
+use crate::mixture::task::TaskModel;
 use crate::repository::{self, RepositoryError};
 use crate::serving::served::Traits;
 use crate::serving::{Batching, Serving};
-
-/// Timed runs per expert at load, after one that warms up; the fastest counts.
-const TIMED_RUNS: usize = 3;
-/// No retry is asked for sooner: a refused call has cost both sides about this much already.
-const SHORTEST_RETRY: Duration = Duration::from_millis(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum PoolError {
     #[error(transparent)]
     Bundle(#[from] BundleError),
     #[error(transparent)]
-    Run(#[from] RunError),
-    #[error(transparent)]
     Serve(#[from] Failure),
 }
 
-/// Every expert of one bundle, ready to run.
+/// Models, ready to run.
 #[derive(Debug)]
 pub struct Pool {
     node: String,
-    workers: Workers,
     serving: Serving,
+    /// `None`: this node only serves plain models.
+    hosted: Option<Arc<Hosted>>,
     /// Folders of plain ONNX models that are served besides.
     repositories: OnceLock<Vec<PathBuf>>,
-    /// By expert index, for one sample.
-    latencies: Vec<Duration>,
-    passed: Passed,
     loaded_in: Duration,
 }
 
 impl Pool {
-    /// Opens, loads, proves and times a bundle: blocks for as long as that takes. `queue` bounds the jobs that wait.
-    pub fn open(bundle: &Path, node: &str, threads: usize, queue: usize) -> Result<Self, PoolError> {
+    /// Loads and proves the configuration's bundle, if it names one: blocks for as long as that takes.
+    pub fn open(config: &CloudConfig) -> Result<Self, PoolError> {
         let started = Instant::now();
-        let bundle = Bundle::open(bundle)?;
-        let models = Arc::new(Models::load(&bundle, Holding::All)?);
-        let passed = golden::check(&bundle, &models)?;
-        let mut runner = models.runner()?;
-        let experts = 0..models.manifest().experts.len();
-        let latencies = experts.map(|expert| time(&mut runner, expert)).collect::<Result<_, _>>()?;
-        let workers = Workers::start(&models, threads, queue)?;
-        let serving = Serving::start(threads, queue);
-        for name in models.all().map(|(name, _)| name) {
-            offer_own(&serving, &bundle, name)?;
+        let serving = Serving::start(config.thread_count(), config.queue);
+        let hosted =
+            config.bundle_path().map(|path| Hosted::load(path, &serving).map(Arc::new)).transpose()?;
+        if let Some(hosted) = &hosted {
+            let place = place(&config.node);
+            hosted::offer_tasks(hosted, &serving, |task| {
+                Arc::new(TaskModel::new(hosted, task, place.clone()))
+            });
         }
-        let (node, repositories) = (node.to_owned(), OnceLock::new());
-        Ok(Self { node, workers, serving, repositories, latencies, passed, loaded_in: started.elapsed() })
+        let (node, repositories) = (config.node.clone(), OnceLock::new());
+        Ok(Self { node, serving, hosted, repositories, loaded_in: started.elapsed() })
     }
 
     /// Serves every model in these folders; what cannot be served is in the index, with its reason. Once.
@@ -123,19 +107,21 @@ impl Pool {
             config,
             ..Traits::default()
         };
-        self.serving.load(name, found.version, &found.file, traits, batching)
+        self.serving.load(name, found.version, &found.file, traits, batching).map(|_| ())
     }
 
     pub(crate) fn serving(&self) -> &Serving {
         &self.serving
     }
 
-    pub fn manifest(&self) -> &Arc<Manifest> {
-        self.workers.models().manifest()
+    /// The bundle that is hosted here.
+    pub fn hosted(&self) -> Option<&Arc<Hosted>> {
+        self.hosted.as_ref()
     }
 
-    pub fn digest(&self) -> BundleDigest {
-        self.workers.models().digest()
+    /// The same, for calls that make no sense without one.
+    pub(crate) fn bundle(&self) -> Result<&Arc<Hosted>, Failure> {
+        self.hosted.as_ref().ok_or(Failure::NoBundle)
     }
 
     pub fn node(&self) -> &str {
@@ -143,77 +129,29 @@ impl Pool {
     }
 
     /// This node, as decisions name it.
-    pub fn place(&self) -> String {
-        format!("cloud:{}", self.node)
+    pub(crate) fn place(&self) -> String {
+        place(&self.node)
     }
 
-    pub fn workers(&self) -> &Workers {
-        &self.workers
+    pub fn threads(&self) -> usize {
+        self.serving.threads()
     }
 
-    /// What an expert took for one sample when it was loaded.
-    pub fn latency(&self, expert: usize) -> Duration {
-        self.latencies.get(expert).copied().unwrap_or_default()
+    /// Rows and jobs that wait for a thread.
+    pub fn queued(&self) -> usize {
+        self.serving.queued()
     }
 
-    /// The golden samples that passed.
-    pub fn passed(&self) -> Passed {
-        self.passed
+    /// Models that answer.
+    pub fn models(&self) -> usize {
+        self.serving.all().len()
     }
 
     pub fn loaded_in(&self) -> Duration {
         self.loaded_in
     }
-
-    /// About how long the queue takes to empty: a caller that comes back then finds room.
-    pub fn retry_after(&self) -> Duration {
-        let mean = self.latencies.iter().sum::<Duration>() / self.latencies.len().max(1) as u32;
-        drained_in(self.workers.queued(), mean, self.workers.threads())
-    }
 }
 
-/// A bundle's own model, for clients that ask by name.
-fn offer_own(serving: &Serving, bundle: &Bundle, name: &str) -> Result<(), PoolError> {
-    let path = model_path(name);
-    let onnx = bundle.read(&path)?;
-    let refuse = |source| BundleError::Model { file: path.clone(), source };
-    let file = OnnxFile::read(bytes::Bytes::copy_from_slice(&onnx), None).map_err(refuse)?;
-    let traits = Traits { finite_only: true, is_fixed: true, ..Traits::default() };
-    Ok(serving.load(name, 1, &file, traits, Batching::default())?)
-}
-
-fn drained_in(queued: usize, each: Duration, threads: usize) -> Duration {
-    each.mul_f64(queued as f64 / threads.max(1) as f64).max(SHORTEST_RETRY)
-}
-
-fn time(runner: &mut Runner, expert: usize) -> Result<Duration, RunError> {
-    let models = Arc::clone(runner.models());
-    let spec = &models.manifest().experts[expert];
-    let ports = models.expert(expert).ok_or_else(|| RunError::NotHeld(spec.name.clone()))?.inputs();
-    let blank = || -> Vec<Tensor> {
-        let tensor = |shape: &Vec<usize>| Tensor::new(shape.clone(), vec![0.0; shape.iter().product()]);
-        ports.iter().filter_map(|port| tensor(&port.shape).ok()).collect()
-    };
-    runner.outputs(expert, blank())?;
-    let mut fastest = Duration::MAX;
-    for _ in 0..TIMED_RUNS {
-        let inputs = blank();
-        let started = Instant::now();
-        runner.outputs(expert, inputs)?;
-        fastest = fastest.min(started.elapsed());
-    }
-    Ok(fastest)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_queue_drains_by_its_threads() {
-        let each = Duration::from_millis(4);
-        assert_eq!(drained_in(100, each, 2), Duration::from_millis(200));
-        assert_eq!(drained_in(0, each, 2), SHORTEST_RETRY);
-        assert_eq!(drained_in(3, each, 0), Duration::from_millis(12));
-    }
+fn place(node: &str) -> String {
+    format!("cloud:{node}")
 }

@@ -142,16 +142,16 @@ fn serve(config: &CloudConfig, listeners: Listeners, pool: Arc<Pool>) -> Result<
 }
 
 fn announce(pool: &Pool, grpc: SocketAddr, metrics: SocketAddr) {
-    let manifest = pool.manifest();
+    let manifest = pool.hosted().map(|hosted| hosted.manifest());
     tracing::info!(
         node = pool.node(),
         %grpc,
         %metrics,
-        bundle = manifest.name,
-        version = manifest.version,
-        digest = %pool.digest(),
-        experts = manifest.experts.len(),
-        threads = pool.workers().threads(),
+        bundle = manifest.map_or("none", |manifest| manifest.name.as_str()),
+        version = manifest.map(|manifest| manifest.version.as_str()),
+        digest = pool.hosted().map(|hosted| tracing::field::display(hosted.digest())),
+        models = pool.models(),
+        threads = pool.threads(),
         loaded_ms = pool.loaded_in().as_millis() as u64,
         "serving"
     );
@@ -161,7 +161,7 @@ fn announce(pool: &Pool, grpc: SocketAddr, metrics: SocketAddr) {
 async fn load(config: &CloudConfig) -> Result<Pool, ServeError> {
     let config = config.clone();
     let opened = tokio::task::spawn_blocking(move || {
-        let pool = Pool::open(&config.bundle, &config.node, config.thread_count(), config.queue)
+        let pool = Pool::open(&config)
             .map_err(|source| ServeError::Bundle { bundle: config.bundle, source: Box::new(source) })?;
         pool.serve_repositories(&config.model_repository)?;
         Ok(pool)

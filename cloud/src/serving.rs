@@ -1,39 +1,36 @@
 //! Models as a server's clients see them: by name and version, loaded, proved, batched.
 //!
-//! request -> [`served`] (checked against the file's own signature) -> `threads` (scheduler) -> `batch` -> answer
+//! request -> [`served`] (checked against the file's own signature) -> `rows` (cut where that pays) -> `threads` (scheduler)
+//! -> `batch` -> answer. A [`composite`] model is one whose parts go this way.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
-use futures_util::future::try_join_all;
 use millgate_shared::array::Array;
-use millgate_shared::engine::{Engine, OnnxFile, Shapes, Tract};
-use tokio::sync::oneshot;
+use millgate_shared::engine::{Engine, OnnxFile, Port, Shapes, Tract};
 
 use crate::failure::Failure;
 use crate::scheduling::{Curve, Profile};
-use entry::{Bucket, Done, Entry};
-use request::{InferRequest, InferResponse, Named, Parameter, Parameters, Phases};
+use composite::Composite;
+use request::{Call, InferRequest, InferResponse, Named, Parameter, Parameters, Phases};
 use served::{Served, Traits};
 use statistics::Statistics;
 use threads::Threads;
 
 mod batch;
-mod entry;
+pub(crate) mod composite;
+pub(crate) mod entry;
+mod job;
 pub(crate) mod request;
+mod rows;
 pub(crate) mod served;
 pub(crate) mod statistics;
 mod threads;
 mod trial;
 
-/// Priority of a request that names none: explicit ones up to 127 go first.
-const DEFAULT_PRIORITY: u8 = 128;
 /// Parameters that are ours; all others part the batches.
 const OWN_PARAMETERS: [&str; 2] = ["priority", "timeout"];
-
-/// Entries that one request may become.
-const MOST_PARTS: usize = 16;
 
 /// How a model is batched, where its configuration says.
 #[derive(Debug, Clone, Default)]
@@ -76,7 +73,7 @@ impl Serving {
         file: &OnnxFile,
         traits: Traits,
         batching: Batching,
-    ) -> Result<(), Failure> {
+    ) -> Result<Arc<Served>, Failure> {
         let refuse = |reason: String| Failure::NotReady { model: name.to_owned(), reason };
         let model = Tract.load(file, Shapes::Any).map_err(|error| refuse(error.to_string()))?;
         let trial = trial::run(&model).map_err(|error| refuse(format!("its self-test failed: {error}")))?;
@@ -92,10 +89,56 @@ impl Serving {
         tracing::debug!(model = name, version, knee, rows_are_independent, "loaded");
         let id = self.threads.add(profile);
         let (name, statistics) = (name.to_owned(), Statistics::default());
-        let served =
-            Served { name: name.clone(), version, model, rows_are_independent, knee, id, traits, statistics };
-        self.put(name, Slot::Ready(Arc::new(served)));
-        Ok(())
+        let served = Arc::new(Served {
+            name: name.clone(),
+            version,
+            model,
+            composite: None,
+            rows_are_independent,
+            knee,
+            id,
+            traits,
+            statistics,
+        });
+        self.put(name, Slot::Ready(Arc::clone(&served)));
+        Ok(served)
+    }
+
+    /// Serves a model that is made of others; it belongs to the bundle.
+    pub(crate) fn add_composite(&self, name: &str, composite: Arc<dyn Composite>, traits: Traits) {
+        // Its parts wait, not it; so nothing is ever queued under this id.
+        let id = self.threads.add(Profile {
+            curve: Curve::new([]),
+            most_rows: 1,
+            delay: std::time::Duration::ZERO,
+            preferred: Vec::new(),
+        });
+        let served = Served {
+            name: name.to_owned(),
+            version: 1,
+            model: composite.model(),
+            composite: Some(composite),
+            rows_are_independent: true,
+            knee: 1,
+            id,
+            traits: Traits { is_fixed: true, ..traits },
+            statistics: Statistics::default(),
+        };
+        self.put(name.to_owned(), Slot::Ready(Arc::new(served)));
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        self.threads.count()
+    }
+
+    /// What waits for a thread.
+    pub(crate) fn queued(&self) -> usize {
+        self.threads.queued()
+    }
+
+    /// What a row takes alone.
+    pub(crate) fn expected(&self, served: &Served) -> std::time::Duration {
+        self.threads.expected(served.id)
     }
 
     /// Keeps the reason for the index. What belongs to the bundle stays as it is.
@@ -192,36 +235,11 @@ impl Serving {
             Some(_) => None,
         };
         let deadline = own.map_or(deadline, |own| own.min(deadline));
-        let priority = match request.parameters.get("priority") {
-            None => DEFAULT_PRIORITY,
-            Some(value) => match value.whole() {
-                Some(0) => DEFAULT_PRIORITY,
-                Some(priority) => u8::try_from(priority).unwrap_or(u8::MAX),
-                None => return Err(Failure::field("parameters `priority`", "must be a whole number")),
-            },
-        };
-        let bucket_parameters = bucket_parameters(&request.parameters);
+        let call = Call { priority: request.priority()?, arrived, deadline };
+        let parameters = bucket_parameters(&request.parameters);
         let inputs = ordered(served, request.inputs)?;
-        served.check(&inputs)?;
-        let rows = served.rows(&inputs)?;
-        // What does not pay together is spread over the threads, in few parts: each takes a place in the queue.
-        let sizes = match served.rows_are_independent {
-            true => sizes(rows, served.knee.max(rows.div_ceil(MOST_PARTS))),
-            false => vec![rows],
-        };
-        let skipped = usize::from(served.rows_are_independent);
-        let shapes =
-            inputs.iter().map(|input| input.shape().get(skipped..).unwrap_or(&[]).to_vec()).collect();
-        let bucket = Bucket { shapes, parameters: bucket_parameters };
-        let mut replies = Vec::with_capacity(sizes.len());
-        for (inputs, rows) in parts(inputs, &sizes)?.into_iter().zip(&sizes) {
-            let (reply, answer) = oneshot::channel();
-            let entry = Entry { served: Arc::clone(served), inputs, rows: *rows, arrived, reply };
-            self.threads.submit(priority, deadline, bucket.clone(), entry)?;
-            replies.push(async { answer.await.unwrap_or_else(|_| Err(lost(&served.name))) });
-        }
-        let done = tokio::time::timeout_at(deadline.into(), try_join_all(replies)).await;
-        let (mut outputs, phases) = whole_answer(done.unwrap_or(Err(Failure::Deadline))?)?;
+        let done = self.compute(served, inputs, parameters, call).await?;
+        let mut outputs: Vec<Option<Array>> = done.outputs.into_iter().map(Some).collect();
         let ports = &served.signature().outputs;
         let mut named = Vec::with_capacity(wanted.len());
         for at in wanted {
@@ -233,9 +251,21 @@ impl Serving {
             model: served.name.clone(),
             version: served.version.to_string(),
             id: request.id,
-            parameters: phase_parameters(&phases),
+            parameters: phase_parameters(&done.phases),
             outputs: named,
         })
+    }
+
+    /// Runs `work`, which is no model's but computes, on a model thread. `bytes` is what it holds while it waits.
+    pub(crate) async fn on_thread<T, F>(&self, call: Call, bytes: usize, work: F) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> Result<T, Failure> + Send + 'static,
+    {
+        let (job, result) = job::job(work);
+        self.threads.submit_job(call, bytes, job)?;
+        let result = tokio::time::timeout_at(call.deadline.into(), result).await;
+        result.map_err(|_| Failure::Deadline)?.unwrap_or(Err(Failure::Stopped))
     }
 }
 
@@ -250,10 +280,6 @@ impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.served.statistics.request(self.arrived.elapsed(), self.is_answered);
     }
-}
-
-fn lost(model: &str) -> Failure {
-    Failure::Model(format!("model `{model}` lost the request"))
 }
 
 fn bucket_parameters(parameters: &Parameters) -> String {
@@ -301,57 +327,13 @@ fn ordered(served: &Served, inputs: Vec<Named>) -> Result<Vec<Array>, Failure> {
             return Err(Failure::field(field, format!("`{}` stands twice", input.name)));
         }
     }
-    let missing = |(place, port): (Option<Array>, &millgate_shared::engine::Port)| {
+    if let Some(composite) = &served.composite {
+        composite.complete(&mut places);
+    }
+    let missing = |(place, port): (Option<Array>, &Port)| {
         place.ok_or_else(|| Failure::field("inputs", format!("`{}` is missing", port.name)))
     };
     places.into_iter().zip(ports).map(missing).collect()
-}
-
-/// `rows` in parts of at most `most`.
-fn sizes(rows: usize, most: usize) -> Vec<usize> {
-    let mut sizes = vec![most; rows / most];
-    sizes.extend((!rows.is_multiple_of(most)).then_some(rows % most));
-    sizes
-}
-
-fn parts(inputs: Vec<Array>, sizes: &[usize]) -> Result<Vec<Vec<Array>>, Failure> {
-    if let [_] = sizes {
-        return Ok(vec![inputs]);
-    }
-    let mut parts: Vec<Vec<Array>> = sizes.iter().map(|_| Vec::new()).collect();
-    for input in inputs {
-        let split = input.split(sizes).map_err(|error| Failure::field("inputs", error.to_string()))?;
-        for (part, array) in parts.iter_mut().zip(split) {
-            part.push(array);
-        }
-    }
-    Ok(parts)
-}
-
-/// The parts' outputs one after the other, and the longest of each phase.
-fn whole_answer(parts: Vec<Done>) -> Result<(Vec<Option<Array>>, Phases), Failure> {
-    let phases = parts.iter().map(|part| part.phases).fold(Phases::default(), |all, part| Phases {
-        queue: all.queue.max(part.queue),
-        join: all.join.max(part.join),
-        compute: all.compute.max(part.compute),
-        split: all.split.max(part.split),
-        batch: all.batch.max(part.batch),
-    });
-    let mut by_output: Vec<Vec<Array>> = Vec::new();
-    for part in parts {
-        by_output.resize_with(part.outputs.len(), Vec::new);
-        for (of_output, output) in by_output.iter_mut().zip(part.outputs) {
-            of_output.push(output);
-        }
-    }
-    let join = |mut parts: Vec<Array>| {
-        if parts.len() == 1 {
-            return Ok(parts.pop());
-        }
-        let joined = Array::join(&parts.iter().collect::<Vec<_>>());
-        joined.map(Some).map_err(|error| Failure::Model(error.to_string()))
-    };
-    Ok((by_output.into_iter().map(join).collect::<Result<_, _>>()?, phases))
 }
 
 /// Where the time went, for the caller.

@@ -59,19 +59,13 @@ impl Stay {
         started: Instant,
     ) -> Result<Self, LocalError> {
         let manifest = Arc::clone(runner.models().manifest());
-        let Some(task) = manifest.task_index(ask.task) else {
-            return Err(LocalError::UnknownTask(ask.task.to_owned()));
-        };
         let (scores, encode, gate) = if matches!(ask.policy.mode, Mode::Pinned(_)) {
             (vec![0.0; manifest.experts.len()], Duration::ZERO, Duration::ZERO)
         } else {
             let gated = runner.gate(&sample)?;
             (gated.scores, gated.encode, gated.gate)
         };
-        let presence = sample.presence();
-        let ranking =
-            Ranking::new(&manifest, &manifest.tasks[task], &presence, scores, ask.prices, ask.places);
-        let deciding = Deciding::new(&manifest, task, &presence, ranking, ask.policy, started)?;
+        let deciding = choose(&manifest, &sample, scores, ask, started)?;
         Ok(Self { deciding, sample, runs: BTreeMap::new(), encode, gate, local: Duration::ZERO })
     }
 
@@ -112,7 +106,7 @@ impl Stay {
         match answer {
             Ok(answer) => {
                 let latency_us = (ended - started).as_micros() as u64;
-                self.runs.insert(expert, Run { place: "edge".to_owned(), latency_us, batch: 1 });
+                self.runs.insert(expert, Run::here(latency_us));
                 self.deciding.answered(answer, ended)
             }
             Err(error) => {
@@ -121,6 +115,22 @@ impl Stay {
             }
         }
     }
+}
+
+/// Chooses by the gate's scores (zeros, in mode `pinned`). `started` is when the sample was accepted.
+pub fn choose(
+    manifest: &Arc<Manifest>,
+    sample: &Sample,
+    scores: Vec<f64>,
+    ask: Ask<'_>,
+    started: Instant,
+) -> Result<Deciding, LocalError> {
+    let Some(task) = manifest.task_index(ask.task) else {
+        return Err(LocalError::UnknownTask(ask.task.to_owned()));
+    };
+    let presence = sample.presence();
+    let ranking = Ranking::new(manifest, &manifest.tasks[task], &presence, scores, ask.prices, ask.places);
+    Ok(Deciding::new(manifest, task, &presence, ranking, ask.policy, started)?)
 }
 
 /// Edge experts here, cloud experts at `cloud`.

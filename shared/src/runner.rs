@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::bundle::manifest::{ExpertInput, Manifest, Tier, model_path};
+use crate::bundle::manifest::{Encoder, ExpertInput, Manifest, Tier, model_path};
 use crate::bundle::{Bundle, BundleDigest, BundleError};
 use crate::engine::fixed::{FixedModel, FixedPort, FixedSession};
 use crate::engine::{EngineError, Tract};
@@ -173,12 +173,10 @@ impl Runner {
         let manifest = &self.models.manifest;
         let mut embeddings = Vec::new();
         for (encoder, session) in manifest.encoders.iter().zip(&mut self.encoders) {
-            let image = manifest.modality_index(&encoder.modality).and_then(|index| sample.image(index));
-            let Some(image) = image else {
+            let Some(input) = encoder_input(manifest, encoder, sample) else {
                 embeddings.resize(embeddings.len() + encoder.dims, 0.0);
                 continue;
             };
-            let input = image_tensor(image, &encoder.shape, encoder.mean, encoder.std);
             let outputs = run(&encoder.name, session, vec![input])?;
             embeddings.extend_from_slice(named(session, &outputs, "embedding"));
         }
@@ -196,21 +194,10 @@ impl Runner {
 
     /// An expert's logits for a sample.
     pub fn logits(&mut self, expert: usize, sample: &Sample) -> Result<Vec<f32>, RunError> {
-        let inputs = self.inputs(expert, sample)?;
+        let inputs = expert_inputs(&self.models.manifest, expert, sample)?;
         let mut outputs = self.outputs(expert, inputs)?;
         let logits = self.models.experts[expert].as_ref().map_or(0, |loaded| loaded.logits);
         Ok(outputs.swap_remove(logits).into_values())
-    }
-
-    /// An expert's inputs, resized and normalised from a sample.
-    pub fn inputs(&self, expert: usize, sample: &Sample) -> Result<Vec<Tensor>, RunError> {
-        let manifest = &self.models.manifest;
-        let prepare = |input: &ExpertInput| {
-            let image = manifest.modality_index(&input.modality).and_then(|index| sample.image(index));
-            let image = image.ok_or_else(|| RunError::Absent(input.modality.clone()))?;
-            Ok(image_tensor(image, &input.shape, input.mean, input.std))
-        };
-        manifest.experts[expert].inputs.iter().map(prepare).collect()
     }
 
     /// All of an expert's outputs, in its model's order, for inputs in the manifest's order.
@@ -219,6 +206,22 @@ impl Runner {
         let session = self.experts[expert].as_mut().ok_or_else(|| RunError::NotHeld(name.clone()))?;
         run(name, session, inputs)
     }
+}
+
+/// An encoder's input, resized and normalised from a sample; `None` where its modality is absent.
+pub fn encoder_input(manifest: &Manifest, encoder: &Encoder, sample: &Sample) -> Option<Tensor> {
+    let image = sample.image(manifest.modality_index(&encoder.modality)?)?;
+    Some(image_tensor(image, &encoder.shape, encoder.mean, encoder.std))
+}
+
+/// An expert's inputs in the manifest's order, resized and normalised from a sample. `expert` by index.
+pub fn expert_inputs(manifest: &Manifest, expert: usize, sample: &Sample) -> Result<Vec<Tensor>, RunError> {
+    let prepare = |input: &ExpertInput| {
+        let image = manifest.modality_index(&input.modality).and_then(|index| sample.image(index));
+        let image = image.ok_or_else(|| RunError::Absent(input.modality.clone()))?;
+        Ok(image_tensor(image, &input.shape, input.mean, input.std))
+    };
+    manifest.experts[expert].inputs.iter().map(prepare).collect()
 }
 
 /// `(grey / 255 − mean) / std` at the model's size, `[1, 1, height, width]`.

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millgate_edge::agent::Ask;
+use millgate_shared::bundle::Bundle;
 use millgate_shared::deciding::Mode;
 use millgate_shared::image::{Limits, decode};
 use millgate_shared::proto::v1;
 use millgate_shared::proto::v1::expert_service_client::ExpertServiceClient;
-use millgate_shared::runner::{Models, Runner, image_tensor};
+use millgate_shared::runner::{Holding, Models, Runner, expert_inputs, image_tensor};
 use millgate_shared::sample::Sample;
 use millgate_shared::tensor::Tensor;
 use millgate_shared::wire::write_tensor;
@@ -93,7 +94,7 @@ fn engine_calls(runner: &mut Runner, sample: &Sample, experts: &[usize]) -> Dura
     let gated = runner.gate(sample).expect("scores");
     let mut spent = gated.encode + gated.gate;
     for expert in experts {
-        let inputs = runner.inputs(*expert, sample).expect("inputs");
+        let inputs = expert_inputs(runner.models().manifest(), *expert, sample).expect("inputs");
         let started = Instant::now();
         runner.outputs(*expert, inputs).expect("outputs");
         spent += started.elapsed();
@@ -115,8 +116,8 @@ fn sample(models: &Models, input: &millgate_edge::input::Input) -> Sample {
 async fn unary() -> String {
     let pool = pool_with(|config| config.threads = 1).await;
     let mut client = ExpertServiceClient::connect(url(&pool)).await.expect("the pool");
-    // The very plans that the pool runs, so that both find the same weights in the caches.
-    let models = Arc::clone(pool.pool().workers().models());
+    let bundle = Bundle::open(&bundle()).expect("the bundle");
+    let models = Arc::new(Models::load(&bundle, Holding::All).expect("its models"));
     let mut runner = models.runner().expect("a runner");
     let expert = models.manifest().expert_index("pcb-l").expect("pcb-l");
     let spec = &models.manifest().experts[expert];

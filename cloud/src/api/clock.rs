@@ -27,10 +27,6 @@ impl Clock {
         Self { arrived, deadline }
     }
 
-    pub(super) fn is_over(&self) -> bool {
-        Instant::now() >= self.deadline
-    }
-
     /// Drops `work` at the deadline.
     pub(super) async fn limit<T>(
         &self,

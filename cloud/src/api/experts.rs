@@ -1,16 +1,14 @@
-//! `ExpertService`: named experts on an agent's sample. Each expert of a call is a job of its own, so that several use
-//! several threads.
+//! `ExpertService`: named experts on an agent's sample. Each expert of a call waits for itself, so that several use several
+//! threads, and those of several agents share batches where that pays.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use futures_util::stream::BoxStream;
+use millgate_shared::bundle::manifest::Manifest;
 use millgate_shared::proto::v1;
 use millgate_shared::proto::v1::expert_service_server::ExpertService;
-use millgate_shared::runner::Runner;
 use millgate_shared::wire::write_tensor;
-use millgate_shared::workers::Ticket;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::clock::Clock;
@@ -18,7 +16,9 @@ use super::digest::{Inherited, check};
 use super::input::Input;
 use super::{Api, deadline, reply, status, stream};
 use crate::failure::Failure;
+use crate::hosted::Ran;
 use crate::metrics::RunResult;
+use crate::serving::request::Call;
 
 /// The output that every expert has, and that comes first.
 const LOGITS: &str = "logits";
@@ -32,7 +32,7 @@ impl ExpertService for Api {
         let clock = self.clock(&request, timeout(request.get_ref()));
         let request = request.into_inner();
         let work = async {
-            check(&request.bundle_digest, self.pool.digest())?;
+            check(&request.bundle_digest, self.pool.bundle()?.digest())?;
             run(self, request, clock).await
         };
         reply(self.answer("RunExperts", clock, work).await)
@@ -50,7 +50,8 @@ impl ExpertService for Api {
         let api = self.clone();
         let call = move |request: v1::RunExpertsRequest| {
             let clock = Clock::new(Instant::now(), whole, timeout(&request), api.default_deadline);
-            let checked = digest.check(&request.bundle_digest, api.pool.digest());
+            let held = api.pool.bundle().map(|hosted| hosted.digest());
+            let checked = held.and_then(|held| digest.check(&request.bundle_digest, held));
             let api = api.clone();
             async move {
                 let call_id = request.call_id;
@@ -74,9 +75,8 @@ impl ExpertService for Api {
         request: Request<v1::ListExpertsRequest>,
     ) -> Result<Response<v1::ListExpertsResponse>, Status> {
         let clock = self.clock(&request, None);
-        reply(
-            self.answer("ListExperts", clock, std::future::ready(Ok(super::listing::list(&self.pool)))).await,
-        )
+        let listed = std::future::ready(super::listing::list(&self.pool));
+        reply(self.answer("ListExperts", clock, listed).await)
     }
 }
 
@@ -89,9 +89,20 @@ async fn run(
     request: v1::RunExpertsRequest,
     clock: Clock,
 ) -> Result<v1::RunExpertsResponse, Failure> {
-    let experts = named(api, &request.experts)?;
-    let input = Arc::new(Input::new(api.pool.manifest(), request.images, request.tensors)?);
-    let runs = experts.iter().map(|expert| run_one(api, *expert, &input, request.all_outputs, clock));
+    let hosted = api.pool.bundle()?;
+    let manifest = hosted.manifest();
+    let experts = named(manifest, &request.experts)?;
+    let input = Input::new(manifest, request.images, request.tensors)?;
+    let call = Call::new(clock.arrived, clock.deadline);
+    let inputs = input.tensors(manifest, &experts, api.pool.serving(), call).await?;
+    let runs = experts.iter().zip(inputs).map(|(expert, inputs)| async move {
+        let ran = match inputs {
+            Ok(inputs) => hosted.expert(api.pool.serving(), *expert, inputs, call).await,
+            Err(failure) => Err(failure),
+        };
+        count(api, &manifest.experts[*expert].name, &ran);
+        ran
+    });
     let answers = join_all(runs).await;
     if let Some(failure) = nothing_ran(&answers) {
         return Err(failure);
@@ -99,11 +110,12 @@ async fn run(
     let answers = answers.into_iter().zip(request.experts).map(|(answer, expert)| match answer {
         Ok(ran) => v1::ExpertAnswer {
             expert,
-            outputs: ran.outputs,
+            outputs: outputs(&ran, request.all_outputs),
             error: None,
-            queue_us: ran.queued.as_micros() as u64,
-            compute_us: ran.compute.as_micros() as u64,
-            batch: 1,
+            queue_us: ran.phases.queue.as_micros() as u64,
+            compute_us: (ran.phases.join + ran.phases.compute + ran.phases.split).as_micros() as u64,
+            batch: ran.phases.batch.try_into().unwrap_or(u32::MAX),
+            engine: ran.served.model.engine().to_owned(),
         },
         Err(failure) => {
             v1::ExpertAnswer { expert, error: Some(status::in_band(&failure)), ..v1::ExpertAnswer::default() }
@@ -117,10 +129,10 @@ async fn run(
 }
 
 /// The experts that are asked for, by index: known, at least one, each once.
-fn named(api: &Api, names: &[String]) -> Result<Vec<usize>, Failure> {
-    let mut experts = Vec::with_capacity(names.len().min(api.pool.manifest().experts.len()));
+fn named(manifest: &Manifest, names: &[String]) -> Result<Vec<usize>, Failure> {
+    let mut experts = Vec::with_capacity(names.len().min(manifest.experts.len()));
     for (at, name) in names.iter().enumerate() {
-        let expert = api.pool.manifest().expert_index(name);
+        let expert = manifest.expert_index(name);
         let expert = expert.ok_or_else(|| Failure::UnknownExpert(name.clone()))?;
         if experts.contains(&expert) {
             return Err(Failure::field(format!("experts[{at}]"), format!("`{name}` stands twice")));
@@ -141,78 +153,26 @@ fn nothing_ran(answers: &[Result<Ran, Failure>]) -> Option<Failure> {
     answers.first().filter(|_| none_ran)?.as_ref().err().cloned()
 }
 
-/// What an expert made of a sample.
-#[derive(Debug)]
-struct Ran {
-    outputs: Vec<v1::Tensor>,
-    queued: Duration,
-    compute: Duration,
-}
-
-async fn run_one(
-    api: &Api,
-    expert: usize,
-    input: &Arc<Input>,
-    all_outputs: bool,
-    clock: Clock,
-) -> Result<Ran, Failure> {
-    let (pool, metrics) = (&api.pool, &api.metrics);
-    let input = Arc::clone(input);
-    let job = move |runner: &mut Runner, ticket: Ticket<'_>| {
-        run_here(runner, ticket, expert, &input, all_outputs, clock)
-    };
-    let work = async {
-        let ran = pool.workers().run(job).await;
-        ran.map_err(|error| Failure::from_work(pool, error))?
-    };
-    let ran = clock.limit(work).await;
-    let name = &pool.manifest().experts[expert].name;
-    match &ran {
+fn count(api: &Api, name: &str, ran: &Result<Ran, Failure>) {
+    match ran {
         Ok(ran) => {
-            metrics.queued(ran.queued);
-            metrics.computed(name, ran.compute);
-            metrics.expert_run(name, RunResult::Ok);
+            api.metrics.queued(ran.phases.queue);
+            api.metrics.computed(name, ran.phases.compute);
+            api.metrics.expert_run(name, RunResult::Ok);
         }
         Err(failure) => {
             if failure.code() == Code::Internal {
                 tracing::warn!(expert = name, error = %failure, "expert failed");
             }
-            metrics.expert_run(name, failure.run_result());
+            api.metrics.expert_run(name, failure.run_result());
         }
     }
-    ran
 }
 
-/// On a model thread. What was left in the queue past its deadline is not computed.
-fn run_here(
-    runner: &mut Runner,
-    ticket: Ticket<'_>,
-    expert: usize,
-    input: &Input,
-    all_outputs: bool,
-    clock: Clock,
-) -> Result<Ran, Failure> {
-    if clock.is_over() {
-        return Err(Failure::Deadline);
-    }
-    input.decode(runner)?;
-    // Decoding may have taken a while, and another job's.
-    if clock.is_over() || ticket.is_cancelled() {
-        return Err(Failure::Deadline);
-    }
-    let started = Instant::now();
-    let tensors = input.tensors(runner, expert)?;
-    let outputs = runner.outputs(expert, tensors)?;
-    let compute = started.elapsed();
-    let ports = runner.models().expert(expert).map_or(&[][..], |model| model.outputs());
-    let (mut first, mut others) = (Vec::new(), Vec::new());
-    for (port, output) in ports.iter().zip(&outputs) {
-        if port.name == LOGITS {
-            first.push(write_tensor(LOGITS, output));
-        } else if all_outputs {
-            others.push(write_tensor(&port.name, output));
-        }
-    }
-    first.append(&mut others);
-    Ok(Ran { outputs: first, queued: ticket.queued, compute })
+/// Logits first, whatever the model's order.
+fn outputs(ran: &Ran, all: bool) -> Vec<v1::Tensor> {
+    let ports = ran.served.signature().outputs.iter().zip(&ran.outputs);
+    let (logits, others): (Vec<_>, Vec<_>) = ports.partition(|(port, _)| port.name == LOGITS);
+    let others = others.into_iter().filter(|_| all);
+    logits.into_iter().chain(others).map(|(port, output)| write_tensor(&port.name, output)).collect()
 }

@@ -1,37 +1,33 @@
 //! What a call brings for its experts: pictures, decoded once for all of them, or tensors as the experts take them.
 
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 use millgate_shared::bundle::manifest::Manifest;
 use millgate_shared::image::Limits;
 use millgate_shared::proto::v1;
-use millgate_shared::runner::{RunError, Runner};
-use millgate_shared::sample::Sample;
+use millgate_shared::runner::{RunError, expert_inputs};
 use millgate_shared::tensor::Tensor;
-use millgate_shared::wire::{WireError, read_images, read_tensor};
+use millgate_shared::wire::{read_images, read_tensor};
 
 use crate::failure::Failure;
+use crate::serving::Serving;
+use crate::serving::request::Call;
 
-/// Shared by the jobs of one call.
 #[derive(Debug)]
 pub(super) enum Input {
-    Images {
-        images: Vec<v1::Image>,
-        /// Filled by the first job that needs it, on its thread; the others wait for it there.
-        sample: OnceLock<Result<Sample, WireError>>,
-    },
+    Images(Vec<v1::Image>),
     Tensors(Vec<v1::Tensor>),
 }
 
 impl Input {
-    /// Checks names; pixels and shapes are looked at on the model threads.
+    /// Checks names; pixels and shapes are looked at later.
     pub(super) fn new(
         manifest: &Manifest,
         images: Vec<v1::Image>,
         tensors: Vec<v1::Tensor>,
     ) -> Result<Self, Failure> {
         match (images.is_empty(), tensors.is_empty()) {
-            (false, true) => Ok(Self::Images { images, sample: OnceLock::new() }),
+            (false, true) => Ok(Self::Images(images)),
             (true, true) => Err(Failure::field("images", "are missing, and so are `tensors`")),
             (false, false) => Err(Failure::field("tensors", "cannot be given beside `images`")),
             (true, false) => {
@@ -53,38 +49,41 @@ impl Input {
         }
     }
 
-    /// Decodes the pictures, if there are any and none of the call's jobs has yet.
-    pub(super) fn decode(&self, runner: &Runner) -> Result<(), Failure> {
+    /// Each expert's inputs in the manifest's order. Pictures are decoded, once, on a model thread; what is wrong with
+    /// them is wrong with the whole call.
+    pub(super) async fn tensors(
+        self,
+        manifest: &Arc<Manifest>,
+        experts: &[usize],
+        serving: &Serving,
+        call: Call,
+    ) -> Result<Vec<Result<Vec<Tensor>, Failure>>, Failure> {
         match self {
-            Self::Images { images, sample } => {
-                let decode = || read_images(runner.models().manifest(), "images", images, &Limits::default());
-                sample.get_or_init(decode).as_ref().map_err(|error| error.clone())?;
-                Ok(())
-            }
-            Self::Tensors(_) => Ok(()),
-        }
-    }
-
-    /// An expert's inputs in the manifest's order. Pictures must have been decoded.
-    pub(super) fn tensors(&self, runner: &Runner, expert: usize) -> Result<Vec<Tensor>, Failure> {
-        match self {
-            Self::Images { sample, .. } => match sample.get() {
-                Some(Ok(sample)) => Ok(runner.inputs(expert, sample)?),
-                Some(Err(error)) => Err(error.clone().into()),
-                None => Err(Failure::Model("the pictures were not decoded".to_owned())),
-            },
-            Self::Tensors(tensors) => {
-                let inputs = &runner.models().manifest().experts[expert].inputs;
-                let read = |modality: &String, shape: &[usize; 3]| {
-                    let at = tensors.iter().position(|tensor| tensor.name == *modality);
-                    let at = at.ok_or_else(|| RunError::Absent(modality.clone()))?;
-                    let [channels, height, width] = *shape;
-                    Ok(read_tensor(&format!("tensors[{at}]"), &tensors[at], &[1, channels, height, width])?)
+            Self::Images(images) => {
+                let bytes = images.iter().map(|image| image.data.len()).sum();
+                let (manifest, experts) = (Arc::clone(manifest), experts.to_vec());
+                let work = move || {
+                    let sample = read_images(&manifest, "images", &images, &Limits::default())?;
+                    let inputs = |expert: &usize| Ok(expert_inputs(&manifest, *expert, &sample)?);
+                    Ok(experts.iter().map(inputs).collect())
                 };
-                inputs.iter().map(|input| read(&input.modality, &input.shape)).collect()
+                serving.on_thread(call, bytes, work).await
+            }
+            Self::Tensors(tensors) => {
+                Ok(experts.iter().map(|expert| given(manifest, *expert, &tensors)).collect())
             }
         }
     }
+}
+
+fn given(manifest: &Manifest, expert: usize, tensors: &[v1::Tensor]) -> Result<Vec<Tensor>, Failure> {
+    let read = |modality: &String, shape: &[usize; 3]| {
+        let at = tensors.iter().position(|tensor| tensor.name == *modality);
+        let at = at.ok_or_else(|| RunError::Absent(modality.clone()))?;
+        let [channels, height, width] = *shape;
+        Ok(read_tensor(&format!("tensors[{at}]"), &tensors[at], &[1, channels, height, width])?)
+    };
+    manifest.experts[expert].inputs.iter().map(|input| read(&input.modality, &input.shape)).collect()
 }
 
 #[cfg(test)]

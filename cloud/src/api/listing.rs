@@ -3,18 +3,21 @@
 use millgate_shared::bundle::manifest::Expert;
 use millgate_shared::proto::v1;
 
+use crate::failure::Failure;
 use crate::pool::Pool;
 
-pub(super) fn list(pool: &Pool) -> v1::ListExpertsResponse {
-    let manifest = pool.manifest();
-    let experts = manifest.experts.iter().enumerate();
-    v1::ListExpertsResponse {
+pub(super) fn list(pool: &Pool) -> Result<v1::ListExpertsResponse, Failure> {
+    let hosted = pool.bundle()?;
+    let manifest = hosted.manifest();
+    let latency_us = |served| pool.serving().expected(served).as_micros() as u64;
+    let experts = manifest.experts.iter().zip(hosted.experts());
+    Ok(v1::ListExpertsResponse {
         bundle_name: manifest.name.clone(),
         bundle_version: manifest.version.clone(),
-        bundle_digest: pool.digest().as_bytes().to_vec().into(),
+        bundle_digest: hosted.digest().as_bytes().to_vec().into(),
         node: pool.node().to_owned(),
-        experts: experts.map(|(at, expert)| info(expert, pool.latency(at).as_micros() as u64)).collect(),
-    }
+        experts: experts.map(|(expert, served)| info(expert, latency_us(served))).collect(),
+    })
 }
 
 fn info(expert: &Expert, latency_us: u64) -> v1::ExpertInfo {

@@ -21,9 +21,7 @@ pub(super) fn of(failure: &Failure) -> Status {
             shortened(error.field.clone()),
             shortened(error.message.clone()),
         ),
-        Failure::Full { retry_after, .. } | Failure::Refused { retry_after, .. } => {
-            ErrorDetails::with_retry_info(Some(*retry_after))
-        }
+        Failure::Refused { retry_after, .. } => ErrorDetails::with_retry_info(Some(*retry_after)),
         Failure::Bundle { asked, held } => {
             let digests = [("asked".to_owned(), asked.to_string()), ("held".to_owned(), held.to_string())];
             ErrorDetails::with_error_info("BUNDLE_MISMATCH", DOMAIN, HashMap::from(digests))
@@ -65,7 +63,8 @@ mod tests {
 
     #[test]
     fn a_full_queue_says_when_to_come_back() {
-        let status = of(&Failure::Full { capacity: 4, retry_after: Duration::from_millis(12) });
+        let status =
+            of(&Failure::Refused { what: "the queue is full", retry_after: Duration::from_millis(12) });
         assert_eq!(status.code(), Code::ResourceExhausted);
         let details = status.get_error_details();
         assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_millis(12)));

@@ -18,6 +18,9 @@ pub struct ServeArgs {
     /// Bundle to host: a directory or a .tar.zst
     #[arg(long, value_name = "PATH")]
     pub bundle: Option<PathBuf>,
+    /// Host no bundle, only plain models
+    #[arg(long, conflicts_with = "bundle")]
+    pub no_bundle: bool,
     /// Folder of plain ONNX models to serve besides, in Triton's shape; may be given several times
     #[arg(long, value_name = "DIR")]
     pub model_repository: Vec<PathBuf>,
@@ -43,7 +46,7 @@ impl ServeArgs {
             None => CloudConfig::default(),
         };
         let config = CloudConfig {
-            bundle: self.bundle.unwrap_or(base.bundle),
+            bundle: if self.no_bundle { PathBuf::new() } else { self.bundle.unwrap_or(base.bundle) },
             model_repository: match self.model_repository.is_empty() {
                 true => base.model_repository,
                 false => self.model_repository,

@@ -10,6 +10,12 @@ use crate::serving::statistics::Total;
 /// Triton's name for what runs ONNX files; clients look for it.
 const PLATFORM: &str = "onnxruntime_onnx";
 const BACKEND: &str = "onnxruntime";
+/// And for models made of others.
+const ENSEMBLE: &str = "ensemble";
+
+fn platform(served: &Served) -> &'static str {
+    if served.composite.is_some() { ENSEMBLE } else { PLATFORM }
+}
 
 pub(crate) fn metadata(served: &Served) -> proto::ModelMetadataResponse {
     let tensor = |port: &Port| proto::model_metadata_response::TensorMetadata {
@@ -20,7 +26,7 @@ pub(crate) fn metadata(served: &Served) -> proto::ModelMetadataResponse {
     proto::ModelMetadataResponse {
         name: served.name.clone(),
         versions: vec![served.version.to_string()],
-        platform: PLATFORM.to_owned(),
+        platform: platform(served).to_owned(),
         inputs: served.signature().inputs.iter().map(tensor).collect(),
         outputs: served.signature().outputs.iter().map(tensor).collect(),
     }
@@ -31,8 +37,10 @@ pub(crate) fn metadata(served: &Served) -> proto::ModelMetadataResponse {
 pub(crate) fn config(served: &Served) -> proto::ModelConfig {
     let mut config = served.traits.config.clone();
     config.name.clone_from(&served.name);
-    PLATFORM.clone_into(&mut config.platform);
-    BACKEND.clone_into(&mut config.backend);
+    platform(served).clone_into(&mut config.platform);
+    if served.composite.is_none() {
+        BACKEND.clone_into(&mut config.backend);
+    }
     if config.version_policy.is_none() {
         let latest = proto::model_version_policy::Latest { num_versions: 1 };
         let choice = Some(proto::model_version_policy::PolicyChoice::Latest(latest));

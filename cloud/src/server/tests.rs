@@ -55,7 +55,7 @@ fn decide(mode: &str) -> v1::DecideRequest {
 
 fn ask(running: &Running, experts: &[&str]) -> v1::RunExpertsRequest {
     v1::RunExpertsRequest {
-        bundle_digest: running.pool().digest().as_bytes().to_vec().into(),
+        bundle_digest: running.pool().hosted().unwrap().digest().as_bytes().to_vec().into(),
         experts: experts.iter().map(|name| (*name).to_owned()).collect(),
         images: board(),
         ..v1::RunExpertsRequest::default()
@@ -173,7 +173,7 @@ async fn a_stream_stays_usable_and_answers_by_call_id() {
             ..ask(&running, &["pcb-l"])
         })
         .collect();
-    requests[0].bundle_digest = running.pool().digest().as_bytes().to_vec().into();
+    requests[0].bundle_digest = running.pool().hosted().unwrap().digest().as_bytes().to_vec().into();
     requests[7].experts = vec!["nobody".to_owned()];
     requests[8].timeout_us = 1;
     let answers = ExpertServiceClient::new(channel).run_experts_stream(stream::iter(requests)).await.unwrap();

@@ -1,4 +1,4 @@
-//! What waits in the queue: rows for a model.
+//! What waits in the queue: rows for a model, or work of another kind that wants a model thread.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -6,6 +6,7 @@ use std::time::Instant;
 use millgate_shared::array::Array;
 use tokio::sync::oneshot;
 
+use super::job::Job;
 use super::request::Phases;
 use super::served::Served;
 use crate::failure::Failure;
@@ -46,5 +47,29 @@ impl Entry {
     pub(super) fn answer(self, done: Result<Done, Failure>) {
         // The caller may have gone meanwhile.
         let _gone = self.reply.send(done).is_err();
+    }
+}
+
+/// What waits.
+#[derive(Debug)]
+pub(crate) enum Work {
+    Rows(Entry),
+    Job(Box<dyn Job>),
+}
+
+impl Work {
+    /// Nobody waits for it any more.
+    pub(super) fn is_gone(&self) -> bool {
+        match self {
+            Self::Rows(entry) => entry.is_gone(),
+            Self::Job(job) => job.is_gone(),
+        }
+    }
+
+    pub(super) fn refuse(self, failure: Failure) {
+        match self {
+            Self::Rows(entry) => entry.answer(Err(failure)),
+            Self::Job(job) => job.refuse(failure),
+        }
     }
 }

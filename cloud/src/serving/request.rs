@@ -1,11 +1,30 @@
 //! An inference request and its answer, whatever protocol carried them.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millgate_shared::array::Array;
 
 use crate::failure::Failure;
+
+/// Priority of a request that names none: explicit ones up to 127 go first.
+const DEFAULT_PRIORITY: u8 = 128;
+
+/// One call's time and rank.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Call {
+    /// 0 is served first.
+    pub(crate) priority: u8,
+    pub(crate) arrived: Instant,
+    pub(crate) deadline: Instant,
+}
+
+impl Call {
+    /// Of the usual priority.
+    pub(crate) fn new(arrived: Instant, deadline: Instant) -> Self {
+        Self { priority: DEFAULT_PRIORITY, arrived, deadline }
+    }
+}
 
 /// A named value beside a request, an input, an output or an answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,6 +85,15 @@ impl InferRequest {
             None | Some(Some(0)) => Ok(None),
             Some(Some(micros)) => Ok(Some(Duration::from_micros(micros))),
             Some(None) => Err(Failure::field("parameters `timeout`", "must be microseconds, a whole number")),
+        }
+    }
+
+    /// 0 stands for the usual one, as Triton has it.
+    pub(super) fn priority(&self) -> Result<u8, Failure> {
+        match self.parameters.get("priority").map(Parameter::whole) {
+            None | Some(Some(0)) => Ok(DEFAULT_PRIORITY),
+            Some(Some(priority)) => Ok(u8::try_from(priority).unwrap_or(u8::MAX)),
+            Some(None) => Err(Failure::field("parameters `priority`", "must be a whole number")),
         }
     }
 }

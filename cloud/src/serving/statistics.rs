@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::entry::Done;
+use super::request::Phases;
 use crate::failure::Failure;
 
 /// How often, and how long in all.
@@ -73,6 +74,15 @@ impl Statistics {
             counts.join.add(done.phases.join);
             counts.compute.add(done.phases.compute);
             counts.split.add(done.phases.split);
+        });
+    }
+
+    /// Rows of a composite were answered; its parts count for themselves.
+    pub(super) fn composed(&self, rows: usize, phases: &Phases) {
+        self.ran(rows, phases.compute);
+        self.with(|counts| {
+            counts.rows += rows as u64;
+            counts.compute.add(phases.compute);
         });
     }
 

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use millgate_shared::engine::Session;
 
 use super::batch;
-use super::entry::{Bucket, Entry};
+use super::entry::{Bucket, Entry, Work};
+use super::job::Job;
+use super::request::Call;
 use super::served::Served;
 use crate::failure::Failure;
-use crate::scheduling::{Batch, Limits, ModelId, Offer, Profile, Refusal, Scheduler};
+use crate::scheduling::{Batch, Curve, Limits, ModelId, Offer, Profile, Refusal, Scheduler};
 
 /// Inputs that may wait, in bytes.
 const WAITING_BYTES: usize = 1 << 30;
@@ -19,10 +21,12 @@ const WAITING_BYTES: usize = 1 << 30;
 const WAITING_WORK: Duration = Duration::from_secs(30);
 /// A batch of several rows holds a thread no longer than this, by estimate.
 const LONGEST_BATCH: Duration = Duration::from_millis(20);
+/// What a job is thought to take until some were seen.
+const TYPICAL_JOB: Duration = Duration::from_micros(200);
 
 #[derive(Debug)]
 struct State {
-    scheduler: Scheduler<Bucket, Entry>,
+    scheduler: Scheduler<Bucket, Work>,
     is_stopped: bool,
 }
 
@@ -42,6 +46,9 @@ impl Shared {
 #[derive(Debug)]
 pub(crate) struct Threads {
     shared: Arc<Shared>,
+    /// Stands for all jobs, as a model does for its rows.
+    jobs: ModelId,
+    count: usize,
 }
 
 impl Threads {
@@ -56,13 +63,34 @@ impl Threads {
             work,
             longest_batch: LONGEST_BATCH,
         };
-        let state = Mutex::new(State { scheduler: Scheduler::new(limits), is_stopped: false });
+        let mut scheduler = Scheduler::new(limits);
+        let jobs = scheduler.add_model(Profile {
+            curve: Curve::new([(1, TYPICAL_JOB)]),
+            most_rows: 1,
+            delay: Duration::ZERO,
+            preferred: Vec::new(),
+        });
+        let state = Mutex::new(State { scheduler, is_stopped: false });
         let shared = Arc::new(Shared { state, wake: Condvar::new() });
         for _ in 0..workers {
             let shared = Arc::clone(&shared);
             std::thread::spawn(move || serve(&shared));
         }
-        Self { shared }
+        Self { shared, jobs, count: workers }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// What waits, rows and jobs.
+    pub(crate) fn queued(&self) -> usize {
+        self.shared.lock().scheduler.queued()
+    }
+
+    /// What a row of a model takes alone, as far as is known now.
+    pub(crate) fn expected(&self, model: ModelId) -> Duration {
+        self.shared.lock().scheduler.curve(model).map_or(Duration::ZERO, |curve| curve.expected(1))
     }
 
     pub(crate) fn add(&self, profile: Profile) -> ModelId {
@@ -73,34 +101,42 @@ impl Threads {
     pub(crate) fn remove(&self, model: ModelId, name: &str) {
         let left = self.shared.lock().scheduler.remove_model(model);
         self.shared.wake.notify_all();
-        for entry in left {
-            entry.answer(Err(Failure::UnknownModel(name.to_owned())));
+        for work in left {
+            work.refuse(Failure::UnknownModel(name.to_owned()));
         }
     }
 
-    pub(crate) fn submit(
-        &self,
-        priority: u8,
-        deadline: Instant,
-        bucket: Bucket,
-        entry: Entry,
-    ) -> Result<(), Failure> {
+    pub(crate) fn submit(&self, call: Call, bucket: Bucket, entry: Entry) -> Result<(), Failure> {
         let bytes = entry.inputs.iter().map(|input| input.values().size()).sum();
-        let offer = Offer { model: entry.served.id, bucket, rows: entry.rows, bytes, priority, deadline };
-        let name = entry.served.name.clone();
-        let admitted = self.shared.lock().scheduler.offer(Instant::now(), offer, entry);
+        let (model, rows) = (entry.served.id, entry.rows);
+        let Call { priority, deadline, .. } = call;
+        let name = Arc::clone(&entry.served);
+        let offer = Offer { model, bucket, rows, bytes, priority, deadline };
+        self.offer(offer, Work::Rows(entry), &name.name)
+    }
+
+    /// `bytes` is what it holds while it waits.
+    pub(crate) fn submit_job(&self, call: Call, bytes: usize, job: Box<dyn Job>) -> Result<(), Failure> {
+        let Call { priority, deadline, .. } = call;
+        let bucket = Bucket { shapes: Vec::new(), parameters: String::new() };
+        let offer = Offer { model: self.jobs, bucket, rows: 1, bytes, priority, deadline };
+        self.offer(offer, Work::Job(job), "")
+    }
+
+    fn offer(&self, offer: Offer<Bucket>, work: Work, name: &str) -> Result<(), Failure> {
+        let admitted = self.shared.lock().scheduler.offer(Instant::now(), offer, work);
         match admitted {
             Ok(admitted) => {
                 self.shared.wake.notify_one();
                 for shed in admitted.shed {
                     let what = "something more urgent came";
-                    shed.answer(Err(Failure::Refused { what, retry_after: admitted.retry_after }));
+                    shed.refuse(Failure::Refused { what, retry_after: admitted.retry_after });
                 }
                 Ok(())
             }
             Err(refused) => Err(match refused.why {
                 Refusal::TooShort => Failure::Deadline,
-                Refusal::UnknownModel => Failure::UnknownModel(name),
+                Refusal::UnknownModel => Failure::UnknownModel(name.to_owned()),
                 why => Failure::Refused { what: why.as_str(), retry_after: refused.retry_after },
             }),
         }
@@ -118,7 +154,7 @@ fn serve(shared: &Shared) {
     let mut sessions: HashMap<ModelId, Box<dyn Session>> = HashMap::new();
     let mut state = shared.lock();
     while !state.is_stopped {
-        let taken = state.scheduler.take(Instant::now(), Entry::is_gone);
+        let taken = state.scheduler.take(Instant::now(), Work::is_gone);
         if taken.batch.is_none() && taken.expired.is_empty() && taken.gone.is_empty() {
             // Whoever waits holds nothing of a model that is gone.
             sessions.retain(|model, _| state.scheduler.curve(*model).is_some());
@@ -132,8 +168,8 @@ fn serve(shared: &Shared) {
             continue;
         }
         drop(state);
-        for entry in taken.expired {
-            entry.answer(Err(Failure::Deadline));
+        for work in taken.expired {
+            work.refuse(Failure::Deadline);
         }
         drop(taken.gone);
         let Some(Batch { started, entries }) = taken.batch else {
@@ -148,8 +184,21 @@ fn serve(shared: &Shared) {
     }
 }
 
-fn run(sessions: &mut HashMap<ModelId, Box<dyn Session>>, model: ModelId, entries: Vec<Entry>) -> bool {
-    let Some(served) = entries.first().map(|entry| Arc::clone(&entry.served)) else { return false };
+/// All of one model, or jobs. True if all went well.
+fn run(sessions: &mut HashMap<ModelId, Box<dyn Session>>, model: ModelId, taken: Vec<Work>) -> bool {
+    let (mut entries, mut well) = (Vec::with_capacity(taken.len()), true);
+    for work in taken {
+        match work {
+            Work::Rows(entry) => entries.push(entry),
+            Work::Job(job) => {
+                if catch_unwind(AssertUnwindSafe(|| job.run())).is_err() {
+                    tracing::error!("a job panicked; its caller gets an error");
+                    well = false;
+                }
+            }
+        }
+    }
+    let Some(served) = entries.first().map(|entry| Arc::clone(&entry.served)) else { return well };
     let mut session = match sessions.remove(&model).map_or_else(|| open(&served), Ok) {
         Ok(session) => session,
         Err(failure) => {

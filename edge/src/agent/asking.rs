@@ -124,6 +124,7 @@ fn read(spec: &Expert, expert: usize, reply: Reply) -> Result<(Answer, Run), Mis
     let run = Run {
         place: format!("cloud:{}", reply.node),
         latency_us: answer.queue_us + answer.compute_us,
+        engine: answer.engine.clone(),
         batch: answer.batch.max(1),
     };
     Ok((read.map_err(|error| refuse(error.to_string()))?, run))

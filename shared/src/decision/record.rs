@@ -15,7 +15,16 @@ pub struct Run {
     /// `edge` or `cloud:<node>`.
     pub place: String,
     pub latency_us: u64,
+    /// What ran it; empty where its place did not say.
+    pub engine: String,
     pub batch: u32,
+}
+
+impl Run {
+    /// One sample, on this device, which has but one engine.
+    pub fn here(latency_us: u64) -> Self {
+        Self { place: "edge".to_owned(), latency_us, engine: Tract::NAME.to_owned(), batch: 1 }
+    }
 }
 
 /// All that a record needs besides the outcome.
@@ -42,15 +51,15 @@ impl Decision {
             .iter()
             .zip(&mixed.weights)
             .map(|(weighed, weight)| {
-                let run = runs.remove(&weighed.answer.expert);
+                let run = runs.remove(&weighed.answer.expert).unwrap_or_else(|| Run::here(0));
                 ExpertShare {
                     name: manifest.experts[weighed.answer.expert].name.clone(),
-                    place: run.as_ref().map_or_else(|| "edge".to_owned(), |run| run.place.clone()),
+                    place: run.place,
                     weight: *weight,
                     competence: weighed.competence,
-                    latency_us: run.as_ref().map_or(0, |run| run.latency_us),
-                    engine: Tract::NAME.to_owned(),
-                    batch: run.map_or(1, |run| run.batch),
+                    latency_us: run.latency_us,
+                    engine: run.engine,
+                    batch: run.batch,
                 }
             })
             .collect();

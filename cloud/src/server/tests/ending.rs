@@ -89,7 +89,7 @@ async fn work_that_nobody_waits_for_is_not_done() {
         call.abort();
     }
     let idle = async {
-        while running.in_flight() > 0 || running.pool().workers().queued() > 0 {
+        while running.in_flight() > 0 || running.pool().queued() > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };

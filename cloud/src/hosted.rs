@@ -1,0 +1,148 @@
+//! The bundle that this node hosts: proved on its golden samples, and its models behind the scheduler.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use millgate_shared::array::Array;
+use millgate_shared::bundle::golden::{self, Passed};
+use millgate_shared::bundle::manifest::{Manifest, model_path};
+use millgate_shared::bundle::{Bundle, BundleDigest, BundleError};
+use millgate_shared::engine::OnnxFile;
+use millgate_shared::runner::{Holding, Models, RunError};
+use millgate_shared::tensor::Tensor;
+
+use crate::failure::Failure;
+use crate::mixture::task::MOST_ROWS;
+use crate::pool::PoolError;
+use crate::serving::composite::Composite;
+use crate::serving::request::{Call, Phases};
+use crate::serving::served::{Served, Traits};
+use crate::serving::{Batching, Serving};
+
+/// A hosted bundle cannot exist with a model that fails its golden samples, so whoever holds one may answer.
+#[derive(Debug)]
+pub struct Hosted {
+    manifest: Arc<Manifest>,
+    digest: BundleDigest,
+    passed: Passed,
+    encoders: Vec<Arc<Served>>,
+    gate: Arc<Served>,
+    /// By expert index.
+    experts: Vec<Arc<Served>>,
+}
+
+/// One model's answer for one sample.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) served: Arc<Served>,
+    /// In the signature's order.
+    pub(crate) outputs: Vec<Tensor>,
+    pub(crate) phases: Phases,
+}
+
+impl Ran {
+    pub(crate) fn output(&self, name: &str) -> Option<&Tensor> {
+        self.outputs.get(self.served.signature().output(name)?)
+    }
+}
+
+impl Hosted {
+    /// Opens, loads and proves a bundle: blocks for as long as that takes.
+    pub(crate) fn load(path: &Path, serving: &Serving) -> Result<Self, PoolError> {
+        let bundle = Bundle::open(path)?;
+        let models = Arc::new(Models::load(&bundle, Holding::All)?);
+        let passed = golden::check(&bundle, &models)?;
+        let manifest = Arc::clone(models.manifest());
+        drop(models);
+        let serve = |name: &str| serve(serving, &bundle, name);
+        let encoders = manifest.encoders.iter().map(|encoder| serve(&encoder.name));
+        let encoders = encoders.collect::<Result<_, _>>()?;
+        let gate = serve(&manifest.gate.name)?;
+        let experts = manifest.experts.iter().map(|expert| serve(&expert.name)).collect::<Result<_, _>>()?;
+        Ok(Self { manifest, digest: bundle.digest(), passed, encoders, gate, experts })
+    }
+
+    pub fn manifest(&self) -> &Arc<Manifest> {
+        &self.manifest
+    }
+
+    pub fn digest(&self) -> BundleDigest {
+        self.digest
+    }
+
+    /// The golden samples that passed.
+    pub fn passed(&self) -> Passed {
+        self.passed
+    }
+
+    pub(crate) fn encoders(&self) -> &[Arc<Served>] {
+        &self.encoders
+    }
+
+    pub(crate) fn gate(&self) -> &Arc<Served> {
+        &self.gate
+    }
+
+    /// By expert index.
+    pub(crate) fn experts(&self) -> &[Arc<Served>] {
+        &self.experts
+    }
+
+    /// An expert's answer for one sample; `inputs` in the manifest's order.
+    pub(crate) async fn expert(
+        &self,
+        serving: &Serving,
+        expert: usize,
+        inputs: Vec<Tensor>,
+        call: Call,
+    ) -> Result<Ran, Failure> {
+        let names = self.manifest.experts[expert].inputs.iter().map(|input| input.modality.as_str());
+        ask(serving, &self.experts[expert], names.zip(inputs).collect(), call).await
+    }
+}
+
+/// A model's answer for one sample, by its inputs' names.
+pub(crate) async fn ask(
+    serving: &Serving,
+    served: &Arc<Served>,
+    inputs: Vec<(&str, Tensor)>,
+    call: Call,
+) -> Result<Ran, Failure> {
+    let mut inputs = inputs;
+    let mut ordered = Vec::with_capacity(inputs.len());
+    for port in &served.signature().inputs {
+        let at = inputs.iter().position(|(name, _)| *name == port.name);
+        let at = at.ok_or_else(|| RunError::Absent(port.name.clone()))?;
+        ordered.push(Array::from(inputs.swap_remove(at).1));
+    }
+    let done = serving.compute(served, ordered, String::new(), call).await?;
+    let broken = |error| Failure::Model(format!("model `{}`: {error}", served.name));
+    let outputs = done.outputs.into_iter().map(Tensor::try_from).collect::<Result<_, _>>().map_err(broken)?;
+    Ok(Ran { served: Arc::clone(served), outputs, phases: done.phases })
+}
+
+/// A bundle's own model, for the mixture and for clients that ask by name.
+fn serve(serving: &Serving, bundle: &Bundle, name: &str) -> Result<Arc<Served>, PoolError> {
+    let path = model_path(name);
+    let onnx = bundle.read(&path)?;
+    let refuse = |source| BundleError::Model { file: path.clone(), source };
+    let file = OnnxFile::read(onnx.into(), None).map_err(refuse)?;
+    let traits = Traits { finite_only: true, is_fixed: true, ..Traits::default() };
+    Ok(serving.load(name, 1, &file, traits, Batching::default())?)
+}
+
+/// Each task as a model of its own name.
+pub(crate) fn offer_tasks(
+    hosted: &Arc<Hosted>,
+    serving: &Serving,
+    task: impl Fn(usize) -> Arc<dyn Composite>,
+) {
+    for (at, spec) in hosted.manifest.tasks.iter().enumerate() {
+        if serving.find(&spec.name, "").is_ok() {
+            tracing::warn!(task = spec.name, "a model has its name; the task is not served as a model");
+            continue;
+        }
+        let traits = Traits { max_rows: Some(MOST_ROWS), ..Traits::default() };
+        serving.add_composite(&spec.name, task(at), traits);
+    }
+}

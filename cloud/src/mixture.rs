@@ -1,0 +1,224 @@
+//! One decision of the pool: the agent's own path, with every expert within reach, and each model behind the scheduler.
+//!
+//! pictures (decoded on a model thread) -> encoders -> gate -> choice -> experts, each where and when it fits -> combine
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::future::{BoxFuture, try_join_all};
+use futures_util::stream::FuturesUnordered;
+use millgate_shared::bundle::manifest::Manifest;
+use millgate_shared::competence::Answer;
+use millgate_shared::deciding::{DecidingError, Mode, Policy};
+use millgate_shared::decision::{Context, Decision, Missing, Run, Timings};
+use millgate_shared::gate::Place;
+use millgate_shared::local::{Ask, choose, prices};
+use millgate_shared::runner::{encoder_input, expert_inputs};
+use millgate_shared::sample::{Origin, Sample};
+use millgate_shared::tensor::Tensor;
+
+use crate::failure::Failure;
+use crate::hosted::{Hosted, Ran, ask};
+use crate::serving::Serving;
+use crate::serving::request::Call;
+
+pub(crate) mod task;
+
+/// What is asked.
+#[derive(Debug)]
+pub(crate) struct Question<'a> {
+    pub(crate) task: &'a str,
+    pub(crate) policy: Policy,
+    pub(crate) origin: Origin,
+    /// Of the pictures, as they came.
+    pub(crate) bytes: usize,
+}
+
+/// A sample, ready for the encoders.
+struct Prepared {
+    sample: Sample,
+    /// By encoder; `None` where its modality is absent.
+    inputs: Vec<Option<Tensor>>,
+    decode: Duration,
+}
+
+/// Decides. `pictures` makes the sample; it runs on a model thread. `place` is this node, as decisions name it.
+pub(crate) async fn decide(
+    hosted: &Arc<Hosted>,
+    serving: &Serving,
+    place: &str,
+    question: Question<'_>,
+    pictures: impl FnOnce(&Manifest) -> Result<Sample, Failure> + Send + 'static,
+    call: Call,
+) -> Result<Decision, Failure> {
+    let manifest = hosted.manifest();
+    let Question { task, policy, origin, bytes } = question;
+    let spec = manifest.task(task);
+    let spec =
+        spec.ok_or_else(|| Failure::field("sample.task", format!("`{task}` is not a task of this bundle")))?;
+    let known = Arc::clone(manifest);
+    let prepared = serving.on_thread(call, bytes, move || prepare(&known, pictures)).await?;
+    let Prepared { sample, inputs, decode } = prepared;
+
+    let (mut encode, mut gate) = (Duration::ZERO, Duration::ZERO);
+    let scores = if matches!(policy.mode, Mode::Pinned(_)) {
+        vec![0.0; manifest.experts.len()]
+    } else {
+        let started = Instant::now();
+        let embeddings = embeddings(hosted, serving, inputs, call).await?;
+        encode = started.elapsed();
+        let scores = scores(hosted, serving, embeddings, &sample, call).await?;
+        gate = started.elapsed() - encode;
+        scores
+    };
+
+    let places = vec![Place::Local; manifest.experts.len()];
+    let ask = Ask { task, policy, places, prices: prices(manifest) };
+    let mut deciding = choose(manifest, &sample, scores, ask, call.arrived)?;
+    let (sample, started) = (Arc::new(sample), Instant::now());
+    let (mut runs, mut first_failure) = (BTreeMap::new(), None);
+    let mut todo = deciding.start();
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        for expert in todo.local.drain(..) {
+            under_way.push(one(hosted, serving, expert, Arc::clone(&sample), call));
+        }
+        let Some((expert, answer)) = under_way.next().await else { break };
+        todo = match answer {
+            Ok((answer, ran)) => {
+                let run = Run {
+                    place: place.to_owned(),
+                    latency_us: ran.phases.compute.as_micros() as u64,
+                    engine: ran.served.model.engine().to_owned(),
+                    batch: ran.phases.batch.try_into().unwrap_or(u32::MAX),
+                };
+                runs.insert(expert, run);
+                deciding.answered(answer, Instant::now())
+            }
+            Err(failure) => {
+                let missing = match &failure {
+                    Failure::Refused { .. } => Missing::Shed,
+                    Failure::Deadline => Missing::Deadline,
+                    _ => {
+                        let name = &manifest.experts[expert].name;
+                        tracing::warn!(expert = name, error = %failure, "expert failed");
+                        Missing::Failed
+                    }
+                };
+                first_failure.get_or_insert(failure);
+                deciding.failed(expert, missing)
+            }
+        };
+    }
+    drop(under_way);
+    let local = started.elapsed();
+    let combining = Instant::now();
+    let outcome = match (deciding.finish(), first_failure) {
+        // Nobody answered, and the first one says best why.
+        (Err(DecidingError::NoAnswer(_)), Some(failure)) => return Err(failure),
+        (outcome, _) => outcome?,
+    };
+    let micros = |time: Duration| time.as_micros() as u64;
+    let timings = Timings {
+        decode: micros(decode),
+        encode: micros(encode),
+        gate: micros(gate),
+        local: micros(local),
+        uplink: 0,
+        combine: micros(combining.elapsed()),
+        total: micros(call.arrived.elapsed()),
+    };
+    let context = Context {
+        id: uuid::Uuid::now_v7().to_string(),
+        manifest,
+        digest: hosted.digest(),
+        task: spec,
+        sample: &sample,
+        origin,
+        runs,
+        uplink_bytes: 0,
+        timings,
+    };
+    Ok(Decision::record(outcome, context))
+}
+
+fn prepare(
+    manifest: &Manifest,
+    pictures: impl FnOnce(&Manifest) -> Result<Sample, Failure>,
+) -> Result<Prepared, Failure> {
+    let started = Instant::now();
+    let sample = pictures(manifest)?;
+    let decode = started.elapsed();
+    let inputs = manifest.encoders.iter().map(|encoder| encoder_input(manifest, encoder, &sample)).collect();
+    Ok(Prepared { sample, inputs, decode })
+}
+
+/// One after the other, as the gate takes them; zeros where a modality is absent.
+async fn embeddings(
+    hosted: &Hosted,
+    serving: &Serving,
+    inputs: Vec<Option<Tensor>>,
+    call: Call,
+) -> Result<Vec<f32>, Failure> {
+    let specs = &hosted.manifest().encoders;
+    let runs = specs.iter().zip(hosted.encoders()).zip(inputs).map(|((spec, served), input)| async move {
+        let Some(input) = input else { return Ok(vec![0.0; spec.dims]) };
+        let ran = ask(serving, served, vec![(spec.modality.as_str(), input)], call).await?;
+        values(&ran, "embedding").map(<[f32]>::to_vec)
+    });
+    Ok(try_join_all(runs).await?.concat())
+}
+
+/// A logit per expert.
+async fn scores(
+    hosted: &Hosted,
+    serving: &Serving,
+    embeddings: Vec<f32>,
+    sample: &Sample,
+    call: Call,
+) -> Result<Vec<f64>, Failure> {
+    let manifest = hosted.manifest();
+    let dims = manifest.encoders.first().map_or(0, |encoder| encoder.dims);
+    let presence: Vec<f32> =
+        sample.presence().iter().map(|present| if *present { 1.0 } else { 0.0 }).collect();
+    let tensor = |shape: Vec<usize>, values| {
+        Tensor::new(shape, values).map_err(|error| Failure::Model(format!("the gate's input {error}")))
+    };
+    let presence = tensor(vec![1, presence.len()], presence)?;
+    let embeddings = tensor(vec![1, manifest.encoders.len(), dims], embeddings)?;
+    let inputs = vec![("embeddings", embeddings), ("presence", presence)];
+    let ran = ask(serving, hosted.gate(), inputs, call).await?;
+    Ok(values(&ran, "scores")?.iter().map(|score| f64::from(*score)).collect())
+}
+
+type One<'a> = BoxFuture<'a, (usize, Result<(Answer, Ran), Failure>)>;
+
+fn one<'a>(
+    hosted: &'a Hosted,
+    serving: &'a Serving,
+    expert: usize,
+    sample: Arc<Sample>,
+    call: Call,
+) -> One<'a> {
+    let work = async move {
+        let manifest = Arc::clone(hosted.manifest());
+        let labels = manifest.experts[expert].labels.len();
+        let inputs =
+            serving.on_thread(call, 0, move || Ok(expert_inputs(&manifest, expert, &sample)?)).await?;
+        let ran = hosted.expert(serving, expert, inputs, call).await?;
+        let answer = Answer::from_logits(expert, labels, values(&ran, "logits")?);
+        let answer =
+            answer.map_err(|error| Failure::Model(format!("expert `{}` {error}", ran.served.name)))?;
+        Ok((answer, ran))
+    };
+    Box::pin(async move { (expert, work.await) })
+}
+
+fn values<'a>(ran: &'a Ran, output: &str) -> Result<&'a [f32], Failure> {
+    let found = ran.output(output);
+    let found =
+        found.ok_or_else(|| Failure::Model(format!("model `{}` gave no `{output}`", ran.served.name)))?;
+    Ok(found.values())
+}

@@ -1,0 +1,187 @@
+//! A task as a model of the Open Inference Protocol: pictures in, one decision a row out.
+//!
+//! Each modality is an input of BYTES, an encoded picture file a row; an empty element, or an input that is left out, says
+//! that the modality is absent.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use millgate_shared::array::{Array, Datatype, Values};
+use millgate_shared::bundle::manifest::Manifest;
+use millgate_shared::bundle::sha256_hex;
+use millgate_shared::deciding::{Mode, Policy};
+use millgate_shared::decision::Decision;
+use millgate_shared::engine::{Axis, Model, Port, Signature};
+use millgate_shared::image::{Limits, decode};
+use millgate_shared::sample::{Origin, Sample};
+
+use super::{Question, decide};
+use crate::failure::Failure;
+use crate::hosted::Hosted;
+use crate::serving::Serving;
+use crate::serving::composite::{Composite, Outside};
+use crate::serving::entry::Done;
+use crate::serving::request::{Call, Phases};
+
+/// Rows of one request; each is a decision.
+pub(crate) const MOST_ROWS: usize = 256;
+/// What clients see as the platform's engine.
+const KIND: &str = "mixture";
+/// `decision` is the whole record, as JSON.
+const OUTPUTS: [(&str, Datatype); 4] = [
+    ("label", Datatype::Bytes),
+    ("probability", Datatype::Fp32),
+    ("probabilities", Datatype::Fp32),
+    ("decision", Datatype::Bytes),
+];
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct TaskModel {
+    /// Weak: the bundle's models and this one lie in the same catalogue.
+    hosted: Weak<Hosted>,
+    task: usize,
+    place: String,
+    outside: Arc<Outside>,
+}
+
+impl TaskModel {
+    pub(crate) fn new(hosted: &Arc<Hosted>, task: usize, place: String) -> Self {
+        let manifest = hosted.manifest();
+        let labels = manifest.tasks[task].labels.len();
+        let port = |name: &str, datatype: Datatype, inner: &[usize]| {
+            let rows = [Axis::Named("rows".to_owned())].into_iter();
+            let shape = rows.chain(inner.iter().copied().map(Axis::Fixed)).collect();
+            Port { name: name.to_owned(), datatype, shape: Some(shape) }
+        };
+        let inputs = manifest.modalities.iter().map(|modality| port(&modality.name, Datatype::Bytes, &[]));
+        let inner = |name: &str| if name == "probabilities" { vec![labels] } else { Vec::new() };
+        let outputs = OUTPUTS.into_iter().map(|(name, datatype)| port(name, datatype, &inner(name)));
+        let signature = Signature {
+            inputs: inputs.collect(),
+            outputs: outputs.collect(),
+            producer: "millgate".to_owned(),
+            description: format!("{} {}: {}", manifest.name, manifest.version, manifest.description),
+            ..Signature::default()
+        };
+        let outside = Arc::new(Outside { kind: KIND, signature });
+        Self { hosted: Arc::downgrade(hosted), task, place, outside }
+    }
+}
+
+impl Composite for TaskModel {
+    fn model(&self) -> Arc<dyn Model> {
+        Arc::clone(&self.outside) as Arc<dyn Model>
+    }
+
+    fn complete(&self, inputs: &mut [Option<Array>]) {
+        let rows = inputs.iter().flatten().map(Array::rows).max();
+        let Some(rows) = rows.filter(|rows| *rows <= MOST_ROWS) else { return };
+        for input in inputs.iter_mut().filter(|input| input.is_none()) {
+            *input = Array::new(vec![rows], Values::Bytes(vec![Bytes::new(); rows])).ok();
+        }
+    }
+
+    fn infer<'a>(
+        &'a self,
+        serving: &'a Serving,
+        inputs: Vec<Array>,
+        rows: usize,
+        call: Call,
+    ) -> BoxFuture<'a, Result<Done, Failure>> {
+        Box::pin(async move {
+            let hosted = self.hosted.upgrade().ok_or(Failure::Stopped)?;
+            let started = Instant::now();
+            let by_input: Vec<Vec<Bytes>> = inputs.into_iter().map(elements).collect::<Result<_, _>>()?;
+            let decisions = (0..rows).map(|row| {
+                let pictures = by_input.iter().map(|elements| elements[row].clone()).collect();
+                self.row(&hosted, serving, row, pictures, call)
+            });
+            // A row's own parts wait in the queue; more rows at a time would only fill it.
+            let decisions: Vec<Decision> =
+                stream::iter(decisions).buffered(2 * serving.threads()).try_collect().await?;
+            let labels = &hosted.manifest().tasks[self.task].labels;
+            let outputs = outputs(&decisions, labels)?;
+            let phases = Phases { compute: started.elapsed(), batch: 1, ..Phases::default() };
+            Ok(Done { outputs, phases })
+        })
+    }
+}
+
+impl TaskModel {
+    async fn row(
+        &self,
+        hosted: &Arc<Hosted>,
+        serving: &Serving,
+        row: usize,
+        pictures: Vec<Bytes>,
+        call: Call,
+    ) -> Result<Decision, Failure> {
+        let manifest = hosted.manifest();
+        let task = &manifest.tasks[self.task].name;
+        let deadline = call.deadline.saturating_duration_since(call.arrived).max(Duration::from_millis(1));
+        let policy = Policy { mode: Mode::Gate, deadline, ..Policy::for_bundle(manifest) };
+        let bytes = pictures.iter().map(Bytes::len).sum();
+        let first = pictures.iter().find(|picture| !picture.is_empty());
+        let origin = Origin {
+            source: Some("open-inference".to_owned()),
+            sha256: first.map_or_else(String::new, |picture| sha256_hex(picture)),
+            ..Origin::default()
+        };
+        let question = Question { task, policy, origin, bytes };
+        decide(hosted, serving, &self.place, question, move |manifest| sample(manifest, row, &pictures), call)
+            .await
+    }
+}
+
+/// By modality, an encoded file or nothing.
+fn sample(manifest: &Manifest, row: usize, pictures: &[Bytes]) -> Result<Sample, Failure> {
+    let mut images = Vec::with_capacity(pictures.len());
+    for (modality, picture) in manifest.modalities.iter().zip(pictures) {
+        if picture.is_empty() {
+            images.push(None);
+            continue;
+        }
+        let image = decode(picture, &Limits::default());
+        let refuse = |error: millgate_shared::image::DecodeError| {
+            Failure::field(format!("inputs `{}`[{row}]", modality.name), error.to_string())
+        };
+        images.push(Some(image.map_err(refuse)?));
+    }
+    Ok(Sample { images })
+}
+
+fn elements(input: Array) -> Result<Vec<Bytes>, Failure> {
+    match input.into_parts() {
+        (_, Values::Bytes(values)) => Ok(values),
+        (_, other) => Err(Failure::field("inputs", format!("must be BYTES, not {}", other.datatype()))),
+    }
+}
+
+/// In the order of [`OUTPUTS`].
+fn outputs(decisions: &[Decision], labels: &[String]) -> Result<Vec<Array>, Failure> {
+    let rows = decisions.len();
+    let broken = |error: String| Failure::Model(format!("a decision cannot be written: {error}"));
+    let records = decisions.iter().map(|decision| serde_json::to_vec(decision).map(Bytes::from));
+    let records = records.collect::<Result<Vec<_>, _>>().map_err(|error| broken(error.to_string()))?;
+    let names: Vec<Bytes> =
+        decisions.iter().map(|decision| decision.verdict.label.clone().into_bytes().into()).collect();
+    let tops: Vec<f32> = decisions.iter().map(|decision| decision.verdict.probability as f32).collect();
+    let probability = |decision: &Decision, label| decision.probabilities.get(label).copied().unwrap_or(0.0);
+    let all: Vec<f32> = decisions
+        .iter()
+        .flat_map(|decision| labels.iter().map(|label| probability(decision, label) as f32))
+        .collect();
+    let array = |shape: Vec<usize>, values: Values| {
+        Array::new(shape, values).map_err(|error| broken(error.to_string()))
+    };
+    Ok(vec![
+        array(vec![rows], names.into())?,
+        array(vec![rows], tops.into())?,
+        array(vec![rows, labels.len()], all.into())?,
+        array(vec![rows], records.into())?,
+    ])
+}
