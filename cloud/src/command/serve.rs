@@ -18,7 +18,7 @@ pub struct ServeArgs {
     /// Bundle to host: a directory or a .tar.zst
     #[arg(long, value_name = "PATH")]
     pub bundle: Option<PathBuf>,
-    /// Folder of plain ONNX models to serve besides, in Triton's shape; may be given several times
+    /// Folder of plain ONNX models to serve besides, in Triton's or MLflow's shape; may be given several times
     #[arg(long, value_name = "DIR")]
     pub model_repository: Vec<PathBuf>,
     /// This node's name

@@ -69,7 +69,7 @@ impl Threads {
         self.shared.lock().scheduler.add_model(profile)
     }
 
-    /// What waits for it is refused.
+    /// Nobody holds it any more, so nothing waits for it; if something did, it would be refused.
     pub(crate) fn remove(&self, model: ModelId, name: &str) {
         let left = self.shared.lock().scheduler.remove_model(model);
         self.shared.wake.notify_all();
@@ -131,7 +131,13 @@ fn serve(shared: &Shared) {
             };
             continue;
         }
+        // Nor does one that never waits while models come and go: it looks when it gets a new one.
+        let is_new = taken.batch.as_ref().is_some_and(|batch| !sessions.contains_key(&batch.started.model));
+        let is_gone = |model: &&ModelId| is_new && state.scheduler.curve(**model).is_none();
+        let gone: Vec<ModelId> = sessions.keys().filter(is_gone).copied().collect();
+        let gone: Vec<_> = gone.iter().filter_map(|model| sessions.remove(model)).collect();
         drop(state);
+        drop(gone);
         for entry in taken.expired {
             entry.answer(Err(Failure::Deadline));
         }
