@@ -39,13 +39,13 @@ pub(super) struct Source {
     pub(super) mlflow: Option<Mlflow>,
 }
 
-/// The models of a repository, by name. Names that cannot be served are among them.
-pub(super) fn names(root: &Path) -> Result<Vec<String>, RepositoryError> {
+/// The models of a repository. Names that cannot be served are among them.
+pub(super) fn places(root: &Path) -> Result<Vec<Place>, RepositoryError> {
     if let Some(model) = itself(root)? {
-        return Ok(vec![model.name]);
+        return Ok(vec![model]);
     }
-    let names = entries(root)?.into_iter().filter_map(|entry| folder(&entry)).collect();
-    Ok(names)
+    let place = |name: String| Place { root: root.to_path_buf(), dir: root.join(&name), name };
+    Ok(entries(root)?.iter().filter_map(folder).map(place).collect())
 }
 
 /// The model of that name, which must be a plain one.

@@ -4,7 +4,7 @@
 //! asks meanwhile is answered by one or the other. A version whose file and configuration are what they were stays as it
 //! is. If one of them cannot be served, none is taken over, and what was served before is served on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -49,13 +49,16 @@ impl Repositories {
     /// Serves every model; what cannot be served is in the index, with its reason. An error is a folder that cannot be
     /// listed.
     pub(crate) fn load_all(&self, serving: &Serving) -> Result<(), RepositoryError> {
-        let mut names = BTreeSet::new();
+        // Listed once: a folder of many models is long to look through.
+        let mut found: BTreeMap<String, Vec<Place>> = BTreeMap::new();
         for root in &self.roots {
-            names.extend(layout::names(root)?);
+            for place in layout::places(root)? {
+                found.entry(place.name.clone()).or_default().push(place);
+            }
         }
-        for name in names {
+        for (name, places) in found {
             let loaded = if is_plain(&name) {
-                self.load(serving, &name).map_err(|failure| failure.to_string())
+                self.bring(serving, &name, places).map_err(|failure| failure.to_string())
             } else {
                 let reason = RepositoryError::Name(name.clone()).to_string();
                 serving.unavailable(&name, Versions::new(), reason.clone());
@@ -70,10 +73,24 @@ impl Repositories {
 
     /// Reads a model as it stands now, and serves that. If it cannot be, what is served of it stays.
     pub(crate) fn load(&self, serving: &Serving, name: &str) -> Result<(), Failure> {
+        let mut places = Vec::new();
+        if is_plain(name) {
+            // A folder that cannot be listed has nothing to load.
+            places.extend(self.roots.iter().filter_map(|root| layout::place(root, name).ok().flatten()));
+        }
+        self.bring(serving, name, places)
+    }
+
+    /// `places`: all folders of that name.
+    fn bring(&self, serving: &Serving, name: &str, mut places: Vec<Place>) -> Result<(), Failure> {
         if serving.is_fixed(name) {
             return Err(Failure::Unsupported(format!("`{name}` belongs to the bundle and stays")));
         }
-        let place = self.place(name)?;
+        let place = match (places.pop(), places.is_empty()) {
+            (None, _) => return Err(Failure::UnknownModel(name.to_owned())),
+            (Some(place), true) => Ok(place),
+            (Some(_), false) => Err("it is in more than one repository".to_owned()),
+        };
         let _turn = self.turns.take(name)?;
         let refuse = |versions: Versions, reason: String| {
             serving.unavailable(name, versions, reason.clone());
@@ -118,20 +135,6 @@ impl Repositories {
         }
         let _turn = self.turns.take(name)?;
         serving.unload(name)
-    }
-
-    /// The one folder of that name; an error within if there are several.
-    fn place(&self, name: &str) -> Result<Result<Place, String>, Failure> {
-        let mut places = Vec::new();
-        if is_plain(name) {
-            // A folder that cannot be listed has nothing to load.
-            places.extend(self.roots.iter().filter_map(|root| layout::place(root, name).ok().flatten()));
-        }
-        match (places.pop(), places.is_empty()) {
-            (None, _) => Err(Failure::UnknownModel(name.to_owned())),
-            (Some(place), true) => Ok(Ok(place)),
-            (Some(_), false) => Ok(Err("it is in more than one repository".to_owned())),
-        }
     }
 }
 
