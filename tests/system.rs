@@ -10,6 +10,7 @@ mod mixture;
 mod open_inference;
 mod outage;
 mod pool;
+mod repository;
 mod service;
 mod tidy;
 mod tritonclient;

@@ -18,7 +18,7 @@ pub struct CloudConfig {
     /// The bundle to host: a directory or a `.tar.zst`, from the working directory; empty: none, only plain models are
     /// served. Default `models/factory`.
     pub bundle: PathBuf,
-    /// Folders of plain ONNX models to serve besides, each `<model>/<version>/model.onnx`. Default none.
+    /// Folders of plain ONNX models to serve besides, in the shapes that [`crate::repository`] names. Default none.
     pub model_repository: Vec<PathBuf>,
     /// This node's name; decisions say `cloud:<node>`. Letters, digits, `.`, `_`, `-`. Default `node-1`.
     pub node: String,

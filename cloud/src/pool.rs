@@ -5,16 +5,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use millgate_shared::bundle::BundleError;
-use millgate_shared::proto::inference::model_config::SchedulingChoice;
-use millgate_shared::proto::inference::{ModelConfig, ModelDynamicBatching};
 
 use crate::config::CloudConfig;
 use crate::failure::Failure;
 use crate::hosted::{self, Hosted};
 use crate::mixture::task::TaskModel;
-use crate::repository::{self, RepositoryError};
-use crate::serving::served::Traits;
-use crate::serving::{Batching, Serving};
+use crate::repository::RepositoryError;
+use crate::repository::loading::Repositories;
+use crate::serving::Serving;
 
 #[derive(Debug, thiserror::Error)]
 pub enum PoolError {
@@ -32,7 +30,7 @@ pub struct Pool {
     /// `None`: this node only serves plain models.
     hosted: Option<Arc<Hosted>>,
     /// Folders of plain ONNX models that are served besides.
-    repositories: OnceLock<Vec<PathBuf>>,
+    repositories: OnceLock<Repositories>,
     loaded_in: Duration,
 }
 
@@ -55,59 +53,16 @@ impl Pool {
 
     /// Serves every model in these folders; what cannot be served is in the index, with its reason. Once.
     pub fn serve_repositories(&self, roots: &[PathBuf]) -> Result<(), RepositoryError> {
-        let roots = self.repositories.get_or_init(|| roots.to_vec());
-        for root in roots {
-            for name in repository::names(root)? {
-                if let Err(failure) = self.load_model(&name) {
-                    tracing::warn!(model = name, error = %failure, "not served");
-                    let reason = match failure {
-                        Failure::NotReady { reason, .. } => reason,
-                        other => other.to_string(),
-                    };
-                    self.serving.unavailable(&name, reason);
-                }
-            }
-        }
-        Ok(())
+        self.repositories.get_or_init(|| Repositories::new(roots)).load_all(&self.serving)
     }
 
     /// Reads a model from its repository as it stands now, and serves that.
     pub(crate) fn load_model(&self, name: &str) -> Result<(), Failure> {
-        if self.serving.is_fixed(name) {
-            return Err(Failure::Unsupported(format!("`{name}` belongs to the bundle and stays")));
-        }
-        let roots = self.repositories.get().map_or(&[][..], Vec::as_slice);
-        let holders: Vec<&PathBuf> = roots.iter().filter(|root| repository::has(root, name)).collect();
-        let root = match holders.as_slice() {
-            [] => return Err(Failure::UnknownModel(name.to_owned())),
-            [root] => root,
-            _ => {
-                let reason = "it is in more than one repository".to_owned();
-                return Err(Failure::NotReady { model: name.to_owned(), reason });
-            }
-        };
-        let refuse =
-            |error: RepositoryError| Failure::NotReady { model: name.to_owned(), reason: error.to_string() };
-        let found = repository::read(root, name).map_err(refuse)?;
-        let config = found.config.unwrap_or_default();
-        let dynamic = match &config.scheduling_choice {
-            Some(SchedulingChoice::DynamicBatching(dynamic)) => dynamic.clone(),
-            _ => ModelDynamicBatching::default(),
-        };
-        let preferred = dynamic.preferred_batch_size.iter().filter_map(|size| usize::try_from(*size).ok());
-        let batching = Batching {
-            delay: Duration::from_micros(dynamic.max_queue_delay_microseconds),
-            preferred: preferred.collect(),
-        };
-        let timeout = dynamic.default_queue_policy.map_or(0, |policy| policy.default_timeout_microseconds);
-        let most = usize::try_from(config.max_batch_size).unwrap_or(0);
-        let traits = Traits {
-            max_rows: (config != ModelConfig::default()).then_some(most),
-            default_timeout: (timeout > 0).then(|| Duration::from_micros(timeout)),
-            config,
-            ..Traits::default()
-        };
-        self.serving.load(name, found.version, &found.file, traits, batching).map(|_| ())
+        self.repositories.get_or_init(Repositories::default).load(&self.serving, name)
+    }
+
+    pub(crate) fn unload_model(&self, name: &str) -> Result<(), Failure> {
+        self.repositories.get_or_init(Repositories::default).unload(&self.serving, name)
     }
 
     pub(crate) fn serving(&self) -> &Serving {

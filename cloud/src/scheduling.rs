@@ -12,7 +12,7 @@ use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 pub use curve::Curve;
-pub use limits::{Limits, Profile, Refusal};
+pub use limits::{Limits, MostWaiting, Profile, Refusal};
 use queue::{Order, Queue, Waiting};
 
 mod admission;
@@ -94,6 +94,8 @@ pub struct Scheduler<K, T> {
     /// Batches under way: when each should end.
     running: HashMap<u64, Instant>,
     waiting: Waiting,
+    /// Entries that wait, by model and priority.
+    waiting_of: BTreeMap<(ModelId, u8), usize>,
     next: u64,
 }
 
@@ -108,6 +110,7 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
             ranked: BTreeMap::new(),
             running: HashMap::new(),
             waiting: Waiting::default(),
+            waiting_of: BTreeMap::new(),
             next: 0,
         }
     }
@@ -170,6 +173,9 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
             }
             return Err(Refused { payload, why, retry_after: self.retry_after() });
         }
+        if self.is_full(offer.model, offer.priority) {
+            return Err(Refused { payload, why: Refusal::ModelFull, retry_after: self.retry_after() });
+        }
         let shed = match self.make_room(&order, offer.bytes, work) {
             Ok(shed) => shed,
             Err(why) => return Err(Refused { payload, why, retry_after: self.retry_after() }),
@@ -185,6 +191,7 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
             }
         };
         self.waiting.add(offer.bytes, work);
+        *self.waiting_of.entry((offer.model, offer.priority)).or_default() += 1;
         self.ranked.insert(order, (queue, work));
         let entry = queue::Entry { rows: offer.rows, bytes: offer.bytes, work, arrived: now, payload };
         if let Some(found) = self.queues.get_mut(&queue) {
@@ -353,8 +360,14 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
     fn remove(&mut self, queue: u64, order: Order) -> Option<T> {
         let found = self.queues.get_mut(&queue)?;
         let before = found.head();
-        let entry = found.remove(&order)?;
+        let (entry, of) = (found.remove(&order)?, (found.model(), order.priority));
         self.waiting.remove(entry.bytes, entry.work);
+        if let Some(count) = self.waiting_of.get_mut(&of) {
+            *count -= 1;
+            if *count == 0 {
+                self.waiting_of.remove(&of);
+            }
+        }
         self.ranked.remove(&order);
         self.rehead(queue, before);
         Some(entry.payload)

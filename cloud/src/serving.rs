@@ -3,8 +3,7 @@
 //! request -> [`served`] (checked against the file's own signature) -> `rows` (cut where that pays) -> `threads` (scheduler)
 //! -> `batch` -> answer. A [`composite`] model is one whose parts go this way.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use millgate_shared::array::Array;
@@ -12,6 +11,7 @@ use millgate_shared::engine::{Engine, OnnxFile, Port, Shapes, Tract};
 
 use crate::failure::Failure;
 use crate::scheduling::{Curve, Profile};
+use catalogue::{Catalogue, Listed, Slot, Versions};
 use composite::Composite;
 use request::{Call, InferRequest, InferResponse, Named, Parameter, Parameters, Phases};
 use served::{Served, Traits};
@@ -19,15 +19,17 @@ use statistics::Statistics;
 use threads::Threads;
 
 mod batch;
+pub(crate) mod catalogue;
 pub(crate) mod composite;
 pub(crate) mod entry;
 mod job;
+pub(crate) mod policy;
 pub(crate) mod request;
 mod rows;
 pub(crate) mod served;
 pub(crate) mod statistics;
 mod threads;
-mod trial;
+pub(crate) mod trial;
 
 /// Parameters that are ours; all others part the batches.
 const OWN_PARAMETERS: [&str; 2] = ["priority", "timeout"];
@@ -39,34 +41,33 @@ pub(crate) struct Batching {
     pub(crate) preferred: Vec<usize>,
 }
 
-#[derive(Debug, Clone)]
-enum Slot {
-    Ready(Arc<Served>),
-    Unavailable(String),
-}
-
-/// A model in the index.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Listed {
-    pub(crate) name: String,
-    pub(crate) version: String,
-    /// Why it cannot be asked, if it cannot.
-    pub(crate) reason: Option<String>,
-}
-
 #[derive(Debug)]
 pub(crate) struct Serving {
-    threads: Threads,
-    models: RwLock<BTreeMap<String, Slot>>,
+    threads: Arc<Threads>,
+    models: Catalogue,
 }
 
 impl Serving {
     pub(crate) fn start(threads: usize, queue: usize) -> Self {
-        Self { threads: Threads::start(threads, queue), models: RwLock::default() }
+        Self { threads: Arc::new(Threads::start(threads, queue)), models: Catalogue::default() }
     }
 
-    /// Loads, tries and serves a model, in the place of one of that name; blocks for as long as that takes.
+    /// Loads, tries and serves a model, in the place of all versions of that name; blocks for as long as that takes.
     pub(crate) fn load(
+        &self,
+        name: &str,
+        version: u64,
+        file: &OnnxFile,
+        traits: Traits,
+        batching: Batching,
+    ) -> Result<Arc<Served>, Failure> {
+        let served = self.prepare(name, version, file, traits, batching)?;
+        self.replace(name, Versions::from([(version, Slot::Ready(Arc::clone(&served)))]));
+        Ok(served)
+    }
+
+    /// Loads and tries a model, and does not serve it yet; blocks for as long as that takes.
+    pub(crate) fn prepare(
         &self,
         name: &str,
         version: u64,
@@ -85,12 +86,15 @@ impl Serving {
             None => usize::MAX,
         };
         let knee = curve.knee().min(most_rows);
-        let profile = Profile { curve, most_rows, delay: batching.delay, preferred: batching.preferred };
+        let most_waiting = traits.queue.most_waiting();
+        let profile =
+            Profile { curve, most_rows, delay: batching.delay, preferred: batching.preferred, most_waiting };
         tracing::debug!(model = name, version, knee, rows_are_independent, "loaded");
-        let id = self.threads.add(profile);
+        let threads = Arc::clone(&self.threads);
+        let id = threads.add(profile);
         let (name, statistics) = (name.to_owned(), Statistics::default());
-        let served = Arc::new(Served {
-            name: name.clone(),
+        Ok(Arc::new(Served {
+            name,
             version,
             model,
             composite: None,
@@ -99,32 +103,27 @@ impl Serving {
             id,
             traits,
             statistics,
-        });
-        self.put(name, Slot::Ready(Arc::clone(&served)));
-        Ok(served)
+            threads,
+        }))
     }
 
     /// Serves a model that is made of others; it belongs to the bundle.
     pub(crate) fn add_composite(&self, name: &str, composite: Arc<dyn Composite>, traits: Traits) {
-        // Its parts wait, not it; so nothing is ever queued under this id.
-        let id = self.threads.add(Profile {
-            curve: Curve::new([]),
-            most_rows: 1,
-            delay: std::time::Duration::ZERO,
-            preferred: Vec::new(),
-        });
-        let served = Served {
+        let threads = Arc::clone(&self.threads);
+        let served = Arc::new(Served {
             name: name.to_owned(),
             version: 1,
             model: composite.model(),
             composite: Some(composite),
             rows_are_independent: true,
             knee: 1,
-            id,
+            // Its parts wait, not it; so nothing is ever queued under this id.
+            id: threads.add(Profile::alone(Curve::new([]))),
             traits: Traits { is_fixed: true, ..traits },
             statistics: Statistics::default(),
-        };
-        self.put(name.to_owned(), Slot::Ready(Arc::new(served)));
+            threads,
+        });
+        self.replace(name, Versions::from([(1, Slot::Ready(served))]));
     }
 
     pub(crate) fn threads(&self) -> usize {
@@ -141,10 +140,16 @@ impl Serving {
         self.threads.expected(served.id)
     }
 
-    /// Keeps the reason for the index. What belongs to the bundle stays as it is.
-    pub(crate) fn unavailable(&self, name: &str, reason: String) {
-        if !self.is_fixed(name) {
-            self.put(name.to_owned(), Slot::Unavailable(reason));
+    /// The versions of `name` are these from now on. What is asked of one of before is still answered by it.
+    pub(crate) fn replace(&self, name: &str, versions: Versions) {
+        self.models.put(name, versions, String::new());
+    }
+
+    /// A model could not be loaded. What is served of it stays; otherwise the index says why nothing is. What belongs
+    /// to the bundle stays as it is.
+    pub(crate) fn unavailable(&self, name: &str, versions: Versions, reason: String) {
+        if self.models.versions(name).is_empty() {
+            self.models.put(name, versions, reason);
         }
     }
 
@@ -153,59 +158,47 @@ impl Serving {
         self.find(name, "").is_ok_and(|served| served.traits.is_fixed)
     }
 
-    fn put(&self, name: String, slot: Slot) {
-        let before = self.models.write().unwrap_or_else(PoisonError::into_inner).insert(name, slot);
-        if let Some(Slot::Ready(before)) = before {
-            self.threads.remove(before.id, &before.name);
-        }
+    pub(crate) fn is_known(&self, name: &str) -> bool {
+        self.models.slots(name).is_some()
     }
 
+    /// Takes every version out; what was asked before is still answered.
     pub(crate) fn unload(&self, name: &str) -> Result<(), Failure> {
-        if self.find(name, "")?.traits.is_fixed {
+        if self.is_fixed(name) {
             return Err(Failure::Unsupported(format!("`{name}` belongs to the bundle and stays")));
         }
-        self.unavailable(name, "unloaded".to_owned());
+        let before = self.models.slots(name).ok_or_else(|| Failure::UnknownModel(name.to_owned()))?;
+        let gone = |(version, slot)| match slot {
+            Slot::Ready(_) => (version, Slot::Unavailable("unloaded".to_owned())),
+            slot => (version, slot),
+        };
+        self.models.put(name, before.into_iter().map(gone).collect(), "unloaded".to_owned());
         Ok(())
     }
 
-    /// The model, if it is ready; an empty version means whichever is.
+    /// The model, if it is ready; an empty version means the highest that is.
     pub(crate) fn find(&self, name: &str, version: &str) -> Result<Arc<Served>, Failure> {
-        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
-        match models.get(name) {
-            None => Err(Failure::UnknownModel(name.to_owned())),
-            Some(Slot::Unavailable(reason)) => {
-                Err(Failure::NotReady { model: name.to_owned(), reason: reason.clone() })
-            }
-            Some(Slot::Ready(served)) if version.is_empty() || version == served.version.to_string() => {
-                Ok(Arc::clone(served))
-            }
-            Some(Slot::Ready(_)) => {
-                Err(Failure::UnknownVersion { model: name.to_owned(), version: version.to_owned() })
-            }
-        }
+        self.models.find(name, version)
     }
 
-    /// All that are ready, by name.
+    /// The same, or every version where it is empty; lowest first.
+    pub(crate) fn find_all(&self, name: &str, version: &str) -> Result<Vec<Arc<Served>>, Failure> {
+        let found = self.find(name, version)?;
+        Ok(if version.is_empty() { self.versions(name) } else { vec![found] })
+    }
+
+    /// Every version that is ready, lowest first; none of a name that is not here.
+    pub(crate) fn versions(&self, name: &str) -> Vec<Arc<Served>> {
+        self.models.versions(name)
+    }
+
+    /// All that are ready, by name and version.
     pub(crate) fn all(&self) -> Vec<Arc<Served>> {
-        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
-        let ready = |slot: &Slot| match slot {
-            Slot::Ready(served) => Some(Arc::clone(served)),
-            Slot::Unavailable(_) => None,
-        };
-        models.values().filter_map(ready).collect()
+        self.models.all()
     }
 
     pub(crate) fn index(&self) -> Vec<Listed> {
-        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
-        let listed = |(name, slot): (&String, &Slot)| match slot {
-            Slot::Ready(served) => {
-                Listed { name: name.clone(), version: served.version.to_string(), reason: None }
-            }
-            Slot::Unavailable(reason) => {
-                Listed { name: name.clone(), version: String::new(), reason: Some(reason.clone()) }
-            }
-        };
-        models.iter().map(listed).collect()
+        self.models.index()
     }
 
     /// A model's own default timeout may bring the deadline forward.
@@ -230,12 +223,10 @@ impl Serving {
         deadline: Instant,
     ) -> Result<InferResponse, Failure> {
         let wanted = wanted(served, &request)?;
-        let own = match request.timeout()? {
-            None => served.traits.default_timeout.and_then(|timeout| arrived.checked_add(timeout)),
-            Some(_) => None,
-        };
+        let (priority, own) = served.traits.queue.of(request.priority()?);
+        let own = own.and_then(|timeout| arrived.checked_add(timeout));
         let deadline = own.map_or(deadline, |own| own.min(deadline));
-        let call = Call { priority: request.priority()?, arrived, deadline };
+        let call = Call { priority, arrived, deadline };
         let parameters = bucket_parameters(&request.parameters);
         let inputs = ordered(served, request.inputs)?;
         let done = self.compute(served, inputs, parameters, call).await?;

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import onnx
+import repositories
 from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper
@@ -71,6 +72,7 @@ def main(root: pathlib.Path) -> None:
     for version in (1, 2):
         save(root, "versions", [h.make_node("Mul", ["x", "by"], ["y"])], [("x", T.FLOAT, ["N", 2])],
              [("y", T.FLOAT, ["N", 2])], [("by", np.float32([version]))], version=version)
+    repositories.make(root)
     (root / "broken" / "1").mkdir(parents=True, exist_ok=True)
     (root / "broken" / "1" / "model.onnx").write_bytes(b"this is no model")
 

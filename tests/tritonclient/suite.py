@@ -15,6 +15,7 @@ import traceback
 
 import numpy as np
 import onnxruntime
+import repositories
 import tritonclient.grpc as client
 import tritonclient.grpc.aio as client_aio
 from tritonclient.grpc import service_pb2 as pb
@@ -339,6 +340,9 @@ def the_bundles_models_are_there(peer):
     assert result.as_numpy("logits").shape[0] == 1
     bad = {name: np.full(shape, np.nan, np.float32) for name, shape in shapes.items()}
     refused(lambda: peer.infer("pcb-l", bad), "not finite", code="INVALID_ARGUMENT")
+
+
+CHECKS += repositories.CHECKS
 
 
 def main() -> int:

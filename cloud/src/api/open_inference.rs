@@ -99,8 +99,9 @@ impl GrpcInferenceService for OpenInference {
         request: Request<proto::ModelMetadataRequest>,
     ) -> Result<Response<proto::ModelMetadataResponse>, Status> {
         let request = request.get_ref();
-        let found = self.api.pool.serving().find(&request.name, &request.version);
-        reply(found.map(|served| describe::metadata(&served)))
+        let serving = self.api.pool.serving();
+        let found = serving.find(&request.name, &request.version);
+        reply(found.map(|served| describe::metadata(&served, &serving.versions(&request.name))))
     }
 
     async fn model_infer(
@@ -157,7 +158,7 @@ impl GrpcInferenceService for OpenInference {
         let serving = self.api.pool.serving();
         let found = match request.name.is_empty() {
             true => Ok(serving.all()),
-            false => serving.find(&request.name, &request.version).map(|served| vec![served]),
+            false => serving.find_all(&request.name, &request.version),
         };
         reply(found.map(|served| proto::ModelStatisticsResponse {
             model_stats: served.iter().map(|served| describe::statistics(served)).collect(),
@@ -197,7 +198,7 @@ impl GrpcInferenceService for OpenInference {
         request: Request<proto::RepositoryModelUnloadRequest>,
     ) -> Result<Response<proto::RepositoryModelUnloadResponse>, Status> {
         let name = request.into_inner().model_name;
-        self.on_a_thread(move |pool| pool.serving().unload(&name)).await?;
+        self.on_a_thread(move |pool| pool.unload_model(&name)).await?;
         Ok(Response::new(proto::RepositoryModelUnloadResponse {}))
     }
 

@@ -21,7 +21,7 @@ pub struct ServeArgs {
     /// Host no bundle, only plain models
     #[arg(long, conflicts_with = "bundle")]
     pub no_bundle: bool,
-    /// Folder of plain ONNX models to serve besides, in Triton's shape; may be given several times
+    /// Folder of plain ONNX models to serve besides, in Triton's or MLflow's shape; may be given several times
     #[arg(long, value_name = "DIR")]
     pub model_repository: Vec<PathBuf>,
     /// This node's name

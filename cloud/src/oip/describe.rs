@@ -1,7 +1,10 @@
 //! What clients are told of a model: metadata, configuration, statistics.
 
+use std::sync::Arc;
+
 use millgate_shared::array::Datatype;
 use millgate_shared::engine::Port;
+use millgate_shared::proto::inference::model_config::SchedulingChoice;
 use millgate_shared::proto::inference::{self as proto, DataType};
 
 use crate::serving::served::Served;
@@ -17,7 +20,8 @@ fn platform(served: &Served) -> &'static str {
     if served.composite.is_some() { ENSEMBLE } else { PLATFORM }
 }
 
-pub(crate) fn metadata(served: &Served) -> proto::ModelMetadataResponse {
+/// `versions`: all of the model that are ready.
+pub(crate) fn metadata(served: &Served, versions: &[Arc<Served>]) -> proto::ModelMetadataResponse {
     let tensor = |port: &Port| proto::model_metadata_response::TensorMetadata {
         name: port.name.clone(),
         datatype: port.datatype.name().to_owned(),
@@ -25,15 +29,15 @@ pub(crate) fn metadata(served: &Served) -> proto::ModelMetadataResponse {
     };
     proto::ModelMetadataResponse {
         name: served.name.clone(),
-        versions: vec![served.version.to_string()],
+        versions: versions.iter().map(|version| version.version.to_string()).collect(),
         platform: platform(served).to_owned(),
         inputs: served.signature().inputs.iter().map(tensor).collect(),
         outputs: served.signature().outputs.iter().map(tensor).collect(),
     }
 }
 
-/// The model's own configuration, completed from its file as Triton does. What the file says of itself stands among
-/// the parameters.
+/// The model's own configuration, completed from its file as Triton does: where it does not say, a model whose rows are
+/// independent takes batches, and its dims are those of a row. What the file says of itself stands among the parameters.
 pub(crate) fn config(served: &Served) -> proto::ModelConfig {
     let mut config = served.traits.config.clone();
     config.name.clone_from(&served.name);
@@ -45,6 +49,13 @@ pub(crate) fn config(served: &Served) -> proto::ModelConfig {
         let latest = proto::model_version_policy::Latest { num_versions: 1 };
         let choice = Some(proto::model_version_policy::PolicyChoice::Latest(latest));
         config.version_policy = Some(proto::ModelVersionPolicy { policy_choice: choice });
+    }
+    if config.max_batch_size == 0 {
+        config.max_batch_size = served.most_rows().try_into().unwrap_or(i32::MAX);
+    }
+    if config.scheduling_choice.is_none() && served.rows_are_independent {
+        config.scheduling_choice =
+            Some(SchedulingChoice::DynamicBatching(proto::ModelDynamicBatching::default()));
     }
     let skipped = usize::from(config.max_batch_size > 0);
     let dims = |port: &Port| port.wire_shape().get(skipped..).unwrap_or(&[]).to_vec();

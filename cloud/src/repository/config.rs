@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use miette::Diagnostic;
 use millgate_shared::engine::{Port, Signature};
-use millgate_shared::proto::inference::model_version_policy::{Latest, PolicyChoice};
 use millgate_shared::proto::{FILE_DESCRIPTOR_SET, inference};
 use prost_reflect::{DescriptorPool, DynamicMessage};
 
-use super::{RepositoryError, bounded};
+use super::RepositoryError;
+use super::file::{bounded, stands};
 use crate::oip::describe::data_type;
 
 pub(super) const FILE_NAME: &str = "config.pbtxt";
@@ -67,14 +68,6 @@ fn check_port(
     Err(format!("{field} `{name}`.dims: are {dims:?}, the model's {shape:?}"))
 }
 
-fn is_newest(policy: Option<&inference::ModelVersionPolicy>) -> bool {
-    match policy.and_then(|policy| policy.policy_choice.as_ref()) {
-        None => true,
-        Some(PolicyChoice::Latest(Latest { num_versions })) => *num_versions <= 1,
-        Some(PolicyChoice::All(_) | PolicyChoice::Specific(_)) => false,
-    }
-}
-
 /// `None` where the model has none.
 pub(super) fn read(
     root: &Path,
@@ -82,7 +75,7 @@ pub(super) fn read(
     name: &str,
 ) -> Result<Option<inference::ModelConfig>, RepositoryError> {
     let path = dir.join(FILE_NAME);
-    if !path.exists() {
+    if !stands(&path) {
         return Ok(None);
     }
     let refuse = |message: String| RepositoryError::Config { path: path.clone(), message };
@@ -106,7 +99,7 @@ pub(super) fn read(
         _ if config.model_transaction_policy.is_some_and(|policy| policy.decoupled) => {
             Some("model_transaction_policy.decoupled")
         }
-        _ if !is_newest(config.version_policy.as_ref()) => Some("version_policy other than latest 1"),
+        _ if config.input.iter().any(|input| input.allow_ragged_batch) => Some("input.allow_ragged_batch"),
         _ => None,
     };
     match unsupported {
@@ -116,15 +109,20 @@ pub(super) fn read(
 }
 
 /// The protobuf text format; what Triton knows and we do not is an error that names it.
-fn parse(text: &str) -> Result<inference::ModelConfig, String> {
+pub(super) fn parse(text: &str) -> Result<inference::ModelConfig, String> {
     if is_too_deep(text) {
         return Err(format!("nested deeper than {DEEPEST} levels"));
     }
     let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).map_err(|error| error.to_string())?;
     let kind =
         pool.get_message_by_name("inference.ModelConfig").ok_or("the configuration's type is unknown")?;
-    let message =
-        DynamicMessage::parse_text_format(kind, &with_colons(text)).map_err(|error| error.to_string())?;
+    let text = with_colons(text);
+    let message = DynamicMessage::parse_text_format(kind, &text).map_err(|error| {
+        let at = error.labels().and_then(|mut labels| labels.next()).map(|label| label.offset());
+        let before = at.and_then(|at| text.as_bytes().get(..at));
+        let line = before.map(|before| 1 + before.iter().filter(|byte| **byte == b'\n').count());
+        line.map_or_else(|| error.to_string(), |line| format!("line {line}: {error}"))
+    })?;
     message.transcode_to().map_err(|error| error.to_string())
 }
 
@@ -203,6 +201,17 @@ mod tests {
         let config = parse(text).unwrap();
         assert_eq!((config.input[0].name.as_str(), config.input[0].dims.as_slice()), ("a [b", &[4][..]));
         assert_eq!(config.output[0].name, "it's");
+    }
+
+    #[test]
+    fn an_error_names_its_line() {
+        let lines = |text: &str| parse(text).unwrap_err();
+        let unknown = lines("# a\nmax_batch_size: 8\ninput [{ name: \"a\" }]\nmax_batch: 8\n");
+        assert!(unknown.starts_with("line 4: ") && unknown.contains("max_batch"), "{unknown}");
+        let kind = lines("input [\n  { data_type: TYPE_FLOAT }\n]");
+        assert!(kind.starts_with("line 2: ") && kind.contains("TYPE_FLOAT"), "{kind}");
+        assert!(lines("batch_input [{ }]").contains("batch_input"));
+        assert!(!lines("input [{").is_empty());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 use super::queue::{Order, Waiting};
-use super::{Refusal, Scheduler};
+use super::{ModelId, MostWaiting, Refusal, Scheduler};
 
 /// Entries looked at to tell how much stands before a newcomer.
 const LOOKED_AT: usize = 64;
@@ -45,6 +45,21 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
             after = after.saturating_add(*work);
         }
         Duration::ZERO
+    }
+
+    /// Whether no more of a model may wait at a priority.
+    pub(super) fn is_full(&self, model: ModelId, priority: u8) -> bool {
+        let waiting = |priorities: std::ops::RangeInclusive<u8>| -> usize {
+            let (first, last) = priorities.into_inner();
+            self.waiting_of.range((model, first)..=(model, last)).map(|(_, count)| count).sum()
+        };
+        match self.models.get(&model).map(|profile| &profile.most_waiting) {
+            None | Some(MostWaiting::Unbounded) => false,
+            Some(MostWaiting::All(most)) => waiting(0..=u8::MAX) >= *most,
+            Some(MostWaiting::ByPriority(most)) => {
+                most.get(&priority).is_some_and(|most| waiting(priority..=priority) >= *most)
+            }
+        }
     }
 
     /// Room for a newcomer, at the cost of those of lower priority: the lowest, then the latest, first.

@@ -1,5 +1,6 @@
 //! What may wait, what a model is like, and why something is refused.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Curve;
@@ -31,6 +32,31 @@ pub struct Profile {
     pub delay: Duration,
     /// Row counts that end the wait; empty: as many as pay.
     pub preferred: Vec<usize>,
+    pub most_waiting: MostWaiting,
+}
+
+impl Profile {
+    /// Row by row, without a wait or a bound of its own.
+    pub fn alone(curve: Curve) -> Self {
+        Self {
+            curve,
+            most_rows: 1,
+            delay: Duration::ZERO,
+            preferred: Vec::new(),
+            most_waiting: MostWaiting::default(),
+        }
+    }
+}
+
+/// Entries of one model that may wait.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum MostWaiting {
+    #[default]
+    Unbounded,
+    /// So many in all.
+    All(usize),
+    /// So many of each priority; others without a bound.
+    ByPriority(BTreeMap<u8, usize>),
 }
 
 /// Why something is not let in.
@@ -38,6 +64,8 @@ pub struct Profile {
 pub enum Refusal {
     /// As many entries wait as may.
     Full,
+    /// As many entries of this model wait as may.
+    ModelFull,
     /// As many bytes wait as may.
     Bytes,
     /// As much compute waits as may.
@@ -54,6 +82,7 @@ impl Refusal {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Full => "the queue is full",
+            Self::ModelFull => "the model's queue is full",
             Self::Bytes => "too many bytes wait",
             Self::Work => "too much work waits",
             Self::Hopeless => "the deadline cannot be met",

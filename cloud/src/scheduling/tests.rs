@@ -13,7 +13,8 @@ fn limits(workers: usize) -> Limits {
 
 fn profile(points: &[(usize, u64)]) -> Profile {
     let curve = Curve::new(points.iter().map(|(rows, time)| (*rows, us(*time))));
-    Profile { curve, most_rows: usize::MAX, delay: Duration::ZERO, preferred: Vec::new() }
+    let most_waiting = MostWaiting::Unbounded;
+    Profile { curve, most_rows: usize::MAX, delay: Duration::ZERO, preferred: Vec::new(), most_waiting }
 }
 
 /// A batch of 8 costs twice a single row.
@@ -239,4 +240,25 @@ proptest! {
         prop_assert_eq!(scheduler.waiting, Waiting::default());
         prop_assert!(scheduler.heads.is_empty() && scheduler.queues.is_empty() && scheduler.by_bucket.is_empty());
     }
+}
+
+#[test]
+fn a_models_own_bound_refuses_its_own_requests_only() {
+    let mut house = House::new(1);
+    let all = MostWaiting::All(2);
+    let bounded = house.scheduler.add_model(Profile { most_waiting: all, ..profile(&DENSE) });
+    let by_priority = MostWaiting::ByPriority([(128, 1)].into());
+    let levelled = house.scheduler.add_model(Profile { most_waiting: by_priority, ..profile(&DENSE) });
+    let deadline = 1_000_000;
+    house.offer(bounded, 0, deadline, 1).unwrap();
+    house.offer_as(3, bounded, 1, deadline, 2).unwrap();
+    assert_eq!(house.offer(bounded, 0, deadline, 3).unwrap_err(), Refusal::ModelFull);
+    house.offer(levelled, 0, deadline, 4).unwrap();
+    assert_eq!(house.offer(levelled, 0, deadline, 5).unwrap_err(), Refusal::ModelFull);
+    house.offer_as(129, levelled, 0, deadline, 6).unwrap();
+    // What was taken makes room.
+    assert_eq!(house.take(0).batch.unwrap().entries, [2]);
+    house.offer(bounded, 0, deadline, 7).unwrap();
+    assert_eq!(house.scheduler.remove_model(bounded).len(), 2);
+    assert_eq!(house.scheduler.queued(), 2);
 }

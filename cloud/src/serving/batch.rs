@@ -108,7 +108,7 @@ fn join(rows: &[Row]) -> Result<Vec<Array>, Failure> {
 }
 
 /// Runs `rows` rows; where the engine wants known sizes, in parts of such.
-fn compute(
+pub(super) fn compute(
     served: &Served,
     session: &mut dyn Session,
     inputs: Vec<Array>,

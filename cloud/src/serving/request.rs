@@ -5,10 +5,8 @@ use std::time::{Duration, Instant};
 
 use millgate_shared::array::Array;
 
+use super::policy::DEFAULT_PRIORITY;
 use crate::failure::Failure;
-
-/// Priority of a request that names none: explicit ones up to 127 go first.
-const DEFAULT_PRIORITY: u8 = 128;
 
 /// One call's time and rank.
 #[derive(Debug, Clone, Copy)]
@@ -88,11 +86,11 @@ impl InferRequest {
         }
     }
 
-    /// 0 stands for the usual one, as Triton has it.
-    pub(super) fn priority(&self) -> Result<u8, Failure> {
+    /// As it stands in the request; what it means is the model's matter.
+    pub(super) fn priority(&self) -> Result<Option<u64>, Failure> {
         match self.parameters.get("priority").map(Parameter::whole) {
-            None | Some(Some(0)) => Ok(DEFAULT_PRIORITY),
-            Some(Some(priority)) => Ok(u8::try_from(priority).unwrap_or(u8::MAX)),
+            None => Ok(None),
+            Some(Some(priority)) => Ok(Some(priority)),
             Some(None) => Err(Failure::field("parameters `priority`", "must be a whole number")),
         }
     }

@@ -1,31 +1,34 @@
 //! One version of one model, loaded and proved.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use millgate_shared::array::Array;
 use millgate_shared::engine::{Model, Signature};
 use millgate_shared::proto::inference;
 
-use super::batch::is_finite;
+use super::batch::{self, is_finite};
 use super::composite::Composite;
+use super::policy::QueuePolicy;
 use super::statistics::Statistics;
+use super::threads::Threads;
 use crate::failure::Failure;
 use crate::scheduling::ModelId;
 
 /// What a model is, beside its weights.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Traits {
     /// Most rows of one request; 0: its first axis is not one of rows. `None`: a trial decides.
     pub(crate) max_rows: Option<usize>,
-    /// Deadline of a request that names none.
-    pub(crate) default_timeout: Option<Duration>,
+    /// Who goes first, and how long and how many may wait.
+    pub(crate) queue: QueuePolicy,
     /// Values that are not finite are refused, coming and going.
     pub(crate) finite_only: bool,
     /// It belongs to the bundle, and stays.
     pub(crate) is_fixed: bool,
     /// As it stands in the repository; empty where there is none.
     pub(crate) config: inference::ModelConfig,
+    /// SHA-256 of its file, where that may be replaced.
+    pub(crate) digest: Option<[u8; 32]>,
 }
 
 /// Rows of one request. More are refused: what is kept for each row is small, but not nothing.
@@ -45,6 +48,15 @@ pub(crate) struct Served {
     pub(crate) id: ModelId,
     pub(crate) traits: Traits,
     pub(crate) statistics: Statistics,
+    /// Where its batches are run. It is known there until nobody holds it any more, so that what was asked is answered
+    /// whatever takes its place meanwhile.
+    pub(super) threads: Arc<Threads>,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.threads.remove(self.id, &self.name);
+    }
 }
 
 impl Served {
@@ -82,7 +94,7 @@ impl Served {
             let message = format!("has {} rows, the first input {rows}", inputs[other].rows());
             return Err(Failure::field(format!("inputs `{name}`.shape"), message));
         }
-        let most = self.traits.max_rows.filter(|most| *most > 0).unwrap_or(MOST_ROWS).min(MOST_ROWS);
+        let most = self.most_rows();
         if rows == 0 {
             return Err(Failure::field("inputs", "have no rows"));
         }
@@ -91,6 +103,23 @@ impl Served {
             return Err(Failure::field("inputs", message));
         }
         Ok(rows)
+    }
+
+    /// Rows that one request may have; 0 where its first axis is not one of rows.
+    pub(crate) fn most_rows(&self) -> usize {
+        match self.rows_are_independent {
+            true => self.traits.max_rows.filter(|most| *most > 0).unwrap_or(MOST_ROWS).min(MOST_ROWS),
+            false => 0,
+        }
+    }
+
+    /// Runs inputs as a request's are run, for what the engine prepares on the way.
+    pub(crate) fn warm_up(&self, inputs: Vec<Array>) -> Result<(), Failure> {
+        self.check(&inputs)?;
+        let rows = self.rows(&inputs)?;
+        let session = Arc::clone(&self.model).session();
+        let mut session = session.map_err(|error| Failure::Model(error.to_string()))?;
+        batch::compute(self, session.as_mut(), inputs, rows).map(|_| ())
     }
 
     /// The row counts to run with so that they add up to `rows` or a little more; `None`: as it comes.

@@ -64,12 +64,7 @@ impl Threads {
             longest_batch: LONGEST_BATCH,
         };
         let mut scheduler = Scheduler::new(limits);
-        let jobs = scheduler.add_model(Profile {
-            curve: Curve::new([(1, TYPICAL_JOB)]),
-            most_rows: 1,
-            delay: Duration::ZERO,
-            preferred: Vec::new(),
-        });
+        let jobs = scheduler.add_model(Profile::alone(Curve::new([(1, TYPICAL_JOB)])));
         let state = Mutex::new(State { scheduler, is_stopped: false });
         let shared = Arc::new(Shared { state, wake: Condvar::new() });
         for _ in 0..workers {
@@ -97,7 +92,7 @@ impl Threads {
         self.shared.lock().scheduler.add_model(profile)
     }
 
-    /// What waits for it is refused.
+    /// Nobody holds it any more, so nothing waits for it; if something did, it would be refused.
     pub(crate) fn remove(&self, model: ModelId, name: &str) {
         let left = self.shared.lock().scheduler.remove_model(model);
         self.shared.wake.notify_all();
@@ -167,7 +162,13 @@ fn serve(shared: &Shared) {
             };
             continue;
         }
+        // Nor does one that never waits while models come and go: it looks when it gets a new one.
+        let is_new = taken.batch.as_ref().is_some_and(|batch| !sessions.contains_key(&batch.started.model));
+        let is_gone = |model: &&ModelId| is_new && state.scheduler.curve(**model).is_none();
+        let gone: Vec<ModelId> = sessions.keys().filter(is_gone).copied().collect();
+        let gone: Vec<_> = gone.iter().filter_map(|model| sessions.remove(model)).collect();
         drop(state);
+        drop(gone);
         for work in taken.expired {
             work.refuse(Failure::Deadline);
         }

@@ -150,7 +150,7 @@ fn probe(signature: &Signature, rows: usize, length: usize) -> Result<Vec<Array>
 }
 
 /// Small numbers; integers are 0 or 1, since they are often indices.
-fn values(port: &Port, count: usize, seed: &mut u64) -> Values {
+pub(crate) fn values(port: &Port, count: usize, seed: &mut u64) -> Values {
     let mut next = || {
         // xorshift64: Marsaglia, Xorshift RNGs, 2003.
         *seed ^= *seed << 13;

@@ -1,0 +1,59 @@
+//! Reads files that others may be writing, within bounds and within the repository.
+
+use std::fs::{DirEntry, File, Metadata};
+use std::io::Read;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::RepositoryError;
+
+/// A plain file that lies within the repository, wherever links lead; as it was at one moment.
+pub(super) fn bounded(root: &Path, path: &Path, most: u64) -> Result<Vec<u8>, RepositoryError> {
+    let refuse = |source| RepositoryError::Io { path: path.to_path_buf(), source };
+    let (real, within) = (path.canonicalize().map_err(refuse)?, root.canonicalize().map_err(refuse)?);
+    if !real.starts_with(within) {
+        return Err(RepositoryError::Outside(path.to_path_buf()));
+    }
+    // Opening what is no file may wait for ever.
+    if !std::fs::metadata(&real).map_err(refuse)?.is_file() {
+        return Err(RepositoryError::NoFile(path.to_path_buf()));
+    }
+    let file = File::open(&real).map_err(refuse)?;
+    let before = file.metadata().map_err(refuse)?;
+    if before.len() > most {
+        return Err(RepositoryError::TooLarge { path: path.to_path_buf(), most });
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(before.len()).unwrap_or(0));
+    (&file).take(most + 1).read_to_end(&mut bytes).map_err(refuse)?;
+    let after = file.metadata().map_err(refuse)?;
+    if bytes.len() as u64 != before.len() || !is_same(&before, &after) {
+        return Err(RepositoryError::Changed(path.to_path_buf()));
+    }
+    Ok(bytes)
+}
+
+/// Of a file that was not written to in between.
+fn is_same(before: &Metadata, after: &Metadata) -> bool {
+    before.len() == after.len() && before.modified().ok() == after.modified().ok()
+}
+
+pub(super) fn digest(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+pub(super) fn entries(dir: &Path) -> Result<Vec<DirEntry>, RepositoryError> {
+    let refuse = |source| RepositoryError::Io { path: dir.to_path_buf(), source };
+    std::fs::read_dir(dir).map_err(refuse)?.collect::<Result<_, _>>().map_err(refuse)
+}
+
+/// Something stands there, be it a link that leads nowhere: whoever reads it is told.
+pub(super) fn stands(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+/// A name of one part that no shell and no path trips over.
+pub(super) fn is_plain(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=128).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(plain)
+}
