@@ -38,7 +38,7 @@ impl Shared {
     }
 }
 
-/// Dropping it ends the threads; what waits is not answered.
+/// Dropping it ends the threads; what waits is refused.
 #[derive(Debug)]
 pub(crate) struct Threads {
     shared: Arc<Shared>,
@@ -88,7 +88,19 @@ impl Threads {
         let bytes = entry.inputs.iter().map(|input| input.values().size()).sum();
         let offer = Offer { model: entry.served.id, bucket, rows: entry.rows, bytes, priority, deadline };
         let name = entry.served.name.clone();
-        let admitted = self.shared.lock().scheduler.offer(Instant::now(), offer, entry);
+        let now = Instant::now();
+        let mut state = self.shared.lock();
+        let (admitted, gone) = match state.scheduler.offer(now, offer.clone(), entry) {
+            // What callers have given up may have taken the room.
+            Err(refused) if refused.why.is_for_now() => {
+                let gone = state.scheduler.sweep(now, Entry::is_gone);
+                let again = !gone.is_empty();
+                (if again { state.scheduler.offer(now, offer, refused.payload) } else { Err(refused) }, gone)
+            }
+            admitted => (admitted, Vec::new()),
+        };
+        drop(state);
+        drop(gone);
         match admitted {
             Ok(admitted) => {
                 self.shared.wake.notify_one();
@@ -109,8 +121,14 @@ impl Threads {
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        self.shared.lock().is_stopped = true;
+        let mut state = self.shared.lock();
+        state.is_stopped = true;
+        let left = state.scheduler.drain();
+        drop(state);
         self.shared.wake.notify_all();
+        for entry in left {
+            entry.answer(Err(Failure::Stopped));
+        }
     }
 }
 
