@@ -43,6 +43,9 @@ mod api;
 pub mod command;
 pub mod config;
 pub mod failure;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod metrics;
 mod oip;
 pub mod pool;

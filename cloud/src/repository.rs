@@ -10,6 +10,9 @@ use millgate_shared::proto::inference;
 
 mod config;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use config::{check as check_config, parse as parse_config};
+
 /// A larger file is refused rather than read into memory.
 const LARGEST_MODEL: u64 = 2 << 30;
 
