@@ -21,6 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     let descriptors = protox::compile(FILES, [ROOT])?;
     std::fs::write(out.join("millgate.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    let build = tonic_prost_build::configure().bytes(".").codec_path("crate::wire::codec::BoundedCodec");
+    build.compile_fds(descriptors)?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Once, OnceLock};
 use std::time::Duration;
 
 use millgate_cloud::config::CloudConfig;
@@ -14,7 +14,9 @@ use millgate_shared::deciding::Mode;
 use millgate_shared::decision::Decision;
 use millgate_shared::shutdown::Tasks;
 
+pub mod asking;
 pub mod broken;
+pub mod onnx;
 
 /// Long enough for a loaded machine; no test waits for it unless it fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -66,6 +68,8 @@ pub async fn pool() -> Running {
 }
 
 pub async fn pool_with(change: impl FnOnce(&mut CloudConfig)) -> Running {
+    static BRIEF: Once = Once::new();
+    BRIEF.call_once(millgate_shared::panics::report_briefly);
     let mut config = CloudConfig {
         bundle: bundle(),
         grpc: ([127, 0, 0, 1], 0).into(),

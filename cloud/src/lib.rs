@@ -44,6 +44,9 @@ mod api;
 pub mod command;
 pub mod config;
 pub mod failure;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hosted;
 pub mod metrics;
 mod mixture;

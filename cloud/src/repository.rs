@@ -26,6 +26,9 @@ mod mlflow;
 mod turns;
 mod warmup;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use config::{check as check_config, parse as parse_config};
+
 #[derive(Debug, thiserror::Error)]
 pub enum RepositoryError {
     #[error("{}: {source}", path.display())]

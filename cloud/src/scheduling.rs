@@ -3,7 +3,12 @@
 //! * One queue per model and bucket, in the order of priority, deadline, arrival. An idle worker never waits, unless a
 //!   model asks for a delay.
 //! * A batch is as large as pays (`curve`) and no larger than what waits. It is made smaller only while its head can
-//!   still be in time with a smaller one, never because it is already late: that way lies collapse under load.
+//!   still be in time with a smaller one, never because it is already late: that way lies collapse under load. Where
+//!   the head has waited for most of its time, so that more is asked than can be done, the size is taken that serves
+//!   the most in time (`forming`).
+//! * Priority is strict: what is of low priority is computed when nothing else waits. It does not starve for ever: it
+//!   is refused or dropped when its deadline cannot be met. Under equal priorities and deadlines models take turns as
+//!   their requests came.
 //! * What can no longer make its deadline is dropped before it is computed, and refused on arrival where that can be
 //!   foreseen. The foresight is optimistic: a pessimistic one refuses what would have made it.
 
@@ -17,10 +22,18 @@ use queue::{Order, Queue, Waiting};
 
 mod admission;
 mod curve;
+mod forming;
 mod limits;
 mod queue;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
+
+/// Abandoned entries are looked for no more often.
+const SWEEP_PAUSE: Duration = Duration::from_millis(10);
+/// What ran so long ago is still measured.
+const MEASURED_LATELY: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ModelId(u64);
@@ -85,6 +98,8 @@ pub struct Taken<T> {
 pub struct Scheduler<K, T> {
     limits: Limits,
     models: HashMap<ModelId, Profile>,
+    /// When something of a model was last given to a worker.
+    ran: HashMap<ModelId, Instant>,
     queues: HashMap<u64, Queue<K, T>>,
     by_bucket: HashMap<(ModelId, K), u64>,
     /// Each queue's head, best first.
@@ -96,6 +111,7 @@ pub struct Scheduler<K, T> {
     waiting: Waiting,
     /// Entries that wait, by model and priority.
     waiting_of: BTreeMap<(ModelId, u8), usize>,
+    swept: Option<Instant>,
     next: u64,
 }
 
@@ -104,6 +120,7 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
         Self {
             limits,
             models: HashMap::new(),
+            ran: HashMap::new(),
             queues: HashMap::new(),
             by_bucket: HashMap::new(),
             heads: BTreeMap::new(),
@@ -111,6 +128,7 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
             running: HashMap::new(),
             waiting: Waiting::default(),
             waiting_of: BTreeMap::new(),
+            swept: None,
             next: 0,
         }
     }
@@ -129,6 +147,7 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
     /// Gives what waited for it.
     pub fn remove_model(&mut self, model: ModelId) -> Vec<T> {
         self.models.remove(&model);
+        self.ran.remove(&model);
         let of_model = self.by_bucket.iter().filter(|((of, _), _)| *of == model);
         let queues: Vec<u64> = of_model.map(|(_, queue)| *queue).collect();
         let mut left = Vec::new();
@@ -138,6 +157,28 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
             }
         }
         left
+    }
+
+    /// Takes out all that waits: nothing more will be computed.
+    pub fn drain(&mut self) -> Vec<T> {
+        let all: Vec<(u64, Order)> = self.ranked.iter().map(|(order, (queue, _))| (*queue, *order)).collect();
+        all.into_iter().filter_map(|(queue, order)| self.remove(queue, order)).collect()
+    }
+
+    /// Takes out what nobody waits for any more, so that it takes up no room. It looks at all that waits, so it does
+    /// nothing if it has just done that.
+    pub fn sweep(&mut self, now: Instant, is_gone: impl Fn(&T) -> bool) -> Vec<T> {
+        if self.swept.is_some_and(|swept| now.saturating_duration_since(swept) < SWEEP_PAUSE) {
+            return Vec::new();
+        }
+        self.swept = Some(now);
+        let is_gone = |queue: &u64, order: &Order| {
+            let entry = self.queues.get(queue).and_then(|queue| queue.get(order));
+            entry.is_some_and(|entry| is_gone(&entry.payload))
+        };
+        let waiting = self.ranked.iter().map(|(order, (queue, _))| (*queue, *order));
+        let gone: Vec<(u64, Order)> = waiting.filter(|(queue, order)| is_gone(queue, order)).collect();
+        gone.into_iter().filter_map(|(queue, order)| self.remove(queue, order)).collect()
     }
 
     /// Entries that wait.
@@ -169,7 +210,7 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
         let work = profile.curve.marginal().saturating_mul(offer.rows.try_into().unwrap_or(u32::MAX));
         if let Err(why) = self.foresee(now, &order, alone) {
             if why == Refusal::TooShort {
-                self.relax(offer.model);
+                self.relax(now, offer.model);
             }
             return Err(Refused { payload, why, retry_after: self.retry_after() });
         }
@@ -258,7 +299,8 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
             let Some((order, entry)) = found.first() else { return false };
             let model = found.model();
             let hopeless = self.models.get(&model).is_none_or(|profile| {
-                now.checked_add(profile.curve.expected(entry.rows)).is_none_or(|end| end > order.deadline)
+                let alone = forming::needed(now, order, entry, profile.curve.expected(entry.rows));
+                now.checked_add(alone).is_none_or(|end| end > order.deadline)
             });
             let gone = is_gone(&entry.payload);
             if !gone && !hopeless {
@@ -269,7 +311,7 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
                 if gone { &mut taken.gone } else { &mut taken.expired }.push(payload);
             }
             if hopeless && !gone && idle {
-                self.relax(model);
+                self.relax(now, model);
             }
         }
     }
@@ -284,71 +326,6 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
         let enough = profile.preferred.iter().copied().min().unwrap_or_else(|| self.most(profile));
         let until = found.first()?.1.arrived.checked_add(profile.delay)?;
         (found.rows() < enough && now < until).then_some(until)
-    }
-
-    /// Rows worth computing together.
-    fn most(&self, profile: &Profile) -> usize {
-        let most = profile.curve.knee().min(profile.most_rows).max(1);
-        let fits = |rows: usize| profile.curve.expected(rows) <= self.limits.longest_batch;
-        (0..=most.ilog2())
-            .rev()
-            .map(|power| (1 << power).min(most))
-            .chain([1])
-            .fold(1, |best, rows| if rows > best && fits(rows) { rows } else { best })
-    }
-
-    fn form(
-        &mut self,
-        now: Instant,
-        queue: u64,
-        is_gone: &mut impl FnMut(&T) -> bool,
-        expired: &mut Vec<T>,
-        gone: &mut Vec<T>,
-    ) -> Option<Batch<T>> {
-        let found = self.queues.get(&queue)?;
-        let (model, queued) = (found.model(), found.rows());
-        let (order, head) = found.first().map(|(order, entry)| (*order, entry.rows))?;
-        let profile = self.models.get(&model)?;
-        let in_time = |rows: usize| {
-            now.checked_add(profile.curve.expected(rows)).is_some_and(|end| end <= order.deadline)
-        };
-        let mut most = self.most(profile).min(queued.max(1)).max(head);
-        while most > head && !in_time(most) {
-            most = (most / 2).max(head);
-        }
-        // Alone in the house, the lot is done sooner by all idle workers together.
-        let idle = self.limits.workers.saturating_sub(self.running.len()).max(1);
-        let share = queued.div_ceil(idle);
-        if self.heads.len() == 1 && share < most && share >= head {
-            let gain = profile.curve.expected(most).saturating_sub(profile.curve.expected(share));
-            if gain > limits::WORTH_WAKING {
-                most = share;
-            }
-        }
-        let mut entries = Vec::new();
-        let mut rows = 0;
-        while let Some((next_order, next)) = self.queues.get(&queue).and_then(Queue::first) {
-            if !entries.is_empty() && rows + next.rows > most {
-                break;
-            }
-            let alone = self.models.get(&model)?.curve.expected(next.rows);
-            let abandoned = !entries.is_empty() && is_gone(&next.payload);
-            let late = now.checked_add(alone).is_none_or(|end| end > next_order.deadline);
-            let next_rows = next.rows;
-            let (_, payload) = self.pop(queue)?;
-            if abandoned {
-                gone.push(payload);
-            } else if late && !entries.is_empty() {
-                expired.push(payload);
-            } else {
-                rows += next_rows;
-                entries.push(payload);
-            }
-        }
-        let expected = self.models.get(&model)?.curve.expected(rows);
-        let id = self.number();
-        self.running.insert(id, now.checked_add(expected).unwrap_or(now));
-        Some(Batch { started: Started { model, rows, id }, entries })
     }
 
     /// Takes a queue's head out.
@@ -395,9 +372,13 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
         }
     }
 
-    /// An estimate that lets nothing run is never measured again, so it gives way a little.
-    fn relax(&mut self, model: ModelId) {
-        if let Some(profile) = self.models.get_mut(&model) {
+    /// An estimate that lets nothing run is never measured again, so it gives way a little. One that is measured does
+    /// not: whoever asks for the impossible must not talk it down for others.
+    fn relax(&mut self, now: Instant, model: ModelId) {
+        let ran = self.ran.get(&model).map(|ran| now.saturating_duration_since(*ran));
+        if let Some(profile) = self.models.get_mut(&model)
+            && ran.is_none_or(|ran| ran > MEASURED_LATELY)
+        {
             profile.curve.relax();
         }
     }

@@ -17,7 +17,7 @@
 //! * [`gate`], [`competence`], [`combine`], [`deciding`]: how a decision is made. Pure: no clock, no IO, no model.
 //! * [`decision`]: the record of it. [`wire`]: records and samples as protobuf; the only module that names [`proto`].
 //! * [`breaker`]: when to stop asking a peer that does not answer. Pure.
-//! * [`shutdown`], [`telemetry`], [`metrics`], [`toml_file`]: the rim both binaries share.
+//! * [`shutdown`], [`panics`], [`telemetry`], [`metrics`], [`toml_file`]: the rim both binaries share.
 
 pub mod array;
 pub mod breaker;
@@ -31,6 +31,7 @@ pub mod gate;
 pub mod image;
 pub mod local;
 pub mod metrics;
+pub mod panics;
 pub mod proto;
 pub mod runner;
 pub mod sample;

@@ -17,10 +17,13 @@ pub fn init(default: &str, format: LogFormat) {
     let filter = std::env::var("MILLGATE_LOG").unwrap_or_else(|_| default.to_owned());
     let filter = EnvFilter::try_new(&filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let _already_set = match format {
+    let is_set_already = match format {
         LogFormat::Text => {
             builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init().is_err()
         }
         LogFormat::Json => builder.json().try_init().is_err(),
     };
+    if !is_set_already {
+        crate::panics::report_briefly();
+    }
 }

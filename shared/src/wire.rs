@@ -2,6 +2,7 @@
 
 use crate::proto::v1;
 
+pub mod codec;
 mod decision;
 mod image;
 mod tensor;

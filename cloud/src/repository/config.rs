@@ -19,7 +19,7 @@ const LONGEST: u64 = 1 << 20;
 const DEEPEST: usize = 16;
 
 /// What it says of inputs and outputs must be so.
-pub(super) fn check(config: &inference::ModelConfig, signature: &Signature) -> Result<(), String> {
+pub(crate) fn check(config: &inference::ModelConfig, signature: &Signature) -> Result<(), String> {
     let batches = config.max_batch_size > 0;
     if batches && !signature.may_batch() {
         return Err("max_batch_size: the model's inputs and outputs have no free first axis".to_owned());
@@ -109,7 +109,7 @@ pub(super) fn read(
 }
 
 /// The protobuf text format; what Triton knows and we do not is an error that names it.
-pub(super) fn parse(text: &str) -> Result<inference::ModelConfig, String> {
+pub(crate) fn parse(text: &str) -> Result<inference::ModelConfig, String> {
     if is_too_deep(text) {
         return Err(format!("nested deeper than {DEEPEST} levels"));
     }

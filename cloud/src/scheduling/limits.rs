@@ -79,6 +79,11 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// It depends on what else waits.
+    pub fn is_for_now(self) -> bool {
+        !matches!(self, Self::TooShort | Self::UnknownModel)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Full => "the queue is full",

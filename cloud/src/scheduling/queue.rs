@@ -1,6 +1,7 @@
 //! Entries of one model and bucket, in order.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use super::ModelId;
@@ -57,6 +58,18 @@ impl<K, T> Queue<K, T> {
 
     pub(super) fn first(&self) -> Option<(&Order, &Entry<T>)> {
         self.entries.first_key_value()
+    }
+
+    /// The next after one that is passed over; the first if none is.
+    pub(super) fn after(&self, passed: Option<Order>) -> Option<(&Order, &Entry<T>)> {
+        match passed {
+            None => self.first(),
+            Some(passed) => self.entries.range((Bound::Excluded(passed), Bound::Unbounded)).next(),
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Order, &Entry<T>)> {
+        self.entries.iter()
     }
 
     pub(super) fn get(&self, order: &Order) -> Option<&Entry<T>> {

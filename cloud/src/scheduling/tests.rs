@@ -105,7 +105,8 @@ fn what_cannot_be_in_time_is_refused_or_dropped_and_late_work_does_not_shrink_ba
     for payload in 0..8 {
         house.offer(model, 0, 1000 + u64::from(payload), payload).unwrap();
     }
-    let taken = house.take(903);
+    // What has waited so long needs a tenth more than its 100.
+    let taken = house.take(893);
     assert_eq!(taken.expired, [0, 1, 2]);
     // The head can be in time only alone or nearly so.
     assert_eq!(taken.batch.unwrap().entries.len(), 1);
@@ -166,12 +167,72 @@ fn a_delay_waits_for_company_and_holds_nobody_else_up() {
     assert_eq!(house.take(500).batch.unwrap().entries, [4]);
 }
 
+#[test]
+fn what_is_given_up_makes_room_and_what_is_left_at_the_end_comes_out() {
+    let mut house = House::new(1);
+    house.scheduler.limits.entries = 4;
+    let model = house.scheduler.add_model(profile(&DENSE));
+    for payload in 0..4 {
+        house.offer(model, 0, 50_000, payload).unwrap();
+    }
+    assert_eq!(house.offer(model, 0, 50_000, 9).unwrap_err(), Refusal::Full);
+    let is_odd = |payload: &u32| payload % 2 == 1;
+    assert_eq!(house.scheduler.sweep(house.start, is_odd), [1, 3]);
+    assert!(house.scheduler.sweep(house.start + us(1), |_| true).is_empty(), "it has just looked");
+    house.offer(model, 1, 50_000, 9).unwrap();
+    assert_eq!(house.scheduler.drain(), [0, 2, 9]);
+    assert_eq!(house.scheduler.waiting, Waiting::default());
+    assert!(house.take(0).batch.is_none());
+}
+
+#[test]
+fn only_an_estimate_that_nothing_measures_gives_way() {
+    let mut house = House::new(1);
+    let model = house.scheduler.add_model(profile(&LINEAR));
+    let impossible = |house: &mut House, at: u64| {
+        let (now, deadline) = (house.start + us(at), house.start + us(at + 500));
+        let offer = Offer { model, bucket: 0, rows: 1, bytes: 1, priority: 128, deadline };
+        house.scheduler.offer(now, offer, 7).map_err(|refused| refused.why)
+    };
+    house.offer(model, 0, 50_000, 1).unwrap();
+    let started = house.take(0).batch.unwrap().started;
+    house.scheduler.finished(&started, us(1000), true);
+    for at in 0..100 {
+        assert_eq!(impossible(&mut house, 1000 + at).unwrap_err(), Refusal::TooShort);
+    }
+    assert_eq!(house.scheduler.curve(model).unwrap().expected(1), us(1000));
+    let mut later = 300_000..;
+    let given_way = later.find(|at| impossible(&mut house, *at).is_ok()).unwrap();
+    assert!(given_way < 300_020, "{given_way}");
+}
+
+#[test]
+fn what_has_waited_long_does_not_make_batches_small() {
+    // A batch of 8 takes 200, one alone 100: three of them have less than 200 left.
+    let mut house = House::new(1);
+    let model = house.scheduler.add_model(profile(&DENSE));
+    for payload in 0..12 {
+        let deadline = if payload < 3 { 1000 } else { 2000 };
+        house.offer(model, 0, deadline, payload).unwrap();
+    }
+    // One that has just come, in a hurry: it is neither dropped nor let down.
+    let now = house.start + us(850);
+    let deadline = house.start + us(960);
+    let offer = Offer { model, bucket: 0, rows: 1, bytes: 1, priority: 128, deadline };
+    house.scheduler.offer(now, offer, 99).unwrap();
+    let taken = house.take(850);
+    assert_eq!((taken.batch.unwrap().entries, taken.expired), (vec![99], vec![]));
+    let taken = house.take(850);
+    assert_eq!((taken.batch.unwrap().entries, taken.expired), ((3..11).collect(), vec![0, 1, 2]));
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Offer { model: usize, bucket: u8, rows: usize, priority: u8, deadline: u64 },
     Take,
     Finish,
     Gone(u32),
+    Sweep,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -181,6 +242,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Take),
         2 => Just(Step::Finish),
         1 => (0u32..200).prop_map(Step::Gone),
+        1 => Just(Step::Sweep),
     ]
 }
 
@@ -228,9 +290,17 @@ proptest! {
                     }
                 }
                 Step::Gone(payload) => gone.push(payload),
+                Step::Sweep => {
+                    let swept = scheduler.sweep(now, |entry| gone.contains(&entry.0));
+                    prop_assert!(swept.iter().all(|entry| gone.contains(&entry.0)));
+                    out.extend(swept.iter().map(|entry| entry.0));
+                }
             }
             prop_assert!(scheduler.queued() <= 16);
             prop_assert_eq!(scheduler.running(), running.len());
+        }
+        if next % 2 == 0 {
+            out.extend(scheduler.drain().iter().map(|entry| entry.0));
         }
         for model in models {
             out.extend(scheduler.remove_model(model).iter().map(|entry| entry.0));

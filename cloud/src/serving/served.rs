@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millgate_shared::array::Array;
+use millgate_shared::array::{Array, Values};
 use millgate_shared::engine::{Model, Signature};
 use millgate_shared::proto::inference;
 
@@ -72,6 +72,14 @@ impl Served {
             return Err(Failure::field("inputs", message));
         }
         signature.check(inputs).map_err(|misfit| Failure::field("inputs", misfit.to_string()))?;
+        for (port, input) in signature.inputs.iter().zip(inputs) {
+            if let Values::Bytes(texts) = input.values()
+                && let Some(at) = texts.iter().position(|text| std::str::from_utf8(text).is_err())
+            {
+                let message = format!("element {at} of BYTES is not UTF-8, as ONNX has its strings");
+                return Err(Failure::field(format!("inputs `{}`", port.name), message));
+            }
+        }
         if self.traits.finite_only {
             for (port, input) in signature.inputs.iter().zip(inputs) {
                 if !is_finite(input) {

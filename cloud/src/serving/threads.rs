@@ -42,7 +42,7 @@ impl Shared {
     }
 }
 
-/// Dropping it ends the threads; what waits is not answered.
+/// Dropping it ends the threads; what waits is refused.
 #[derive(Debug)]
 pub(crate) struct Threads {
     shared: Arc<Shared>,
@@ -119,7 +119,19 @@ impl Threads {
     }
 
     fn offer(&self, offer: Offer<Bucket>, work: Work, name: &str) -> Result<(), Failure> {
-        let admitted = self.shared.lock().scheduler.offer(Instant::now(), offer, work);
+        let now = Instant::now();
+        let mut state = self.shared.lock();
+        let (admitted, gone) = match state.scheduler.offer(now, offer.clone(), work) {
+            // What callers have given up may have taken the room.
+            Err(refused) if refused.why.is_for_now() => {
+                let gone = state.scheduler.sweep(now, Work::is_gone);
+                let again = !gone.is_empty();
+                (if again { state.scheduler.offer(now, offer, refused.payload) } else { Err(refused) }, gone)
+            }
+            admitted => (admitted, Vec::new()),
+        };
+        drop(state);
+        drop(gone);
         match admitted {
             Ok(admitted) => {
                 self.shared.wake.notify_one();
@@ -140,8 +152,14 @@ impl Threads {
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        self.shared.lock().is_stopped = true;
+        let mut state = self.shared.lock();
+        state.is_stopped = true;
+        let left = state.scheduler.drain();
+        drop(state);
         self.shared.wake.notify_all();
+        for work in left {
+            work.refuse(Failure::Stopped);
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use tract_onnx::tract_core::transform::get_transform;
 
 use super::{Engine, EngineError, Model, OnnxFile, Session, Shapes, Signature};
 use crate::array::{Array, Datatype, Values};
+use crate::panics::caught;
 
 /// Plans that a model keeps, and states that a session keeps: a client that sends ever new shapes costs time, not
 /// memory.
@@ -117,10 +118,10 @@ impl Session for TractSession {
         let Some((_, state)) = self.states.last_mut() else {
             return Err(EngineError::Prepare("no state".to_owned()));
         };
-        catch_unwind(AssertUnwindSafe(|| run(state, inputs, &signature))).unwrap_or_else(|_| {
+        caught(|| run(state, inputs, &signature)).unwrap_or_else(|message| {
             // What a panic left half done must not reach the next sample.
             self.states.clear();
-            Err(EngineError::Run("the engine panicked".to_owned()))
+            Err(EngineError::Run(format!("the engine panicked: {message}")))
         })
     }
 }

@@ -1,0 +1,150 @@
+//! Small ONNX models, made here: tests that need one need no Python.
+
+use std::path::Path;
+
+use prost::Message;
+use tract_onnx::pb;
+use tract_onnx::pb::attribute_proto::AttributeType;
+use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
+
+/// A length, or a name for any.
+#[derive(Debug, Clone, Copy)]
+pub enum Axis {
+    Is(i64),
+    Any(&'static str),
+}
+
+use Axis::{Any, Is};
+
+/// An operation: its type, inputs and outputs.
+pub fn node(operation: &str, inputs: &[&str], outputs: &[&str]) -> pb::NodeProto {
+    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    pb::NodeProto {
+        op_type: operation.to_owned(),
+        input: owned(inputs),
+        output: owned(outputs),
+        ..pb::NodeProto::default()
+    }
+}
+
+fn with_axes(mut node: pb::NodeProto, axes: &[i64]) -> pb::NodeProto {
+    let (name, ints) = ("axes".to_owned(), axes.to_vec());
+    let keep = pb::AttributeProto {
+        name: "keepdims".to_owned(),
+        r#type: AttributeType::Int.into(),
+        i: 0,
+        ..Default::default()
+    };
+    node.attribute.push(pb::AttributeProto {
+        name,
+        r#type: AttributeType::Ints.into(),
+        ints,
+        ..Default::default()
+    });
+    node.attribute.push(keep);
+    node
+}
+
+fn port(name: &str, kind: DataType, axes: &[Axis]) -> pb::ValueInfoProto {
+    let dim = |axis: &Axis| Dimension {
+        value: Some(match axis {
+            Is(length) => dimension::Value::DimValue(*length),
+            Any(name) => dimension::Value::DimParam((*name).to_owned()),
+        }),
+        ..Default::default()
+    };
+    let shape = Some(pb::TensorShapeProto { dim: axes.iter().map(dim).collect() });
+    let tensor = pb::type_proto::Tensor { elem_type: kind.into(), shape };
+    let kind = pb::TypeProto { value: Some(pb::type_proto::Value::TensorType(tensor)), ..Default::default() };
+    pb::ValueInfoProto { name: name.to_owned(), r#type: Some(kind), ..Default::default() }
+}
+
+/// Small values that are the same every time.
+fn weight(name: &str, dims: &[i64]) -> pb::TensorProto {
+    let count: i64 = dims.iter().product();
+    let value = |at: i64| ((at * 37 % 101) - 50) as f32 / 500.0;
+    pb::TensorProto {
+        name: name.to_owned(),
+        dims: dims.to_vec(),
+        data_type: DataType::Float.into(),
+        raw_data: (0..count).flat_map(|at| value(at).to_le_bytes()).collect(),
+        ..Default::default()
+    }
+}
+
+fn file(
+    node: Vec<pb::NodeProto>,
+    input: Vec<pb::ValueInfoProto>,
+    output: Vec<pb::ValueInfoProto>,
+    initializer: Vec<pb::TensorProto>,
+) -> Vec<u8> {
+    let graph =
+        pb::GraphProto { name: "g".to_owned(), node, input, output, initializer, ..Default::default() };
+    let opset = pb::OperatorSetIdProto { domain: String::new(), version: 17 };
+    let model =
+        pb::ModelProto { ir_version: 8, opset_import: vec![opset], graph: Some(graph), ..Default::default() };
+    model.encode_to_vec()
+}
+
+/// `e = table[ids]` for `ids[N, 6]` and 10 rows: an index that is out of range fails in the run.
+pub fn tokens() -> Vec<u8> {
+    file(
+        vec![node("Gather", &["table", "ids"], &["e"])],
+        vec![port("ids", DataType::Int64, &[Any("N"), Is(6)])],
+        vec![port("e", DataType::Float, &[Any("N"), Is(6), Is(5)])],
+        vec![weight("table", &[10, 5])],
+    )
+}
+
+/// `c = a / (b - 5)` of INT64 `[N, 3]`: a five in `b` fails in the run.
+pub fn divide() -> Vec<u8> {
+    let port = |name| port(name, DataType::Int64, &[Any("N"), Is(3)]);
+    let five = pb::TensorProto {
+        name: "five".to_owned(),
+        dims: vec![1],
+        data_type: DataType::Int64.into(),
+        raw_data: 5_i64.to_le_bytes().to_vec(),
+        ..Default::default()
+    };
+    let nodes = vec![node("Sub", &["b", "five"], &["d"]), node("Div", &["a", "d"], &["c"])];
+    file(nodes, vec![port("a"), port("b")], vec![port("c")], vec![five])
+}
+
+/// The mean of each row of `x[N, M]`: any width goes.
+pub fn mean() -> Vec<u8> {
+    file(
+        vec![with_axes(node("ReduceMean", &["x"], &["y"]), &[1])],
+        vec![port("x", DataType::Float, &[Any("N"), Any("M")])],
+        vec![port("y", DataType::Float, &[Any("N")])],
+        Vec::new(),
+    )
+}
+
+/// `y = x`, text.
+pub fn texts() -> Vec<u8> {
+    let port = |name| port(name, DataType::String, &[Any("N"), Is(2)]);
+    file(vec![node("Identity", &["x"], &["y"])], vec![port("x")], vec![port("y")], Vec::new())
+}
+
+/// `layers` dense layers over `x[rows, 256]`.
+pub fn dense(layers: usize, rows: Axis) -> Vec<u8> {
+    let (mut nodes, mut weights, mut last) = (Vec::new(), Vec::new(), "x".to_owned());
+    for layer in 0..layers {
+        let (product, next) = (format!("p{layer}"), format!("h{layer}"));
+        nodes.push(node("MatMul", &[&last, &format!("w{layer}")], &[&product]));
+        nodes.push(node("Tanh", &[&product], &[&next]));
+        weights.push(weight(&format!("w{layer}"), &[256, 256]));
+        last = next;
+    }
+    nodes.push(node("Identity", &[&last], &["y"]));
+    let port = |name| port(name, DataType::Float, &[rows, Is(256)]);
+    file(nodes, vec![port("x")], vec![port("y")], weights)
+}
+
+/// Puts a model into a repository.
+pub fn put(repository: &Path, name: &str, file: &[u8]) {
+    let dir = repository.join(name).join("1");
+    std::fs::create_dir_all(&dir).expect("a folder");
+    std::fs::write(dir.join("model.onnx"), file).expect("a file");
+}
