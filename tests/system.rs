@@ -6,6 +6,7 @@ mod bundles;
 mod decide;
 mod demo;
 mod hostile;
+mod observe;
 mod open_inference;
 mod outage;
 mod pool;

@@ -19,7 +19,7 @@
 //!   deadline takes its jobs with it.
 //! * `oip`, `serving`, [`scheduling`], `repository`: every model of the bundle, and plain ONNX files, over the Open
 //!   Inference Protocol: request -> queue -> batch -> model thread.
-//! * [`metrics`], `admin`: what an operator sees. [`readiness`]: whether work is wanted.
+//! * [`metrics`], `admin`, `trace`: what an operator sees. [`readiness`]: whether work is wanted.
 //! * [`command`]: what the binary's other subcommands do.
 //!
 //! A pool in this process, for tests and the demo:
@@ -51,6 +51,7 @@ pub mod repository;
 pub mod scheduling;
 pub mod server;
 mod serving;
+mod trace;
 
 pub use config::CloudConfig;
 pub use server::{Running, ServeError, Server};

@@ -16,6 +16,7 @@ use millgate_shared::runner::{Holding, Models, RunError, Runner};
 use millgate_shared::tensor::Tensor;
 use millgate_shared::workers::Workers;
 
+use crate::config::CacheConfig;
 use crate::failure::Failure;
 use crate::repository::{self, RepositoryError};
 use crate::serving::served::Traits;
@@ -124,6 +125,11 @@ impl Pool {
             ..Traits::default()
         };
         self.serving.load(name, found.version, &found.file, traits, batching)
+    }
+
+    /// Keeps served models' answers from now on. Once.
+    pub fn keep_answers(&self, config: &CacheConfig) {
+        self.serving.keep_answers(config);
     }
 
     pub(crate) fn serving(&self) -> &Serving {

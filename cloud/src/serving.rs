@@ -3,7 +3,7 @@
 //! request -> [`served`] (checked against the file's own signature) -> `threads` (scheduler) -> `batch` -> answer
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
 use futures_util::future::try_join_all;
@@ -11,15 +11,19 @@ use millgate_shared::array::Array;
 use millgate_shared::engine::{Engine, OnnxFile, Shapes, Tract};
 use tokio::sync::oneshot;
 
+use crate::config::CacheConfig;
 use crate::failure::Failure;
 use crate::scheduling::{Curve, Profile};
+use crate::trace::Inference;
+use cache::{Cache, Usage};
 use entry::{Bucket, Done, Entry};
 use request::{InferRequest, InferResponse, Named, Parameter, Parameters, Phases};
 use served::{Served, Traits};
-use statistics::Statistics;
-use threads::Threads;
+use statistics::{Outcome, Statistics};
+use threads::{Pressure, Threads};
 
 mod batch;
+pub(crate) mod cache;
 mod entry;
 pub(crate) mod request;
 pub(crate) mod served;
@@ -31,6 +35,8 @@ mod trial;
 const DEFAULT_PRIORITY: u8 = 128;
 /// Parameters that are ours; all others part the batches.
 const OWN_PARAMETERS: [&str; 2] = ["priority", "timeout"];
+/// Whether an answer was kept, where answers are; a parameter of it.
+const CACHE_HIT: &str = "cache_hit";
 
 /// Entries that one request may become.
 const MOST_PARTS: usize = 16;
@@ -61,11 +67,33 @@ pub(crate) struct Listed {
 pub(crate) struct Serving {
     threads: Threads,
     models: RwLock<BTreeMap<String, Slot>>,
+    /// Unset until it is known whether there is one.
+    cache: OnceLock<Option<Cache>>,
 }
 
 impl Serving {
     pub(crate) fn start(threads: usize, queue: usize) -> Self {
-        Self { threads: Threads::start(threads, queue), models: RwLock::default() }
+        let threads = Threads::start(threads, queue);
+        Self { threads, models: RwLock::default(), cache: OnceLock::new() }
+    }
+
+    /// Keeps answers from now on, if any bytes are granted for them. Once.
+    pub(crate) fn keep_answers(&self, config: &CacheConfig) {
+        self.cache.get_or_init(|| Cache::new(config));
+    }
+
+    fn cache(&self) -> Option<&Cache> {
+        self.cache.get().and_then(Option::as_ref)
+    }
+
+    /// `None` where no answers are kept.
+    pub(crate) fn cache_usage(&self) -> Option<Usage> {
+        self.cache().map(Cache::usage)
+    }
+
+    /// What waits.
+    pub(crate) fn pressure(&self) -> Pressure {
+        self.threads.pressure()
     }
 
     /// Loads, tries and serves a model, in the place of one of that name; blocks for as long as that takes.
@@ -114,6 +142,9 @@ impl Serving {
         let before = self.models.write().unwrap_or_else(PoisonError::into_inner).insert(name, slot);
         if let Some(Slot::Ready(before)) = before {
             self.threads.remove(before.id, &before.name);
+            if let Some(cache) = self.cache() {
+                cache.forget(before.id);
+            }
         }
     }
 
@@ -173,9 +204,11 @@ impl Serving {
         deadline: Instant,
     ) -> Result<InferResponse, Failure> {
         let served = self.find(&request.model, &request.version)?;
-        let mut counted = Counted { served: &served, arrived, is_answered: false };
-        let answer = self.answer(&served, request, arrived, deadline).await;
-        counted.is_answered = answer.is_ok();
+        let mut counted = Counted { served: &served, arrived, deadline, outcome: None };
+        let mut traced = Inference::begin(&served, &request.id, arrived);
+        let answer = self.answer(&served, request, arrived, deadline, &mut traced).await;
+        counted.outcome = Some(answer.as_ref().map_or_else(Outcome::of, |_| Outcome::Ok));
+        traced.end(answer.as_ref().err());
         answer
     }
 
@@ -185,6 +218,7 @@ impl Serving {
         request: InferRequest,
         arrived: Instant,
         deadline: Instant,
+        traced: &mut Inference,
     ) -> Result<InferResponse, Failure> {
         let wanted = wanted(served, &request)?;
         let own = match request.timeout()? {
@@ -204,6 +238,25 @@ impl Serving {
         let inputs = ordered(served, request.inputs)?;
         served.check(&inputs)?;
         let rows = served.rows(&inputs)?;
+        let cache = self.cache().filter(|cache| match served.traits.is_fixed {
+            true => cache.bundle,
+            false => served.traits.config.response_cache.as_ref().is_some_and(|cache| cache.enable),
+        });
+        let looking = Instant::now();
+        let (inputs, key) = match cache {
+            None => (inputs, None),
+            Some(cache) => {
+                let (key, inputs) = cache.key(served.id, &bucket_parameters, inputs).await?;
+                if let Some(outputs) = cache.get(&key) {
+                    served.statistics.cached(true, looking.elapsed());
+                    traced.cached();
+                    let mut parameters = phase_parameters(&Phases::default());
+                    parameters.insert(CACHE_HIT.to_owned(), Parameter::Bool(true));
+                    return response(served, request.id, parameters, &wanted, |at| outputs.get(at).cloned());
+                }
+                (inputs, Some((cache, key, looking.elapsed())))
+            }
+        };
         // What does not pay together is spread over the threads, in few parts: each takes a place in the queue.
         let sizes = match served.rows_are_independent {
             true => sizes(rows, served.knee.max(rows.div_ceil(MOST_PARTS))),
@@ -221,34 +274,54 @@ impl Serving {
             replies.push(async { answer.await.unwrap_or_else(|_| Err(lost(&served.name))) });
         }
         let done = tokio::time::timeout_at(deadline.into(), try_join_all(replies)).await;
-        let (mut outputs, phases) = whole_answer(done.unwrap_or(Err(Failure::Deadline))?)?;
-        let ports = &served.signature().outputs;
-        let mut named = Vec::with_capacity(wanted.len());
-        for at in wanted {
-            let array = outputs.get_mut(at).and_then(Option::take);
-            let array = array.ok_or_else(|| Failure::Model("an output is missing".to_owned()))?;
-            named.push(Named { name: ports[at].name.clone(), array });
+        let done = done.unwrap_or(Err(Failure::Deadline))?;
+        traced.computed(done.iter().map(|part| &part.phases));
+        let (mut outputs, phases) = whole_answer(done)?;
+        let mut parameters = phase_parameters(&phases);
+        if let Some((cache, key, looked)) = key {
+            let keeping = Instant::now();
+            if let Some(outputs) = outputs.iter().cloned().collect() {
+                cache.put(key, outputs);
+            }
+            served.statistics.cached(false, looked + keeping.elapsed());
+            parameters.insert(CACHE_HIT.to_owned(), Parameter::Bool(false));
         }
-        Ok(InferResponse {
-            model: served.name.clone(),
-            version: served.version.to_string(),
-            id: request.id,
-            parameters: phase_parameters(&phases),
-            outputs: named,
-        })
+        response(served, request.id, parameters, &wanted, |at| outputs.get_mut(at).and_then(Option::take))
     }
+}
+
+/// An answer of the outputs that are `wanted`, by index.
+fn response(
+    served: &Served,
+    id: String,
+    parameters: Parameters,
+    wanted: &[usize],
+    mut output: impl FnMut(usize) -> Option<Array>,
+) -> Result<InferResponse, Failure> {
+    let mut outputs = Vec::with_capacity(wanted.len());
+    for at in wanted {
+        let missing = || Failure::Model("an output is missing".to_owned());
+        let array = output(*at).ok_or_else(missing)?;
+        outputs.push(Named { name: served.signature().outputs[*at].name.clone(), array });
+    }
+    let (model, version) = (served.name.clone(), served.version.to_string());
+    Ok(InferResponse { model, version, id, parameters, outputs })
 }
 
 /// Counts a request out, answered or dropped.
 struct Counted<'a> {
     served: &'a Served,
     arrived: Instant,
-    is_answered: bool,
+    deadline: Instant,
+    outcome: Option<Outcome>,
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.served.statistics.request(self.arrived.elapsed(), self.is_answered);
+        // Dropped unanswered: the deadline ended it, or its caller went away.
+        let late = Instant::now() >= self.deadline;
+        let outcome = self.outcome.unwrap_or(if late { Outcome::Expired } else { Outcome::Cancelled });
+        self.served.statistics.request(self.arrived.elapsed(), outcome);
     }
 }
 
