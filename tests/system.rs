@@ -8,6 +8,7 @@ mod demo;
 mod hostile;
 mod mixture;
 mod neighbours;
+mod observe;
 mod open_inference;
 mod outage;
 mod pool;

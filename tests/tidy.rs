@@ -52,8 +52,11 @@ fn only_their_rooms_name_the_engine_and_the_wire() {
     for path in rust_files() {
         let text = read(&path);
         let place = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+        // `extract_` is another word.
+        let names_tract =
+            text.match_indices("tract_").any(|(at, _)| !text[..at].ends_with(char::is_alphanumeric));
         assert!(
-            !text.contains("tract_")
+            !names_tract
                 || place.starts_with("shared/src/engine")
                 || place.starts_with("tests/")
                 || place.contains("benches/"),

@@ -41,10 +41,11 @@ async fn an_unchanged_tritonclient_gets_the_answers_of_onnxruntime() {
     let suite = root().join("tests/tritonclient");
     run(Command::new(&python).arg(suite.join("make_models.py")).arg(&models)).unwrap();
     let pool = pool_with(|config| config.model_repository = vec![models.clone()]).await;
-    let address = pool.grpc_addr().to_string();
+    let (address, metrics) = (pool.grpc_addr().to_string(), pool.metrics_addr().to_string());
     let ran = tokio::task::spawn_blocking(move || {
         let mut command = Command::new(&python);
-        run(command.arg(suite.join("suite.py")).args(["--grpc", &address, "--models"]).arg(&models))
+        command.arg(suite.join("suite.py")).args(["--grpc", &address, "--metrics", &metrics, "--models"]);
+        run(command.arg(&models))
     });
     let report = ran.await.unwrap().unwrap_or_else(|report| panic!("{report}"));
     assert!(report.contains(" checks, 0 failed"), "{report}");

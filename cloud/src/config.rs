@@ -8,11 +8,14 @@ use std::time::Duration;
 use millgate_shared::toml_file::{self, TomlError};
 use serde::Deserialize;
 
+pub use tables::{CacheConfig, TracesConfig};
+
+mod tables;
 #[cfg(test)]
 mod tests;
 
 /// The pool's configuration. Durations are in milliseconds, as the key says.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CloudConfig {
     /// The bundle to host: a directory or a `.tar.zst`, from the working directory; empty: none, only plain models are
@@ -44,6 +47,10 @@ pub struct CloudConfig {
     pub default_deadline_ms: u64,
     /// How long a stopping pool lets calls in flight finish, in milliseconds. Default 10000.
     pub drain_grace_ms: u64,
+    /// Served models under the names of Triton's metrics too. Default true.
+    pub triton_metrics: bool,
+    pub cache: CacheConfig,
+    pub traces: TracesConfig,
 }
 
 impl Default for CloudConfig {
@@ -62,6 +69,9 @@ impl Default for CloudConfig {
             max_in_flight_per_stream: 32,
             default_deadline_ms: 10_000,
             drain_grace_ms: 10_000,
+            triton_metrics: true,
+            cache: CacheConfig::default(),
+            traces: TracesConfig::default(),
         }
     }
 }
@@ -103,6 +113,7 @@ impl CloudConfig {
                 return Err(ConfigError::Value { key, message: "must be at least 1".to_owned() });
             }
         }
+        self.traces.check()?;
         for (key, address) in [("grpc", self.grpc), ("metrics", self.metrics)] {
             if !address.ip().is_loopback() && !self.plaintext_beyond_loopback {
                 let message = format!(

@@ -20,7 +20,7 @@
 //!   deadline takes its jobs with it.
 //! * `oip`: the Open Inference Protocol's messages. `repository`: plain ONNX files from folders.
 //! * `serving`, [`scheduling`]: models by name, what waits for them, batches, model threads.
-//! * [`metrics`], `admin`: what an operator sees. [`readiness`]: whether work is wanted.
+//! * [`metrics`], `admin`, `trace`: what an operator sees. [`readiness`]: whether work is wanted.
 //! * [`command`]: what the binary's other subcommands do.
 //!
 //! A pool in this process, for tests and the demo:
@@ -57,6 +57,7 @@ pub mod repository;
 pub mod scheduling;
 pub mod server;
 mod serving;
+mod trace;
 
 pub use config::CloudConfig;
 pub use server::{Running, ServeError, Server};

@@ -1,41 +1,45 @@
-//! Every metric of the pool. Labels are bounded: method names, gRPC codes, the bundle's experts, fixed words.
+//! Every metric of the pool. Labels are bounded: method names, gRPC codes, the bundle's experts, loaded models, fixed
+//! words. The page is OpenMetrics.
+//!
+//! * `calls`: every call. `experts`: the bundle's experts through `millgate.v1`.
+//! * `models`: served models under our names. `triton`: the same under Triton's. `snapshot`: what both read.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use millgate_shared::metrics::{latency_histogram, registry, render};
-use prometheus_client::encoding::EncodeLabelSet;
+use millgate_shared::metrics::{latency_histogram, registry};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
-use tonic::Code;
 
 use crate::pool::Pool;
+use crate::trace::SpanCounts;
+use calls::RequestLabels;
+use experts::{ExpertLabels, RunLabels};
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    method: &'static str,
-    code: &'static str,
-}
+pub use experts::RunResult;
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RunLabels {
-    expert: String,
-    result: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ExpertLabels {
-    expert: String,
-}
+pub(crate) mod buckets;
+pub(crate) mod calls;
+mod experts;
+mod models;
+mod snapshot;
+mod triton;
 
 /// The pool's counters and its registry.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// Names that are not ours.
+    foreign: Registry,
     /// Calls answered; a message of a stream counts as a call.
     requests: Family<RequestLabels, Counter>,
     /// Experts asked for, by what came of it: `ok`, `failed`, `refused`, `expired`.
@@ -54,32 +58,10 @@ pub struct Metrics {
     connections_refused: Counter,
 }
 
-/// What came of asking an expert.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RunResult {
-    Ok,
-    /// It ran, or was to run, and gave an error.
-    Failed,
-    /// The queue was full.
-    Refused,
-    /// Its deadline had passed.
-    Expired,
-}
-
-impl RunResult {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Failed => "failed",
-            Self::Refused => "refused",
-            Self::Expired => "expired",
-        }
-    }
-}
-
 impl Metrics {
-    pub fn new(pool: &Pool) -> Self {
-        let mut registry = registry();
+    /// `triton`: served models under Triton's names too.
+    pub(crate) fn new(pool: &Arc<Pool>, spans: Arc<SpanCounts>, triton: bool) -> Self {
+        let (mut registry, mut foreign) = (registry(), Registry::default());
         let requests = Family::default();
         let expert_runs = Family::default();
         let expert_compute = Family::new_with_constructor(latency_histogram as fn() -> Histogram);
@@ -106,8 +88,14 @@ impl Metrics {
         registry.register("in_flight", "Calls that are not answered yet", in_flight.clone());
         registry.register("connections", "Open gRPC connections", connections.clone());
         registry.register("connections_refused", "Connections over the limit", connections_refused.clone());
+        registry.register_collector(Box::new(models::Models { pool: Arc::clone(pool) }));
+        registry.register_collector(Box::new(Spans(spans)));
+        if triton {
+            foreign.register_collector(Box::new(triton::Triton { pool: Arc::clone(pool) }));
+        }
         Self {
             registry,
+            foreign,
             requests,
             expert_runs,
             expert_compute,
@@ -122,7 +110,13 @@ impl Metrics {
     /// The text of `/metrics`.
     pub fn render(&self, pool: &Pool) -> String {
         self.queue_length.set(pool.queued() as i64);
-        render(&self.registry)
+        let mut text = String::new();
+        for registry in [&self.registry, &self.foreign] {
+            // Writing to a String cannot fail.
+            let _infallible = encode_registry(&mut text, registry);
+        }
+        let _infallible = encode_eof(&mut text);
+        text
     }
 
     /// Calls that are not answered yet.
@@ -131,9 +125,8 @@ impl Metrics {
     }
 
     /// Counts a call in; dropping the result counts it out.
-    pub(crate) fn begin(self: &Arc<Self>, method: &'static str, deadline: Instant) -> CallGuard {
-        self.in_flight.inc();
-        CallGuard { metrics: Arc::clone(self), method, deadline, code: None }
+    pub(crate) fn begin(self: &Arc<Self>, method: &'static str, deadline: Instant) -> calls::CallGuard {
+        calls::CallGuard::begin(Arc::clone(self), method, deadline)
     }
 
     pub(crate) fn expert_run(&self, expert: &str, result: RunResult) {
@@ -163,43 +156,20 @@ impl Metrics {
     }
 }
 
-/// One call's place among those in flight.
+/// What became of the spans that ended.
 #[derive(Debug)]
-pub(crate) struct CallGuard {
-    metrics: Arc<Metrics>,
-    method: &'static str,
-    deadline: Instant,
-    code: Option<Code>,
-}
+struct Spans(Arc<SpanCounts>);
 
-impl CallGuard {
-    pub(crate) fn end(mut self, code: Code) {
-        self.code = Some(code);
-    }
-}
-
-impl Drop for CallGuard {
-    fn drop(&mut self) {
-        // Dropped unanswered: the deadline ended it, or its caller went away.
-        let late = Instant::now() >= self.deadline;
-        let code = self.code.unwrap_or(if late { Code::DeadlineExceeded } else { Code::Cancelled });
-        self.metrics.in_flight.dec();
-        let labels = RequestLabels { method: self.method, code: code_name(code) };
-        self.metrics.requests.get_or_create(&labels).inc();
-    }
-}
-
-fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        _ => "OTHER",
+impl Collector for Spans {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        let help = "Spans of traces, by whether the collector has them";
+        let mut family = encoder.encode_descriptor("trace_spans", help, None, MetricType::Counter)?;
+        let counts =
+            [("exported", &self.0.exported), ("failed", &self.0.failed), ("dropped", &self.0.dropped)];
+        for (result, count) in counts {
+            let (labels, count) = ([("result", result)], count.load(Ordering::Relaxed));
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(&count, None)?;
+        }
+        Ok(())
     }
 }

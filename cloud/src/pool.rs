@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use millgate_shared::bundle::BundleError;
 
-use crate::config::CloudConfig;
+use crate::config::{CacheConfig, CloudConfig};
 use crate::failure::Failure;
 use crate::hosted::{self, Hosted};
 use crate::mixture::task::TaskModel;
@@ -63,6 +63,11 @@ impl Pool {
 
     pub(crate) fn unload_model(&self, name: &str) -> Result<(), Failure> {
         self.repositories.get_or_init(Repositories::default).unload(&self.serving, name)
+    }
+
+    /// Keeps served models' answers from now on. Once.
+    pub fn keep_answers(&self, config: &CacheConfig) {
+        self.serving.keep_answers(config);
     }
 
     pub(crate) fn serving(&self) -> &Serving {

@@ -186,6 +186,15 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
         self.waiting.entries
     }
 
+    /// The same, by model; none for a model of which nothing waits.
+    pub fn queued_by_model(&self) -> HashMap<ModelId, usize> {
+        let mut queued = HashMap::new();
+        for queue in self.queues.values() {
+            *queued.entry(queue.model()).or_default() += queue.len();
+        }
+        queued
+    }
+
     /// Batches under way.
     pub fn running(&self) -> usize {
         self.running.len()

@@ -17,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::pool::{Pool, PoolError};
 use crate::readiness::Readiness;
 use crate::repository::RepositoryError;
+use crate::trace::Traces;
 
 mod incoming;
 #[cfg(test)]
@@ -32,6 +33,8 @@ const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 /// What the operators' side gets to finish after the last call.
 const ADMIN_GRACE: Duration = Duration::from_millis(500);
+/// What the collector gets to take the last spans.
+const TRACE_GRACE: Duration = Duration::from_secs(2);
 /// What a connection gets to notice that it was cut.
 const CUT_GRACE: Duration = Duration::from_secs(1);
 
@@ -103,7 +106,9 @@ async fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, So
 
 fn serve(config: &CloudConfig, listeners: Listeners, pool: Arc<Pool>) -> Result<Running, ServeError> {
     let Listeners { grpc, grpc_addr, metrics: operators, metrics_addr } = listeners;
-    let metrics = Arc::new(Metrics::new(&pool));
+    pool.keep_answers(&config.cache);
+    let traces = Traces::start(&config.traces, pool.node())?;
+    let metrics = Arc::new(Metrics::new(&pool, traces.counts(), config.triton_metrics));
     let (readiness, cut) = (Readiness::default(), CancellationToken::new());
     let (tasks, operator_tasks) = (Tasks::new(), Tasks::new());
     let api = Api::new(
@@ -120,6 +125,7 @@ fn serve(config: &CloudConfig, listeners: Listeners, pool: Arc<Pool>) -> Result<
         .max_concurrent_streams(config.max_streams)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .layer(traces.layer())
         .layer(Api::deadlines())
         .add_routes(routes);
     let connections = incoming::incoming(grpc, config.max_connections, cut.clone(), Arc::clone(&metrics));
@@ -138,7 +144,7 @@ fn serve(config: &CloudConfig, listeners: Listeners, pool: Arc<Pool>) -> Result<
         }
     });
     announce(&pool, grpc_addr, metrics_addr);
-    Ok(Running { grpc_addr, metrics_addr, pool, metrics, readiness, tasks, operator_tasks, cut })
+    Ok(Running { grpc_addr, metrics_addr, pool, metrics, traces, readiness, tasks, operator_tasks, cut })
 }
 
 fn announce(pool: &Pool, grpc: SocketAddr, metrics: SocketAddr) {
@@ -176,6 +182,7 @@ pub struct Running {
     metrics_addr: SocketAddr,
     pool: Arc<Pool>,
     metrics: Arc<Metrics>,
+    traces: Traces,
     readiness: Readiness,
     /// gRPC; stops taking connections and calls when told to.
     tasks: Tasks,
@@ -222,6 +229,7 @@ impl Running {
         let cut_calls = if left == 0 { 0 } else { self.metrics.in_flight() };
         self.cut.cancel();
         self.tasks.drain(CUT_GRACE).await;
+        self.traces.drain(TRACE_GRACE).await;
         self.operator_tasks.drain(ADMIN_GRACE).await;
         if left > 0 {
             tracing::warn!(cut_calls, grace_ms = grace.as_millis() as u64, "the grace is over");
@@ -235,6 +243,7 @@ impl Drop for Running {
         self.readiness.withdraw();
         self.cut.cancel();
         self.tasks.stop();
+        self.traces.stop();
         self.operator_tasks.stop();
     }
 }

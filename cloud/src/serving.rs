@@ -3,22 +3,26 @@
 //! request -> [`served`] (checked against the file's own signature) -> `rows` (cut where that pays) -> `threads` (scheduler)
 //! -> `batch` -> answer. A [`composite`] model is one whose parts go this way.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use millgate_shared::array::Array;
 use millgate_shared::engine::{Engine, OnnxFile, Port, Shapes, Tract};
 
+use crate::config::CacheConfig;
 use crate::failure::Failure;
 use crate::scheduling::{Curve, Profile};
+use crate::trace::Inference;
+use cache::{Cache, Usage};
 use catalogue::{Catalogue, Listed, Slot, Versions};
 use composite::Composite;
 use request::{Call, InferRequest, InferResponse, Named, Parameter, Parameters, Phases};
 use served::{Served, Traits};
-use statistics::Statistics;
-use threads::Threads;
+use statistics::{Outcome, Statistics};
+use threads::{Pressure, Threads};
 
 mod batch;
+pub(crate) mod cache;
 pub(crate) mod catalogue;
 pub(crate) mod composite;
 pub(crate) mod entry;
@@ -33,6 +37,8 @@ pub(crate) mod trial;
 
 /// Parameters that are ours; all others part the batches.
 const OWN_PARAMETERS: [&str; 2] = ["priority", "timeout"];
+/// Whether an answer was kept, where answers are; a parameter of it.
+const CACHE_HIT: &str = "cache_hit";
 
 /// How a model is batched, where its configuration says.
 #[derive(Debug, Clone, Default)]
@@ -45,11 +51,33 @@ pub(crate) struct Batching {
 pub(crate) struct Serving {
     threads: Arc<Threads>,
     models: Catalogue,
+    /// Unset until it is known whether there is one.
+    cache: OnceLock<Option<Cache>>,
 }
 
 impl Serving {
     pub(crate) fn start(threads: usize, queue: usize) -> Self {
-        Self { threads: Arc::new(Threads::start(threads, queue)), models: Catalogue::default() }
+        let threads = Arc::new(Threads::start(threads, queue));
+        Self { threads, models: Catalogue::default(), cache: OnceLock::new() }
+    }
+
+    /// Keeps answers from now on, if any bytes are granted for them. Once.
+    pub(crate) fn keep_answers(&self, config: &CacheConfig) {
+        self.cache.get_or_init(|| Cache::new(config));
+    }
+
+    fn cache(&self) -> Option<&Cache> {
+        self.cache.get().and_then(Option::as_ref)
+    }
+
+    /// `None` where no answers are kept.
+    pub(crate) fn cache_usage(&self) -> Option<Usage> {
+        self.cache().map(Cache::usage)
+    }
+
+    /// What waits.
+    pub(crate) fn pressure(&self) -> Pressure {
+        self.threads.pressure()
     }
 
     /// Loads, tries and serves a model, in the place of all versions of that name; blocks for as long as that takes.
@@ -142,7 +170,17 @@ impl Serving {
 
     /// The versions of `name` are these from now on. What is asked of one of before is still answered by it.
     pub(crate) fn replace(&self, name: &str, versions: Versions) {
-        self.models.put(name, versions, String::new());
+        self.put(name, versions, String::new());
+    }
+
+    fn put(&self, name: &str, versions: Versions, reason: String) {
+        let before = self.versions(name);
+        self.models.put(name, versions, reason);
+        let Some(cache) = self.cache() else { return };
+        let after = self.versions(name);
+        for gone in before.iter().filter(|before| after.iter().all(|after| after.id != before.id)) {
+            cache.forget(gone.id);
+        }
     }
 
     /// A model could not be loaded. What is served of it stays; otherwise the index says why nothing is. What belongs
@@ -172,7 +210,7 @@ impl Serving {
             Slot::Ready(_) => (version, Slot::Unavailable("unloaded".to_owned())),
             slot => (version, slot),
         };
-        self.models.put(name, before.into_iter().map(gone).collect(), "unloaded".to_owned());
+        self.put(name, before.into_iter().map(gone).collect(), "unloaded".to_owned());
         Ok(())
     }
 
@@ -209,9 +247,11 @@ impl Serving {
         deadline: Instant,
     ) -> Result<InferResponse, Failure> {
         let served = self.find(&request.model, &request.version)?;
-        let mut counted = Counted { served: &served, arrived, is_answered: false };
-        let answer = self.answer(&served, request, arrived, deadline).await;
-        counted.is_answered = answer.is_ok();
+        let mut counted = Counted { served: &served, arrived, deadline, outcome: None };
+        let mut traced = Inference::begin(&served, &request.id, arrived);
+        let answer = self.answer(&served, request, arrived, deadline, &mut traced).await;
+        counted.outcome = Some(answer.as_ref().map_or_else(Outcome::of, |_| Outcome::Ok));
+        traced.end(answer.as_ref().err());
         answer
     }
 
@@ -221,6 +261,7 @@ impl Serving {
         request: InferRequest,
         arrived: Instant,
         deadline: Instant,
+        traced: &mut Inference,
     ) -> Result<InferResponse, Failure> {
         let wanted = wanted(served, &request)?;
         let (priority, own) = served.traits.queue.of(request.priority()?);
@@ -229,22 +270,33 @@ impl Serving {
         let call = Call { priority, arrived, deadline };
         let parameters = bucket_parameters(&request.parameters);
         let inputs = ordered(served, request.inputs)?;
+        let cache = self.cache().filter(|cache| cache.is_for(served));
+        let looking = Instant::now();
+        let (inputs, key) = match cache {
+            None => (inputs, None),
+            Some(cache) => {
+                let (key, inputs) = cache.key(served.id, &parameters, inputs).await?;
+                if let Some(outputs) = cache.get(&key) {
+                    served.statistics.cached(true, looking.elapsed());
+                    traced.cached();
+                    let mut parameters = phase_parameters(&Phases::default());
+                    parameters.insert(CACHE_HIT.to_owned(), Parameter::Bool(true));
+                    return response(served, request.id, parameters, &wanted, |at| outputs.get(at).cloned());
+                }
+                (inputs, Some((cache, key, looking.elapsed())))
+            }
+        };
         let done = self.compute(served, inputs, parameters, call).await?;
-        let mut outputs: Vec<Option<Array>> = done.outputs.into_iter().map(Some).collect();
-        let ports = &served.signature().outputs;
-        let mut named = Vec::with_capacity(wanted.len());
-        for at in wanted {
-            let array = outputs.get_mut(at).and_then(Option::take);
-            let array = array.ok_or_else(|| Failure::Model("an output is missing".to_owned()))?;
-            named.push(Named { name: ports[at].name.clone(), array });
+        traced.computed(std::iter::once(&done.phases));
+        let mut parameters = phase_parameters(&done.phases);
+        if let Some((cache, key, looked)) = key {
+            let keeping = Instant::now();
+            cache.put(key, done.outputs.clone());
+            served.statistics.cached(false, looked + keeping.elapsed());
+            parameters.insert(CACHE_HIT.to_owned(), Parameter::Bool(false));
         }
-        Ok(InferResponse {
-            model: served.name.clone(),
-            version: served.version.to_string(),
-            id: request.id,
-            parameters: phase_parameters(&done.phases),
-            outputs: named,
-        })
+        let mut outputs: Vec<Option<Array>> = done.outputs.into_iter().map(Some).collect();
+        response(served, request.id, parameters, &wanted, |at| outputs.get_mut(at).and_then(Option::take))
     }
 
     /// Runs `work`, which is no model's but computes, on a model thread. `bytes` is what it holds while it waits.
@@ -260,16 +312,38 @@ impl Serving {
     }
 }
 
+/// An answer of the outputs that are `wanted`, by index.
+fn response(
+    served: &Served,
+    id: String,
+    parameters: Parameters,
+    wanted: &[usize],
+    mut output: impl FnMut(usize) -> Option<Array>,
+) -> Result<InferResponse, Failure> {
+    let mut outputs = Vec::with_capacity(wanted.len());
+    for at in wanted {
+        let missing = || Failure::Model("an output is missing".to_owned());
+        let array = output(*at).ok_or_else(missing)?;
+        outputs.push(Named { name: served.signature().outputs[*at].name.clone(), array });
+    }
+    let (model, version) = (served.name.clone(), served.version.to_string());
+    Ok(InferResponse { model, version, id, parameters, outputs })
+}
+
 /// Counts a request out, answered or dropped.
 struct Counted<'a> {
     served: &'a Served,
     arrived: Instant,
-    is_answered: bool,
+    deadline: Instant,
+    outcome: Option<Outcome>,
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.served.statistics.request(self.arrived.elapsed(), self.is_answered);
+        // Dropped unanswered: the deadline ended it, or its caller went away.
+        let late = Instant::now() >= self.deadline;
+        let outcome = self.outcome.unwrap_or(if late { Outcome::Expired } else { Outcome::Cancelled });
+        self.served.statistics.request(self.arrived.elapsed(), outcome);
     }
 }
 

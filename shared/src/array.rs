@@ -203,6 +203,11 @@ impl Values {
         }
     }
 
+    /// Shows the protocol's raw bytes piece by piece, in order and without a copy.
+    pub fn visit_raw(&self, see: impl FnMut(&[u8])) {
+        raw::visit(self, see);
+    }
+
     /// Memory held, about.
     pub fn size(&self) -> usize {
         match self {

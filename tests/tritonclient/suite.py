@@ -1,6 +1,6 @@
 """What an unchanged `tritonclient` can ask of the pool, every answer compared with onnxruntime's.
 
-    python suite.py --grpc HOST:PORT --models DIR [-k WORDS]
+    python suite.py --grpc HOST:PORT --models DIR [--metrics HOST:PORT] [-k WORDS]
 
 Prints a line for each check; the exit code is 1 if any failed.
 """
@@ -12,12 +12,14 @@ import queue
 import sys
 import threading
 import traceback
+import urllib.request
 
 import numpy as np
 import onnxruntime
 import repositories
 import tritonclient.grpc as client
 import tritonclient.grpc.aio as client_aio
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.utils import InferenceServerException
 
@@ -31,8 +33,8 @@ def check(function):
 
 
 class Peer:
-    def __init__(self, grpc: str, models: pathlib.Path):
-        self.address, self.models = grpc, models
+    def __init__(self, grpc: str, models: pathlib.Path, metrics: str):
+        self.address, self.models, self.metrics = grpc, models, metrics
         self.grpc = client.InferenceServerClient(grpc)
 
     def reference(self, name: str, version: int = 1) -> onnxruntime.InferenceSession:
@@ -342,6 +344,23 @@ def the_bundles_models_are_there(peer):
     refused(lambda: peer.infer("pcb-l", bad), "not finite", code="INVALID_ARGUMENT")
 
 
+@check
+def the_metrics_page_is_read_by_prometheus_own_parser(peer):
+    if not peer.metrics:
+        return
+    with urllib.request.urlopen(f"http://{peer.metrics}/metrics") as response:
+        assert "openmetrics" in response.headers["Content-Type"]
+        page = response.read().decode()
+    samples = {}
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples:
+            samples[sample.name, sample.labels.get("model")] = sample.value
+    statistics = peer.grpc.get_inference_statistics("dense").model_stats[0]
+    assert samples["nv_inference_count", "dense"] == statistics.inference_count > 0
+    assert samples["nv_inference_exec_count", "dense"] == statistics.execution_count > 0
+    assert samples["millgate_inference_rows_total", "dense"] == statistics.inference_count
+
+
 CHECKS += repositories.CHECKS
 
 
@@ -349,9 +368,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--grpc", required=True)
     parser.add_argument("--models", required=True, type=pathlib.Path)
+    parser.add_argument("--metrics", default="", help="HOST:PORT of /metrics")
     parser.add_argument("-k", default="", help="only checks whose name holds this")
     arguments = parser.parse_args()
-    peer = Peer(arguments.grpc, arguments.models)
+    peer = Peer(arguments.grpc, arguments.models, arguments.metrics)
     failed = 0
     for function in CHECKS:
         name = function.__name__

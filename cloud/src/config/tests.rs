@@ -27,12 +27,21 @@ fn the_sample_file_names_every_key() {
         "max_connections",
     ]
     .into_iter()
-    .chain(["max_streams", "max_in_flight_per_stream", "default_deadline_ms", "drain_grace_ms"]);
-    let mut count = 0;
+    .chain(["max_streams", "max_in_flight_per_stream", "default_deadline_ms", "drain_grace_ms"])
+    .chain(["triton_metrics", "bytes", "sample_ratio"]);
+    // `bundle` stands in the cache's table too.
+    let mut count = 1;
     for key in keys {
         assert!(config.contains(&format!("{key}: ")), "{key}");
         assert!(SAMPLE.contains(&format!("\n{key} = ")), "{key}");
         count += 1;
+    }
+    // Keys that are absent by default are shown, commented out.
+    for key in ["endpoint", "service_name"] {
+        assert!(
+            config.contains(&format!("{key}: None")) && SAMPLE.contains(&format!("\n# {key} = ")),
+            "{key}"
+        );
     }
     assert_eq!(SAMPLE.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count(), count);
 }
@@ -53,11 +62,21 @@ fn plain_text_beyond_loopback_must_be_asked_for() {
     CloudConfig { plaintext_beyond_loopback: true, ..open }.check().unwrap();
 }
 
+fn traced(traces: TracesConfig) -> CloudConfig {
+    CloudConfig { traces, ..CloudConfig::default() }
+}
+
 #[test]
 fn empty_bounds_and_odd_names_are_refused() {
     for (config, key) in [
         (CloudConfig { queue: 0, ..CloudConfig::default() }, "`queue`"),
         (CloudConfig { max_in_flight_per_stream: 0, ..CloudConfig::default() }, "`max_in_flight_per_stream`"),
+        (traced(TracesConfig { sample_ratio: 1.1, ..TracesConfig::default() }), "`traces.sample_ratio`"),
+        (traced(TracesConfig { sample_ratio: f64::NAN, ..TracesConfig::default() }), "`traces.sample_ratio`"),
+        (
+            traced(TracesConfig { service_name: Some(String::new()), ..TracesConfig::default() }),
+            "`traces.service_name`",
+        ),
         (CloudConfig { node: "a b".to_owned(), ..CloudConfig::default() }, "`node`"),
         (CloudConfig { node: String::new(), ..CloudConfig::default() }, "`node`"),
     ] {

@@ -119,7 +119,8 @@ pub(crate) fn statistics(served: &Served) -> proto::ModelStatistics {
             compute_input: duration(counts.join),
             compute_infer: duration(counts.compute),
             compute_output: duration(counts.split),
-            ..proto::InferStatistics::default()
+            cache_hit: duration(counts.cache_hit),
+            cache_miss: duration(counts.cache_miss),
         }),
         batch_stats: counts.by_batch.iter().map(batch).collect(),
         ..proto::ModelStatistics::default()

@@ -52,6 +52,10 @@ impl<K, T> Queue<K, T> {
         self.rows
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(super) fn head(&self) -> Option<Order> {
         self.entries.first_key_value().map(|(order, _)| *order)
     }

@@ -4,9 +4,60 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use tonic::Code;
+
 use super::entry::Done;
 use super::request::Phases;
 use crate::failure::Failure;
+use crate::metrics::buckets::{Buckets, FIRST_RESPONSE_MS, ROWS, SECONDS};
+
+/// What came of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Ok,
+    /// It was well, and the model or the pool was not.
+    Failed,
+    /// It was not one that the model takes.
+    Invalid,
+    /// There was no room for it, or something more urgent took that.
+    Refused,
+    /// Its deadline could not be met, or passed.
+    Expired,
+    /// Its caller went away.
+    Cancelled,
+}
+
+impl Outcome {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Ok, Self::Failed, Self::Invalid, Self::Refused, Self::Expired, Self::Cancelled];
+
+    /// The label.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+            Self::Invalid => "invalid",
+            Self::Refused => "refused",
+            Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    pub(crate) fn of(failure: &Failure) -> Self {
+        match failure.code() {
+            Code::Ok => Self::Ok,
+            Code::ResourceExhausted => Self::Refused,
+            Code::DeadlineExceeded => Self::Expired,
+            Code::Cancelled => Self::Cancelled,
+            Code::InvalidArgument
+            | Code::NotFound
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::Unimplemented => Self::Invalid,
+            _ => Self::Failed,
+        }
+    }
+}
 
 /// How often, and how long in all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -23,7 +74,7 @@ impl Total {
 }
 
 /// Counted since the model was loaded.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Counts {
     /// Milliseconds since 1970.
     pub(crate) last: u64,
@@ -40,6 +91,53 @@ pub(crate) struct Counts {
     pub(crate) split: Total,
     /// By rows run together.
     pub(crate) by_batch: BTreeMap<usize, Total>,
+    /// Looking in the response cache, with success.
+    pub(crate) cache_hit: Total,
+    /// Looking in it without, and keeping the answer.
+    pub(crate) cache_miss: Total,
+    /// Of requests that were answered.
+    pub(crate) request_seconds: Buckets,
+    pub(crate) first_response_ms: Buckets,
+    /// Of entries that were answered.
+    pub(crate) queue_seconds: Buckets,
+    /// Of batches that went well, as are the rows.
+    pub(crate) compute_seconds: Buckets,
+    pub(crate) batch_rows: Buckets,
+    /// In the order of [`Outcome::ALL`].
+    outcomes: [u64; Outcome::ALL.len()],
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        let none = Total::default();
+        Self {
+            last: 0,
+            rows: 0,
+            batches: 0,
+            success: none,
+            fail: none,
+            queue: none,
+            join: none,
+            compute: none,
+            split: none,
+            by_batch: BTreeMap::new(),
+            cache_hit: none,
+            cache_miss: none,
+            request_seconds: Buckets::new(&SECONDS),
+            first_response_ms: Buckets::new(&FIRST_RESPONSE_MS),
+            queue_seconds: Buckets::new(&SECONDS),
+            compute_seconds: Buckets::new(&SECONDS),
+            batch_rows: Buckets::new(&ROWS),
+            outcomes: [0; Outcome::ALL.len()],
+        }
+    }
+}
+
+impl Counts {
+    /// Requests of which that came.
+    pub(crate) fn of(&self, outcome: Outcome) -> u64 {
+        self.outcomes[outcome as usize]
+    }
 }
 
 /// Cheap to count; read as a copy.
@@ -62,6 +160,8 @@ impl Statistics {
         self.with(|counts| {
             counts.batches += 1;
             counts.by_batch.entry(rows).or_default().add(compute);
+            counts.compute_seconds.observe(compute.as_secs_f64());
+            counts.batch_rows.observe(rows as f64);
         });
     }
 
@@ -71,6 +171,7 @@ impl Statistics {
         self.with(|counts| {
             counts.rows += rows as u64;
             counts.queue.add(done.phases.queue);
+            counts.queue_seconds.observe(done.phases.queue.as_secs_f64());
             counts.join.add(done.phases.join);
             counts.compute.add(done.phases.compute);
             counts.split.add(done.phases.split);
@@ -86,15 +187,60 @@ impl Statistics {
         });
     }
 
+    /// The response cache was asked.
+    pub(super) fn cached(&self, is_hit: bool, took: Duration) {
+        self.with(|counts| if is_hit { &mut counts.cache_hit } else { &mut counts.cache_miss }.add(took));
+    }
+
     /// A whole request has its answer, or will have none.
-    pub(crate) fn request(&self, took: Duration, is_answered: bool) {
+    pub(crate) fn request(&self, took: Duration, outcome: Outcome) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        self.with(|counts| match is_answered {
-            true => {
+        self.with(|counts| {
+            counts.outcomes[outcome as usize] += 1;
+            if outcome == Outcome::Ok {
                 counts.last = now.as_millis() as u64;
                 counts.success.add(took);
+                counts.request_seconds.observe(took.as_secs_f64());
+                counts.first_response_ms.observe(took.as_secs_f64() * 1e3);
+            } else {
+                counts.fail.add(took);
             }
-            false => counts.fail.add(took),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_outcome_is_counted_under_its_own_name() {
+        let statistics = Statistics::default();
+        for (at, outcome) in Outcome::ALL.into_iter().enumerate() {
+            for _ in 0..=at {
+                statistics.request(Duration::from_millis(1), outcome);
+            }
+        }
+        let counts = statistics.read();
+        let by_name: Vec<_> =
+            Outcome::ALL.into_iter().map(|outcome| (outcome.as_str(), counts.of(outcome))).collect();
+        assert_eq!(by_name[0], ("ok", 1));
+        assert_eq!(by_name[5], ("cancelled", 6));
+        assert_eq!((counts.success.count, counts.fail.count), (1, 20));
+    }
+
+    #[test]
+    fn a_failure_counts_for_whoever_caused_it() {
+        let refused = Failure::Refused { what: "full", retry_after: Duration::ZERO };
+        for (failure, outcome) in [
+            (Failure::field("inputs", "are missing"), Outcome::Invalid),
+            (Failure::Unsupported("x".to_owned()), Outcome::Invalid),
+            (refused, Outcome::Refused),
+            (Failure::Deadline, Outcome::Expired),
+            (Failure::Model("x".to_owned()), Outcome::Failed),
+            (Failure::Stopped, Outcome::Failed),
+        ] {
+            assert_eq!(Outcome::of(&failure), outcome, "{failure}");
+        }
     }
 }

@@ -42,6 +42,15 @@ impl Shared {
     }
 }
 
+/// What waits, for an operator.
+#[derive(Debug)]
+pub(crate) struct Pressure {
+    /// Entries, by model.
+    pub(crate) pending: HashMap<ModelId, usize>,
+    /// Compute, by estimate, for one thread's share.
+    pub(crate) backlog: Duration,
+}
+
 /// Dropping it ends the threads; what waits is refused.
 #[derive(Debug)]
 pub(crate) struct Threads {
@@ -99,6 +108,11 @@ impl Threads {
         for work in left {
             work.refuse(Failure::UnknownModel(name.to_owned()));
         }
+    }
+
+    pub(crate) fn pressure(&self) -> Pressure {
+        let state = self.shared.lock();
+        Pressure { pending: state.scheduler.queued_by_model(), backlog: state.scheduler.backlog() }
     }
 
     pub(crate) fn submit(&self, call: Call, bucket: Bucket, entry: Entry) -> Result<(), Failure> {

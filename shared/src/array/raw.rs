@@ -55,6 +55,34 @@ pub(super) fn prefixed(values: &[Bytes]) -> Vec<u8> {
     raw
 }
 
+/// Numbers at once, elements of BYTES prefix by prefix.
+pub(super) fn visit(values: &Values, mut see: impl FnMut(&[u8])) {
+    fn as_bytes<T: NoUninit>(values: &[T]) -> &[u8] {
+        bytemuck::cast_slice(values)
+    }
+    match values {
+        Values::Bool(values) => see(as_bytes(values)),
+        Values::Uint8(values) => see(values),
+        Values::Uint16(values) => see(as_bytes(values)),
+        Values::Uint32(values) => see(as_bytes(values)),
+        Values::Uint64(values) => see(as_bytes(values)),
+        Values::Int8(values) => see(as_bytes(values)),
+        Values::Int16(values) => see(as_bytes(values)),
+        Values::Int32(values) => see(as_bytes(values)),
+        Values::Int64(values) => see(as_bytes(values)),
+        Values::Fp16(values) => see(as_bytes(values)),
+        Values::Bf16(values) => see(as_bytes(values)),
+        Values::Fp32(values) => see(as_bytes(values)),
+        Values::Fp64(values) => see(as_bytes(values)),
+        Values::Bytes(values) => {
+            for value in values {
+                see(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_le_bytes());
+                see(value);
+            }
+        }
+    }
+}
+
 pub(super) fn append(to: &mut Values, more: &Values) -> Result<(), ArrayError> {
     match (to, more) {
         (Values::Bool(to), Values::Bool(more)) => to.extend_from_slice(more),

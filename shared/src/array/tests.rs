@@ -33,6 +33,17 @@ fn malformed_lengths_of_bytes_say_which_element() {
 }
 
 #[test]
+fn what_is_shown_piece_by_piece_is_what_goes_over_the_line() {
+    let all: [Values; 4] =
+        [vec![true, false].into(), vec![1.5f32, f32::NAN].into(), text(&["ab", ""]), text(&[])];
+    for values in all {
+        let mut shown = Vec::new();
+        values.visit_raw(|piece| shown.extend_from_slice(piece));
+        assert_eq!(shown, values.to_raw(), "{}", values.datatype());
+    }
+}
+
+#[test]
 fn joined_and_split_again_is_the_same() {
     let part = |rows: usize, from: i32| {
         Array::new(vec![rows, 2], (from..from + 2 * rows as i32).collect::<Vec<_>>().into()).unwrap()

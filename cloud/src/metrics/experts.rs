@@ -1,0 +1,37 @@
+//! What came of asking a bundle's expert through `millgate.v1`.
+
+use prometheus_client::encoding::EncodeLabelSet;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RunLabels {
+    pub(super) expert: String,
+    pub(super) result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ExpertLabels {
+    pub(super) expert: String,
+}
+
+/// What came of asking an expert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunResult {
+    Ok,
+    /// It ran, or was to run, and gave an error.
+    Failed,
+    /// The queue was full.
+    Refused,
+    /// Its deadline had passed.
+    Expired,
+}
+
+impl RunResult {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+            Self::Expired => "expired",
+        }
+    }
+}

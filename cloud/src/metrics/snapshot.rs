@@ -1,0 +1,81 @@
+//! What is read once a scrape: every loaded model's counts, and what waits. Its methods write one family each.
+
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+
+use super::buckets::Buckets;
+use crate::serving::Serving;
+use crate::serving::statistics::Counts;
+
+pub(super) struct OfModel {
+    pub(super) name: String,
+    pub(super) version: String,
+    pub(super) counts: Counts,
+    /// Entries that wait.
+    pub(super) pending: usize,
+}
+
+/// Only models that are loaded: labels are bounded, and one that is unloaded leaves the page. One that is loaded again
+/// starts from nothing, which a scraper takes for the restart that it is.
+pub(super) struct Snapshot {
+    pub(super) models: Vec<OfModel>,
+    pub(super) backlog: std::time::Duration,
+}
+
+impl Snapshot {
+    pub(super) fn of(serving: &Serving) -> Self {
+        let pressure = serving.pressure();
+        let of_model = |served: std::sync::Arc<crate::serving::served::Served>| OfModel {
+            name: served.name.clone(),
+            version: served.version.to_string(),
+            counts: served.statistics.read(),
+            pending: pressure.pending.get(&served.id).copied().unwrap_or(0),
+        };
+        let models = serving.all().into_iter().map(of_model).collect();
+        Self { models, backlog: pressure.backlog }
+    }
+
+    pub(super) fn counter(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        (name, help): (&str, &str),
+        value: impl Fn(&OfModel) -> u64,
+    ) -> std::fmt::Result {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for model in &self.models {
+            let labels = [("model", model.name.as_str()), ("version", model.version.as_str())];
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(&value(model), None)?;
+        }
+        Ok(())
+    }
+
+    /// A value whose sample has the family's own name.
+    pub(super) fn plain(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        (name, help): (&str, &str),
+        kind: MetricType,
+        value: impl Fn(&OfModel) -> u64,
+    ) -> std::fmt::Result {
+        let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+        for model in &self.models {
+            let labels = [("model", model.name.as_str()), ("version", model.version.as_str())];
+            family.encode_family(&labels)?.encode_gauge(&value(model))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn histogram(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        (name, help): (&str, &str),
+        value: impl Fn(&OfModel) -> &Buckets,
+    ) -> std::fmt::Result {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for model in &self.models {
+            let labels = [("model", model.name.as_str()), ("version", model.version.as_str())];
+            value(model).encode(&mut family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
