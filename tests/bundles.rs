@@ -4,6 +4,7 @@ use system_tests::broken::Copy;
 use system_tests::{recorded_of, root, run};
 
 const MODEL: &str = "pcb-s/1/model.onnx";
+const VARIANT: &str = "pcb-l/1/model.int8.onnx";
 
 /// What both programs say of a bundle; both must refuse it, with the same words.
 fn refused(bundle: &Copy) -> String {
@@ -99,6 +100,66 @@ fn calibration_that_does_not_fit_is_caught_by_the_golden_decisions() {
     let line = text[at..].lines().next().unwrap().to_owned();
     let bundle = Copy::new().manifest(&line, "competence = { bias = -9.0, confidence = 1.0, gate = 0.0 }");
     assert_refused(&bundle, &["golden/", "expected"]);
+}
+
+#[test]
+fn a_variants_unknown_key_is_named_by_both() {
+    let bundle = Copy::new().manifest("logit_tolerance", "logit_tolerence");
+    assert_refused(&bundle, &["bundle.toml:", "logit_tolerence"]);
+}
+
+#[test]
+fn a_variant_that_is_not_among_the_digests_is_named_by_both() {
+    let bundle = Copy::new().manifest("file = \"model.int8.onnx\"", "file = \"model.int4.onnx\"");
+    assert_refused(&bundle, &["pcb-l/1/model.int4.onnx", "missing"]);
+}
+
+#[test]
+fn a_flipped_bit_in_a_variant_is_found_by_both() {
+    let bundle = Copy::new().tampered(VARIANT, |bytes| bytes[1000] ^= 1);
+    assert_refused(&bundle, &[VARIANT, "digest"]);
+}
+
+/// The pool refuses it, by this message; the agent has no use for variants and decides as ever.
+fn only_the_pool_refuses(bundle: &Copy) -> String {
+    let picture = recorded_of("xsdd", 1)[0].path.display().to_string();
+    let decide = |bundle: &str| {
+        let args = ["infer", "--mode", "never", "--output", "jsonl", "--bundle", bundle, &picture];
+        let record = run("millgate-edge", &args).lines().remove(0);
+        record["verdict"].clone()
+    };
+    assert_eq!(decide(bundle.text_path()), decide("models/factory"));
+    let pool = run("millgate-cloud", &["bundle", "verify", bundle.text_path()]);
+    assert_eq!(pool.code, 2, "{}", pool.stderr);
+    pool.stderr
+}
+
+#[test]
+fn a_variant_that_is_no_onnx_is_named() {
+    let said = only_the_pool_refuses(&Copy::new().rebuilt(VARIANT, |bytes| *bytes = b"hello".repeat(100)));
+    assert!(said.contains(VARIANT) && said.contains("ONNX"), "{said}");
+}
+
+#[test]
+fn a_variant_of_another_expert_is_caught_by_its_outputs() {
+    let other = std::fs::read(system_tests::bundle().join("screw-l/1/model.int8.onnx")).unwrap();
+    let steel = "steel-l/1/model.int8.onnx";
+    let said = only_the_pool_refuses(&Copy::new().rebuilt(steel, |bytes| *bytes = other));
+    assert!(said.contains(steel) && said.contains("`logits` has shape [-1, 2]"), "{said}");
+}
+
+#[test]
+fn verify_and_inspect_speak_of_variants() {
+    let said = run("millgate-cloud", &["bundle", "verify", "models/factory"]);
+    assert!(said.stdout.contains("variants   3 with the inputs and outputs"), "{}", said.stdout);
+    let shown = run("millgate-cloud", &["bundle", "inspect", "models/factory"]).stdout;
+    assert!(shown.contains("int8") && shown.contains("onnxruntime"), "{shown}");
+    let json = run("millgate-cloud", &["bundle", "inspect", "models/factory", "--output", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    let experts = json["experts"].as_array().unwrap();
+    let varied = experts.iter().filter(|expert| expert["variants"][0]["precision"] == "int8");
+    let names: Vec<&str> = varied.filter_map(|expert| expert["name"].as_str()).collect();
+    assert_eq!(names, ["pcb-l", "steel-l", "screw-l"]);
 }
 
 #[test]

@@ -50,7 +50,7 @@ enum BundleCommand {
         output: Output,
     },
     /// Checks digests, loads every model and runs the golden samples
-    #[command(after_help = "Example:\n  millgate-cloud bundle verify factory-1.0.0.tar.zst --output json")]
+    #[command(after_help = "Example:\n  millgate-cloud bundle verify factory-1.1.0.tar.zst --output json")]
     Verify {
         /// A directory or a .tar.zst
         path: PathBuf,
@@ -58,7 +58,7 @@ enum BundleCommand {
         output: Output,
     },
     /// Packs a bundle into one file and opens that file again to prove it
-    #[command(after_help = "Example:\n  millgate-cloud bundle pack models/factory -o factory-1.0.0.tar.zst")]
+    #[command(after_help = "Example:\n  millgate-cloud bundle pack models/factory -o factory-1.1.0.tar.zst")]
     Pack {
         /// A directory or a .tar.zst
         path: PathBuf,

@@ -1,6 +1,7 @@
 //! A bundle on disk: opened, its digests checked, its golden samples run. The format is `docs/bundles.md`.
 //!
 //! [`Bundle::open`] checks everything that needs no model; [`golden`] runs the models. Nothing is used before both.
+//! [`variant`] is about the files that only some engines can run.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -16,6 +17,7 @@ use manifest::Manifest;
 pub mod archive;
 pub mod golden;
 pub mod manifest;
+pub mod variant;
 
 /// The detached signature's name; it is not among the digests.
 pub const SIGNATURE: &str = "model.sig";
@@ -38,6 +40,8 @@ pub enum BundleError {
     Model { file: String, source: EngineError },
     #[error("{file}: {message}")]
     Golden { file: String, message: String },
+    #[error("{file}: {message}")]
+    Variant { file: String, message: String },
     #[error("{file}: {message}")]
     Archive { file: String, message: String },
 }

@@ -240,7 +240,7 @@ pub fn image_tensor(image: &GreyImage, shape: &[usize; 3], mean: f32, std: f32) 
         .expect("a picture has height × width pixels and one channel")
 }
 
-fn image_port(name: &str, shape: &[usize; 3]) -> FixedPort {
+pub(crate) fn image_port(name: &str, shape: &[usize; 3]) -> FixedPort {
     FixedPort { name: name.to_owned(), shape: [1].iter().chain(shape).copied().collect() }
 }
 

@@ -1,4 +1,4 @@
-"""`python -m millgate_training {samples,prepare,train,calibrate,export,quantise,evaluate,pack}`."""
+"""`python -m millgate_training {samples,prepare,train,calibrate,export,quantise,evaluate,pack,variants}`."""
 
 import argparse
 from importlib import import_module
@@ -13,6 +13,7 @@ HELP = {
     "quantise": "write INT8 variants of the pool's experts and keep those that pay",
     "evaluate": "measure the exported models on the test parts; tables and plots",
     "pack": "write the bundle and read it back",
+    "variants": "add what `quantise` kept to a bundle that is already packed",
 }
 
 
@@ -23,7 +24,7 @@ def main():
         command = commands.add_parser(name, help=text)
         command.add_argument("--data", type=Path, required=True, help="folder of the data sets")
         command.add_argument("--work", type=Path, help="folder for everything between the steps")
-        if name in ("samples", "evaluate", "pack"):
+        if name in ("samples", "evaluate", "pack", "variants"):
             command.add_argument("--out", type=Path, required=True, help="folder to write")
         if name == "samples":
             command.add_argument("--everything", action="store_true", help="whole test parts instead of a choice")
@@ -31,9 +32,11 @@ def main():
             command.add_argument("--only", nargs="*", help="names of networks")
             command.add_argument("--effort", type=float, default=1.0, help="factor on the epochs (0.1 = a quick try)")
         if name == "quantise":
-            command.add_argument("--golden", type=Path, help="folder of golden samples, to compare the answers on them too")
+            command.add_argument("--bundle", type=Path, help="a packed bundle whose models to take instead of those in WORK")
         if name == "pack":
             command.add_argument("--results", type=Path, help="results.json of `evaluate`, for the model card")
+        if name == "variants":
+            command.add_argument("--results", type=Path, required=True, help="results.json of `evaluate`, brought up to date")
     args = vars(parser.parse_args())
     name = args.pop("command")
     if name == "samples":

@@ -10,13 +10,11 @@ import json
 import numpy as np
 import torch
 from scipy.optimize import minimize
-from scipy.stats import beta
 
+from .certify import certify
 from .config import (
-    DELTA,
     ENCODER,
     EXPERTS,
-    FIRST_COVERAGE,
     FOLDS,
     LABELS,
     PRODUCTS,
@@ -25,17 +23,13 @@ from .config import (
     SETTLED_BY,
 )
 from .decide import Batch, Mixture, Rules, logit, softmax
+from .experts import CLOUD, COLUMNS, PRICES, PRODUCT_OF_LABEL, eligibility
 from .gate import cost_of
 from .gate import fit as fit_gate
 from .outputs import logits_of, parts_of
 from .train import load
 
 SHARPNESS = [1.0, 1.5, 2.0, 3.0, 5.0]
-COLUMNS = {m.name: [LABELS.index(v) for v in m.labels] for m in EXPERTS}
-PRODUCT_OF_LABEL = np.array([PRODUCTS.index(v.split("/")[0]) for v in LABELS])
-PAIRED = np.array(["template" in m.inputs for m in EXPERTS])
-CLOUD = np.array([m.tier == "cloud" for m in EXPERTS])
-PRICES = np.array([m.price for m in EXPERTS])
 
 
 class Pool:
@@ -72,10 +66,6 @@ class Pool:
                 fold[rows] = k = int(sizes.argmin())
                 sizes[k] += rows.sum()
         return fold
-
-
-def eligibility(template):
-    return template[:, None] | ~PAIRED
 
 
 def spread(logits, temperatures, shifts):
@@ -167,25 +157,6 @@ class Fitted:
 
 def presence_of(template):
     return torch.from_numpy(np.stack([np.ones(len(template)), template], 1)).float()
-
-
-def certify(risk, wrong, target, delta=DELTA):
-    """Largest threshold on the local risk whose kept error is certified: Clopper-Pearson along a fixed sequence.
-
-    The sequence starts where 30 % are kept, or where an error-free count could pass at all, and ends at the first
-    failure. Returns (threshold, kept, errors) or None.
-    """
-    n = len(risk)
-    order = np.argsort(risk, kind="stable")
-    risk, errors = risk[order], np.cumsum(wrong[order])
-    first = max(int(np.ceil(FIRST_COVERAGE * n)), int(np.ceil(np.log(delta) / np.log(1 - target))))
-    best = None
-    for k in [*range(first, n, max(1, n // 100)), n] if first <= n else []:
-        k = int(np.searchsorted(risk, risk[k - 1], side="right"))  # ties stand or fall together
-        if beta.ppf(1 - delta, errors[k - 1] + 1, k - errors[k - 1]) > target:
-            break
-        best = (float(risk[k - 1]), k, int(errors[k - 1]))
-    return best
 
 
 def crossfit(pool):

@@ -6,7 +6,7 @@ from .config import DEFAULT_RISK, GATE_SHARE, PRODUCTS
 HEAD = """# {name} {version}
 
 {description}. Nine experts, one encoder and one gate for [Millgate](../../docs/bundles.md): five experts are small enough
-for a device, four are for the pool. Trained from scratch on public data by [`training/`](../../training/README.md).
+for a device, four are for the pool{variants}. Trained from scratch on public data by [`training/`](../../training/README.md).
 
 ## Data and licences
 
@@ -44,7 +44,9 @@ strip still gets a defect's name).
 
 def text(written, results):
     share = ", ".join(f"{100 * v:.0f} % ({p})" for p, v in GATE_SHARE.items())
-    out = HEAD.format(**written["head"], gate=share, labels=len(written["tasks"][0]["labels"]))
+    varied = [f"`{e['name']}`" for e in written["experts"] if "variants" in e]
+    also = f" ({', '.join(varied)} also in INT8, for ONNX Runtime)" if varied else ""
+    out = HEAD.format(**written["head"], variants=also, gate=share, labels=len(written["tasks"][0]["labels"]))
     out += "## Thresholds\n\n" + thresholds(written) + "\n\n"
     if not results:
         return out + "Not measured yet.\n"

@@ -7,10 +7,11 @@ import numpy as np
 from safetensors.numpy import load_file
 from scipy.special import softmax
 
+from . import manifest
 from .config import LABELS
 from .decide import Mixture
-from .export import session
 from .image import grey
+from .onnx_files import session
 from .runtime import Bundle
 
 TOP = {"format", "name", "version", "description", "licence", "modalities", "tasks", "encoders", "gate", "experts", "combine",
@@ -21,7 +22,7 @@ KEYS = {
     "encoders": {"name", "modality", "dims", "shape", "mean", "std", "cost"},
     "experts": {"name", "tier", "tasks", "labels", "feature_dims", "substitutes", "price", "cost", "competence", "inputs"},
     "inputs": {"modality", "shape", "mean", "std"},
-    "variants": {"precision", "file"},
+    "variants": {"file", "precision", "engine", "logit_tolerance", "measured"},
     "thresholds": {"product", "risk", "threshold", "calibration_samples", "calibration_kept", "calibration_errors"},
     "decisions": {"image", "task", "label", "probability", "risk", "experts"},
 }
@@ -68,9 +69,10 @@ def check(folder):
         inputs = {i["modality"]: i["shape"] for i in e["inputs"]}
         graph(folder, e["name"], inputs, outputs)
         for v in e.get("variants", []):
-            assert set(v) == KEYS["variants"] and v["precision"] == "int8"
+            assert set(v) == KEYS["variants"] and (v["precision"], v["engine"]) == ("int8", "onnxruntime")
+            assert 0 < v["logit_tolerance"] <= 1 and set(v["measured"]) == {"speed_up", "accuracy_lost"}
             graph(folder, e["name"], inputs, outputs, v["file"])
-            like(folder, e["name"], v["file"])
+            like(folder, e["name"], v)
     for e in m["encoders"]:
         graph(folder, e["name"], {e["modality"]: e["shape"]}, {"embedding": [e["dims"]]})
     inputs = {"embeddings": [len(m["encoders"]), m["encoders"][0]["dims"]], "presence": [len(modalities)]}
@@ -90,14 +92,15 @@ def graph(folder, name, inputs, outputs, file="model.onnx"):
             assert isinstance(shapes[k][0], str) and shapes[k][1:] == shape, (name, k, shapes[k], shape)
 
 
-def like(folder, name, file):
-    """A variant gives the labels of its expert's golden samples, with nearly their probabilities."""
+def like(folder, name, variant):
+    """A variant gives the labels of its expert's golden samples, with nearly their logits and probabilities."""
     tensors = load_file(folder / "golden" / f"{name}.safetensors")
     feed = {k[3:]: v for k, v in tensors.items() if k.startswith("in.")}
-    got = session(folder / name / "1" / file).run(["logits"], feed)[0]
+    got = session(folder / name / "1" / variant["file"]).run(["logits"], feed)[0]
     want = tensors["out.logits"]
-    assert np.array_equal(got.argmax(1), want.argmax(1)), (name, file)
-    assert np.abs(softmax(got, 1) - softmax(want, 1)).max() < VARIANT_TOLERANCE, (name, file)
+    assert np.array_equal(got.argmax(1), want.argmax(1)), name
+    assert np.abs(got - want).max() <= variant["logit_tolerance"], name
+    assert np.abs(softmax(got, 1) - softmax(want, 1)).max() < VARIANT_TOLERANCE, name
 
 
 def digests(folder, listed):
@@ -117,10 +120,7 @@ def golden(folder, m, names):
             for output, got in zip(s.get_outputs(), s.run(None, {k: v[rows] for k, v in feed.items()})):
                 want = tensors[f"out.{output.name}"][rows]
                 assert np.all(np.abs(got - want) <= absolute + relative * np.abs(want)), (name, output.name)
-    thresholds = [[t["product"], t["risk"], t["threshold"]] for t in m["offload"]["thresholds"]]
-    competence = {e["name"]: list(e["competence"].values()) for e in m["experts"]}
-    rules = {"competence": competence, "sharpness": m["combine"]["sharpness"], "thresholds": thresholds}
-    bundle = Bundle(folder, rules)
+    bundle = Bundle(folder, manifest.calibration(folder))
     for row in m["golden"]["decisions"]:
         assert set(row) - {"template"} == KEYS["decisions"], row
         got = decide_files(bundle, folder, row)

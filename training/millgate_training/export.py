@@ -5,18 +5,16 @@ import warnings
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
-from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from .config import EMBEDDING, ENCODER, EXPERTS, GATE, MODALITIES
 from .gate import Gate
+from .onnx_files import halve, session
 from .outputs import inputs_of, parts_of
 from .train import load
 
 OPSET = 17
-SMALLEST = 64  # tensors below this many numbers stay FP32
 
 
 class ExpertGraph(nn.Module):
@@ -53,26 +51,6 @@ def write(graph, example, inputs, outputs, path):
     halve(model.graph)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
-
-
-def halve(graph):
-    """Stores weights as FP16 with a Cast behind each; the arithmetic stays FP32."""
-    casts = []
-    for i, weight in enumerate(graph.initializer):
-        if weight.data_type != TensorProto.FLOAT or np.prod(weight.dims) < SMALLEST:
-            continue
-        half = numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float16), weight.name + ".f16")
-        casts.append(helper.make_node("Cast", [half.name], [weight.name], to=TensorProto.FLOAT))
-        graph.initializer[i].CopyFrom(half)
-    for node in reversed(casts):
-        graph.node.insert(0, node)
-
-
-def session(path):
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def example_of(work, model, count=4):

@@ -1,6 +1,7 @@
-"""Writes bundle.toml in the order and style of docs/bundles.md."""
+"""Writes bundle.toml in the order and style of docs/bundles.md, and reads it back."""
 
 import json
+import tomllib
 
 
 def value(v):
@@ -49,3 +50,20 @@ def dump(manifest):
                 blocks += [table(f"[[{name}.{key}]]", x) for x in rows]
     blocks.append(table("[digests]", manifest["digests"]))
     return "\n\n".join(blocks) + "\n"
+
+
+def read(folder):
+    """The manifest of a packed bundle, in the shape that `dump` takes."""
+    parsed = tomllib.loads((folder / "bundle.toml").read_text())
+    head = {k: v for k, v in parsed.items() if not isinstance(v, (dict, list))}
+    return {"head": head} | {k: v for k, v in parsed.items() if k not in head}
+
+
+def calibration(folder):
+    """What `calibrate` left in a packed bundle; temperatures are in its models."""
+    m = read(folder)
+    return {
+        "competence": {e["name"]: list(e["competence"].values()) for e in m["experts"]},
+        "sharpness": m["combine"]["sharpness"],
+        "thresholds": [[t["product"], t["risk"], t["threshold"]] for t in m["offload"]["thresholds"]],
+    }

@@ -1,7 +1,6 @@
 """Raw outputs of every network on the parts that no network was trained on."""
 
 import numpy as np
-import torch
 
 from .config import CLASSES, MEAN, PARTS, STD
 from .image import resize_all, tensor
@@ -28,12 +27,14 @@ def inputs_of(model, columns):
     return {name: tensor(resize_all(pixels[name], model.size), MEAN, STD) for name in model.inputs}
 
 
-@torch.no_grad()
 def logits_of(net, model, columns, output=0, batch=256):
+    import torch  # here, so that the steps after the export run without it
+
     inputs = inputs_of(model, columns)
     if inputs is None:
         return None
     net.eval()
     arrays = [torch.from_numpy(inputs[name]) for name in model.inputs]
     rows = range(0, len(columns["y"]), batch)
-    return torch.cat([net(*[a[i : i + batch] for a in arrays])[output] for i in rows]).numpy()
+    with torch.no_grad():
+        return torch.cat([net(*[a[i : i + batch] for a in arrays])[output] for i in rows]).numpy()

@@ -1,8 +1,6 @@
 """Packs the bundle of docs/bundles.md and reads it back before it replaces the old one."""
 
-import hashlib
 import json
-import os
 import shutil
 from dataclasses import replace
 
@@ -10,7 +8,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from . import card, check, manifest
+from . import card, check, seal, variants
 from .config import (
     BUNDLE,
     DEFAULT_RISK,
@@ -20,7 +18,6 @@ from .config import (
     ENCODER,
     EXPERTS,
     GATE,
-    INT8,
     LABELS,
     MEAN,
     MODALITIES,
@@ -81,8 +78,6 @@ def describe(work, calibration, results):
                 "inputs": [{"modality": name} | shape(m) for name in m.inputs],
             }
         )
-        if (work / "export" / m.name / "1" / INT8).exists():
-            experts[-1]["variants"] = [{"precision": "int8", "file": INT8}]
     thresholds = [
         {
             "product": product,
@@ -161,16 +156,11 @@ def golden_decisions(work, folder, bundle):
     return rows
 
 
-def digest(path):
-    return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def run(data, work, out, results=None):
     del data
     calibration = json.loads((work / "calibration.json").read_text())
     measured = json.loads(results.read_text()) if results else {}
-    folder = out.with_name(f".{out.name}.new")
-    shutil.rmtree(folder, ignore_errors=True)
+    folder = seal.beside(out)
     (folder / "golden").mkdir(parents=True)
     for name in [ENCODER.name, GATE, *[m.name for m in EXPERTS]]:
         shutil.copytree(work / "export" / name, folder / name)
@@ -180,22 +170,8 @@ def run(data, work, out, results=None):
     }
     bundle = Bundle(folder, rounded)
     golden_models(work, folder, bundle)
+    if (work / "int8.json").exists():
+        variants.add(work, folder, written)
     written["golden"]["decisions"] = golden_decisions(work, folder, bundle)
     (folder / "MODEL_CARD.md").write_text(card.text(written, measured))
-    files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    written["digests"] = {name: digest(folder / name) for name in files}
-    (folder / "bundle.toml").write_text(manifest.dump(written))
-    check.check(folder)
-    swap(folder, out)
-    size = sum(p.stat().st_size for p in out.rglob("*") if p.is_file())
-    print(f"{out.name}: {len(files) + 1} files, {size / 1e6:.2f} MB, digest {digest(out / 'bundle.toml')}")
-
-
-def swap(new, out):
-    """Puts the new folder in the old one's place; a reader meets one or the other."""
-    old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        os.rename(out, old)
-    os.rename(new, out)
-    shutil.rmtree(old, ignore_errors=True)
+    seal.seal(folder, written, out)

@@ -6,8 +6,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 
-from .calibrate import PRODUCT_OF_LABEL  # noqa: E402
 from .config import DEFAULT_RISK, PRODUCTS  # noqa: E402
+from .experts import PRODUCT_OF_LABEL  # noqa: E402
 
 plt.rcParams |= {"font.size": 8, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False}
 BLUE, ORANGE, GREEN, GREY = "#2563a8", "#d97706", "#2f855a", "#8a8f98"

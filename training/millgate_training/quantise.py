@@ -1,4 +1,4 @@
-"""INT8 variants of the pool's experts, for ONNX Runtime: written beside the FP32 files, kept where they pay.
+"""INT8 variants of the pool's experts, for ONNX Runtime: made from the exported or the packed FP32 files, kept where they pay.
 
 Static quantisation to QDQ with signed weights per channel and unsigned activations (Jacob et al., arXiv:1712.05877;
 Krishnamoorthi, arXiv:1806.08342). The first convolution reads one to three channels and stays FP32, which is faster; so does
@@ -12,18 +12,18 @@ import time
 import numpy as np
 import onnx
 import onnxruntime as ort
-from onnx import TensorProto, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from safetensors.numpy import load_file
 from scipy.special import softmax
 
-from .calibrate import PRODUCT_OF_LABEL
-from .config import DEFAULT_RISK, EXPERTS, INT8, SEED
+from . import manifest, variants
+from .config import DEFAULT_RISK, EXPERTS, SEED
 from .decide import Mixture
-from .evaluate import Test, ece, per_product, score
-from .export import session
+from .experts import PRODUCT_OF_LABEL
+from .onnx_files import session, widen
 from .outputs import inputs_of, parts_of
 from .runtime import Bundle
+from .scores import Test, ece, per_product, score
 
 IMAGES = 512  # of the fit part, for the ranges of the activations
 # Add and Relu too: a sum or a clamp in FP32 between two convolutions costs a conversion to and fro.
@@ -43,19 +43,6 @@ class Images(CalibrationDataReader):
 
     def get_next(self):
         return next(self.batches, None)
-
-
-def widen(path):
-    """The model with FP32 weights: undoes `export.halve`, since the quantiser looks for weights and not for a Cast."""
-    model = onnx.load(path)
-    graph = model.graph
-    weights = {w.name: w for w in graph.initializer}
-    for node in [n for n in graph.node if n.op_type == "Cast" and n.input[0] in weights]:
-        half = weights[node.input[0]]
-        assert half.data_type == TensorProto.FLOAT16
-        half.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(half).astype(np.float32), node.output[0]))
-        graph.node.remove(node)
-    return model
 
 
 def rows_of(columns, rows):
@@ -132,9 +119,7 @@ def apart(wide, narrow):
 
 def worth(row):
     """Whether the variant ships: fast enough at every batch, and no more than a little less accurate."""
-    held_out = row["gate and val"]
-    lost = held_out["fp32"]["accuracy"] - held_out["int8"]["accuracy"]
-    return min(t["gain"] for t in row["cpu"].values()) >= LEAST_GAIN and lost <= MOST_LOST + 1e-9
+    return variants.speed_up(row) >= LEAST_GAIN and variants.accuracy_lost(row) <= MOST_LOST + 1e-9
 
 
 def measure(work, model, paths, golden):
@@ -154,13 +139,13 @@ def measure(work, model, paths, golden):
     return row | {"ships": worth(row)}
 
 
-def decisions(work, kept):
+def decisions(work, models, calibration, kept):
     """The whole mixture on test, its cloud experts in FP32 and in INT8."""
-    bundle = Bundle(work / "export", json.loads((work / "calibration.json").read_text()))
+    bundle = Bundle(models, calibration)
     out = {}
     for name in ("fp32", "int8"):
         if name == "int8":
-            bundle.sessions |= {m: session(work / "export" / m / "1" / INT8) for m in kept}
+            bundle.sessions |= {m: session(variants.path(work, m)) for m in kept}
         test = Test(work, bundle)
         mixture = Mixture(test.batch, bundle.rules)
         asked = mixture.asks(PRODUCT_OF_LABEL, DEFAULT_RISK)
@@ -171,16 +156,21 @@ def decisions(work, kept):
     return out
 
 
-def run(data, work, golden=None):
+def run(data, work, bundle=None):
+    """Of the exported models, or of a packed bundle's; the latter also shows the distance on its golden samples."""
     del data
+    models, golden = (bundle, bundle / "golden") if bundle else (work / "export", None)
+    calibration = manifest.calibration(bundle) if bundle else json.loads((work / "calibration.json").read_text())
     results = {"onnxruntime": ort.__version__, "processor": processor(), "images": IMAGES, "experts": {}}
     for model in (m for m in EXPERTS if m.tier == "cloud"):
-        paths = [work / "export" / model.name / "1" / name for name in ("model.onnx", INT8)]
+        paths = [models / model.name / "1" / "model.onnx", variants.path(work, model.name)]
+        paths[1].parent.mkdir(parents=True, exist_ok=True)
         quantise(*paths, inputs_of(model, some(parts_of(work, model.products[0], "fit"), IMAGES)))
         row = results["experts"][model.name] = measure(work, model, paths, golden)
         gains = ", ".join(f"{t['gain']:.2f}x at {n}" for n, t in row["cpu"].items())
-        print(f"{model.name}: {gains}; {'kept' if row['ships'] else 'not worth it'}")
+        print(f"{model.name}: {gains}; {'kept' if row['ships'] else 'not worth it'}", flush=True)
         if not row["ships"]:
             paths[1].unlink()
-    results["decisions"] = decisions(work, [n for n, row in results["experts"].items() if row["ships"]])
+    kept = [n for n, row in results["experts"].items() if row["ships"]]
+    results["decisions"] = decisions(work, models, calibration, kept)
     (work / "int8.json").write_text(json.dumps(results, indent=1) + "\n")

@@ -3,10 +3,10 @@
 import numpy as np
 from tqdm import tqdm
 
-from .calibrate import CLOUD, COLUMNS, PRICES, eligibility
 from .config import EMBEDDING, ENCODER, EXPERTS, GATE, LABELS, MODALITIES
 from .decide import Batch, Rules
-from .export import session
+from .experts import CLOUD, COLUMNS, PRICES, eligibility
+from .onnx_files import session
 from .outputs import inputs_of
 
 ORDER = [m.name for m in EXPERTS]

@@ -4,9 +4,9 @@ import unittest
 
 import numpy as np
 
-from millgate_training.calibrate import certify
+from millgate_training.certify import certify
 from millgate_training.decide import Batch, Mixture, Rules, answering, choose, combine
-from millgate_training.evaluate import ece
+from millgate_training.scores import ece
 
 CLOUD = np.array([False, False, True])
 

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from millgate_training.export import halve, session
-from millgate_training.quantise import apart, quantise, some, widen, worth
+from millgate_training.onnx_files import halve, session, widen
+from millgate_training.quantise import apart, quantise, some, worth
 
 RNG = np.random.default_rng(1)
 

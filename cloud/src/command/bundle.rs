@@ -8,6 +8,7 @@ use std::time::Instant;
 use millgate_shared::bundle::archive;
 use millgate_shared::bundle::golden::{self, Passed};
 use millgate_shared::bundle::manifest::FILE_NAME;
+use millgate_shared::bundle::variant;
 use millgate_shared::bundle::{Bundle, BundleError};
 use millgate_shared::runner::{Holding, Models};
 use serde_json::json;
@@ -55,6 +56,7 @@ struct Verified {
     bundle: Bundle,
     passed: Passed,
     experts: usize,
+    variants: usize,
     ms: u64,
 }
 
@@ -72,6 +74,7 @@ impl Verified {
             "bytes": bytes,
             "models": self.passed.models,
             "experts": self.experts,
+            "variants": self.variants,
             "golden": { "rows": self.passed.rows, "decisions": self.passed.decisions },
             "ms": self.ms,
         })
@@ -83,12 +86,13 @@ fn verified(path: &Path) -> Result<Verified, CommandError> {
     let bundle = open(path)?;
     let models = Arc::new(Models::load(&bundle, Holding::All).map_err(|source| refused(path, source))?);
     let passed = golden::check(&bundle, &models).map_err(|source| refused(path, source))?;
+    let variants = variant::check_all(&bundle).map_err(|source| refused(path, source))?;
     let experts = bundle.manifest().experts.len();
-    Ok(Verified { passed, experts, ms: started.elapsed().as_millis() as u64, bundle })
+    Ok(Verified { passed, experts, variants, ms: started.elapsed().as_millis() as u64, bundle })
 }
 
 fn write_text(verified: &Verified, out: &mut impl Write) -> Result<(), CommandError> {
-    let Verified { bundle, passed, experts, ms } = verified;
+    let Verified { bundle, passed, experts, variants, ms } = verified;
     let manifest = bundle.manifest();
     let (bytes, files) = total(bundle);
     let signature = match bundle.is_signed() {
@@ -104,6 +108,9 @@ fn write_text(verified: &Verified, out: &mut impl Write) -> Result<(), CommandEr
         "golden     {} model outputs and {} whole decisions as expected",
         passed.rows, passed.decisions
     )?;
+    if *variants > 0 {
+        writeln!(out, "variants   {variants} with the inputs and outputs of their experts, not run")?;
+    }
     writeln!(out, "passed in {ms} ms")?;
     Ok(())
 }

@@ -91,7 +91,9 @@ fn advice(error: &BundleError) -> &'static str {
         BundleError::Io { .. } => {
             "set `bundle` to the bundle's directory or .tar.zst, readable by the agent's user"
         }
-        BundleError::Manifest(_) => "the bundle is of another format or was edited: get it again",
+        BundleError::Manifest(_) | BundleError::Variant { .. } => {
+            "the bundle is of another format or was edited: get it again"
+        }
         BundleError::MissingFile { .. }
         | BundleError::Digest { .. }
         | BundleError::Unlisted { .. }

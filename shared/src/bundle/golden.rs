@@ -51,16 +51,8 @@ pub fn check(bundle: &Bundle, models: &Arc<Models>) -> Result<Passed, BundleErro
 
 /// One model against its golden tensors; gives the number of rows.
 fn check_model(bundle: &Bundle, name: &str, model: &Arc<FixedModel>) -> Result<usize, BundleError> {
-    let file = golden_path(name);
-    let refuse = |message: String| BundleError::Golden { file: file.clone(), message };
-    let bytes = bundle.read(&file)?;
-    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| refuse(error.to_string()))?;
-    let inputs = rows(&tensors, "in", model.inputs()).map_err(refuse)?;
-    let outputs = rows(&tensors, "out", model.outputs()).map_err(refuse)?;
-    let count = inputs.first().map_or(0, Vec::len);
-    if count == 0 || inputs.iter().chain(&outputs).any(|port| port.len() != count) {
-        return Err(refuse("tensors must share a first axis of at least 1".to_owned()));
-    }
+    let Samples { inputs, outputs, count } = samples(bundle, name, model.inputs(), model.outputs())?;
+    let refuse = |message: String| BundleError::Golden { file: golden_path(name), message };
     let golden = &bundle.manifest().golden;
     let mut session = model.session().map_err(|error| refuse(error.to_string()))?;
     for row in 0..count {
@@ -83,6 +75,35 @@ fn check_model(bundle: &Bundle, name: &str, model: &Arc<FixedModel>) -> Result<u
         }
     }
     Ok(count)
+}
+
+/// A model's golden tensors, by port, by row.
+#[derive(Debug)]
+pub(super) struct Samples {
+    pub(super) inputs: Vec<Vec<Tensor>>,
+    pub(super) outputs: Vec<Vec<Tensor>>,
+    /// Rows of each of them, at least 1.
+    pub(super) count: usize,
+}
+
+/// Reads those of some ports; each port's shape has the batch axis 1.
+pub(super) fn samples(
+    bundle: &Bundle,
+    name: &str,
+    inputs: &[FixedPort],
+    outputs: &[FixedPort],
+) -> Result<Samples, BundleError> {
+    let file = golden_path(name);
+    let refuse = |message: String| BundleError::Golden { file: file.clone(), message };
+    let bytes = bundle.read(&file)?;
+    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| refuse(error.to_string()))?;
+    let inputs = rows(&tensors, "in", inputs).map_err(refuse)?;
+    let outputs = rows(&tensors, "out", outputs).map_err(refuse)?;
+    let count = inputs.first().map_or(0, Vec::len);
+    if count == 0 || inputs.iter().chain(&outputs).any(|port| port.len() != count) {
+        return Err(refuse("tensors must share a first axis of at least 1".to_owned()));
+    }
+    Ok(Samples { inputs, outputs, count })
 }
 
 /// By port, by row: the tensors named `<prefix>.<port>`.

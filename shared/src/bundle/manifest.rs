@@ -14,6 +14,8 @@ pub(crate) mod tests;
 
 /// The file's name in every bundle.
 pub const FILE_NAME: &str = "bundle.toml";
+/// A model's file in its folder.
+pub const MODEL_FILE: &str = "model.onnx";
 /// The only `format` this version reads.
 pub const FORMAT: u32 = 1;
 
@@ -97,6 +99,9 @@ pub struct Expert {
     pub cost: Cost,
     pub competence: Competence,
     pub inputs: Vec<ExpertInput>,
+    /// It once more, for engines that run it faster so; nobody needs one.
+    #[serde(default)]
+    pub variants: Vec<Variant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
@@ -144,6 +149,58 @@ pub struct ExpertInput {
     pub shape: [usize; 3],
     pub mean: f32,
     pub std: f32,
+}
+
+/// An expert with its weights and sums in fewer bits; see [`crate::bundle::variant`].
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Variant {
+    /// Stands beside the expert's `model.onnx`.
+    pub file: String,
+    pub precision: Precision,
+    /// What it was made for.
+    pub engine: VariantEngine,
+    /// How far a logit of a golden sample may be from FP32's.
+    pub logit_tolerance: f32,
+    pub measured: Measured,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    Int8,
+}
+
+impl Precision {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Int8 => "int8",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VariantEngine {
+    OnnxRuntime,
+}
+
+impl VariantEngine {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OnnxRuntime => "onnxruntime",
+        }
+    }
+}
+
+/// What whoever packed a variant found: for people to read, never for a choice.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measured {
+    /// FP32's time over the variant's, both on the variant's engine; the least of the batch sizes tried.
+    pub speed_up: f64,
+    /// Share of samples outside the training data; negative where it won some.
+    pub accuracy_lost: f64,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -242,7 +299,12 @@ pub fn product_of(label: &str) -> &str {
 
 /// Where a model's ONNX file stands in a bundle.
 pub fn model_path(model: &str) -> String {
-    format!("{model}/1/model.onnx")
+    format!("{model}/1/{MODEL_FILE}")
+}
+
+/// Where a variant's ONNX file stands in a bundle.
+pub fn variant_path(expert: &str, file: &str) -> String {
+    format!("{expert}/1/{file}")
 }
 
 /// Where a model's golden tensors stand in a bundle.

@@ -5,7 +5,9 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use millgate_shared::bundle::Bundle;
-use millgate_shared::bundle::manifest::{Expert, ExpertInput, Manifest, Task, model_path, product_of};
+use millgate_shared::bundle::manifest::{
+    Expert, ExpertInput, Manifest, Task, Variant, model_path, product_of, variant_path,
+};
 use serde_json::{Value, json};
 
 use super::{open, size, total};
@@ -67,6 +69,7 @@ fn write_text(bundle: &Bundle, out: &mut impl Write) -> io::Result<()> {
     ];
     table::write(out, &header, &rows)?;
     writeln!(out, "  up: mean bytes sent when asked; competence: bias, confidence, gate\n")?;
+    write_variants(bundle, out)?;
     writeln!(out, "other models")?;
     let rows: Vec<Vec<String>> = others(manifest)
         .map(|(name, role, macs)| {
@@ -105,6 +108,30 @@ fn row(bundle: &Bundle, expert: &Expert) -> Vec<String> {
         format!("{:.2}, {:.2}, {:.2}", competence.bias, competence.confidence, competence.gate),
         if expert.substitutes.is_empty() { "none".to_owned() } else { expert.substitutes.join(", ") },
     ]
+}
+
+fn write_variants(bundle: &Bundle, out: &mut impl Write) -> io::Result<()> {
+    let rows: Vec<Vec<String>> = (bundle.manifest().experts.iter())
+        .flat_map(|expert| expert.variants.iter().map(move |variant| (expert, variant)))
+        .map(|(expert, variant)| {
+            vec![
+                expert.name.clone(),
+                variant.precision.as_str().to_owned(),
+                variant.engine.as_str().to_owned(),
+                table::grouped(size(bundle, &variant_path(&expert.name, &variant.file))),
+                format!("{:.2}", variant.measured.speed_up),
+                format!("{:.2}", 100.0 * variant.measured.accuracy_lost),
+                format!("{}", variant.logit_tolerance),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "variants")?;
+    let header = ["of", "precision", "engine", "bytes", "times as fast", "points lost", "logits within"];
+    table::write(out, &header, &rows)?;
+    writeln!(out, "  as measured by its maker; a pool measures again before it uses one\n")
 }
 
 fn input(input: &ExpertInput) -> String {
@@ -220,5 +247,20 @@ fn expert_json(bundle: &Bundle, expert: &Expert) -> Value {
             "gate": expert.competence.gate,
         },
         "substitutes": expert.substitutes,
+        "variants": expert.variants.iter().map(|variant| variant_json(bundle, expert, variant)).collect::<Vec<_>>(),
+    })
+}
+
+fn variant_json(bundle: &Bundle, expert: &Expert, variant: &Variant) -> Value {
+    json!({
+        "file": variant.file,
+        "precision": variant.precision.as_str(),
+        "engine": variant.engine.as_str(),
+        "bytes": size(bundle, &variant_path(&expert.name, &variant.file)),
+        "logit_tolerance": variant.logit_tolerance,
+        "measured": {
+            "speed_up": variant.measured.speed_up,
+            "accuracy_lost": variant.measured.accuracy_lost,
+        },
     })
 }

@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn the_promised_keys_are_there() {
         let facts = Facts {
-            bundle: "factory 1.0.0".to_owned(),
+            bundle: "factory 1.1.0".to_owned(),
             risk: 0.02,
             deadline_ms: 250,
             planned: 0,

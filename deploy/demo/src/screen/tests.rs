@@ -6,7 +6,7 @@ use crate::replay::Event;
 
 fn model(now: Instant) -> Model {
     let facts = Facts {
-        bundle: "factory 1.0.0".to_owned(),
+        bundle: "factory 1.1.0".to_owned(),
         risk: 0.02,
         deadline_ms: 250,
         planned: 300,

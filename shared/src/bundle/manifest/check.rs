@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::{Cost, ExpertInput, FORMAT, Manifest, golden_path, model_path};
+use super::{
+    Cost, ExpertInput, FORMAT, MODEL_FILE, Manifest, Variant, golden_path, model_path, variant_path,
+};
 
 type Refused = (String, String);
 
@@ -95,6 +97,7 @@ fn experts(manifest: &Manifest) -> Result<(), Refused> {
         }
         cost(&key, expert.cost)?;
         expert_inputs(manifest, &key, &expert.inputs)?;
+        variants(&key, &expert.variants)?;
     }
     Ok(())
 }
@@ -105,6 +108,36 @@ fn expert_inputs(manifest: &Manifest, key: &str, inputs: &[ExpertInput]) -> Resu
         let key = format!("{key}.inputs[{at}]");
         known_modality(manifest, &format!("{key}.modality"), &spec.modality)?;
         input(&key, &spec.shape, spec.mean, spec.std)?;
+    }
+    Ok(())
+}
+
+fn variants(key: &str, variants: &[Variant]) -> Result<(), Refused> {
+    for (at, variant) in variants.iter().enumerate() {
+        let key = format!("{key}.variants[{at}]");
+        let file = &variant.file;
+        plain_name(&format!("{key}.file"), file)?;
+        if !file.ends_with(".onnx") || file == MODEL_FILE {
+            return Err(refuse(format!("{key}.file"), format!("`{file}` is no `.onnx` file of its own")));
+        }
+        let others = &variants[..at];
+        if others.iter().any(|other| other.file == *file) {
+            return Err(refuse(format!("{key}.file"), format!("`{file}` stands twice")));
+        }
+        if others.iter().any(|other| (other.engine, other.precision) == (variant.engine, variant.precision)) {
+            let (precision, engine) = (variant.precision.as_str(), variant.engine.as_str());
+            return Err(refuse(key, format!("there is another one in {precision} for {engine}")));
+        }
+        if !(variant.logit_tolerance > 0.0 && variant.logit_tolerance <= 1.0) {
+            return Err(refuse(format!("{key}.logit_tolerance"), "must be over 0 and at most 1"));
+        }
+        let measured = variant.measured;
+        if !(measured.speed_up >= 1.0 && measured.speed_up.is_finite()) {
+            return Err(refuse(format!("{key}.measured.speed_up"), "must be a finite number of at least 1"));
+        }
+        if !(-1.0..=1.0).contains(&measured.accuracy_lost) {
+            return Err(refuse(format!("{key}.measured.accuracy_lost"), "must be from -1 to 1"));
+        }
     }
     Ok(())
 }
@@ -200,6 +233,14 @@ fn digests(manifest: &Manifest) -> Result<(), Refused> {
             return Err(refuse("experts", format!("two models are named `{model}`")));
         }
         for file in [model_path(model), golden_path(model)] {
+            if !manifest.digests.contains_key(&file) {
+                return Err(refuse(key(&file), "is missing"));
+            }
+        }
+    }
+    for expert in &manifest.experts {
+        for variant in &expert.variants {
+            let file = variant_path(&expert.name, &variant.file);
             if !manifest.digests.contains_key(&file) {
                 return Err(refuse(key(&file), "is missing"));
             }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Two edge experts, one of which needs the template, and a cloud expert with a price.
+/// Two edge experts, one of which needs the template, and a cloud expert with a price and a variant.
 pub(crate) const TEXT: &str = r#"
 format = 1
 name = "tiny"
@@ -76,6 +76,13 @@ inputs = [
     { modality = "template", shape = [1, 8, 8], mean = 0.5, std = 0.25 },
 ]
 
+[[experts.variants]]
+file = "model.int8.onnx"
+precision = "int8"
+engine = "onnxruntime"
+logit_tolerance = 0.2
+measured = { speed_up = 2.9, accuracy_lost = 0.001 }
+
 [combine]
 k_min = 1
 drop_below = 0.25
@@ -103,6 +110,7 @@ absolute_tolerance = 1e-4
 pub(crate) fn text() -> String {
     let models = ["encoder", "gate", "a-s", "all-s", "a-l"];
     let files = models.iter().flat_map(|model| [model_path(model), golden_path(model)]);
+    let files = files.chain([variant_path("a-l", "model.int8.onnx")]);
     files.fold(TEXT.to_owned(), |text, file| text + &format!("\"{file}\" = \"sha256:{}\"\n", "0".repeat(64)))
 }
 
@@ -149,8 +157,39 @@ fn each_mistake_is_named_by_its_key() {
         ("\"gate/1/model.onnx\" =", "\"gate/2/model.onnx\" =", "gate/1/model.onnx"),
         ("\"gate/1/model.onnx\" =", "\"../model.onnx\" =", "../model.onnx"),
         ("sha256:0", "sha1:0", "digests"),
+        ("logit_tolerance", "logit_tolerence", "logit_tolerence"),
+        ("precision = \"int8\"", "precision = \"int4\"", "`experts[2].variants[0].precision`"),
+        ("engine = \"onnxruntime\"", "engine = \"tract\"", "`experts[2].variants[0].engine`"),
+        ("\"model.int8.onnx\"", "\"../model.int8.onnx\"", "`experts[2].variants[0].file`"),
+        ("\"model.int8.onnx\"", "\"model.onnx\"", "`experts[2].variants[0].file`"),
+        ("\"model.int8.onnx\"", "\"model.int8.bin\"", "`experts[2].variants[0].file`"),
+        ("\"model.int8.onnx\"", "\"model.int4.onnx\"", "digests.\"a-l/1/model.int4.onnx\""),
+        ("logit_tolerance = 0.2", "logit_tolerance = 0.0", "`experts[2].variants[0].logit_tolerance`"),
+        ("logit_tolerance = 0.2", "logit_tolerance = nan", "`experts[2].variants[0].logit_tolerance`"),
+        ("logit_tolerance = 0.2", "logit_tolerance = 1.5", "`experts[2].variants[0].logit_tolerance`"),
+        ("speed_up = 2.9", "speed_up = inf", "`experts[2].variants[0].measured.speed_up`"),
+        ("speed_up = 2.9", "speed_up = 0.9", "`experts[2].variants[0].measured.speed_up`"),
+        ("speed_up = 2.9", "speedup = 2.9", "speedup"),
+        ("accuracy_lost = 0.001", "accuracy_lost = 2.0", "`experts[2].variants[0].measured.accuracy_lost`"),
+        ("accuracy_lost = 0.001", "accuracy_lost = nan", "`experts[2].variants[0].measured.accuracy_lost`"),
     ] {
         let message = refused(from, to);
         assert!(message.starts_with("bundle.toml") && message.contains(key), "{from} -> {to}: {message}");
     }
+}
+
+#[test]
+fn an_expert_needs_no_variant_and_has_none_twice() {
+    let text = text();
+    let start = text.find("[[experts.variants]]").unwrap();
+    let end = start + text[start..].find("[combine]").unwrap();
+    let entry = &text[start..end];
+    let with = |entries: &str| Manifest::parse(&(text[..start].to_owned() + entries + &text[end..]));
+    assert!(with("").unwrap().experts.iter().all(|expert| expert.variants.is_empty()));
+    assert_eq!(with(entry).unwrap().experts[2].variants[0].file, "model.int8.onnx");
+    let refused = |second: &str| with(&(entry.to_owned() + second)).unwrap_err().to_string();
+    let said = refused(entry);
+    assert!(said.contains("`experts[2].variants[1].file`") && said.contains("twice"), "{said}");
+    let said = refused(&entry.replace("model.int8.onnx", "other.onnx"));
+    assert!(said.contains("`experts[2].variants[1]`") && said.contains("int8 for onnxruntime"), "{said}");
 }
