@@ -9,6 +9,7 @@ mod hostile;
 mod open_inference;
 mod outage;
 mod pool;
+mod rest;
 mod service;
 mod tidy;
 mod tritonclient;

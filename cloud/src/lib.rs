@@ -29,7 +29,7 @@
 //! use millgate_cloud::{CloudConfig, Server};
 //!
 //! let free_port = "127.0.0.1:0".parse().expect("an address");
-//! let config = CloudConfig { grpc: free_port, metrics: free_port, ..CloudConfig::default() };
+//! let config = CloudConfig { grpc: free_port, http: free_port, metrics: free_port, ..CloudConfig::default() };
 //! let grace = config.drain_grace();
 //! let running = Server::start(config).await?;
 //! let _url = running.url();
@@ -43,11 +43,13 @@ mod api;
 pub mod command;
 pub mod config;
 pub mod failure;
+mod heavy;
 pub mod metrics;
 mod oip;
 pub mod pool;
 pub mod readiness;
 pub mod repository;
+mod rest;
 pub mod scheduling;
 pub mod server;
 mod serving;

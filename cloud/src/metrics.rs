@@ -48,9 +48,9 @@ pub struct Metrics {
     queue_length: Gauge,
     /// Calls that have arrived and are not answered.
     in_flight: Gauge,
-    /// Open gRPC connections.
+    /// Open connections, gRPC and REST.
     connections: Gauge,
-    /// Connections closed at once because there were too many.
+    /// Connections closed because there were too many.
     connections_refused: Counter,
 }
 
@@ -102,7 +102,7 @@ impl Metrics {
         registry.register("queue_seconds", "Time that jobs waited for a thread", queue_seconds.clone());
         registry.register("queue_length", "Jobs that wait for a thread", queue_length.clone());
         registry.register("in_flight", "Calls that are not answered yet", in_flight.clone());
-        registry.register("connections", "Open gRPC connections", connections.clone());
+        registry.register("connections", "Open connections, gRPC and REST", connections.clone());
         registry.register("connections_refused", "Connections over the limit", connections_refused.clone());
         Self {
             registry,
@@ -171,6 +171,11 @@ pub(crate) struct CallGuard {
 }
 
 impl CallGuard {
+    /// Its answer is worthless from then on.
+    pub(crate) fn until(&mut self, deadline: Instant) {
+        self.deadline = deadline;
+    }
+
     pub(crate) fn end(mut self, code: Code) {
         self.code = Some(code);
     }
@@ -197,7 +202,9 @@ fn code_name(code: Code) -> &'static str {
         Code::FailedPrecondition => "FAILED_PRECONDITION",
         Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
         Code::Internal => "INTERNAL",
+        Code::OutOfRange => "OUT_OF_RANGE",
         Code::Unavailable => "UNAVAILABLE",
+        Code::Unimplemented => "UNIMPLEMENTED",
         _ => "OTHER",
     }
 }

@@ -120,6 +120,7 @@ impl Pool {
         let traits = Traits {
             max_rows: (config != ModelConfig::default()).then_some(most),
             default_timeout: (timeout > 0).then(|| Duration::from_micros(timeout)),
+            labels: found.labels,
             config,
             ..Traits::default()
         };
@@ -178,7 +179,9 @@ fn offer_own(serving: &Serving, bundle: &Bundle, name: &str) -> Result<(), PoolE
     let onnx = bundle.read(&path)?;
     let refuse = |source| BundleError::Model { file: path.clone(), source };
     let file = OnnxFile::read(bytes::Bytes::copy_from_slice(&onnx), None).map_err(refuse)?;
-    let traits = Traits { finite_only: true, is_fixed: true, ..Traits::default() };
+    let expert = bundle.manifest().experts.iter().find(|expert| expert.name == name);
+    let labels = expert.map(|expert| ("logits".to_owned(), expert.labels.clone())).into_iter().collect();
+    let traits = Traits { finite_only: true, is_fixed: true, labels, ..Traits::default() };
     Ok(serving.load(name, 1, &file, traits, Batching::default())?)
 }
 

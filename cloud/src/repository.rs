@@ -1,6 +1,7 @@
 //! A folder of plain ONNX models, in Triton's shape: `<model>/<version>/model.onnx`, with an optional
 //! `<model>/config.pbtxt`. The newest version is served.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use millgate_shared::engine::{EngineError, OnnxFile};
 use millgate_shared::proto::inference;
 
 mod config;
+mod labels;
 
 /// A larger file is refused rather than read into memory.
 const LARGEST_MODEL: u64 = 2 << 30;
@@ -40,6 +42,8 @@ pub(crate) struct Found {
     pub(crate) file: OnnxFile,
     /// As it stands in the folder, if it does.
     pub(crate) config: Option<inference::ModelConfig>,
+    /// Names of classes, by output.
+    pub(crate) labels: BTreeMap<String, Vec<String>>,
 }
 
 /// The models in a folder, by name.
@@ -89,7 +93,9 @@ pub(crate) fn read(root: &Path, name: &str) -> Result<Found, RepositoryError> {
         config::check(config, &file.signature)
             .map_err(|message| RepositoryError::Config { path: dir.join(config::FILE_NAME), message })?;
     }
-    Ok(Found { version, file, config })
+    let outputs = config.as_ref().map_or(&[][..], |config| &config.output);
+    let labels = labels::read(root, &dir, outputs)?;
+    Ok(Found { version, file, config, labels })
 }
 
 fn entries(dir: &Path) -> Result<Vec<std::fs::DirEntry>, RepositoryError> {

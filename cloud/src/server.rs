@@ -17,8 +17,11 @@ use crate::metrics::Metrics;
 use crate::pool::{Pool, PoolError};
 use crate::readiness::Readiness;
 use crate::repository::RepositoryError;
+use crate::rest;
+use incoming::{Door, HTTP2_PREFACE};
 
-mod incoming;
+pub(crate) mod incoming;
+pub(crate) mod seats;
 #[cfg(test)]
 mod tests;
 
@@ -81,6 +84,8 @@ impl Server {
 struct Listeners {
     grpc: TcpListener,
     grpc_addr: SocketAddr,
+    http: TcpListener,
+    http_addr: SocketAddr,
     metrics: TcpListener,
     metrics_addr: SocketAddr,
 }
@@ -89,8 +94,9 @@ impl Listeners {
     async fn bind(config: &CloudConfig) -> Result<Self, ServeError> {
         config.check()?;
         let (grpc, grpc_addr) = bind("grpc", config.grpc).await?;
+        let (http, http_addr) = bind("http", config.http).await?;
         let (metrics, metrics_addr) = bind("metrics", config.metrics).await?;
-        Ok(Self { grpc, grpc_addr, metrics, metrics_addr })
+        Ok(Self { grpc, grpc_addr, http, http_addr, metrics, metrics_addr })
     }
 }
 
@@ -102,7 +108,7 @@ async fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, So
 }
 
 fn serve(config: &CloudConfig, listeners: Listeners, pool: Arc<Pool>) -> Result<Running, ServeError> {
-    let Listeners { grpc, grpc_addr, metrics: operators, metrics_addr } = listeners;
+    let Listeners { grpc, grpc_addr, http, http_addr, metrics: operators, metrics_addr } = listeners;
     let metrics = Arc::new(Metrics::new(&pool));
     let (readiness, cut) = (Readiness::default(), CancellationToken::new());
     let (tasks, operator_tasks) = (Tasks::new(), Tasks::new());
@@ -113,6 +119,11 @@ fn serve(config: &CloudConfig, listeners: Listeners, pool: Arc<Pool>) -> Result<
         config.default_deadline(),
         config.max_in_flight_per_stream,
     );
+    let door = |listener, greeting| {
+        Door::new(listener, config.max_connections, cut.clone(), Arc::clone(&metrics), greeting)
+    };
+    let rest = rest::router(api.clone(), readiness.clone());
+    tasks.spawn(rest::serve(door(http, None), rest, tasks.clone()));
     let routes = api.routes(readiness.clone())?;
     let server = Grpc::builder()
         .initial_stream_window_size(STREAM_WINDOW)
@@ -122,10 +133,16 @@ fn serve(config: &CloudConfig, listeners: Listeners, pool: Arc<Pool>) -> Result<
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .layer(Api::deadlines())
         .add_routes(routes);
-    let connections = incoming::incoming(grpc, config.max_connections, cut.clone(), Arc::clone(&metrics));
+    let grpc = door(grpc, Some(HTTP2_PREFACE));
+    let (seats, stop) = (Arc::clone(grpc.seats()), tasks.token().clone());
+    tasks.spawn(async move {
+        stop.cancelled().await;
+        // tonic would wait for those that have said nothing.
+        seats.clear();
+    });
     let stop = tasks.token().clone().cancelled_owned();
     tasks.spawn(async move {
-        if let Err(error) = server.serve_with_incoming_shutdown(connections, stop).await {
+        if let Err(error) = server.serve_with_incoming_shutdown(grpc.connections(), stop).await {
             tracing::error!(%error, "gRPC has stopped");
         }
     });
@@ -137,15 +154,16 @@ fn serve(config: &CloudConfig, listeners: Listeners, pool: Arc<Pool>) -> Result<
             tracing::error!(%error, "/metrics has stopped");
         }
     });
-    announce(&pool, grpc_addr, metrics_addr);
-    Ok(Running { grpc_addr, metrics_addr, pool, metrics, readiness, tasks, operator_tasks, cut })
+    announce(&pool, grpc_addr, http_addr, metrics_addr);
+    Ok(Running { grpc_addr, http_addr, metrics_addr, pool, metrics, readiness, tasks, operator_tasks, cut })
 }
 
-fn announce(pool: &Pool, grpc: SocketAddr, metrics: SocketAddr) {
+fn announce(pool: &Pool, grpc: SocketAddr, http: SocketAddr, metrics: SocketAddr) {
     let manifest = pool.manifest();
     tracing::info!(
         node = pool.node(),
         %grpc,
+        %http,
         %metrics,
         bundle = manifest.name,
         version = manifest.version,
@@ -173,11 +191,12 @@ async fn load(config: &CloudConfig) -> Result<Pool, ServeError> {
 #[derive(Debug)]
 pub struct Running {
     grpc_addr: SocketAddr,
+    http_addr: SocketAddr,
     metrics_addr: SocketAddr,
     pool: Arc<Pool>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
-    /// gRPC; stops taking connections and calls when told to.
+    /// gRPC and REST; stops taking connections and calls when told to.
     tasks: Tasks,
     /// `/metrics` and its like; outlives the drain, so that it can be watched.
     operator_tasks: Tasks,
@@ -200,6 +219,11 @@ impl Running {
     /// Where gRPC clients connect to.
     pub fn url(&self) -> String {
         format!("http://{}", self.grpc_addr)
+    }
+
+    /// Where REST clients connect to.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http_addr
     }
 
     pub fn metrics_addr(&self) -> SocketAddr {

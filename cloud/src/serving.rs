@@ -20,6 +20,7 @@ use statistics::Statistics;
 use threads::Threads;
 
 mod batch;
+mod classes;
 mod entry;
 pub(crate) mod request;
 pub(crate) mod served;
@@ -224,9 +225,12 @@ impl Serving {
         let (mut outputs, phases) = whole_answer(done.unwrap_or(Err(Failure::Deadline))?)?;
         let ports = &served.signature().outputs;
         let mut named = Vec::with_capacity(wanted.len());
-        for at in wanted {
+        for Asked { output: at, classes } in wanted {
             let array = outputs.get_mut(at).and_then(Option::take);
-            let array = array.ok_or_else(|| Failure::Model("an output is missing".to_owned()))?;
+            let mut array = array.ok_or_else(|| Failure::Model("an output is missing".to_owned()))?;
+            if let Some(count) = classes {
+                array = classes::best(served, at, array, count).await?;
+            }
             named.push(Named { name: ports[at].name.clone(), array });
         }
         Ok(InferResponse {
@@ -262,27 +266,30 @@ fn bucket_parameters(parameters: &Parameters) -> String {
     if others.is_empty() { String::new() } else { format!("{others:?}") }
 }
 
-/// The outputs that are asked for, by index; each once.
-fn wanted(served: &Served, request: &InferRequest) -> Result<Vec<usize>, Failure> {
+/// An output that is asked for, by index, and how many of its best classes, if it is those.
+struct Asked {
+    output: usize,
+    classes: Option<usize>,
+}
+
+/// The outputs that are asked for; each once.
+fn wanted(served: &Served, request: &InferRequest) -> Result<Vec<Asked>, Failure> {
     if request.outputs.is_empty() {
-        return Ok((0..served.signature().outputs.len()).collect());
+        let all = 0..served.signature().outputs.len();
+        return Ok(all.map(|output| Asked { output, classes: None }).collect());
     }
-    let mut wanted = Vec::with_capacity(request.outputs.len());
+    let mut wanted: Vec<Asked> = Vec::with_capacity(request.outputs.len());
     for (at, output) in request.outputs.iter().enumerate() {
         let field = |what: &str| format!("outputs[{at}].{what}");
         let index = served.signature().output(&output.name).ok_or_else(|| {
             Failure::field(field("name"), format!("`{}` is not an output of `{}`", output.name, served.name))
         })?;
-        if wanted.contains(&index) {
+        if wanted.iter().any(|asked| asked.output == index) {
             return Err(Failure::field(field("name"), format!("`{}` stands twice", output.name)));
         }
-        if output.parameters.contains_key("classification") {
-            return Err(Failure::Unsupported(format!(
-                "`{}`: classification is not offered",
-                field("parameters")
-            )));
-        }
-        wanted.push(index);
+        let classes = classes::asked(served, index, &output.parameters)
+            .map_err(|message| Failure::field(field("parameters `classification`"), message))?;
+        wanted.push(Asked { output: index, classes });
     }
     Ok(wanted)
 }
