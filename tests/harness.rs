@@ -73,6 +73,7 @@ pub async fn pool_with(change: impl FnOnce(&mut CloudConfig)) -> Running {
     let mut config = CloudConfig {
         bundle: bundle(),
         grpc: ([127, 0, 0, 1], 0).into(),
+        http: ([127, 0, 0, 1], 0).into(),
         metrics: ([127, 0, 0, 1], 0).into(),
         ..CloudConfig::default()
     };

@@ -13,6 +13,7 @@ mod open_inference;
 mod outage;
 mod pool;
 mod repository;
+mod rest;
 mod service;
 mod silent;
 mod tidy;

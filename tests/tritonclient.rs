@@ -41,11 +41,12 @@ async fn an_unchanged_tritonclient_gets_the_answers_of_onnxruntime() {
     let suite = root().join("tests/tritonclient");
     run(Command::new(&python).arg(suite.join("make_models.py")).arg(&models)).unwrap();
     let pool = pool_with(|config| config.model_repository = vec![models.clone()]).await;
-    let (address, metrics) = (pool.grpc_addr().to_string(), pool.metrics_addr().to_string());
+    let (grpc, http) = (pool.grpc_addr().to_string(), pool.http_addr().to_string());
+    let metrics = pool.metrics_addr().to_string();
     let ran = tokio::task::spawn_blocking(move || {
         let mut command = Command::new(&python);
-        command.arg(suite.join("suite.py")).args(["--grpc", &address, "--metrics", &metrics, "--models"]);
-        run(command.arg(&models))
+        let addresses = ["--grpc", &grpc, "--http", &http, "--metrics", &metrics, "--models"];
+        run(command.arg(suite.join("suite.py")).args(addresses).arg(&models))
     });
     let report = ran.await.unwrap().unwrap_or_else(|report| panic!("{report}"));
     assert!(report.contains(" checks, 0 failed"), "{report}");

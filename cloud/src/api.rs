@@ -25,6 +25,8 @@ use crate::readiness::Readiness;
 use clock::Clock;
 use health::HealthService;
 use open_inference::OpenInference;
+pub(crate) use open_inference::server_metadata;
+pub(crate) use status::shortened;
 
 mod clock;
 mod deadline;
@@ -32,6 +34,7 @@ mod decide;
 mod digest;
 mod experts;
 mod health;
+pub(crate) mod infer;
 mod input;
 mod listing;
 mod open_inference;

@@ -27,6 +27,8 @@ pub struct CloudConfig {
     pub node: String,
     /// gRPC listen address; port 0 takes a free one. Default `127.0.0.1:8001`.
     pub grpc: SocketAddr,
+    /// REST listen address of the Open Inference Protocol; port 0 takes a free one. Default `127.0.0.1:8000`.
+    pub http: SocketAddr,
     /// HTTP listen address of `/metrics`, `/healthz` and `/readyz`; port 0 takes a free one. Default `127.0.0.1:8002`.
     pub metrics: SocketAddr,
     /// Must be true for an address that other machines can reach: what is sent there is not encrypted and anyone may
@@ -37,7 +39,8 @@ pub struct CloudConfig {
     /// Jobs (one expert on one sample, or one whole decision) that may wait for a thread; one more is refused with
     /// RESOURCE_EXHAUSTED. Default 256.
     pub queue: usize,
-    /// Connections; one more is closed at once. Default 256.
+    /// Connections, of gRPC and of REST each; for one more the one that has been quiet the longest is cut, and where
+    /// none is quiet the new one is closed at once. Default 256.
     pub max_connections: usize,
     /// HTTP/2 streams (calls) per connection; a client holds back one more. Default 128.
     pub max_streams: u32,
@@ -60,6 +63,7 @@ impl Default for CloudConfig {
             model_repository: Vec::new(),
             node: "node-1".to_owned(),
             grpc: SocketAddr::from((Ipv4Addr::LOCALHOST, 8001)),
+            http: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
             metrics: SocketAddr::from((Ipv4Addr::LOCALHOST, 8002)),
             plaintext_beyond_loopback: false,
             threads: 0,
@@ -114,7 +118,7 @@ impl CloudConfig {
             }
         }
         self.traces.check()?;
-        for (key, address) in [("grpc", self.grpc), ("metrics", self.metrics)] {
+        for (key, address) in [("grpc", self.grpc), ("http", self.http), ("metrics", self.metrics)] {
             if !address.ip().is_loopback() && !self.plaintext_beyond_loopback {
                 let message = format!(
                     "{address} can be reached from other machines, unencrypted and by anyone; listen on a loopback \

@@ -44,6 +44,9 @@ pub enum Failure {
     Refused { what: &'static str, retry_after: Duration },
     #[error("{0}")]
     Unsupported(String),
+    /// More than is read.
+    #[error("{what} is longer than {most} bytes")]
+    TooLarge { what: &'static str, most: usize },
 }
 
 impl Failure {
@@ -63,6 +66,7 @@ impl Failure {
             Self::NotReady { .. } => Code::Unavailable,
             Self::Refused { .. } => Code::ResourceExhausted,
             Self::Unsupported(_) => Code::Unimplemented,
+            Self::TooLarge { .. } => Code::OutOfRange,
         }
     }
 

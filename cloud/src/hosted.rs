@@ -127,7 +127,9 @@ fn serve(serving: &Serving, bundle: &Bundle, name: &str) -> Result<Arc<Served>, 
     let onnx = bundle.read(&path)?;
     let refuse = |source| BundleError::Model { file: path.clone(), source };
     let file = OnnxFile::read(onnx.into(), None).map_err(refuse)?;
-    let traits = Traits { finite_only: true, is_fixed: true, ..Traits::default() };
+    let expert = bundle.manifest().experts.iter().find(|expert| expert.name == name);
+    let labels = expert.map(|expert| ("logits".to_owned(), expert.labels.clone())).into_iter().collect();
+    let traits = Traits { finite_only: true, is_fixed: true, labels, ..Traits::default() };
     Ok(serving.load(name, 1, &file, traits, Batching::default())?)
 }
 
@@ -142,7 +144,8 @@ pub(crate) fn offer_tasks(
             tracing::warn!(task = spec.name, "a model has its name; the task is not served as a model");
             continue;
         }
-        let traits = Traits { max_rows: Some(MOST_ROWS), ..Traits::default() };
+        let labels = [("probabilities".to_owned(), spec.labels.clone())].into();
+        let traits = Traits { max_rows: Some(MOST_ROWS), labels, ..Traits::default() };
         serving.add_composite(&spec.name, task(at), traits);
     }
 }

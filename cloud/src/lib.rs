@@ -30,7 +30,7 @@
 //! use millgate_cloud::{CloudConfig, Server};
 //!
 //! let free_port = "127.0.0.1:0".parse().expect("an address");
-//! let config = CloudConfig { grpc: free_port, metrics: free_port, ..CloudConfig::default() };
+//! let config = CloudConfig { grpc: free_port, http: free_port, metrics: free_port, ..CloudConfig::default() };
 //! let grace = config.drain_grace();
 //! let running = Server::start(config).await?;
 //! let _url = running.url();
@@ -47,6 +47,7 @@ pub mod failure;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod heavy;
 pub mod hosted;
 pub mod metrics;
 mod mixture;
@@ -54,6 +55,7 @@ mod oip;
 pub mod pool;
 pub mod readiness;
 pub mod repository;
+mod rest;
 pub mod scheduling;
 pub mod server;
 mod serving;

@@ -52,9 +52,9 @@ pub struct Metrics {
     queue_length: Gauge,
     /// Calls that have arrived and are not answered.
     in_flight: Gauge,
-    /// Open gRPC connections.
+    /// Open connections, gRPC and REST.
     connections: Gauge,
-    /// Connections closed at once because there were too many.
+    /// Connections closed because there were too many.
     connections_refused: Counter,
 }
 
@@ -86,7 +86,7 @@ impl Metrics {
         registry.register("queue_seconds", "Time that jobs waited for a thread", queue_seconds.clone());
         registry.register("queue_length", "Jobs that wait for a thread", queue_length.clone());
         registry.register("in_flight", "Calls that are not answered yet", in_flight.clone());
-        registry.register("connections", "Open gRPC connections", connections.clone());
+        registry.register("connections", "Open connections, gRPC and REST", connections.clone());
         registry.register("connections_refused", "Connections over the limit", connections_refused.clone());
         registry.register_collector(Box::new(models::Models { pool: Arc::clone(pool) }));
         registry.register_collector(Box::new(Spans(spans)));

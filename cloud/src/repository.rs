@@ -20,6 +20,7 @@ use millgate_shared::engine::EngineError;
 mod config;
 mod file;
 mod followed;
+mod labels;
 mod layout;
 pub mod loading;
 mod mlflow;

@@ -17,9 +17,12 @@ use crate::metrics::Metrics;
 use crate::pool::{Pool, PoolError};
 use crate::readiness::Readiness;
 use crate::repository::RepositoryError;
+use crate::rest;
 use crate::trace::Traces;
+use incoming::{Door, HTTP2_PREFACE};
 
-mod incoming;
+pub(crate) mod incoming;
+pub(crate) mod seats;
 #[cfg(test)]
 mod tests;
 
@@ -84,6 +87,8 @@ impl Server {
 struct Listeners {
     grpc: TcpListener,
     grpc_addr: SocketAddr,
+    http: TcpListener,
+    http_addr: SocketAddr,
     metrics: TcpListener,
     metrics_addr: SocketAddr,
 }
@@ -92,8 +97,9 @@ impl Listeners {
     async fn bind(config: &CloudConfig) -> Result<Self, ServeError> {
         config.check()?;
         let (grpc, grpc_addr) = bind("grpc", config.grpc).await?;
+        let (http, http_addr) = bind("http", config.http).await?;
         let (metrics, metrics_addr) = bind("metrics", config.metrics).await?;
-        Ok(Self { grpc, grpc_addr, metrics, metrics_addr })
+        Ok(Self { grpc, grpc_addr, http, http_addr, metrics, metrics_addr })
     }
 }
 
@@ -105,7 +111,7 @@ async fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, So
 }
 
 fn serve(config: &CloudConfig, listeners: Listeners, pool: Arc<Pool>) -> Result<Running, ServeError> {
-    let Listeners { grpc, grpc_addr, metrics: operators, metrics_addr } = listeners;
+    let Listeners { grpc, grpc_addr, http, http_addr, metrics: operators, metrics_addr } = listeners;
     pool.keep_answers(&config.cache);
     let traces = Traces::start(&config.traces, pool.node())?;
     let metrics = Arc::new(Metrics::new(&pool, traces.counts(), config.triton_metrics));
@@ -118,6 +124,11 @@ fn serve(config: &CloudConfig, listeners: Listeners, pool: Arc<Pool>) -> Result<
         config.default_deadline(),
         config.max_in_flight_per_stream,
     );
+    let door = |listener, greeting| {
+        Door::new(listener, config.max_connections, cut.clone(), Arc::clone(&metrics), greeting)
+    };
+    let rest = rest::router(api.clone(), readiness.clone()).layer(traces.layer());
+    tasks.spawn(rest::serve(door(http, None), rest, tasks.clone()));
     let routes = api.routes(readiness.clone())?;
     let server = Grpc::builder()
         .initial_stream_window_size(STREAM_WINDOW)
@@ -128,10 +139,16 @@ fn serve(config: &CloudConfig, listeners: Listeners, pool: Arc<Pool>) -> Result<
         .layer(traces.layer())
         .layer(Api::deadlines())
         .add_routes(routes);
-    let connections = incoming::incoming(grpc, config.max_connections, cut.clone(), Arc::clone(&metrics));
+    let grpc = door(grpc, Some(HTTP2_PREFACE));
+    let (seats, stop) = (Arc::clone(grpc.seats()), tasks.token().clone());
+    tasks.spawn(async move {
+        stop.cancelled().await;
+        // tonic would wait for those that have said nothing.
+        seats.clear();
+    });
     let stop = tasks.token().clone().cancelled_owned();
     tasks.spawn(async move {
-        if let Err(error) = server.serve_with_incoming_shutdown(connections, stop).await {
+        if let Err(error) = server.serve_with_incoming_shutdown(grpc.connections(), stop).await {
             tracing::error!(%error, "gRPC has stopped");
         }
     });
@@ -143,15 +160,27 @@ fn serve(config: &CloudConfig, listeners: Listeners, pool: Arc<Pool>) -> Result<
             tracing::error!(%error, "/metrics has stopped");
         }
     });
-    announce(&pool, grpc_addr, metrics_addr);
-    Ok(Running { grpc_addr, metrics_addr, pool, metrics, traces, readiness, tasks, operator_tasks, cut })
+    announce(&pool, grpc_addr, http_addr, metrics_addr);
+    Ok(Running {
+        grpc_addr,
+        http_addr,
+        metrics_addr,
+        pool,
+        metrics,
+        traces,
+        readiness,
+        tasks,
+        operator_tasks,
+        cut,
+    })
 }
 
-fn announce(pool: &Pool, grpc: SocketAddr, metrics: SocketAddr) {
+fn announce(pool: &Pool, grpc: SocketAddr, http: SocketAddr, metrics: SocketAddr) {
     let manifest = pool.hosted().map(|hosted| hosted.manifest());
     tracing::info!(
         node = pool.node(),
         %grpc,
+        %http,
         %metrics,
         bundle = manifest.map_or("none", |manifest| manifest.name.as_str()),
         version = manifest.map(|manifest| manifest.version.as_str()),
@@ -179,12 +208,13 @@ async fn load(config: &CloudConfig) -> Result<Pool, ServeError> {
 #[derive(Debug)]
 pub struct Running {
     grpc_addr: SocketAddr,
+    http_addr: SocketAddr,
     metrics_addr: SocketAddr,
     pool: Arc<Pool>,
     metrics: Arc<Metrics>,
     traces: Traces,
     readiness: Readiness,
-    /// gRPC; stops taking connections and calls when told to.
+    /// gRPC and REST; stops taking connections and calls when told to.
     tasks: Tasks,
     /// `/metrics` and its like; outlives the drain, so that it can be watched.
     operator_tasks: Tasks,
@@ -207,6 +237,11 @@ impl Running {
     /// Where gRPC clients connect to.
     pub fn url(&self) -> String {
         format!("http://{}", self.grpc_addr)
+    }
+
+    /// Where REST clients connect to.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http_addr
     }
 
     pub fn metrics_addr(&self) -> SocketAddr {

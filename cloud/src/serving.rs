@@ -24,6 +24,7 @@ use threads::{Pressure, Threads};
 mod batch;
 pub(crate) mod cache;
 pub(crate) mod catalogue;
+mod classes;
 pub(crate) mod composite;
 pub(crate) mod entry;
 mod job;
@@ -281,7 +282,8 @@ impl Serving {
                     traced.cached();
                     let mut parameters = phase_parameters(&Phases::default());
                     parameters.insert(CACHE_HIT.to_owned(), Parameter::Bool(true));
-                    return response(served, request.id, parameters, &wanted, |at| outputs.get(at).cloned());
+                    let output = |at: usize| outputs.get(at).cloned();
+                    return response(served, request.id, parameters, &wanted, output).await;
                 }
                 (inputs, Some((cache, key, looking.elapsed())))
             }
@@ -296,7 +298,8 @@ impl Serving {
             parameters.insert(CACHE_HIT.to_owned(), Parameter::Bool(false));
         }
         let mut outputs: Vec<Option<Array>> = done.outputs.into_iter().map(Some).collect();
-        response(served, request.id, parameters, &wanted, |at| outputs.get_mut(at).and_then(Option::take))
+        let output = |at: usize| outputs.get_mut(at).and_then(Option::take);
+        response(served, request.id, parameters, &wanted, output).await
     }
 
     /// Runs `work`, which is no model's but computes, on a model thread. `bytes` is what it holds while it waits.
@@ -312,18 +315,21 @@ impl Serving {
     }
 }
 
-/// An answer of the outputs that are `wanted`, by index.
-fn response(
-    served: &Served,
+/// An answer of the outputs that are `wanted`.
+async fn response(
+    served: &Arc<Served>,
     id: String,
     parameters: Parameters,
-    wanted: &[usize],
+    wanted: &[Asked],
     mut output: impl FnMut(usize) -> Option<Array>,
 ) -> Result<InferResponse, Failure> {
     let mut outputs = Vec::with_capacity(wanted.len());
-    for at in wanted {
-        let missing = || Failure::Model("an output is missing".to_owned());
-        let array = output(*at).ok_or_else(missing)?;
+    for Asked { output: at, classes } in wanted {
+        let array = output(*at);
+        let mut array = array.ok_or_else(|| Failure::Model("an output is missing".to_owned()))?;
+        if let Some(count) = classes {
+            array = classes::best(served, *at, array, *count).await?;
+        }
         outputs.push(Named { name: served.signature().outputs[*at].name.clone(), array });
     }
     let (model, version) = (served.name.clone(), served.version.to_string());
@@ -353,27 +359,30 @@ fn bucket_parameters(parameters: &Parameters) -> String {
     if others.is_empty() { String::new() } else { format!("{others:?}") }
 }
 
-/// The outputs that are asked for, by index; each once.
-fn wanted(served: &Served, request: &InferRequest) -> Result<Vec<usize>, Failure> {
+/// An output that is asked for, by index, and how many of its best classes, if it is those.
+struct Asked {
+    output: usize,
+    classes: Option<usize>,
+}
+
+/// The outputs that are asked for; each once.
+fn wanted(served: &Served, request: &InferRequest) -> Result<Vec<Asked>, Failure> {
     if request.outputs.is_empty() {
-        return Ok((0..served.signature().outputs.len()).collect());
+        let all = 0..served.signature().outputs.len();
+        return Ok(all.map(|output| Asked { output, classes: None }).collect());
     }
-    let mut wanted = Vec::with_capacity(request.outputs.len());
+    let mut wanted: Vec<Asked> = Vec::with_capacity(request.outputs.len());
     for (at, output) in request.outputs.iter().enumerate() {
         let field = |what: &str| format!("outputs[{at}].{what}");
         let index = served.signature().output(&output.name).ok_or_else(|| {
             Failure::field(field("name"), format!("`{}` is not an output of `{}`", output.name, served.name))
         })?;
-        if wanted.contains(&index) {
+        if wanted.iter().any(|asked| asked.output == index) {
             return Err(Failure::field(field("name"), format!("`{}` stands twice", output.name)));
         }
-        if output.parameters.contains_key("classification") {
-            return Err(Failure::Unsupported(format!(
-                "`{}`: classification is not offered",
-                field("parameters")
-            )));
-        }
-        wanted.push(index);
+        let classes = classes::asked(served, index, &output.parameters)
+            .map_err(|message| Failure::field(field("parameters `classification`"), message))?;
+        wanted.push(Asked { output: index, classes });
     }
     Ok(wanted)
 }

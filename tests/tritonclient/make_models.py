@@ -53,6 +53,11 @@ def main(root: pathlib.Path) -> None:
              'output [{ name: "y" data_type: TYPE_FP32 dims: [8] }]\n' \
              'dynamic_batching { preferred_batch_size: [4, 8] max_queue_delay_microseconds: 500 }\n'
     save(root, "configured", dense, *ports, weights, config=config)
+    config = 'max_batch_size: 0\noutput [{ name: "y" data_type: TYPE_FP32 dims: [-1, 8] label_filename: "labels.txt" }]\n'
+    save(root, "labelled", dense, *ports, weights, config=config)
+    (root / "labelled" / "labels.txt").write_text("cat\na dog: big\n\n")
+    save(root, "image", [h.make_node("GlobalAveragePool", ["x"], ["g"]), h.make_node("Flatten", ["g"], ["y"])],
+         [("x", T.FLOAT, ["N", 3, 640, 640])], [("y", T.FLOAT, ["N", 3])])
     conv = [h.make_node("Conv", ["x", "k"], ["c"], pads=[1, 1, 1, 1], strides=[2, 2]), h.make_node("Relu", ["c"], ["r"]),
             h.make_node("GlobalAveragePool", ["r"], ["g"]), h.make_node("Flatten", ["g"], ["y"])]
     for name, first in (("conv", "N"), ("conv-one", 1)):

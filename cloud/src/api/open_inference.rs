@@ -1,6 +1,5 @@
 //! `inference.GRPCInferenceService`: the Open Inference Protocol with Triton's extensions.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::stream::BoxStream;
@@ -8,14 +7,32 @@ use millgate_shared::proto::inference as proto;
 use millgate_shared::proto::inference::grpc_inference_service_server::GrpcInferenceService;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::clock::Clock;
+use super::infer::Arrival;
 use super::{Api, deadline, reply, status, stream};
 use crate::failure::Failure;
+use crate::heavy;
 use crate::oip::{convert, describe};
 use crate::readiness::Readiness;
+use crate::serving::request::InferResponse;
 
 /// What we answer beyond the protocol itself, in Triton's words.
-const EXTENSIONS: [&str; 3] = ["model_repository", "model_configuration", "statistics"];
+const EXTENSIONS: [&str; 7] = [
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+];
+
+pub(crate) fn server_metadata() -> proto::ServerMetadataResponse {
+    proto::ServerMetadataResponse {
+        name: "millgate".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        extensions: EXTENSIONS.iter().map(|name| (*name).to_owned()).collect(),
+    }
+}
 
 /// The same API, and whether work is wanted.
 #[derive(Debug, Clone)]
@@ -36,25 +53,12 @@ impl OpenInference {
         arrived: Instant,
         whole: Option<Instant>,
     ) -> Result<proto::ModelInferResponse, Failure> {
-        let api = &self.api;
-        let request = convert::request(request);
-        let timeout = request.as_ref().ok().and_then(|request| request.timeout().ok().flatten());
-        let clock = Clock::new(arrived, whole, timeout, api.default_deadline);
-        let work = async {
-            api.pool.serving().infer(request?, arrived, clock.deadline).await.map(convert::response)
+        let (size, typed) = (convert::request_size(&request), convert::is_typed(&request));
+        let read = async { Ok((heavy::run(size, || convert::request(request)).await??, typed)) };
+        let write = |response: InferResponse, typed| async move {
+            heavy::run(response.size(), move || convert::response(response, typed)).await
         };
-        api.answer(method, clock, work).await
-    }
-
-    /// Loading computes for a while, so it gets a thread of its own.
-    async fn on_a_thread(
-        &self,
-        work: impl FnOnce(&crate::pool::Pool) -> Result<(), Failure> + Send + 'static,
-    ) -> Result<(), Status> {
-        let pool = Arc::clone(&self.api.pool);
-        let done = tokio::task::spawn_blocking(move || work(&pool)).await;
-        done.unwrap_or_else(|error| Err(Failure::Model(error.to_string())))
-            .map_err(|failure| status::of(&failure))
+        self.api.infer(Arrival { method, at: arrived, deadline: whole }, read, write).await
     }
 }
 
@@ -87,11 +91,7 @@ impl GrpcInferenceService for OpenInference {
         &self,
         _request: Request<proto::ServerMetadataRequest>,
     ) -> Result<Response<proto::ServerMetadataResponse>, Status> {
-        Ok(Response::new(proto::ServerMetadataResponse {
-            name: "millgate".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            extensions: EXTENSIONS.iter().map(|name| (*name).to_owned()).collect(),
-        }))
+        Ok(Response::new(server_metadata()))
     }
 
     async fn model_metadata(
@@ -189,8 +189,8 @@ impl GrpcInferenceService for OpenInference {
         if let Some(name) = request.parameters.keys().next() {
             return unsupported(&format!("parameter `{name}`"));
         }
-        self.on_a_thread(move |pool| pool.load_model(&request.model_name)).await?;
-        Ok(Response::new(proto::RepositoryModelLoadResponse {}))
+        let loaded = self.api.change_models(move |pool| pool.load_model(&request.model_name)).await;
+        reply(loaded.map(|()| proto::RepositoryModelLoadResponse {}))
     }
 
     async fn repository_model_unload(
@@ -198,8 +198,8 @@ impl GrpcInferenceService for OpenInference {
         request: Request<proto::RepositoryModelUnloadRequest>,
     ) -> Result<Response<proto::RepositoryModelUnloadResponse>, Status> {
         let name = request.into_inner().model_name;
-        self.on_a_thread(move |pool| pool.unload_model(&name)).await?;
-        Ok(Response::new(proto::RepositoryModelUnloadResponse {}))
+        let unloaded = self.api.change_models(move |pool| pool.unload_model(&name)).await;
+        reply(unloaded.map(|()| proto::RepositoryModelUnloadResponse {}))
     }
 
     async fn system_shared_memory_status(

@@ -45,7 +45,8 @@ pub(super) fn unknown_health_name(name: &str) -> Status {
     Status::new(Code::NotFound, shortened(format!("`{name}` has no health here")))
 }
 
-fn shortened(mut text: String) -> String {
+/// Of a length that headers and logs can bear.
+pub(crate) fn shortened(mut text: String) -> String {
     if text.len() > LONGEST_MESSAGE {
         text.truncate(text.floor_char_boundary(LONGEST_MESSAGE));
         text.push('…');

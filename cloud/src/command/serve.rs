@@ -30,6 +30,9 @@ pub struct ServeArgs {
     /// gRPC listen address
     #[arg(long, value_name = "ADDRESS")]
     pub grpc: Option<SocketAddr>,
+    /// REST listen address
+    #[arg(long, value_name = "ADDRESS")]
+    pub http: Option<SocketAddr>,
     /// Listen address of /metrics, /healthz and /readyz
     #[arg(long, value_name = "ADDRESS")]
     pub metrics: Option<SocketAddr>,
@@ -53,6 +56,7 @@ impl ServeArgs {
             },
             node: self.node.unwrap_or(base.node),
             grpc: self.grpc.unwrap_or(base.grpc),
+            http: self.http.unwrap_or(base.http),
             metrics: self.metrics.unwrap_or(base.metrics),
             threads: self.threads.unwrap_or(base.threads),
             ..base

@@ -20,6 +20,7 @@ fn the_sample_file_names_every_key() {
         "model_repository",
         "node",
         "grpc",
+        "http",
         "metrics",
         "plaintext_beyond_loopback",
         "threads",

@@ -29,6 +29,11 @@ impl CallGuard {
         Self { metrics, method, deadline, code: None }
     }
 
+    /// Its answer is worthless from then on.
+    pub(crate) fn until(&mut self, deadline: Instant) {
+        self.deadline = deadline;
+    }
+
     pub(crate) fn end(mut self, code: Code) {
         self.code = Some(code);
     }

@@ -103,6 +103,31 @@ fn narrow<Wide, Narrow: TryFrom<Wide>>(values: Vec<Wide>) -> Result<Vec<Narrow>,
     values.into_iter().map(Narrow::try_from).collect()
 }
 
+/// Typed contents; `None` where the protocol has none for the datatype.
+pub(crate) fn to_typed(values: &Values) -> Option<InferTensorContents> {
+    let mut contents = InferTensorContents::default();
+    match values {
+        Values::Bool(values) => contents.bool_contents.clone_from(values),
+        Values::Int8(values) => contents.int_contents = wide(values),
+        Values::Int16(values) => contents.int_contents = wide(values),
+        Values::Int32(values) => contents.int_contents.clone_from(values),
+        Values::Int64(values) => contents.int64_contents.clone_from(values),
+        Values::Uint8(values) => contents.uint_contents = wide(values),
+        Values::Uint16(values) => contents.uint_contents = wide(values),
+        Values::Uint32(values) => contents.uint_contents.clone_from(values),
+        Values::Uint64(values) => contents.uint64_contents.clone_from(values),
+        Values::Fp32(values) => contents.fp32_contents.clone_from(values),
+        Values::Fp64(values) => contents.fp64_contents.clone_from(values),
+        Values::Bytes(values) => contents.bytes_contents.clone_from(values),
+        Values::Fp16(_) | Values::Bf16(_) => return None,
+    }
+    Some(contents)
+}
+
+fn wide<Narrow: Copy, Wide: From<Narrow>>(values: &[Narrow]) -> Vec<Wide> {
+    values.iter().map(|value| Wide::from(*value)).collect()
+}
+
 /// Raw contents.
 pub(crate) fn to_raw(values: &Values) -> Bytes {
     values.to_raw().into()
@@ -124,6 +149,22 @@ mod tests {
         for huge in [vec![1 << 62, 8], vec![i64::MAX], vec![0, i64::MAX, i64::MAX]] {
             let overflow = shape("x", &huge).unwrap_err().to_string();
             assert!(overflow.contains("overflows"), "{overflow}");
+        }
+    }
+
+    #[test]
+    fn typed_contents_come_back_as_they_went() {
+        for datatype in Datatype::ALL {
+            let raw = vec![1u8; 2 * datatype.size().unwrap_or(0)];
+            let array = match datatype {
+                Datatype::Bytes => Array::new(vec![2], vec![Bytes::from_static(b"a"); 2].into()),
+                datatype => Array::from_raw(datatype, vec![2], &raw),
+            };
+            let array = array.unwrap();
+            match to_typed(array.values()) {
+                Some(contents) => assert_eq!(typed("x", datatype, vec![2], contents).unwrap(), array),
+                None => assert!(matches!(datatype, Datatype::Fp16 | Datatype::Bf16)),
+            }
         }
     }
 

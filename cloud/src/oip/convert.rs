@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use millgate_shared::proto::inference as proto;
 use millgate_shared::proto::inference::infer_parameter::ParameterChoice;
 use millgate_shared::proto::inference::model_infer_response::InferOutputTensor;
+use prost_reflect::prost::Message;
 
 use super::contents;
 use crate::failure::Failure;
@@ -58,16 +59,39 @@ fn refuse_shared_memory(
     }
 }
 
-/// An answer, raw.
-pub(crate) fn response(response: InferResponse) -> proto::ModelInferResponse {
-    let mut raw_output_contents = Vec::with_capacity(response.outputs.len());
+/// Bytes of its tensors, about.
+pub(crate) fn request_size(request: &proto::ModelInferRequest) -> usize {
+    let typed = |input: &proto::model_infer_request::InferInputTensor| {
+        input.contents.as_ref().map_or(0, |contents| contents.encoded_len())
+    };
+    let raw = request.raw_input_contents.iter().map(bytes::Bytes::len);
+    raw.chain(request.inputs.iter().map(typed)).sum()
+}
+
+/// True for a client that wants to read its answer as it wrote its request, in typed contents.
+pub(crate) fn is_typed(request: &proto::ModelInferRequest) -> bool {
+    request.raw_input_contents.is_empty() && request.inputs.iter().any(|input| input.contents.is_some())
+}
+
+/// An answer: raw, or typed if that is wanted and the protocol has it for every output. The two are never mixed.
+pub(crate) fn response(response: InferResponse, typed: bool) -> proto::ModelInferResponse {
+    let contents = |output: &Named| contents::to_typed(output.array.values());
+    let typed = match typed {
+        true => response.outputs.iter().map(contents).collect::<Option<Vec<_>>>(),
+        false => None,
+    };
+    let raw_output_contents = match typed {
+        Some(_) => Vec::new(),
+        None => response.outputs.iter().map(|output| contents::to_raw(output.array.values())).collect(),
+    };
+    let mut typed = typed.unwrap_or_default().into_iter();
     let mut outputs = Vec::with_capacity(response.outputs.len());
     for Named { name, array } in response.outputs {
-        raw_output_contents.push(contents::to_raw(array.values()));
         outputs.push(InferOutputTensor {
             name,
             datatype: array.datatype().name().to_owned(),
             shape: array.shape().iter().map(|axis| *axis as i64).collect(),
+            contents: typed.next(),
             ..InferOutputTensor::default()
         });
     }

@@ -17,7 +17,7 @@ use super::followed;
 use super::layout::{self, Place, Shape, Source};
 use super::turns::Turns;
 use super::warmup;
-use super::{RepositoryError, config, mlflow};
+use super::{RepositoryError, config, labels, mlflow};
 use crate::failure::Failure;
 use crate::serving::Serving;
 use crate::serving::catalogue::{Slot, Versions};
@@ -169,6 +169,7 @@ fn ready(serving: &Serving, found: &Found, version: u64) -> Result<Arc<Served>, 
     let refused = |message: String| text(in_config(place, message));
     let (mut traits, batching) = followed::traits(&config).map_err(refused)?;
     traits.digest = Some(digest(&bytes));
+    traits.labels = labels::read(&place.root, &place.dir, &config.output).map_err(text)?;
     let file = OnnxFile::read(bytes, folder.clone())
         .map_err(|source| text(RepositoryError::Onnx { path: path.clone(), source }))?;
     config::check(&config, &file.signature).map_err(refused)?;

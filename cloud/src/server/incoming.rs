@@ -7,89 +7,132 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use super::seats::{Offer, Seat, Seats};
 use crate::metrics::Metrics;
 
 /// Pause after an accept that failed (out of file descriptors, mostly): time for a connection to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// A peer that takes nothing of what it is sent for so long is given up.
+const WRITE_PATIENCE: Duration = Duration::from_secs(30);
+/// HTTP/2's preface. A gRPC peer that has not sent as much has said nothing.
+pub(super) const HTTP2_PREFACE: usize = 24;
 
-/// Connections of `listener`, at most `limit` at a time, until `cut` is cancelled.
-pub(super) fn incoming(
+/// A listener with its bounds.
+#[derive(Debug)]
+pub(crate) struct Door {
     listener: TcpListener,
-    limit: usize,
+    seats: Arc<Seats>,
     cut: CancellationToken,
     metrics: Arc<Metrics>,
-) -> impl Stream<Item = io::Result<Connection>> {
-    let permits = Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
-    unfold((listener, permits, cut, metrics), |(listener, permits, cut, metrics)| async move {
-        let connection = accept(&listener, &permits, &cut, &metrics).await;
-        Some((Ok(connection), (listener, permits, cut, metrics)))
-    })
+    /// Bytes after which a peer counts as served; `None`: whoever serves it says so.
+    greeting: Option<usize>,
 }
 
-/// Cancel-safe: `accept` is, and nothing else waits with a socket in hand.
-async fn accept(
-    listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-    cut: &CancellationToken,
-    metrics: &Arc<Metrics>,
-) -> Connection {
-    loop {
-        let (tcp, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
+impl Door {
+    /// At most `limit` connections at a time, until `cut` is cancelled.
+    pub(super) fn new(
+        listener: TcpListener,
+        limit: usize,
+        cut: CancellationToken,
+        metrics: Arc<Metrics>,
+        greeting: Option<usize>,
+    ) -> Self {
+        Self { listener, seats: Seats::new(limit), cut, metrics, greeting }
+    }
+
+    pub(super) fn seats(&self) -> &Arc<Seats> {
+        &self.seats
+    }
+
+    /// For tonic.
+    pub(super) fn connections(self) -> impl Stream<Item = io::Result<Connection>> {
+        unfold(self, |door| async move { Some((Ok(door.accept().await), door)) })
+    }
+
+    /// Cancel-safe: the listener's `accept` is, and nothing else waits with a socket in hand.
+    pub(crate) async fn accept(&self) -> Connection {
+        loop {
+            let (tcp, peer) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let seat = match self.seats.take(Instant::now(), &self.cut) {
+                Offer::Seated(seat) => seat,
+                Offer::Displaced(seat) => {
+                    tracing::debug!(%peer, "the quietest connection is cut: there are `max_connections`");
+                    self.metrics.connection_refused();
+                    seat
+                }
+                Offer::Full => {
+                    tracing::warn!(%peer, "connection refused: there are `max_connections`");
+                    self.metrics.connection_refused();
+                    continue;
+                }
+            };
+            if let Err(error) = tcp.set_nodelay(true) {
+                tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
             }
-        };
-        let Ok(permit) = Arc::clone(permits).try_acquire_owned() else {
-            tracing::warn!(%peer, "connection refused: there are `max_connections`");
-            metrics.connection_refused();
-            continue;
-        };
-        if let Err(error) = tcp.set_nodelay(true) {
-            tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
+            self.metrics.connected();
+            let cut = Box::pin(seat.cut().clone().cancelled_owned());
+            let (metrics, greeting) = (Arc::clone(&self.metrics), self.greeting);
+            return Connection { tcp, seat: Arc::new(seat), cut, stalled: None, metrics, greeting };
         }
-        metrics.connected();
-        return Connection {
-            tcp,
-            token: cut.clone(),
-            cut: Box::pin(cut.clone().cancelled_owned()),
-            metrics: Arc::clone(metrics),
-            _permit: permit,
-        };
     }
 }
 
 /// One accepted connection.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     tcp: TcpStream,
-    token: CancellationToken,
-    /// Wakes the reader when the token is cancelled; a connection always has one.
+    seat: Arc<Seat>,
+    /// Wakes the reader when it is to end; a connection always has one.
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Runs while the peer takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
     metrics: Arc<Metrics>,
-    _permit: OwnedSemaphorePermit,
+    /// Bytes that are to come until its peer counts as served.
+    greeting: Option<usize>,
 }
 
 impl Connection {
+    pub(crate) fn seat(&self) -> &Arc<Seat> {
+        &self.seat
+    }
+
     fn check(&self) -> io::Result<()> {
-        if self.token.is_cancelled() { Err(was_cut()) } else { Ok(()) }
+        if self.seat.cut().is_cancelled() { Err(was_cut()) } else { Ok(()) }
+    }
+
+    /// Passes on what a write came to, and ends one that waits for too long.
+    fn written<T>(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if wrote.is_ready() {
+            self.stalled = None;
+            return wrote;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_PATIENCE)));
+        match stalled.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
     }
 }
 
 fn was_cut() -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionAborted, "the pool has stopped")
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the connection was cut")
 }
 
 impl Drop for Connection {
@@ -115,14 +158,24 @@ impl AsyncRead for Connection {
         if self.cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(was_cut()));
         }
-        Pin::new(&mut self.tcp).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.tcp).poll_read(cx, buf);
+        if let Some(left) = self.greeting {
+            let left = left.saturating_sub(buf.filled().len() - before);
+            self.greeting = (left > 0).then_some(left);
+            if left == 0 {
+                self.seat.busy();
+            }
+        }
+        read
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.check()?;
-        Pin::new(&mut self.tcp).poll_write(cx, buf)
+        let wrote = Pin::new(&mut self.tcp).poll_write(cx, buf);
+        self.written(cx, wrote)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -140,7 +193,8 @@ impl AsyncWrite for Connection {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.check()?;
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+        let wrote = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
+        self.written(cx, wrote)
     }
 
     fn is_write_vectored(&self) -> bool {

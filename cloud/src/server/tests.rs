@@ -19,7 +19,14 @@ fn factory() -> PathBuf {
 
 fn config() -> CloudConfig {
     let any = "127.0.0.1:0".parse().unwrap();
-    CloudConfig { bundle: factory(), grpc: any, metrics: any, threads: 2, ..CloudConfig::default() }
+    CloudConfig {
+        bundle: factory(),
+        grpc: any,
+        http: any,
+        metrics: any,
+        threads: 2,
+        ..CloudConfig::default()
+    }
 }
 
 async fn start(config: CloudConfig) -> (Running, Channel) {

@@ -36,7 +36,7 @@ pub(crate) enum Parameter {
 
 impl Parameter {
     /// A whole number of at least 0.
-    pub(super) fn whole(&self) -> Option<u64> {
+    pub(crate) fn whole(&self) -> Option<u64> {
         match self {
             Self::Int64(value) => u64::try_from(*value).ok(),
             Self::Uint64(value) => Some(*value),
@@ -105,6 +105,13 @@ pub(crate) struct InferResponse {
     pub(crate) parameters: Parameters,
     /// In the order in which they were asked for, or the model's.
     pub(crate) outputs: Vec<Named>,
+}
+
+impl InferResponse {
+    /// Bytes of its tensors, about.
+    pub(crate) fn size(&self) -> usize {
+        self.outputs.iter().map(|output| output.array.values().size()).sum()
+    }
 }
 
 /// Where an answer's time went.

@@ -1,5 +1,6 @@
 //! One version of one model, loaded and proved.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millgate_shared::array::{Array, Values};
@@ -25,6 +26,8 @@ pub(crate) struct Traits {
     pub(crate) finite_only: bool,
     /// It belongs to the bundle, and stays.
     pub(crate) is_fixed: bool,
+    /// Names of an output's classes, by output and index.
+    pub(crate) labels: BTreeMap<String, Vec<String>>,
     /// As it stands in the repository; empty where there is none.
     pub(crate) config: inference::ModelConfig,
     /// SHA-256 of its file, where that may be replaced.

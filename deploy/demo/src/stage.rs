@@ -75,6 +75,7 @@ impl Stage {
         let pool = Server::start(CloudConfig {
             bundle: config.bundle.clone(),
             grpc: free_port,
+            http: free_port,
             metrics: free_port,
             threads,
             ..CloudConfig::default()

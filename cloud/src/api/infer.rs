@@ -1,0 +1,66 @@
+//! One inference request, whatever protocol brings it: counted from its arrival, read, answered by its deadline,
+//! written.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tonic::Code;
+
+use super::Api;
+use super::clock::Clock;
+use crate::failure::Failure;
+use crate::pool::Pool;
+use crate::serving::request::{InferRequest, InferResponse};
+
+/// What is known of a call before its request is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrival {
+    /// As metrics name it.
+    pub(crate) method: &'static str,
+    pub(crate) at: Instant,
+    /// The call's own deadline, beside the one that its request may name.
+    pub(crate) deadline: Option<Instant>,
+}
+
+impl Api {
+    /// `read` gives the request and what `write` needs to know of it.
+    pub(crate) async fn infer<Kept, Answer, Write>(
+        &self,
+        arrival: Arrival,
+        read: impl Future<Output = Result<(InferRequest, Kept), Failure>>,
+        write: impl FnOnce(InferResponse, Kept) -> Write,
+    ) -> Result<Answer, Failure>
+    where
+        Write: Future<Output = Result<Answer, Failure>>,
+    {
+        let Arrival { method, at, deadline } = arrival;
+        let clock = Clock::new(at, deadline, None, self.default_deadline);
+        let mut guard = self.metrics.begin(method, clock.deadline);
+        let answer = async {
+            let (request, kept) = clock.limit(read).await?;
+            let timeout = request.timeout().ok().flatten();
+            let clock = Clock::new(at, deadline, timeout, self.default_deadline);
+            guard.until(clock.deadline);
+            let serving = self.pool.serving();
+            let work = async { write(serving.infer(request, at, clock.deadline).await?, kept).await };
+            clock.limit(work).await
+        };
+        let answer = answer.await;
+        guard.end(answer.as_ref().map_or_else(Failure::code, |_| Code::Ok));
+        answer
+    }
+
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// Loading computes for a while, so it gets a thread of its own.
+    pub(crate) async fn change_models(
+        &self,
+        change: impl FnOnce(&Pool) -> Result<(), Failure> + Send + 'static,
+    ) -> Result<(), Failure> {
+        let pool = Arc::clone(&self.pool);
+        let done = tokio::task::spawn_blocking(move || change(&pool)).await;
+        done.unwrap_or_else(|error| Err(Failure::Model(error.to_string())))
+    }
+}

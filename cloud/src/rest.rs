@@ -1,0 +1,110 @@
+//! The Open Inference Protocol over HTTP, with Triton's extensions: binary tensors, classification, statistics,
+//! configuration, the model repository. The same semantics as over gRPC, and the same path: `api::infer`.
+//!
+//! `connections` (bounded, timed) -> here -> `infer`: `body` (bounded) -> `encoding` -> `request` -> api -> `answer`
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::routing::{any, get, post};
+
+use crate::api::{Api, server_metadata};
+use crate::failure::Failure;
+use crate::oip::json;
+use crate::readiness::Readiness;
+pub(crate) use connections::serve;
+
+mod answer;
+mod body;
+mod connections;
+mod data;
+mod encoding;
+mod head;
+mod infer;
+mod models;
+mod path;
+mod request;
+mod status;
+
+/// The API, and whether work is wanted. Cheap to clone.
+#[derive(Debug, Clone)]
+struct Rest {
+    api: Api,
+    readiness: Readiness,
+}
+
+pub(crate) fn router(api: Api, readiness: Readiness) -> Router {
+    let model = Router::new()
+        .route("/", get(models::metadata))
+        .route("/ready", get(models::ready))
+        .route("/config", get(models::config))
+        .route("/stats", get(models::statistics))
+        .route("/infer", post(infer::infer))
+        .route("/trace/setting", any(trace));
+    let memory = Router::new()
+        .route("/status", get(no_regions))
+        .route("/region/{region}/status", get(no_region))
+        .route("/region/{region}/register", post(memory))
+        .route("/region/{region}/unregister", post(memory))
+        .route("/unregister", post(memory));
+    Router::new()
+        .route("/v2", get(server))
+        .route("/v2/", get(server))
+        .route("/v2/health/live", get(live))
+        .route("/v2/health/ready", get(ready))
+        .route("/v2/models/stats", get(models::all_statistics))
+        .nest("/v2/models/{model}", model.clone())
+        .nest("/v2/models/{model}/versions/{version}", model)
+        .route("/v2/repository/index", post(models::index))
+        .route("/v2/repository/models/{model}/load", post(models::load))
+        .route("/v2/repository/models/{model}/unload", post(models::unload))
+        .nest("/v2/systemsharedmemory", memory.clone())
+        .nest("/v2/cudasharedmemory", memory)
+        .route("/v2/trace/setting", any(trace))
+        .route("/v2/logging", any(logging))
+        .fallback(async || status::refuse_with(StatusCode::NOT_FOUND, "there is nothing at this path"))
+        .method_not_allowed_fallback(async || {
+            status::refuse_with(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
+        })
+        .with_state(Rest { api, readiness })
+}
+
+async fn server() -> Response {
+    status::reply(json::of("ServerMetadataResponse", &server_metadata()))
+}
+
+async fn live() -> StatusCode {
+    StatusCode::OK
+}
+
+async fn ready(State(rest): State<Rest>) -> Response {
+    match rest.readiness.is_ready() {
+        true => status::done(),
+        false => status::refuse(&Failure::Stopped),
+    }
+}
+
+fn unsupported(what: &str) -> Response {
+    status::refuse(&Failure::Unsupported(format!("{what} is not offered")))
+}
+
+async fn memory() -> Response {
+    unsupported("shared memory")
+}
+
+async fn no_regions() -> Response {
+    status::json(&[(); 0])
+}
+
+async fn no_region() -> Response {
+    status::refuse_with(StatusCode::NOT_FOUND, "no memory is shared with clients")
+}
+
+async fn trace() -> Response {
+    unsupported("changing trace settings")
+}
+
+async fn logging() -> Response {
+    unsupported("changing log settings")
+}

@@ -1,0 +1,65 @@
+//! `infer`: one request through the common path.
+
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use bytes::Bytes;
+use millgate_shared::proto::MAX_MESSAGE_BYTES;
+
+use super::path::Model;
+use super::request::{self, Forms};
+use super::{Rest, answer, body, encoding, status};
+use crate::api::infer::Arrival;
+use crate::failure::Failure;
+use crate::heavy;
+use crate::serving::request::{InferRequest, InferResponse};
+
+/// A byte of JSON, or one that is to be decompressed, takes as long as so many of a raw tensor.
+const TEXT_COST: usize = 16;
+
+pub(super) async fn infer(
+    State(rest): State<Rest>,
+    model: Model,
+    headers: HeaderMap,
+    request: Body,
+) -> Response {
+    let arrival = Arrival { method: "RestInfer", at: Instant::now(), deadline: None };
+    let encoding = encoding::of_answer(&headers);
+    let read = read(&rest, model, &headers, request);
+    let write = |response: InferResponse, forms: Forms| async move {
+        let text = response.outputs.iter().filter(|output| !forms.is_binary(&output.name));
+        let text: usize = text.map(|output| output.array.values().size()).sum();
+        let packed = if encoding.is_some() { response.size() } else { 0 };
+        let cost = (text + packed).saturating_mul(TEXT_COST).max(response.size());
+        heavy::run(cost, move || answer::write(&response, &forms, encoding)).await?
+    };
+    match rest.api.infer(arrival, read, write).await {
+        Ok(response) => response,
+        Err(failure) => status::refuse(&failure),
+    }
+}
+
+async fn read(
+    rest: &Rest,
+    model: Model,
+    headers: &HeaderMap,
+    request: Body,
+) -> Result<(InferRequest, Forms), Failure> {
+    let head_length = request::head_length(headers)?;
+    let packed = encoding::of_request(headers)?;
+    let body = body::read(headers, request, MAX_MESSAGE_BYTES).await?;
+    let unpack = move |body: Bytes| match packed {
+        Some(encoding) => encoding::unpack(encoding, &body, MAX_MESSAGE_BYTES),
+        None => Ok(body),
+    };
+    let text = if packed.is_some() { body.len() } else { head_length.unwrap_or(body.len()) };
+    let cost = text.saturating_mul(TEXT_COST).max(body.len());
+    if head_length == Some(0) {
+        let served = rest.api.pool().serving().find(&model.model, &model.version)?;
+        return heavy::run(cost, move || request::raw(&served, &unpack(body)?)).await?;
+    }
+    heavy::run(cost, move || request::read(model, head_length, unpack(body)?)).await?
+}
