@@ -8,6 +8,8 @@ use std::time::Duration;
 use millgate_shared::toml_file::{self, TomlError};
 use serde::Deserialize;
 
+use crate::engines::EnginesConfig;
+
 #[cfg(test)]
 mod tests;
 
@@ -43,6 +45,8 @@ pub struct CloudConfig {
     pub default_deadline_ms: u64,
     /// How long a stopping pool lets calls in flight finish, in milliseconds. Default 10000.
     pub drain_grace_ms: u64,
+    /// What runs the models that are served by name.
+    pub engines: EnginesConfig,
 }
 
 impl Default for CloudConfig {
@@ -61,6 +65,7 @@ impl Default for CloudConfig {
             max_in_flight_per_stream: 32,
             default_deadline_ms: 10_000,
             drain_grace_ms: 10_000,
+            engines: EnginesConfig::default(),
         }
     }
 }
@@ -111,7 +116,7 @@ impl CloudConfig {
                 return Err(ConfigError::Value { key, message });
             }
         }
-        Ok(())
+        self.engines.check().map_err(|(key, message)| ConfigError::Value { key, message })
     }
 
     /// `threads`, with 0 resolved.

@@ -17,6 +17,7 @@
 //! * [`pool`]: the experts, loaded, proved on golden samples, timed, on threads.
 //! * `api`: the gRPC services. Work that nobody waits for any more is not computed: a call that is dropped or past its
 //!   deadline takes its jobs with it.
+//! * [`engines`]: what runs a model, and which of two does.
 //! * `oip`, `serving`, [`scheduling`], `repository`: every model of the bundle, and plain ONNX files, over the Open
 //!   Inference Protocol: request -> queue -> batch -> model thread.
 //! * [`metrics`], `admin`: what an operator sees. [`readiness`]: whether work is wanted.
@@ -42,6 +43,7 @@ mod admin;
 mod api;
 pub mod command;
 pub mod config;
+pub mod engines;
 pub mod failure;
 pub mod metrics;
 mod oip;

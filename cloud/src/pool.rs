@@ -16,6 +16,7 @@ use millgate_shared::runner::{Holding, Models, RunError, Runner};
 use millgate_shared::tensor::Tensor;
 use millgate_shared::workers::Workers;
 
+use crate::engines::Engines;
 use crate::failure::Failure;
 use crate::repository::{self, RepositoryError};
 use crate::serving::served::Traits;
@@ -52,7 +53,13 @@ pub struct Pool {
 
 impl Pool {
     /// Opens, loads, proves and times a bundle: blocks for as long as that takes. `queue` bounds the jobs that wait.
-    pub fn open(bundle: &Path, node: &str, threads: usize, queue: usize) -> Result<Self, PoolError> {
+    pub fn open(
+        bundle: &Path,
+        node: &str,
+        threads: usize,
+        queue: usize,
+        engines: Engines,
+    ) -> Result<Self, PoolError> {
         let started = Instant::now();
         let bundle = Bundle::open(bundle)?;
         let models = Arc::new(Models::load(&bundle, Holding::All)?);
@@ -61,7 +68,7 @@ impl Pool {
         let experts = 0..models.manifest().experts.len();
         let latencies = experts.map(|expert| time(&mut runner, expert)).collect::<Result<_, _>>()?;
         let workers = Workers::start(&models, threads, queue)?;
-        let serving = Serving::start(threads, queue);
+        let serving = Serving::start(threads, queue, engines);
         for name in models.all().map(|(name, _)| name) {
             offer_own(&serving, &bundle, name)?;
         }

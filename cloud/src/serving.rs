@@ -8,9 +8,10 @@ use std::time::Instant;
 
 use futures_util::future::try_join_all;
 use millgate_shared::array::Array;
-use millgate_shared::engine::{Engine, OnnxFile, Shapes, Tract};
+use millgate_shared::engine::OnnxFile;
 use tokio::sync::oneshot;
 
+use crate::engines::{Engines, Loaded};
 use crate::failure::Failure;
 use crate::scheduling::{Curve, Profile};
 use entry::{Bucket, Done, Entry};
@@ -25,7 +26,6 @@ pub(crate) mod request;
 pub(crate) mod served;
 pub(crate) mod statistics;
 mod threads;
-mod trial;
 
 /// Priority of a request that names none: explicit ones up to 127 go first.
 const DEFAULT_PRIORITY: u8 = 128;
@@ -59,13 +59,14 @@ pub(crate) struct Listed {
 
 #[derive(Debug)]
 pub(crate) struct Serving {
+    engines: Engines,
     threads: Threads,
     models: RwLock<BTreeMap<String, Slot>>,
 }
 
 impl Serving {
-    pub(crate) fn start(threads: usize, queue: usize) -> Self {
-        Self { threads: Threads::start(threads, queue), models: RwLock::default() }
+    pub(crate) fn start(threads: usize, queue: usize, engines: Engines) -> Self {
+        Self { engines, threads: Threads::start(threads, queue), models: RwLock::default() }
     }
 
     /// Loads, tries and serves a model, in the place of one of that name; blocks for as long as that takes.
@@ -78,8 +79,8 @@ impl Serving {
         batching: Batching,
     ) -> Result<(), Failure> {
         let refuse = |reason: String| Failure::NotReady { model: name.to_owned(), reason };
-        let model = Tract.load(file, Shapes::Any).map_err(|error| refuse(error.to_string()))?;
-        let trial = trial::run(&model).map_err(|error| refuse(format!("its self-test failed: {error}")))?;
+        let loaded = self.engines.load(name, file, &traits.config).map_err(refuse)?;
+        let Loaded { model, trial, choice } = loaded;
         let rows_are_independent = trial.rows_are_independent && traits.max_rows != Some(0);
         let curve = Curve::new(trial.times);
         let most_rows = match traits.max_rows {
@@ -92,10 +93,23 @@ impl Serving {
         tracing::debug!(model = name, version, knee, rows_are_independent, "loaded");
         let id = self.threads.add(profile);
         let (name, statistics) = (name.to_owned(), Statistics::default());
-        let served =
-            Served { name: name.clone(), version, model, rows_are_independent, knee, id, traits, statistics };
+        let served = Served {
+            name: name.clone(),
+            version,
+            model,
+            choice,
+            rows_are_independent,
+            knee,
+            id,
+            traits,
+            statistics,
+        };
         self.put(name, Slot::Ready(Arc::new(served)));
         Ok(())
+    }
+
+    pub(crate) fn engines(&self) -> &Engines {
+        &self.engines
     }
 
     /// Keeps the reason for the index. What belongs to the bundle stays as it is.

@@ -1,6 +1,6 @@
 """What an unchanged `tritonclient` can ask of the pool, every answer compared with onnxruntime's.
 
-    python suite.py --grpc HOST:PORT --models DIR [-k WORDS]
+    python suite.py --grpc HOST:PORT --models DIR [--engine tract|onnxruntime|auto] [-k WORDS]
 
 Prints a line for each check; the exit code is 1 if any failed.
 """
@@ -13,6 +13,7 @@ import sys
 import threading
 import traceback
 
+import ml_dtypes
 import numpy as np
 import onnxruntime
 import tritonclient.grpc as client
@@ -30,8 +31,8 @@ def check(function):
 
 
 class Peer:
-    def __init__(self, grpc: str, models: pathlib.Path):
-        self.address, self.models = grpc, models
+    def __init__(self, grpc: str, models: pathlib.Path, engine: str):
+        self.address, self.models, self.engine = grpc, models, engine
         self.grpc = client.InferenceServerClient(grpc)
 
     def reference(self, name: str, version: int = 1) -> onnxruntime.InferenceSession:
@@ -142,6 +143,8 @@ def answers_are_those_of_onnxruntime(peer):
     peer.agrees("no-batch", {"x": normal(3, 4)})
     peer.agrees("scalar", {"x": normal(3, 4)})
     peer.agrees("configured", {"x": normal(8, 64)})
+    peer.agrees("wishes-tract", {"x": normal(3, 64)})
+    peer.agrees("external", {"x": normal(3, 64)})
     peer.agrees("versions", {"x": normal(2, 2)}, version=2)
     peer.agrees("versions", {"x": normal(2, 2)}, version=2, model_version="2")
 
@@ -154,6 +157,29 @@ def ids_outputs_and_phases(peer):
     assert response.id == "r-7" and [o.name for o in response.outputs] == ["difference"]
     assert response.parameters["batch"].int64_param == 1 and "compute_us" in response.parameters
     peer.infer("add-sub", x, priority=1, timeout=5_000_000, parameters={"mine": "a", "level": 3})
+
+
+@check
+def each_model_has_an_engine_and_a_reason(peer):
+    index = {model.name: model for model in peer.grpc.get_model_repository_index().models}
+    for name in ("dense", "conv", "identity-fp16", "tokens", "external", "gate"):
+        parameters = peer.grpc.get_model_config(name).config.parameters
+        engine, reason = parameters["engine"].string_value, parameters["engine_reason"].string_value
+        assert reason and engine in (["tract", "onnxruntime"] if peer.engine == "auto" else [peer.engine]), parameters
+    assert peer.grpc.get_model_config("wishes-tract").config.parameters["engine"].string_value == "tract"
+    assert "leads out" in index["external-outside"].reason, index["external-outside"].reason
+    assert "not a tensor" in index["sequence"].reason, index["sequence"].reason
+    if peer.engine == "tract":
+        assert all(index[name].state == "UNAVAILABLE" and index[name].reason for name in ("bf16", "determinant"))
+        return
+    assert peer.grpc.get_model_config("determinant").config.parameters["engine"].string_value == "onnxruntime"
+    peer.agrees("determinant", {"x": normal(3, 2, 2)})
+    x = np.array([[1.5, -2.25, 0.0], [3.0, 1e30, -1e-30]], dtype=ml_dtypes.bfloat16)
+    tensor = client.InferInput("x", [2, 3], "BF16")
+    tensor.set_data_from_numpy(x)
+    got = peer.grpc.infer("bf16", [tensor])
+    np.testing.assert_array_equal(got.as_numpy("same").astype(np.float32), x.astype(np.float32))
+    np.testing.assert_array_equal(got.as_numpy("y"), 2 * x.astype(np.float32))
 
 
 @check
@@ -345,9 +371,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--grpc", required=True)
     parser.add_argument("--models", required=True, type=pathlib.Path)
+    parser.add_argument("--engine", default="tract", help="what the pool was told to use")
     parser.add_argument("-k", default="", help="only checks whose name holds this")
     arguments = parser.parse_args()
-    peer = Peer(arguments.grpc, arguments.models)
+    peer = Peer(arguments.grpc, arguments.models, arguments.engine)
     failed = 0
     for function in CHECKS:
         name = function.__name__

@@ -27,7 +27,8 @@ fn the_sample_file_names_every_key() {
         "max_connections",
     ]
     .into_iter()
-    .chain(["max_streams", "max_in_flight_per_stream", "default_deadline_ms", "drain_grace_ms"]);
+    .chain(["max_streams", "max_in_flight_per_stream", "default_deadline_ms", "drain_grace_ms"])
+    .chain(["default", "execution_providers"]);
     let mut count = 0;
     for key in keys {
         assert!(config.contains(&format!("{key}: ")), "{key}");

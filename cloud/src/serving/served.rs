@@ -9,6 +9,7 @@ use millgate_shared::proto::inference;
 
 use super::batch::is_finite;
 use super::statistics::Statistics;
+use crate::engines::choice::Choice;
 use crate::failure::Failure;
 use crate::scheduling::ModelId;
 
@@ -35,6 +36,8 @@ pub(crate) struct Served {
     pub(crate) name: String,
     pub(crate) version: u64,
     pub(crate) model: Arc<dyn Model>,
+    /// The engine that runs it, and why.
+    pub(crate) choice: Choice,
     /// A trial has shown that a batch's rows do not touch each other.
     pub(crate) rows_are_independent: bool,
     /// Rows worth computing together; 1 where batching does not pay.
