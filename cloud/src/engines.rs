@@ -14,10 +14,6 @@ use millgate_shared::proto::inference::ModelConfig;
 use choice::{Choice, Measured};
 use config::Wanted;
 pub use config::{EnginesConfig, ModelEngine, Preference};
-#[cfg_attr(
-    not(feature = "onnxruntime"),
-    expect(unused_imports, reason = "the engine is not compiled in")
-)]
 use onnxruntime::{LibraryError, OnnxRuntime, Tuning};
 pub use providers::Provider;
 use trial::Trial;
@@ -28,8 +24,10 @@ mod config;
 #[cfg(feature = "onnxruntime")]
 mod onnxruntime;
 #[cfg(not(feature = "onnxruntime"))]
+#[expect(dead_code, reason = "there is no engine to be told")]
 #[path = "engines/without.rs"]
 mod onnxruntime;
+#[cfg_attr(not(feature = "onnxruntime"), expect(dead_code, reason = "only ONNX Runtime has them"))]
 mod providers;
 pub(crate) mod trial;
 

@@ -18,9 +18,9 @@ pub(crate) struct Tuning {
     pub(crate) may_lack: bool,
 }
 
-/// There is none.
+/// There is none: it is never made.
 #[derive(Debug, Clone)]
-pub(crate) enum OnnxRuntime {}
+pub(crate) struct OnnxRuntime(PathBuf);
 
 impl OnnxRuntime {
     pub(crate) const NAME: &str = "onnxruntime";
@@ -30,24 +30,24 @@ impl OnnxRuntime {
     }
 
     pub(crate) fn tuned(&self, _tuning: Tuning) -> Self {
-        match *self {}
+        self.clone()
     }
 
-    pub(crate) fn lacks(&self, _providers: &[Provider]) -> Vec<Provider> {
-        match *self {}
+    pub(crate) fn lacks(&self, providers: &[Provider]) -> Vec<Provider> {
+        providers.to_vec()
     }
 
     pub(crate) fn path(&self) -> &Path {
-        match *self {}
+        &self.0
     }
 }
 
 impl Engine for OnnxRuntime {
     fn name(&self) -> &'static str {
-        match *self {}
+        Self::NAME
     }
 
     fn load(&self, _file: &OnnxFile, _shapes: Shapes<'_>) -> Result<Arc<dyn Model>, EngineError> {
-        match *self {}
+        Err(EngineError::Prepare(LibraryError(self.0.clone()).to_string()))
     }
 }
