@@ -17,6 +17,7 @@ use millgate_shared::shutdown::Tasks;
 pub mod asking;
 pub mod broken;
 pub mod onnx;
+pub mod python;
 
 /// Long enough for a loaded machine; no test waits for it unless it fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -5,6 +5,7 @@
 mod bundles;
 mod decide;
 mod demo;
+mod engines;
 mod hostile;
 mod mixture;
 mod neighbours;

@@ -52,15 +52,21 @@ fn only_their_rooms_name_the_engine_and_the_wire() {
     for path in rust_files() {
         let text = read(&path);
         let place = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
-        // `extract_` is another word.
-        let names_tract =
-            text.match_indices("tract_").any(|(at, _)| !text[..at].ends_with(char::is_alphanumeric));
+        // Not as the end of another word.
+        let names =
+            |word: &str| text.match_indices(word).any(|(at, _)| !text[..at].ends_with(char::is_alphanumeric));
         assert!(
-            !names_tract
+            !names("tract_")
                 || place.starts_with("shared/src/engine")
                 || place.starts_with("tests/")
                 || place.contains("benches/"),
             "{place} names tract"
+        );
+        assert!(
+            !names("ort::")
+                || place.starts_with("cloud/src/engines/onnxruntime")
+                || place.starts_with("tests/"),
+            "{place} names ort"
         );
         let pure = ["gate", "combine", "competence", "deciding", "breaker"]
             .map(|name| format!("shared/src/{name}.rs"));

@@ -10,6 +10,7 @@ use crate::config::ConfigError;
 use crate::server::ServeError;
 
 pub mod bundle;
+pub mod check;
 pub mod experts;
 pub mod serve;
 mod table;
@@ -37,6 +38,8 @@ pub enum CommandError {
     Pool { url: String, reason: String },
     #[error("{0} calls were cut when the grace was over")]
     Cut(usize),
+    #[error("{0} models cannot be served")]
+    NotServed(usize),
     #[error("cannot write: {0}")]
     Io(#[from] io::Error),
 }
@@ -45,7 +48,7 @@ impl CommandError {
     /// What was given is at fault (exit code 2), not the machine, the peer or the work (exit code 1).
     pub fn is_bad_input(&self) -> bool {
         match self {
-            Self::Config(_) | Self::Bundle { .. } | Self::Url { .. } => true,
+            Self::Config(_) | Self::Bundle { .. } | Self::Url { .. } | Self::NotServed(_) => true,
             Self::Serve(error) => error.is_bad_input(),
             Self::Pool { .. } | Self::Cut(_) | Self::Io(_) => false,
         }

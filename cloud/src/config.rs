@@ -8,6 +8,7 @@ use std::time::Duration;
 use millgate_shared::toml_file::{self, TomlError};
 use serde::Deserialize;
 
+use crate::engines::EnginesConfig;
 pub use tables::{CacheConfig, TracesConfig};
 
 mod tables;
@@ -54,6 +55,8 @@ pub struct CloudConfig {
     pub triton_metrics: bool,
     pub cache: CacheConfig,
     pub traces: TracesConfig,
+    /// What runs the models that are served by name.
+    pub engines: EnginesConfig,
 }
 
 impl Default for CloudConfig {
@@ -76,6 +79,7 @@ impl Default for CloudConfig {
             triton_metrics: true,
             cache: CacheConfig::default(),
             traces: TracesConfig::default(),
+            engines: EnginesConfig::default(),
         }
     }
 }
@@ -127,7 +131,7 @@ impl CloudConfig {
                 return Err(ConfigError::Value { key, message });
             }
         }
-        Ok(())
+        self.engines.check().map_err(|(key, message)| ConfigError::Value { key, message })
     }
 
     /// The bundle, if one is to be hosted.

@@ -18,6 +18,7 @@
 //! * [`pool`]: what this node serves. [`hosted`]: the bundle, proved on its golden samples. `mixture`: one decision.
 //! * `api`: the gRPC services. Work that nobody waits for any more is not computed: a call that is dropped or past its
 //!   deadline takes its jobs with it.
+//! * [`engines`]: what runs a model, and which of two does.
 //! * `oip`: the Open Inference Protocol's messages. `repository`: plain ONNX files from folders.
 //! * `serving`, [`scheduling`]: models by name, what waits for them, batches, model threads.
 //! * [`metrics`], `admin`, `trace`: what an operator sees. [`readiness`]: whether work is wanted.
@@ -43,6 +44,7 @@ mod admin;
 mod api;
 pub mod command;
 pub mod config;
+pub mod engines;
 pub mod failure;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use millgate_cloud::command::serve::{ServeArgs, serve};
-use millgate_cloud::command::{CommandError, Output, bundle, experts};
+use millgate_cloud::command::{CommandError, Output, bundle, check, experts};
 use millgate_shared::telemetry::{self, LogFormat};
 
 /// The Millgate pool: hosts every expert of a bundle and answers the agents.
@@ -25,6 +25,14 @@ enum Command {
     /// Serves a bundle until SIGTERM or SIGINT
     #[command(after_help = "Example:\n  millgate-cloud serve --bundle models/factory --grpc 127.0.0.1:8001")]
     Serve(ServeArgs),
+    /// Loads what `serve` would, and says which engine runs each model, and why
+    #[command(after_help = "Example:\n  millgate-cloud check --config cloud.toml --output json")]
+    Check {
+        #[command(flatten)]
+        args: ServeArgs,
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
     /// Lists the experts of a running pool
     #[command(after_help = "Example:\n  millgate-cloud experts --pool http://127.0.0.1:8001 --output json")]
     Experts {
@@ -70,7 +78,9 @@ enum BundleCommand {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    telemetry::init("info", if cli.log_json { LogFormat::Json } else { LogFormat::Text });
+    // A report is for whoever asked; the log stays out of its way.
+    let level = if matches!(cli.command, Command::Check { .. }) { "warn" } else { "info" };
+    telemetry::init(level, if cli.log_json { LogFormat::Json } else { LogFormat::Text });
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read our output has seen enough.
@@ -86,6 +96,7 @@ fn run(command: Command) -> Result<(), CommandError> {
     let mut out = std::io::stdout().lock();
     match command {
         Command::Serve(args) => runtime()?.block_on(serve(args.resolve()?)),
+        Command::Check { args, output } => runtime()?.block_on(check::check(args, output, &mut out)),
         Command::Experts { pool, output } => runtime()?.block_on(experts::experts(&pool, output, &mut out)),
         Command::Bundle(BundleCommand::Inspect { path, output }) => bundle::inspect(&path, output, &mut out),
         Command::Bundle(BundleCommand::Verify { path, output }) => bundle::verify(&path, output, &mut out),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use millgate_shared::bundle::BundleError;
 
 use crate::config::{CacheConfig, CloudConfig};
+use crate::engines::Engines;
 use crate::failure::Failure;
 use crate::hosted::{self, Hosted};
 use crate::mixture::task::TaskModel;
@@ -36,9 +37,9 @@ pub struct Pool {
 
 impl Pool {
     /// Loads and proves the configuration's bundle, if it names one: blocks for as long as that takes.
-    pub fn open(config: &CloudConfig) -> Result<Self, PoolError> {
+    pub fn open(config: &CloudConfig, engines: Engines) -> Result<Self, PoolError> {
         let started = Instant::now();
-        let serving = Serving::start(config.thread_count(), config.queue);
+        let serving = Serving::start(config.thread_count(), config.queue, engines);
         let hosted =
             config.bundle_path().map(|path| Hosted::load(path, &serving).map(Arc::new)).transpose()?;
         if let Some(hosted) = &hosted {

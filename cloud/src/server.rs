@@ -13,6 +13,7 @@ use tonic::transport::Server as Grpc;
 use crate::admin;
 use crate::api::Api;
 use crate::config::{CloudConfig, ConfigError};
+use crate::engines::{Engines, EnginesError};
 use crate::metrics::Metrics;
 use crate::pool::{Pool, PoolError};
 use crate::readiness::Readiness;
@@ -48,6 +49,8 @@ pub enum ServeError {
     Config(#[from] ConfigError),
     #[error("`{key}`: cannot listen on {address}: {source}")]
     Bind { key: &'static str, address: SocketAddr, source: std::io::Error },
+    #[error(transparent)]
+    Engines(#[from] EnginesError),
     #[error("bundle {}: {source}", bundle.display())]
     Bundle { bundle: PathBuf, source: Box<PoolError> },
     #[error("`model_repository`: {0}")]
@@ -61,7 +64,7 @@ pub enum ServeError {
 impl ServeError {
     /// What was given is at fault, not the machine.
     pub fn is_bad_input(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::Bundle { .. } | Self::Repository(_))
+        matches!(self, Self::Config(_) | Self::Engines(_) | Self::Bundle { .. } | Self::Repository(_))
     }
 }
 
@@ -193,10 +196,11 @@ fn announce(pool: &Pool, grpc: SocketAddr, http: SocketAddr, metrics: SocketAddr
 }
 
 /// Loading computes for a while, so it gets a thread of its own.
-async fn load(config: &CloudConfig) -> Result<Pool, ServeError> {
+pub(crate) async fn load(config: &CloudConfig) -> Result<Pool, ServeError> {
     let config = config.clone();
     let opened = tokio::task::spawn_blocking(move || {
-        let pool = Pool::open(&config)
+        let engines = Engines::start(&config.engines, config.thread_count())?;
+        let pool = Pool::open(&config, engines)
             .map_err(|source| ServeError::Bundle { bundle: config.bundle, source: Box::new(source) })?;
         pool.serve_repositories(&config.model_repository)?;
         Ok(pool)

@@ -7,9 +7,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use millgate_shared::array::Array;
-use millgate_shared::engine::{Engine, OnnxFile, Port, Shapes, Tract};
+use millgate_shared::engine::{OnnxFile, Port};
 
 use crate::config::CacheConfig;
+use crate::engines::choice::Choice;
+use crate::engines::{Engines, Loaded};
 use crate::failure::Failure;
 use crate::scheduling::{Curve, Profile};
 use crate::trace::Inference;
@@ -34,7 +36,6 @@ mod rows;
 pub(crate) mod served;
 pub(crate) mod statistics;
 mod threads;
-pub(crate) mod trial;
 
 /// Parameters that are ours; all others part the batches.
 const OWN_PARAMETERS: [&str; 2] = ["priority", "timeout"];
@@ -50,6 +51,7 @@ pub(crate) struct Batching {
 
 #[derive(Debug)]
 pub(crate) struct Serving {
+    engines: Engines,
     threads: Arc<Threads>,
     models: Catalogue,
     /// Unset until it is known whether there is one.
@@ -57,9 +59,9 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    pub(crate) fn start(threads: usize, queue: usize) -> Self {
+    pub(crate) fn start(threads: usize, queue: usize, engines: Engines) -> Self {
         let threads = Arc::new(Threads::start(threads, queue));
-        Self { threads, models: Catalogue::default(), cache: OnceLock::new() }
+        Self { engines, threads, models: Catalogue::default(), cache: OnceLock::new() }
     }
 
     /// Keeps answers from now on, if any bytes are granted for them. Once.
@@ -105,8 +107,8 @@ impl Serving {
         batching: Batching,
     ) -> Result<Arc<Served>, Failure> {
         let refuse = |reason: String| Failure::NotReady { model: name.to_owned(), reason };
-        let model = Tract.load(file, Shapes::Any).map_err(|error| refuse(error.to_string()))?;
-        let trial = trial::run(&model).map_err(|error| refuse(format!("its self-test failed: {error}")))?;
+        let loaded = self.engines.load(name, file, &traits.config).map_err(refuse)?;
+        let Loaded { model, trial, choice } = loaded;
         let rows_are_independent = trial.rows_are_independent && traits.max_rows != Some(0);
         let curve = Curve::new(trial.times);
         let most_rows = match traits.max_rows {
@@ -127,6 +129,7 @@ impl Serving {
             version,
             model,
             composite: None,
+            choice,
             rows_are_independent,
             knee,
             id,
@@ -143,6 +146,7 @@ impl Serving {
             name: name.to_owned(),
             version: 1,
             model: composite.model(),
+            choice: Choice::whole(composite.model().engine()),
             composite: Some(composite),
             rows_are_independent: true,
             knee: 1,
@@ -153,6 +157,10 @@ impl Serving {
             threads,
         });
         self.replace(name, Versions::from([(1, Slot::Ready(served))]));
+    }
+
+    pub(crate) fn engines(&self) -> &Engines {
+        &self.engines
     }
 
     pub(crate) fn threads(&self) -> usize {

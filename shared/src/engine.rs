@@ -2,6 +2,7 @@
 //! [`Session`] of it.
 //!
 //! * [`signature`]: what a file says of itself, whatever will run it.
+//! * [`external`]: weights that lie in files beside it.
 //! * `tract`: the engine that is always there. Other crates may bring others.
 //! * [`fixed`]: a model that takes one sample of known FP32 shapes, as a bundle's do.
 
@@ -14,7 +15,9 @@ pub use signature::{Axis, Port, Signature};
 pub use tract::Tract;
 
 use crate::array::{Array, ArrayError, Datatype};
+use external::ExternalFile;
 
+pub mod external;
 pub mod fixed;
 pub mod signature;
 mod tract;
@@ -25,13 +28,17 @@ pub struct OnnxFile {
     pub bytes: Bytes,
     /// Where weights lie that the file refers to rather than holds.
     pub dir: Option<PathBuf>,
+    /// Those weights, read.
+    pub external: Vec<ExternalFile>,
     pub signature: Arc<Signature>,
 }
 
 impl OnnxFile {
+    /// Reads the signature and, from `dir`, the weights that the file names.
     pub fn read(bytes: Bytes, dir: Option<PathBuf>) -> Result<Self, EngineError> {
         let signature = Arc::new(signature::read(&bytes)?);
-        Ok(Self { bytes, dir, signature })
+        let external = external::read(dir.as_deref(), &signature.external_files)?;
+        Ok(Self { bytes, dir, external, signature })
     }
 }
 
@@ -62,6 +69,11 @@ pub trait Model: Send + Sync + std::fmt::Debug {
         false
     }
 
+    /// So many threads will ask for a session, soon. Worth something where a session is costly to make.
+    fn prepare(&self, _sessions: usize) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     fn session(self: Arc<Self>) -> Result<Box<dyn Session>, EngineError>;
 }
 
@@ -78,6 +90,8 @@ pub enum EngineError {
     NotOnnx(String),
     #[error("`{name}` is {what}, which cannot be served")]
     Kind { name: String, what: String },
+    #[error("external data `{location}`: {what}")]
+    External { location: String, what: String },
     #[error("opset {found} of the default domain is not in {}..={}", fixed::OPSETS.start(), fixed::OPSETS.end())]
     Opset { found: i64 },
     #[error("inputs are {found:?}, the manifest says {expected:?}")]

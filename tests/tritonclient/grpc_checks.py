@@ -61,6 +61,8 @@ def answers_are_those_of_onnxruntime(peer):
     peer.agrees("no-batch", {"x": normal(3, 4)})
     peer.agrees("scalar", {"x": normal(3, 4)})
     peer.agrees("configured", {"x": normal(8, 64)})
+    peer.agrees("wishes-tract", {"x": normal(3, 64)})
+    peer.agrees("external", {"x": normal(3, 64)})
     peer.agrees("versions", {"x": normal(2, 2)}, version=2)
     peer.agrees("versions", {"x": normal(2, 2)}, version=2, model_version="2")
 

@@ -13,8 +13,9 @@ from onnx import numpy_helper
 RANDOM = np.random.default_rng(7)
 
 
-def save(root: pathlib.Path, name: str, nodes, inputs, outputs, weights=(), version=1, config=None):
-    """One model: `inputs` and `outputs` are (name, type, shape) with None or a text for a free axis."""
+def save(root: pathlib.Path, name: str, nodes, inputs, outputs, weights=(), version=1, config=None, external=None):
+    """One model: `inputs` and `outputs` are (name, type, shape) with None or a text for a free axis. `external` names
+    the file for the weights, if they are to lie beside it."""
     infos = [[h.make_tensor_value_info(*port) for port in ports] for ports in (inputs, outputs)]
     tensors = [numpy_helper.from_array(array, key) for key, array in weights]
     graph = h.make_graph(nodes, name, *infos, initializer=tensors, doc_string=f"{name} for tests")
@@ -23,7 +24,21 @@ def save(root: pathlib.Path, name: str, nodes, inputs, outputs, weights=(), vers
     onnx.checker.check_model(model)
     folder = root / name / str(version)
     folder.mkdir(parents=True, exist_ok=True)
-    onnx.save(model, folder / "model.onnx")
+    if external:
+        data, at = b"", {}
+        for tensor in model.graph.initializer:
+            at[tensor.name] = (len(data), len(tensor.raw_data))
+            data += tensor.raw_data
+        (folder / external).write_bytes(data)
+        for tensor in model.graph.initializer:
+            offset, length = at[tensor.name]
+            tensor.ClearField("raw_data")
+            tensor.data_location = T.EXTERNAL
+            for key, value in (("location", external), ("offset", offset), ("length", length)):
+                tensor.external_data.add(key=key, value=str(value))
+        (folder / "model.onnx").write_bytes(model.SerializeToString())
+    else:
+        onnx.save(model, folder / "model.onnx")
     if config:
         (root / name / "config.pbtxt").write_text(config)
 
@@ -78,6 +93,22 @@ def main(root: pathlib.Path) -> None:
         save(root, "versions", [h.make_node("Mul", ["x", "by"], ["y"])], [("x", T.FLOAT, ["N", 2])],
              [("y", T.FLOAT, ["N", 2])], [("by", np.float32([version]))], version=version)
     repositories.make(root)
+    save(root, "external", dense, *ports, weights, external="weights.bin")
+    save(root, "external-outside", dense, *ports, weights, external="../../outside.bin")
+    # What only ONNX Runtime can do.
+    save(root, "bf16", [h.make_node("Cast", ["x"], ["f"], to=T.FLOAT), h.make_node("Add", ["f", "f"], ["y"]),
+                        h.make_node("Identity", ["x"], ["same"])],
+         [("x", T.BFLOAT16, ["N", 3])], [("y", T.FLOAT, ["N", 3]), ("same", T.BFLOAT16, ["N", 3])])
+    save(root, "determinant", [h.make_node("Det", ["x"], ["y"])], [("x", T.FLOAT, ["N", 2, 2])], [("y", T.FLOAT, ["N"])])
+    wishes = 'parameters { key: "engine" value { string_value: "tract" } }\nmax_batch_size: 8\n'
+    save(root, "wishes-tract", dense, *ports, weights, config=wishes)
+    sequence = h.make_graph([h.make_node("SequenceAt", ["s", "i"], ["y"])], "sequence",
+                            [h.make_tensor_sequence_value_info("s", T.FLOAT, None),
+                             h.make_tensor_value_info("i", T.INT64, [])],
+                            [h.make_tensor_value_info("y", T.FLOAT, None)])
+    (root / "sequence" / "1").mkdir(parents=True, exist_ok=True)
+    onnx.save(h.make_model(sequence, opset_imports=[h.make_opsetid("", 17)], ir_version=8),
+              root / "sequence" / "1" / "model.onnx")
     (root / "broken" / "1").mkdir(parents=True, exist_ok=True)
     (root / "broken" / "1" / "model.onnx").write_bytes(b"this is no model")
 

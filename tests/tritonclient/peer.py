@@ -18,8 +18,8 @@ def check(function):
 
 
 class Peer:
-    def __init__(self, grpc: str, http: str, models: pathlib.Path, metrics: str):
-        self.address, self.http_address, self.models, self.metrics = grpc, http, models, metrics
+    def __init__(self, grpc: str, http: str, models: pathlib.Path, metrics: str, engine: str):
+        self.address, self.http_address, self.models, self.metrics, self.engine = grpc, http, models, metrics, engine
         self.grpc = tritonclient.grpc.InferenceServerClient(grpc)
         self.http = tritonclient.http.InferenceServerClient(http, concurrency=8)
 

@@ -1,6 +1,7 @@
 """What an unchanged `tritonclient` can ask of the pool, every answer compared with onnxruntime's.
 
-    python suite.py --grpc HOST:PORT --http HOST:PORT --models DIR [--metrics HOST:PORT] [-k WORDS]
+    python suite.py --grpc HOST:PORT --http HOST:PORT --models DIR [--metrics HOST:PORT]
+        [--engine tract|onnxruntime|auto] [-k WORDS]
 
 Prints a line for each check; the exit code is 1 if any failed.
 """
@@ -10,6 +11,7 @@ import pathlib
 import sys
 import traceback
 
+import engine_checks  # noqa: F401
 import grpc_checks  # noqa: F401
 import http_checks  # noqa: F401
 import metrics_checks  # noqa: F401
@@ -23,9 +25,10 @@ def main() -> int:
     parser.add_argument("--http", required=True)
     parser.add_argument("--models", required=True, type=pathlib.Path)
     parser.add_argument("--metrics", default="", help="HOST:PORT of /metrics")
+    parser.add_argument("--engine", default="tract", choices=["tract", "onnxruntime", "auto"], help="what the pool runs with")
     parser.add_argument("-k", default="", help="only checks whose name holds this")
     arguments = parser.parse_args()
-    peer = Peer(arguments.grpc, arguments.http, arguments.models, arguments.metrics)
+    peer = Peer(arguments.grpc, arguments.http, arguments.models, arguments.metrics, arguments.engine)
     failed = 0
     checks = CHECKS + repositories.CHECKS
     for function in checks:

@@ -7,6 +7,7 @@ use millgate_shared::shutdown;
 
 use super::CommandError;
 use crate::config::CloudConfig;
+use crate::engines::EnginesConfig;
 use crate::server::Server;
 
 /// What overrides the file.
@@ -39,6 +40,9 @@ pub struct ServeArgs {
     /// Threads that run models; 0 takes one a core
     #[arg(long)]
     pub threads: Option<usize>,
+    /// libonnxruntime.so, to run models with ONNX Runtime where that is faster
+    #[arg(long, value_name = "FILE", env = "MILLGATE_ONNXRUNTIME")]
+    pub onnxruntime_library: Option<PathBuf>,
 }
 
 impl ServeArgs {
@@ -59,6 +63,10 @@ impl ServeArgs {
             http: self.http.unwrap_or(base.http),
             metrics: self.metrics.unwrap_or(base.metrics),
             threads: self.threads.unwrap_or(base.threads),
+            engines: EnginesConfig {
+                onnxruntime_library: self.onnxruntime_library.or(base.engines.onnxruntime_library),
+                ..base.engines
+            },
             ..base
         };
         config.check()?;

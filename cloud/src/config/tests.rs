@@ -29,7 +29,7 @@ fn the_sample_file_names_every_key() {
     ]
     .into_iter()
     .chain(["max_streams", "max_in_flight_per_stream", "default_deadline_ms", "drain_grace_ms"])
-    .chain(["triton_metrics", "bytes", "sample_ratio"]);
+    .chain(["triton_metrics", "bytes", "sample_ratio", "default", "execution_providers"]);
     // `bundle` stands in the cache's table too.
     let mut count = 1;
     for key in keys {

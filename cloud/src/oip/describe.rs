@@ -83,7 +83,7 @@ pub(crate) fn config(served: &Served) -> proto::ModelConfig {
     let signature = served.signature();
     let own = signature.properties.iter().map(|(name, value)| (format!("onnx.{name}"), value.clone()));
     let ours = [
-        ("engine", served.model.engine().to_owned()),
+        ("engine_reason", served.choice.why.clone()),
         ("batch_knee", served.knee.to_string()),
         ("rows_are_independent", served.rows_are_independent.to_string()),
         ("onnx.producer", signature.producer.clone()),
@@ -93,6 +93,9 @@ pub(crate) fn config(served: &Served) -> proto::ModelConfig {
     for (name, string_value) in own.chain(ours.map(|(name, value)| (name.to_owned(), value))) {
         config.parameters.entry(name).or_insert(proto::ModelParameter { string_value });
     }
+    // A configuration may ask for one; this is what it got.
+    let string_value = served.choice.engine.to_owned();
+    config.parameters.insert("engine".to_owned(), proto::ModelParameter { string_value });
     config
 }
 

@@ -38,8 +38,13 @@ fn is_same(before: &Metadata, after: &Metadata) -> bool {
     before.len() == after.len() && before.modified().ok() == after.modified().ok()
 }
 
-pub(super) fn digest(bytes: &[u8]) -> [u8; 32] {
-    Sha256::digest(bytes).into()
+/// Of files, one after the other; where one ends counts.
+pub(super) fn digest<'a>(files: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
+    let mut all = Sha256::new();
+    for file in files {
+        all.update(Sha256::digest(file));
+    }
+    all.finalize().into()
 }
 
 pub(super) fn entries(dir: &Path) -> Result<Vec<DirEntry>, RepositoryError> {

@@ -168,10 +168,11 @@ fn ready(serving: &Serving, found: &Found, version: u64) -> Result<Arc<Served>, 
     }
     let refused = |message: String| text(in_config(place, message));
     let (mut traits, batching) = followed::traits(&config).map_err(refused)?;
-    traits.digest = Some(digest(&bytes));
     traits.labels = labels::read(&place.root, &place.dir, &config.output).map_err(text)?;
     let file = OnnxFile::read(bytes, folder.clone())
         .map_err(|source| text(RepositoryError::Onnx { path: path.clone(), source }))?;
+    let external = file.external.iter().map(|external| external.bytes.as_ref());
+    traits.digest = Some(digest(std::iter::once(file.bytes.as_ref()).chain(external)));
     config::check(&config, &file.signature).map_err(refused)?;
     if let (Some(mlflow), Some(folder)) = (&mlflow, &folder) {
         let path = folder.join(mlflow::FILE_NAME);
@@ -179,10 +180,8 @@ fn ready(serving: &Serving, found: &Found, version: u64) -> Result<Arc<Served>, 
         said.map_err(|message| text(RepositoryError::Mlflow { path, message }))?;
     }
     let before = serving.versions(&place.name).into_iter().find(|served| served.version == version);
-    // Weights in other files may have changed though this one has not.
     if let Some(before) = before
         && before.traits == traits
-        && !file.signature.has_external_data
     {
         return Ok(before);
     }

@@ -11,10 +11,10 @@ use millgate_shared::proto::inference::{ModelConfig, ModelWarmup};
 
 use super::file::{bounded, is_plain};
 use super::layout::Place;
+use crate::engines::trial;
 use crate::oip::contents;
 use crate::oip::describe::data_type;
 use crate::serving::served::Served;
-use crate::serving::trial;
 
 /// Runs of one entry.
 const MOST_RUNS: u32 = 1000;

@@ -12,6 +12,7 @@ use super::composite::Composite;
 use super::policy::QueuePolicy;
 use super::statistics::Statistics;
 use super::threads::Threads;
+use crate::engines::choice::Choice;
 use crate::failure::Failure;
 use crate::scheduling::ModelId;
 
@@ -44,6 +45,8 @@ pub(crate) struct Served {
     pub(crate) model: Arc<dyn Model>,
     /// It is made of other models, and `model` is its outside only.
     pub(crate) composite: Option<Arc<dyn Composite>>,
+    /// The engine that runs it, and why.
+    pub(crate) choice: Choice,
     /// A trial has shown that a batch's rows do not touch each other.
     pub(crate) rows_are_independent: bool,
     /// Rows worth computing together; 1 where batching does not pay.

@@ -57,7 +57,7 @@ pub fn check_all(bundle: &Bundle) -> Result<usize, BundleError> {
 
 /// The same inputs and outputs, in the same order. A free axis may have another name.
 fn alike(own: &Signature, found: &Signature) -> Result<(), String> {
-    if found.has_external_data {
+    if !found.external_files.is_empty() {
         return Err("has weights in other files".to_owned());
     }
     for (what, own, found) in

@@ -7,7 +7,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as Length;
 use tract_onnx::pb::{self, type_proto};
 
-use super::EngineError;
+use super::{EngineError, external};
 use crate::array::{Array, Datatype};
 
 /// One axis of a port.
@@ -41,8 +41,8 @@ pub struct Signature {
     pub properties: BTreeMap<String, String>,
     /// Some convolution works on each channel alone.
     pub is_depthwise: bool,
-    /// Weights lie in other files.
-    pub has_external_data: bool,
+    /// Other files in which weights lie, as this one names them.
+    pub external_files: Vec<String>,
 }
 
 /// Why a set of inputs does not fit a signature.
@@ -159,7 +159,7 @@ fn of(proto: &pb::ModelProto) -> Result<Signature, EngineError> {
             .map(|entry| (entry.key.clone(), entry.value.clone()))
             .collect(),
         is_depthwise: graph.node.iter().any(is_depthwise),
-        has_external_data: graph.initializer.iter().any(|weight| !weight.external_data.is_empty()),
+        external_files: external::locations(proto),
     })
 }
 

@@ -4,13 +4,16 @@
 //! model keeps the plans of the shapes it was last given; threads share them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tract_onnx::data_resolver::ModelDataResolver;
 use tract_onnx::pb;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::plan::SimplePlan;
 use tract_onnx::tract_core::transform::get_transform;
 
+use super::external::ExternalFile;
 use super::{Engine, EngineError, Model, OnnxFile, Session, Shapes, Signature};
 use crate::array::{Array, Datatype, Values};
 use crate::panics::caught;
@@ -143,10 +146,34 @@ fn keep<T>(kept: &mut Kept<T>, shapes: ShapeList, value: T) {
     kept.push((shapes, value));
 }
 
+/// Weights come from what was read, not from the file again.
+struct AlreadyRead(Vec<ExternalFile>);
+
+impl ModelDataResolver for AlreadyRead {
+    fn read_bytes_from_path(
+        &self,
+        buffer: &mut Vec<u8>,
+        path: &Path,
+        offset: usize,
+        length: Option<usize>,
+    ) -> TractResult<()> {
+        let file = self.0.iter().find(|file| file.path == path);
+        let bytes = file
+            .map(|file| &*file.bytes)
+            .ok_or_else(|| TractError::msg(format!("{} was not read", path.display())))?;
+        let end = length.map_or(Some(bytes.len()), |length| offset.checked_add(length));
+        let part = end.and_then(|end| bytes.get(offset..end));
+        let part = part.ok_or_else(|| TractError::msg(format!("{} is too short", path.display())))?;
+        buffer.extend_from_slice(part);
+        Ok(())
+    }
+}
+
 fn load(file: &OnnxFile, shapes: Shapes<'_>) -> Result<Arc<dyn Model>, EngineError> {
     let prepare = |error: TractError| EngineError::Prepare(chain(&error));
     // Shapes inside the file may name its batch axis otherwise than its inputs do, which a fixed input contradicts.
-    let framework = onnx().with_ignore_value_info(true);
+    let mut framework = onnx().with_ignore_value_info(true);
+    framework.provider = Arc::new(AlreadyRead(file.external.clone()));
     let proto = parse(&file.bytes)?;
     let dir = file.dir.as_ref().and_then(|dir| dir.to_str());
     let mut source = framework.parse(&proto, dir).map_err(prepare)?.model;

@@ -6,6 +6,7 @@ use millgate_shared::array::Array;
 use tempfile::TempDir;
 
 use super::*;
+use crate::engines::{Engines, EnginesConfig};
 use crate::serving::catalogue::Listed;
 use crate::serving::request::{InferRequest, Named};
 
@@ -44,7 +45,9 @@ struct House {
 
 impl House {
     fn of(root: &Path) -> Self {
-        let (serving, repositories) = (Serving::start(1, 16), Repositories::new(&[root.to_path_buf()]));
+        let engines = Engines::start(&EnginesConfig::default(), 1).unwrap();
+        let serving = Serving::start(1, 16, engines);
+        let repositories = Repositories::new(&[root.to_path_buf()]);
         repositories.load_all(&serving).unwrap();
         Self { serving, repositories }
     }
@@ -419,5 +422,5 @@ fn a_file_that_changes_while_it_is_read_is_an_error_or_whole() {
 }
 
 fn file_digest(bytes: &[u8]) -> [u8; 32] {
-    digest(bytes)
+    digest([bytes])
 }

@@ -9,34 +9,46 @@ use half::{bf16, f16};
 use millgate_shared::array::{Array, Datatype, Values};
 use millgate_shared::engine::{Axis, EngineError, Model, Port, Session, Signature};
 
+use super::closeness::{OF_BATCHES, difference};
+
 /// Lengths tried for axes that are free and not of rows.
 const LENGTHS: [usize; 7] = [1, 8, 16, 32, 64, 128, 224];
-const ROWS: [usize; 6] = [1, 2, 4, 8, 16, 32];
-/// Timed runs after one that warms up; the fastest counts.
-const RUNS: usize = 2;
+const ROWS: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
+/// Timed runs after one that warms up, of which the fastest counts: this many, and more of what is over quickly.
+const FEWEST_RUNS: usize = 2;
+const MOST_RUNS: usize = 200;
+const ENOUGH: Duration = Duration::from_millis(3);
 /// Larger batches are not tried once this much has gone.
 const BUDGET: Duration = Duration::from_millis(60);
+/// Nor when one would take longer: no thread is held by a batch for that long.
+const LONGEST: Duration = Duration::from_millis(20);
 /// Nor once a row costs so much more than alone.
 const HOPELESS: f64 = 1.25;
-/// A batch equals its rows alone within these.
-const ABSOLUTE: f64 = 1e-5;
-const RELATIVE: f64 = 1e-4;
+/// Nor, from this many rows on, once twice as many gain less than a twentieth.
+const MANY: usize = 16;
+const STILL_PAYS: f64 = 0.95;
 
+/// What was found out.
 #[derive(Debug)]
 pub(crate) struct Trial {
-    /// Rows → time.
+    /// Rows → time, beginning with one row.
     pub(crate) times: Vec<(usize, Duration)>,
     pub(crate) rows_are_independent: bool,
+    /// Of the axes that are free, other than that of rows.
+    pub(crate) length: usize,
+    /// Rows → outputs, for inputs that are the same for every engine.
+    pub(crate) samples: Vec<(usize, Vec<Array>)>,
 }
 
-/// Runs a model until enough is known; an error if it runs with nothing that was tried.
-pub(crate) fn run(model: &Arc<dyn Model>) -> Result<Trial, EngineError> {
+/// Runs a model until enough is known; an error if it runs with nothing that was tried. A `length` for the free axes,
+/// if one is known to work.
+pub(crate) fn run(model: &Arc<dyn Model>, length: Option<usize>) -> Result<Trial, EngineError> {
     let mut session = Arc::clone(model).session()?;
     let signature = model.signature();
     let mut found = None;
     let mut last = EngineError::Run("nothing was tried".to_owned());
-    for length in LENGTHS {
-        match time(session.as_mut(), signature, 1, length) {
+    for length in length.map_or(LENGTHS.to_vec(), |length| vec![length]) {
+        match time(session.as_mut(), &probe(signature, 1, length)?) {
             Ok(alone) => {
                 found = Some((length, alone));
                 break;
@@ -47,76 +59,76 @@ pub(crate) fn run(model: &Arc<dyn Model>) -> Result<Trial, EngineError> {
             break;
         }
     }
-    let Some((length, alone)) = found else { return Err(last) };
-    let mut trial = Trial { times: vec![(1, alone)], rows_are_independent: false };
-    if !signature.may_batch() || !are_independent(session.as_mut(), signature, length) {
+    let Some((length, (alone, sample))) = found else { return Err(last) };
+    let mut trial =
+        Trial { times: vec![(1, alone)], rows_are_independent: false, length, samples: vec![(1, sample)] };
+    if !signature.may_batch() {
         return Ok(trial);
     }
+    let rows = if alone * 4 > LONGEST { 2 } else { 4 };
+    let Some(sample) = independent(session.as_mut(), signature, rows, length) else { return Ok(trial) };
     trial.rows_are_independent = true;
-    let started = Instant::now();
+    trial.samples.push((rows, sample));
+    let (started, mut best) = (Instant::now(), alone.as_secs_f64());
     for rows in ROWS.into_iter().skip(1) {
-        let Ok(took) = time(session.as_mut(), signature, rows, length) else { break };
-        trial.times.push((rows, took));
-        let per_row = took.as_secs_f64() / rows as f64;
-        if started.elapsed() > BUDGET || per_row > HOPELESS * alone.as_secs_f64() {
+        if best * rows as f64 > LONGEST.as_secs_f64() || started.elapsed() > BUDGET {
             break;
         }
+        let Ok((took, _)) = time(session.as_mut(), &probe(signature, rows, length)?) else { break };
+        trial.times.push((rows, took));
+        let per_row = took.as_secs_f64() / rows as f64;
+        if per_row > HOPELESS * alone.as_secs_f64() || (rows >= MANY && per_row > STILL_PAYS * best) {
+            break;
+        }
+        best = best.min(per_row);
     }
     Ok(trial)
 }
 
-fn time(
+/// The fastest of some runs, and what came out.
+fn time(session: &mut dyn Session, inputs: &[Array]) -> Result<(Duration, Vec<Array>), EngineError> {
+    let outputs = session.run(inputs.to_vec())?;
+    let (mut fastest, mut spent) = (Duration::MAX, Duration::ZERO);
+    for run in 0..MOST_RUNS {
+        if run >= FEWEST_RUNS && spent > ENOUGH {
+            break;
+        }
+        let inputs = inputs.to_vec();
+        let started = Instant::now();
+        session.run(inputs)?;
+        let took = started.elapsed();
+        fastest = fastest.min(took);
+        spent += took;
+    }
+    Ok((fastest, outputs))
+}
+
+/// The outputs of some rows together, if they are those of each alone.
+fn independent(
     session: &mut dyn Session,
     signature: &Signature,
     rows: usize,
     length: usize,
-) -> Result<Duration, EngineError> {
-    let inputs = probe(signature, rows, length)?;
-    session.run(inputs.clone())?;
-    let mut fastest = Duration::MAX;
-    for _ in 0..RUNS {
-        let inputs = inputs.clone();
-        let started = Instant::now();
-        session.run(inputs)?;
-        fastest = fastest.min(started.elapsed());
-    }
-    Ok(fastest)
-}
-
-/// Four rows together against each alone.
-fn are_independent(session: &mut dyn Session, signature: &Signature, length: usize) -> bool {
-    const TOGETHER: [usize; 4] = [1; 4];
+) -> Option<Vec<Array>> {
+    let sizes = vec![1; rows];
     let tried = (|| {
-        let inputs = probe(signature, TOGETHER.len(), length)?;
-        let split = |array: Array| array.split(&TOGETHER);
+        let inputs = probe(signature, rows, length)?;
+        let split = |array: Array| array.split(&sizes);
         let parts: Vec<Vec<Array>> = inputs.iter().cloned().map(split).collect::<Result<_, _>>()?;
-        let together: Vec<Vec<Array>> =
-            session.run(inputs)?.into_iter().map(split).collect::<Result<_, _>>()?;
-        for row in 0..TOGETHER.len() {
+        let outputs = session.run(inputs)?;
+        let together: Vec<Vec<Array>> = outputs.iter().cloned().map(split).collect::<Result<_, _>>()?;
+        for row in 0..rows {
             let alone = session.run(parts.iter().map(|part| part[row].clone()).collect())?;
-            let same = alone.len() == together.len()
-                && alone.iter().zip(&together).all(|(alone, together)| are_close(alone, &together[row]));
-            if !same {
-                return Ok(false);
+            let same = |(alone, together): (&Array, &Vec<Array>)| {
+                difference(alone, &together[row], OF_BATCHES).is_none()
+            };
+            if alone.len() != together.len() || !alone.iter().zip(&together).all(same) {
+                return Ok(None);
             }
         }
-        Ok::<_, EngineError>(true)
+        Ok::<_, EngineError>(Some(outputs))
     })();
-    tried.unwrap_or(false)
-}
-
-fn are_close(a: &Array, b: &Array) -> bool {
-    let close = |a: f64, b: f64| {
-        (a.is_nan() && b.is_nan()) || a == b || (a - b).abs() <= ABSOLUTE + RELATIVE * b.abs()
-    };
-    a.shape() == b.shape()
-        && match (a.values(), b.values()) {
-            (Values::Fp32(a), Values::Fp32(b)) => {
-                a.iter().zip(b).all(|(a, b)| close((*a).into(), (*b).into()))
-            }
-            (Values::Fp64(a), Values::Fp64(b)) => a.iter().zip(b).all(|(a, b)| close(*a, *b)),
-            (a, b) => a == b,
-        }
+    tried.unwrap_or(None)
 }
 
 fn has_free_axes(signature: &Signature) -> bool {

@@ -1,0 +1,165 @@
+//! Which engine a model gets, from what was measured, and why. Pure.
+
+use std::time::Duration;
+
+/// ONNX Runtime must be so much faster to be taken: tract is always there, and shares one plan among all threads.
+const WORTH_IT: f64 = 1.1;
+
+/// What a trial has shown of one engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Measured {
+    /// One row by itself.
+    pub(crate) alone: Duration,
+    /// A row in the batch that is best for it.
+    pub(crate) best: Duration,
+}
+
+/// What a model runs with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Choice {
+    pub(crate) engine: &'static str,
+    /// One line, for people.
+    pub(crate) why: String,
+    pub(crate) measured: Measured,
+    /// The engines that it does not run with.
+    pub(crate) alternatives: Vec<Alternative>,
+}
+
+impl Choice {
+    /// Of a model that is made of others, each with an engine of its own.
+    pub(crate) fn whole(engine: &'static str) -> Self {
+        let measured = Measured { alone: Duration::ZERO, best: Duration::ZERO };
+        Self { engine, why: "made of other models".to_owned(), measured, alternatives: Vec::new() }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Alternative {
+    pub(crate) engine: &'static str,
+    /// What it measured, or why it cannot run the model.
+    pub(crate) outcome: Result<Measured, String>,
+}
+
+/// What became of an engine.
+pub(crate) type Outcome = Result<Measured, String>;
+
+/// The reference is the engine to believe where the two give different answers, as `difference` then says.
+pub(crate) fn decide(
+    (usual, of_usual): (&'static str, Outcome),
+    (reference, of_reference): (&'static str, Outcome),
+    difference: Option<String>,
+) -> Result<Choice, String> {
+    let (engine, measured, why, alternative) = match (of_usual, of_reference) {
+        (Err(usual_failed), Err(reference_failed)) => {
+            return Err(format!("{usual}: {usual_failed}; {reference}: {reference_failed}"));
+        }
+        (Ok(measured), Err(failed)) => {
+            let alternative = Alternative { engine: reference, outcome: Err(failed.clone()) };
+            (usual, measured, format!("{reference} cannot run it: {failed}"), alternative)
+        }
+        (Err(failed), Ok(measured)) => {
+            let alternative = Alternative { engine: usual, outcome: Err(failed.clone()) };
+            (reference, measured, format!("{usual} cannot run it: {failed}"), alternative)
+        }
+        (Ok(ours), Ok(theirs)) => {
+            let gain = ratio(ours.best, theirs.best);
+            if let Some(difference) = difference {
+                let why = format!("{usual} gives other answers: {difference}");
+                (reference, theirs, why, Alternative { engine: usual, outcome: Ok(ours) })
+            } else if gain >= WORTH_IT {
+                (
+                    reference,
+                    theirs,
+                    faster(usual, ours, theirs),
+                    Alternative { engine: usual, outcome: Ok(ours) },
+                )
+            } else {
+                let why = match ratio(theirs.best, ours.best) {
+                    loss if loss >= WORTH_IT => faster(reference, theirs, ours),
+                    _ => format!("as fast as {reference}: {}", figures(theirs, ours)),
+                };
+                (usual, ours, why, Alternative { engine: reference, outcome: Ok(theirs) })
+            }
+        }
+    };
+    Ok(Choice { engine, why, measured, alternatives: vec![alternative] })
+}
+
+fn ratio(of: Duration, to: Duration) -> f64 {
+    of.as_secs_f64() / to.as_secs_f64().max(1e-9)
+}
+
+fn faster(than: &str, slower: Measured, quicker: Measured) -> String {
+    let times = ratio(slower.best, quicker.best);
+    format!("{times:.1}x faster than {than}: {}", figures(slower, quicker))
+}
+
+fn figures(other: Measured, this: Measured) -> String {
+    format!("{} against {} us a row", micros(this.best), micros(other.best))
+}
+
+/// With a decimal where that says something.
+pub(crate) fn micros(time: Duration) -> String {
+    match time.as_secs_f64() * 1e6 {
+        few if few < 1.0 => format!("{few:.2}"),
+        few if few < 10.0 => format!("{few:.1}"),
+        many => format!("{many:.0}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(alone: u64, best: u64) -> Outcome {
+        Ok(Measured { alone: Duration::from_micros(alone), best: Duration::from_micros(best) })
+    }
+
+    fn failed(why: &str) -> Outcome {
+        Err(why.to_owned())
+    }
+
+    fn of(tract: Outcome, ort: Outcome, difference: Option<&str>) -> Result<Choice, String> {
+        decide(("tract", tract), ("onnxruntime", ort), difference.map(str::to_owned))
+    }
+
+    #[test]
+    fn the_faster_one_is_taken_and_the_reason_says_by_how_much() {
+        let choice = of(measured(2150, 2150), measured(800, 717), None).unwrap();
+        assert_eq!((choice.engine, choice.measured.alone.as_micros()), ("onnxruntime", 800));
+        assert_eq!(choice.why, "3.0x faster than tract: 717 against 2150 us a row");
+        let [alternative] = choice.alternatives.as_slice() else { panic!("{choice:?}") };
+        assert_eq!((alternative.engine, alternative.outcome.clone()), ("tract", measured(2150, 2150)));
+        let choice = of(measured(300, 100), measured(200, 200), None).unwrap();
+        assert_eq!(
+            (choice.engine, choice.why.as_str()),
+            ("tract", "2.0x faster than onnxruntime: 100 against 200 us a row")
+        );
+    }
+
+    #[test]
+    fn a_small_gain_is_not_worth_another_engine() {
+        let choice = of(measured(3, 3), measured(3, 3), None).unwrap();
+        assert_eq!(choice.engine, "tract");
+        assert_eq!(choice.why, "as fast as onnxruntime: 3.0 against 3.0 us a row");
+        assert_eq!(of(measured(109, 109), measured(100, 100), None).unwrap().engine, "tract");
+        assert_eq!(of(measured(110, 110), measured(100, 100), None).unwrap().engine, "onnxruntime");
+    }
+
+    #[test]
+    fn where_answers_differ_the_reference_is_believed_however_slow() {
+        let choice = of(measured(1, 1), measured(100, 100), Some("`y` is 0.1, not 0.9")).unwrap();
+        assert_eq!(choice.engine, "onnxruntime");
+        assert_eq!(choice.why, "tract gives other answers: `y` is 0.1, not 0.9");
+    }
+
+    #[test]
+    fn one_that_fails_leaves_the_other_and_its_reason() {
+        let choice = of(failed("no STFT"), measured(5, 5), None).unwrap();
+        assert_eq!((choice.engine, choice.why.as_str()), ("onnxruntime", "tract cannot run it: no STFT"));
+        assert_eq!(choice.alternatives[0].outcome, failed("no STFT"));
+        assert_eq!(of(measured(5, 5), failed("odd"), None).unwrap().engine, "tract");
+        let error = of(failed("a"), failed("b"), None).unwrap_err();
+        assert_eq!(error, "tract: a; onnxruntime: b");
+    }
+}

@@ -1,0 +1,66 @@
+//! `libonnxruntime`, loaded once a process and never let go: its environment is global.
+
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ort::environment::Environment;
+use ort::logging::LogLevel;
+
+static LOADED: Mutex<Option<Library>> = Mutex::new(None);
+
+/// Why the library cannot be used.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum LibraryError {
+    #[error("{}: {reason}", path.display())]
+    Load { path: PathBuf, reason: String },
+    #[error("{}: this process runs with {} already", path.display(), loaded.display())]
+    Another { path: PathBuf, loaded: PathBuf },
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Library {
+    path: PathBuf,
+    environment: Environment,
+}
+
+impl Library {
+    pub(super) fn open(path: &Path) -> Result<Self, LibraryError> {
+        let refuse = |reason: String| LibraryError::Load { path: path.to_path_buf(), reason };
+        // `ort` looks for a relative path beside the executable first.
+        let real = path.canonicalize().map_err(|error| refuse(error.to_string()))?;
+        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(library) = &*loaded {
+            if library.path == real {
+                return Ok(library.clone());
+            }
+            let (path, loaded) = (path.to_path_buf(), library.path.clone());
+            return Err(LibraryError::Another { path, loaded });
+        }
+        let library = catch_unwind(|| load(&real)).unwrap_or_else(|_| Err("is no ONNX Runtime".to_owned()));
+        let library = library.map_err(refuse)?;
+        *loaded = Some(library.clone());
+        Ok(library)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn environment(&self) -> &Environment {
+        &self.environment
+    }
+}
+
+fn load(path: &Path) -> Result<Library, String> {
+    let builder = ort::init_from(path).map_err(|error| error.to_string())?;
+    // What matters comes back as an error; the rest is for whoever looks for it.
+    let log = |_: LogLevel, _: &str, _: &str, place: &str, message: &str| {
+        tracing::debug!(target: "onnxruntime", place, "{}", message.trim_end());
+    };
+    let environment = builder.with_name("millgate").with_telemetry(false).with_logger(Arc::new(log)).build();
+    let environment = environment.map_err(|error| error.to_string())?;
+    environment.set_log_level(LogLevel::Warning);
+    tracing::info!(path = %path.display(), build = ort::info(), "ONNX Runtime is loaded");
+    Ok(Library { path: path.to_path_buf(), environment })
+}
