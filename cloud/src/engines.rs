@@ -83,6 +83,13 @@ impl Engines {
         Ok(Self { config: config.clone(), threads: threads.max(1), onnxruntime })
     }
 
+    pub(crate) fn has(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Tract => true,
+            Kind::OnnxRuntime => self.onnxruntime.is_some(),
+        }
+    }
+
     /// The ONNX Runtime library that is loaded.
     pub fn onnxruntime_library(&self) -> Option<&std::path::Path> {
         self.onnxruntime.as_ref().map(OnnxRuntime::path)
@@ -202,7 +209,11 @@ fn check_providers(onnxruntime: &OnnxRuntime, config: &EnginesConfig) -> Result<
 
 fn of((model, trial): Tried, why: String) -> Loaded {
     let (engine, measured) = (model.engine(), trial.measured());
-    Loaded { model, trial, choice: Choice { engine, why, measured, alternatives: Vec::new() } }
+    Loaded {
+        model,
+        trial,
+        choice: Choice { engine, precision: None, why, measured, alternatives: Vec::new() },
+    }
 }
 
 /// How the answers of two engines to the same inputs differ, if they do. Both have answered one row; more rows only

@@ -1,5 +1,6 @@
 //! The bundle that this node hosts: proved on its golden samples, and its models behind the scheduler.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -7,17 +8,23 @@ use millgate_shared::array::Array;
 use millgate_shared::bundle::golden::{self, Passed};
 use millgate_shared::bundle::manifest::{Manifest, model_path};
 use millgate_shared::bundle::{Bundle, BundleDigest, BundleError};
-use millgate_shared::engine::OnnxFile;
+use millgate_shared::engine::fixed::FixedModel;
+use millgate_shared::engine::{OnnxFile, Tract};
+use millgate_shared::proto::inference::ModelConfig;
 use millgate_shared::runner::{Holding, Models, RunError};
 use millgate_shared::tensor::Tensor;
 
+use crate::engines::Kind;
 use crate::failure::Failure;
 use crate::mixture::task::MOST_ROWS;
 use crate::pool::PoolError;
+use crate::serving::catalogue::{Slot, Versions};
 use crate::serving::composite::Composite;
 use crate::serving::request::{Call, Phases};
 use crate::serving::served::{Served, Traits};
 use crate::serving::{Batching, Serving};
+
+mod variants;
 
 /// A hosted bundle cannot exist with a model that fails its golden samples, so whoever holds one may answer.
 #[derive(Debug)]
@@ -53,12 +60,15 @@ impl Hosted {
         let models = Arc::new(Models::load(&bundle, Holding::All)?);
         let passed = golden::check(&bundle, &models)?;
         let manifest = Arc::clone(models.manifest());
-        drop(models);
-        let serve = |name: &str| serve(serving, &bundle, name);
-        let encoders = manifest.encoders.iter().map(|encoder| serve(&encoder.name));
+        let mut served = HashMap::new();
+        for (name, fixed) in models.all() {
+            served.insert(name.to_owned(), serve(serving, &bundle, name, fixed)?);
+        }
+        let of = |name: &str| served.get(name).cloned().ok_or_else(|| Failure::UnknownModel(name.to_owned()));
+        let encoders = manifest.encoders.iter().map(|encoder| of(&encoder.name));
         let encoders = encoders.collect::<Result<_, _>>()?;
-        let gate = serve(&manifest.gate.name)?;
-        let experts = manifest.experts.iter().map(|expert| serve(&expert.name)).collect::<Result<_, _>>()?;
+        let gate = of(&manifest.gate.name)?;
+        let experts = manifest.experts.iter().map(|expert| of(&expert.name)).collect::<Result<_, _>>()?;
         Ok(Self { manifest, digest: bundle.digest(), passed, encoders, gate, experts })
     }
 
@@ -121,16 +131,37 @@ pub(crate) async fn ask(
     Ok(Ran { served: Arc::clone(served), outputs, phases: done.phases })
 }
 
-/// A bundle's own model, for the mixture and for clients that ask by name.
-fn serve(serving: &Serving, bundle: &Bundle, name: &str) -> Result<Arc<Served>, PoolError> {
+/// A bundle's own model, for the mixture and for clients that ask by name. `fixed` is the same one, proved.
+fn serve(
+    serving: &Serving,
+    bundle: &Bundle,
+    name: &str,
+    fixed: &FixedModel,
+) -> Result<Arc<Served>, PoolError> {
     let path = model_path(name);
     let onnx = bundle.read(&path)?;
     let refuse = |source| BundleError::Model { file: path.clone(), source };
     let file = OnnxFile::read(onnx.into(), None).map_err(refuse)?;
+    let not_ready = |reason: String| Failure::NotReady { model: name.to_owned(), reason };
+    let (engines, config) = (serving.engines(), ModelConfig::default());
+    let mut loaded = engines.load(name, &file, &config).map_err(not_ready)?;
+    if loaded.model.engine() != Tract::NAME
+        && let Err(error) =
+            golden::check_model(bundle, name, &Arc::new(fixed.run_by(Arc::clone(&loaded.model))))
+    {
+        tracing::warn!(model = name, engine = loaded.model.engine(), %error, "tract runs it instead");
+        let why = format!("{} fails its golden samples: {error}", loaded.model.engine());
+        loaded = engines.load_with(Kind::Tract, name, &file, &config, why).map_err(not_ready)?;
+    }
     let expert = bundle.manifest().experts.iter().find(|expert| expert.name == name);
+    if let Some(variant) = expert.and_then(|expert| variants::best(engines, bundle, expert, &loaded)) {
+        loaded = variant;
+    }
     let labels = expert.map(|expert| ("logits".to_owned(), expert.labels.clone())).into_iter().collect();
     let traits = Traits { finite_only: true, is_fixed: true, labels, ..Traits::default() };
-    Ok(serving.load(name, 1, &file, traits, Batching::default())?)
+    let served = serving.adopt(name, 1, loaded, traits, Batching::default());
+    serving.replace(name, Versions::from([(1, Slot::Ready(Arc::clone(&served)))]));
+    Ok(served)
 }
 
 /// Each task as a model of its own name.

@@ -91,7 +91,7 @@ pub(crate) async fn decide(
                 let run = Run {
                     place: place.to_owned(),
                     latency_us: ran.phases.compute.as_micros() as u64,
-                    engine: ran.served.model.engine().to_owned(),
+                    engine: ran.served.choice.name(),
                     batch: ran.phases.batch.try_into().unwrap_or(u32::MAX),
                 };
                 runs.insert(expert, run);

@@ -83,20 +83,6 @@ impl Serving {
         self.threads.pressure()
     }
 
-    /// Loads, tries and serves a model, in the place of all versions of that name; blocks for as long as that takes.
-    pub(crate) fn load(
-        &self,
-        name: &str,
-        version: u64,
-        file: &OnnxFile,
-        traits: Traits,
-        batching: Batching,
-    ) -> Result<Arc<Served>, Failure> {
-        let served = self.prepare(name, version, file, traits, batching)?;
-        self.replace(name, Versions::from([(version, Slot::Ready(Arc::clone(&served)))]));
-        Ok(served)
-    }
-
     /// Loads and tries a model, and does not serve it yet; blocks for as long as that takes.
     pub(crate) fn prepare(
         &self,
@@ -108,6 +94,18 @@ impl Serving {
     ) -> Result<Arc<Served>, Failure> {
         let refuse = |reason: String| Failure::NotReady { model: name.to_owned(), reason };
         let loaded = self.engines.load(name, file, &traits.config).map_err(refuse)?;
+        Ok(self.adopt(name, version, loaded, traits, batching))
+    }
+
+    /// Makes a model that was loaded and tried ready to be served, and does not serve it yet.
+    pub(crate) fn adopt(
+        &self,
+        name: &str,
+        version: u64,
+        loaded: Loaded,
+        traits: Traits,
+        batching: Batching,
+    ) -> Arc<Served> {
         let Loaded { model, trial, choice } = loaded;
         let rows_are_independent = trial.rows_are_independent && traits.max_rows != Some(0);
         let curve = Curve::new(trial.times);
@@ -124,7 +122,7 @@ impl Serving {
         let threads = Arc::clone(&self.threads);
         let id = threads.add(profile);
         let (name, statistics) = (name.to_owned(), Statistics::default());
-        Ok(Arc::new(Served {
+        Arc::new(Served {
             name,
             version,
             model,
@@ -136,7 +134,7 @@ impl Serving {
             traits,
             statistics,
             threads,
-        }))
+        })
     }
 
     /// Serves a model that is made of others; it belongs to the bundle.

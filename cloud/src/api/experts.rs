@@ -115,7 +115,7 @@ async fn run(
             queue_us: ran.phases.queue.as_micros() as u64,
             compute_us: (ran.phases.join + ran.phases.compute + ran.phases.split).as_micros() as u64,
             batch: ran.phases.batch.try_into().unwrap_or(u32::MAX),
-            engine: ran.served.model.engine().to_owned(),
+            engine: ran.served.choice.name(),
         },
         Err(failure) => {
             v1::ExpertAnswer { expert, error: Some(status::in_band(&failure)), ..v1::ExpertAnswer::default() }

@@ -69,7 +69,7 @@ fn row(served: &Served) -> Vec<String> {
     vec![
         served.name.clone(),
         served.version.to_string(),
-        served.choice.engine.to_owned(),
+        served.choice.name(),
         micros(measured.alone),
         micros(measured.best),
         served.knee.to_string(),
@@ -110,6 +110,7 @@ fn model(served: &Served) -> Value {
         "name": served.name,
         "version": served.version,
         "engine": choice.engine,
+        "precision": choice.precision,
         "why": choice.why,
         "us_alone": us(choice.measured.alone),
         "us_per_row": us(choice.measured.best),

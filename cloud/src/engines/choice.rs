@@ -18,6 +18,8 @@ pub(crate) struct Measured {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Choice {
     pub(crate) engine: &'static str,
+    /// Of the file that it runs, where that is not the model's own: `int8`.
+    pub(crate) precision: Option<&'static str>,
     /// One line, for people.
     pub(crate) why: String,
     pub(crate) measured: Measured,
@@ -29,7 +31,21 @@ impl Choice {
     /// Of a model that is made of others, each with an engine of its own.
     pub(crate) fn whole(engine: &'static str) -> Self {
         let measured = Measured { alone: Duration::ZERO, best: Duration::ZERO };
-        Self { engine, why: "made of other models".to_owned(), measured, alternatives: Vec::new() }
+        Self {
+            engine,
+            precision: None,
+            why: "made of other models".to_owned(),
+            measured,
+            alternatives: Vec::new(),
+        }
+    }
+
+    /// As decisions and answers name what ran: `tract`, `onnxruntime`, `onnxruntime-int8`.
+    pub(crate) fn name(&self) -> String {
+        match self.precision {
+            None => self.engine.to_owned(),
+            Some(precision) => format!("{}-{precision}", self.engine),
+        }
     }
 }
 
@@ -82,7 +98,7 @@ pub(crate) fn decide(
             }
         }
     };
-    Ok(Choice { engine, why, measured, alternatives: vec![alternative] })
+    Ok(Choice { engine, precision: None, why, measured, alternatives: vec![alternative] })
 }
 
 fn ratio(of: Duration, to: Duration) -> f64 {

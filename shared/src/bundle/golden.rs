@@ -50,7 +50,7 @@ pub fn check(bundle: &Bundle, models: &Arc<Models>) -> Result<Passed, BundleErro
 }
 
 /// One model against its golden tensors; gives the number of rows.
-fn check_model(bundle: &Bundle, name: &str, model: &Arc<FixedModel>) -> Result<usize, BundleError> {
+pub fn check_model(bundle: &Bundle, name: &str, model: &Arc<FixedModel>) -> Result<usize, BundleError> {
     let Samples { inputs, outputs, count } = samples(bundle, name, model.inputs(), model.outputs())?;
     let refuse = |message: String| BundleError::Golden { file: golden_path(name), message };
     let golden = &bundle.manifest().golden;

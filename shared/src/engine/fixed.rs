@@ -41,6 +41,11 @@ impl FixedModel {
         Ok(Self { model, inputs: inputs.to_vec(), outputs, order })
     }
 
+    /// The same file, loaded by another engine or for more shapes.
+    pub fn run_by(&self, model: Arc<dyn super::Model>) -> Self {
+        Self { model, inputs: self.inputs.clone(), outputs: self.outputs.clone(), order: self.order.clone() }
+    }
+
     pub fn inputs(&self) -> &[FixedPort] {
         &self.inputs
     }
