@@ -75,6 +75,8 @@ class Bench:
         self.end = time.monotonic() + 60 * given.minutes
         self.binaries = given.target.resolve() / "release"
         self.records, self.running, self.skipped = [], [], {}
+        # How busy the machine was with anything, at the start and at the end.
+        self.busy = [os.getloadavg()[0]]
         self.file = given.results.open("w") if given.results else None
 
     def load(self, arguments, seconds):
@@ -234,7 +236,8 @@ def main():
         tell("stopped; what was measured so far follows")
     finally:
         bench.stop()
-    print(report.markdown(bench.records, bench.skipped, given, bench.is_over()))
+    bench.busy.append(os.getloadavg()[0])
+    print(report.markdown(bench.records, bench.skipped, given, bench.busy, bench.is_over()))
 
 
 if __name__ == "__main__":

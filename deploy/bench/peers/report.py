@@ -219,14 +219,14 @@ def memory(records, names, goals):
     return "## Memory, with all models loaded\n\n" + table(head, rows)
 
 
-def markdown(found, skipped, given, is_over):
+def markdown(found, skipped, given, busy, is_over):
     records, goals = Records(found), Goals()
     names = [name for name in given.servers if name not in skipped]
     cores = lambda which: ",".join(map(str, sorted(which)))
     parts = [
         f"# Side by side, {time.strftime('%Y-%m-%d %H:%M')}\n\n{platform.machine()}, {given.rounds} rounds of {given.seconds} s a cell, "
         f"servers in turn and in reverse; servers on core {cores(given.server_cores)}, the client on core {cores(given.client_cores)}. "
-        "Medians, with the range over the rounds. `millgate` runs tract, `millgate-ort` the faster of tract and ONNX Runtime.\n"]
+        f"Load average {busy[0]:.1f} before, {busy[-1]:.1f} after. Medians, with the range over the rounds. `millgate` runs tract, `millgate-ort` the faster of tract and ONNX Runtime.\n"]
     parts += [f"- **{name} is missing**: {' '.join(why.split())[:300]}" for name, why in skipped.items()]
     failed = [record for record in found if "error" in record]
     parts += [f"- {len(failed)} measurements failed; the first: {' '.join(str(failed[0]).split())[:300]}"] if failed else []

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import time
 
 from peers import processes
 
@@ -20,6 +21,7 @@ REQUIREMENTS = {
     "onnxruntime": ["onnx", *ONNXRUNTIME],
 }
 INSTALL_SECONDS = 300
+READY_SECONDS = 60
 
 
 class Unavailable(Exception):
@@ -144,6 +146,17 @@ def mlserver(setting, port):
 SERVERS = {"millgate": millgate, "millgate-ort": millgate_onnxruntime, "triton": triton, "mlserver": mlserver}
 
 
+def _wait(running, load, models):
+    end = time.monotonic() + READY_SECONDS
+    while running.process.poll() is None:
+        try:
+            return load(["ready", "--url", running.url, "--patience", "2", *models], 20)
+        except RuntimeError:
+            if time.monotonic() > end:
+                raise
+    raise RuntimeError("it ended at once")
+
+
 def start(name, setting, load, models):
     """Started and ready, or `Unavailable`."""
     [port] = processes.free_ports(1)
@@ -151,9 +164,7 @@ def start(name, setting, load, models):
     log = setting.cache / f"{name}.log"
     running = Running(name, processes.start(command, setting.cores, log, env, cwd), f"http://127.0.0.1:{port}")
     try:
-        load(["ready", "--url", running.url, "--patience", 60, *models], 70)
-        if running.process.poll() is not None:
-            raise RuntimeError("it ended")
+        _wait(running, load, models)
     except (RuntimeError, subprocess.SubprocessError) as error:
         processes.stop(running.process)
         told = log.read_text(errors="replace").strip()[-300:]

@@ -114,6 +114,10 @@ impl Load {
         let done = start.elapsed();
         match answer {
             Err(_) => (note(End::Failed(Code::DeadlineExceeded), done), Vec::new()),
+            // The channel keeps the deadline too, and calls it a cancellation.
+            Ok(Err(status)) if status.code() == Code::Cancelled && done.saturating_sub(sent) >= left => {
+                (note(End::Failed(Code::DeadlineExceeded), done), Vec::new())
+            }
             Ok(Err(status)) => (note(End::Failed(status.code()), done), Vec::new()),
             Ok(Ok(answer)) => {
                 let answer = answer.get_ref();

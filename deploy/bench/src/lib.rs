@@ -29,7 +29,7 @@ pub mod target;
 /// Why a run did not happen.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    #[error("{url}: {source}")]
+    #[error("{url}: {}", chain(source))]
     Connect { url: String, source: tonic::transport::Error },
     #[error("{what}: {}: {}", status.code(), status.message())]
     Call { what: String, status: Box<tonic::Status> },
@@ -47,6 +47,14 @@ pub enum LoadError {
     Output(#[from] std::io::Error),
     #[error("a worker stopped: {0}")]
     Worker(#[from] tokio::task::JoinError),
+}
+
+/// What tonic says, and why: it names its cause nowhere but in its sources.
+fn chain(error: &tonic::transport::Error) -> String {
+    let first: Option<&dyn std::error::Error> = Some(error);
+    let all: Vec<String> =
+        std::iter::successors(first, |error| error.source()).map(ToString::to_string).collect();
+    all.join(": ")
 }
 
 impl LoadError {

@@ -95,7 +95,7 @@ impl Latency {
     pub fn of(latencies: impl Iterator<Item = Duration>) -> Self {
         let sorted = sorted(latencies);
         Self {
-            mean: sorted.iter().sum::<f64>() / sorted.len().max(1) as f64,
+            mean: sorted.iter().fold(0.0, |sum, one| sum + one) / sorted.len().max(1) as f64,
             p50: percentile(&sorted, 0.5),
             p95: percentile(&sorted, 0.95),
             p99: percentile(&sorted, 0.99),
