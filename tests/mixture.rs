@@ -114,14 +114,15 @@ async fn a_task_describes_itself_and_names_what_is_wrong() {
     assert!(client.model_config(config).await.unwrap().into_inner().config.is_some());
 
     let steel = read(&recorded_of("xsdd", 1)[0].path);
-    let alone = client.model_infer(ask(&[("image", &[steel.clone()])])).await.unwrap().into_inner();
+    let alone =
+        client.model_infer(ask(&[("image", std::slice::from_ref(&steel))])).await.unwrap().into_inner();
     assert!(texts(&alone, "label")[0].starts_with("xsdd/"));
     for (request, words) in [
         (ask(&[("image", &[steel.clone(), b"no picture".to_vec()])]), "`image`[1]"),
         (ask(&[("image", &[])]), "no rows"),
         (ask(&[("image", &[Vec::new()])]), "no modality"),
         (ask(&[]), "missing"),
-        (ask(&[("image", &[steel.clone()]), ("template", &[Vec::new(), Vec::new()])]), "rows"),
+        (ask(&[("image", std::slice::from_ref(&steel)), ("template", &[Vec::new(), Vec::new()])]), "rows"),
         (ask(&[("image", &vec![Vec::new(); 257])]), "257"),
         (ask(&[("sound", &[steel])]), "`sound`"),
     ] {

@@ -94,7 +94,7 @@ pub(crate) fn config(served: &Served) -> proto::ModelConfig {
         config.parameters.entry(name).or_insert(proto::ModelParameter { string_value });
     }
     // A configuration may ask for one; this is what it got.
-    let string_value = served.choice.engine.to_owned();
+    let string_value = served.choice.name();
     config.parameters.insert("engine".to_owned(), proto::ModelParameter { string_value });
     config
 }

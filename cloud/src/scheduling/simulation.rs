@@ -173,8 +173,8 @@ fn run(policy: &mut dyn Policy, mix: &Mix, jobs: &[Job], random: &mut Random) ->
                 end(refused, Outcome::Refused);
             }
         }
-        for worker in 0..WORKERS {
-            while running[worker].is_none() {
+        for (worker, free) in running.iter_mut().enumerate() {
+            while free.is_none() {
                 let (batch, dropped) = policy.take(now);
                 let nothing = batch.is_empty() && dropped.is_empty();
                 for job in dropped {
@@ -184,7 +184,7 @@ fn run(policy: &mut dyn Policy, mix: &Mix, jobs: &[Job], random: &mut Random) ->
                     let jitter = (1.0 + JITTER * random.normal()).max(0.5);
                     let took = Duration::from_secs_f64(mix.seconds(first.expert, batch.len()) * jitter);
                     ends.push(Reverse((now + took, worker)));
-                    running[worker] = Some((batch, took));
+                    *free = Some((batch, took));
                 } else if nothing {
                     assert_eq!(policy.queued(), 0, "a worker is idle while something waits");
                     break;

@@ -152,7 +152,7 @@ mod tests {
         };
         assert!(check(&request).is_ok());
         request.inputs[0].contents = None;
-        request.raw_input_contents = vec![vec![0x12, 0].repeat(100_000).into()];
+        request.raw_input_contents = vec![[0x12, 0].repeat(100_000).into()];
         assert!(check(&request).is_ok());
         assert!(bound::<inference::ModelInferRequest>(&[0x2a, 200]).is_ok(), "reading it says what is wrong");
     }

@@ -1,0 +1,284 @@
+//! What can be asked.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::LoadError;
+use crate::requests::Shaping;
+
+const EXAMPLES: &str = "Examples:
+  millgate-load closed --model dense --concurrency 1,8,64
+  millgate-load open --model series:2 --model text:1 --rate 800 --deadline-ms 50
+  millgate-load open --model dense --rate 500 --deadline-ms 50 --burst-rate 4000 --seconds 20
+  millgate-load engine --file models/dense/1/model.onnx --threads 1,2 --batch 1,8,32
+
+Works with any server that speaks the Open Inference Protocol over gRPC: Millgate, Triton, MLServer, OpenVINO.
+Inputs are made from the model's metadata. Good requests are counted; poisoned ones stand apart.";
+
+/// Load for servers of the Open Inference Protocol: latency, throughput and goodput over gRPC.
+#[derive(Debug, Parser)]
+#[command(name = "millgate-load", version, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Clients that each send the next request when the last was answered
+    #[command(
+        after_help = "Example:\n  millgate-load closed --model dense --concurrency 1,8,64 --seconds 10"
+    )]
+    Closed(ClosedArgs),
+    /// Requests at random times at a rate, whether or not answers come; latency counts from when each was due
+    #[command(
+        after_help = "Example:\n  millgate-load open --model dense:3 --model text:1 --rate 900 --deadline-ms 50"
+    )]
+    Open(OpenArgs),
+    /// Waits until a server answers and models are ready
+    #[command(after_help = "Example:\n  millgate-load ready --model dense --patience 60")]
+    Ready(ReadyArgs),
+    /// Unloads and loads a model over and over and watches the server's memory
+    #[command(after_help = "Example:\n  millgate-load reload --model dense --rounds 1000 --pid 4242")]
+    Reload(ReloadArgs),
+    /// The built-in engine in this process, without a server
+    #[command(after_help = "Example:\n  millgate-load engine --file model.onnx --threads 1,2 --batch 1,8,32")]
+    Engine(EngineArgs),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// A table
+    Text,
+    /// One object a line
+    Json,
+}
+
+/// Which server.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ServerArgs {
+    /// The server's gRPC address
+    #[arg(long, default_value = "http://127.0.0.1:8001")]
+    pub url: String,
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// How inputs are made where the model leaves it open.
+#[derive(Debug, Clone, clap::Args)]
+pub struct InputArgs {
+    /// Rows of each request, where the model leaves the first axis open
+    #[arg(long, default_value_t = 1)]
+    pub rows: u32,
+    /// An input's whole shape, as INPUT:1,3,224,224; other open axes are 1
+    #[arg(long, value_name = "INPUT:AXES")]
+    pub shape: Vec<String>,
+    /// Integers are drawn from 0 up to, not including, this
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub integers_below: usize,
+    /// Different requests for each model
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub distinct: usize,
+}
+
+/// What both kinds of load share.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LoadArgs {
+    #[command(flatten)]
+    pub server: ServerArgs,
+    #[command(flatten)]
+    pub inputs: InputArgs,
+    /// A model, with its share of the requests after a colon; may be given several times
+    #[arg(long, value_name = "NAME[:WEIGHT]", required = true)]
+    pub model: Vec<String>,
+    /// Connections, used in turn
+    #[arg(long, default_value_t = 4)]
+    pub connections: usize,
+    /// Each request's deadline; goodput counts what is answered within it
+    #[arg(long, value_name = "MS")]
+    pub deadline_ms: Option<f64>,
+    /// How long is measured
+    #[arg(long, default_value_t = 5.0)]
+    pub seconds: f64,
+    /// How long is not measured before
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
+    pub warm_up: f64,
+    /// Share of requests that are broken on purpose: not a number, a byte too few, an axis too long
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    pub poison: f64,
+    /// Send each request alone first, and count answers that differ from that later on
+    #[arg(long)]
+    pub verify: bool,
+    /// Report the means of the numbers that the server sends along with its answers
+    #[arg(long)]
+    pub phases: bool,
+    /// Of inputs, order and times
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Threads of this client
+    #[arg(long, default_value_t = 1)]
+    pub threads: usize,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct ClosedArgs {
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// Requests in flight; several numbers are run one after the other
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1")]
+    pub concurrency: Vec<usize>,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct OpenArgs {
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// Requests per second; several numbers are run one after the other
+    #[arg(long, value_name = "R,…", value_delimiter = ',', required = true)]
+    pub rate: Vec<f64>,
+    /// Requests per second in bursts
+    #[arg(long, value_name = "R")]
+    pub burst_rate: Option<f64>,
+    /// Length of a burst
+    #[arg(long, value_name = "MS", default_value_t = 200.0)]
+    pub burst_ms: f64,
+    /// From the start of one burst to that of the next
+    #[arg(long, value_name = "MS", default_value_t = 2000.0)]
+    pub burst_every_ms: f64,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct ReadyArgs {
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// A model that must be ready; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub model: Vec<String>,
+    /// How long to wait
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
+    pub patience: f64,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct ReloadArgs {
+    #[command(flatten)]
+    pub server: ServerArgs,
+    #[arg(long, value_name = "NAME")]
+    pub model: String,
+    #[arg(long, default_value_t = 1000)]
+    pub rounds: usize,
+    /// Fewer rounds if they take longer
+    #[arg(long, value_name = "SECONDS", default_value_t = 600.0)]
+    pub most_seconds: f64,
+    /// The server's process; what it started counts too
+    #[arg(long)]
+    pub pid: u32,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct EngineArgs {
+    /// An ONNX file
+    #[arg(long)]
+    pub file: PathBuf,
+    /// Threads with a session each; several numbers are run one after the other
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1")]
+    pub threads: Vec<usize>,
+    /// Rows at a time; likewise
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,2,4,8,16,32")]
+    pub batch: Vec<usize>,
+    /// How long each is measured
+    #[arg(long, default_value_t = 0.5)]
+    pub seconds: f64,
+    #[command(flatten)]
+    pub inputs: InputArgs,
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+impl InputArgs {
+    pub fn shaping(&self) -> Result<Shaping, LoadError> {
+        let mut shapes = BTreeMap::new();
+        for text in &self.shape {
+            let refuse = || LoadError::Flag {
+                flag: "--shape",
+                message: format!("`{text}` is not like INPUT:1,3,224,224"),
+            };
+            let (name, axes) = text.rsplit_once(':').ok_or_else(refuse)?;
+            let axes: Result<Vec<i64>, _> = axes.split(',').map(str::parse).collect();
+            shapes.insert(name.to_owned(), axes.map_err(|_| refuse())?);
+        }
+        Ok(Shaping {
+            rows: self.rows.into(),
+            shapes,
+            integers_below: self.integers_below,
+            distinct: self.distinct,
+        })
+    }
+}
+
+impl LoadArgs {
+    /// Names and weights; and refuses what cannot be run.
+    pub fn models(&self) -> Result<Vec<(String, f64)>, LoadError> {
+        let refuse = |flag, message: &str| LoadError::Flag { flag, message: message.to_owned() };
+        for (flag, value) in [("--seconds", self.seconds), ("--deadline-ms", self.deadline_ms.unwrap_or(1.0))]
+        {
+            if !(value > 0.0 && value < 1e6) {
+                return Err(refuse(flag, "must be more than 0"));
+            }
+        }
+        if !(0.0..1e6).contains(&self.warm_up) {
+            return Err(refuse("--warm-up", "must be 0 or more"));
+        }
+        if !(0.0..=1.0).contains(&self.poison) {
+            return Err(refuse("--poison", "must be from 0 to 1"));
+        }
+        if self.connections == 0 || self.threads == 0 {
+            return Err(refuse("--connections", "as --threads, must be 1 or more"));
+        }
+        let split = |text: &String| match text.rsplit_once(':') {
+            None => Ok((text.clone(), 1.0)),
+            Some((name, weight)) => {
+                let weight = weight.parse().ok().filter(|weight: &f64| *weight > 0.0 && weight.is_finite());
+                let weight = weight.ok_or_else(|| refuse("--model", "the weight must be a number over 0"))?;
+                Ok((name.to_owned(), weight))
+            }
+        };
+        self.model.iter().map(split).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn closed(flags: &[&str]) -> LoadArgs {
+        let all = ["millgate-load", "closed"].iter().chain(flags);
+        match Cli::parse_from(all).command {
+            Command::Closed(args) => args.load,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn models_have_weights_and_inputs_shapes() {
+        let load = closed(&["--model", "a", "--model", "b:2.5", "--shape", "x:1,3"]);
+        assert_eq!(load.models().unwrap(), [("a".to_owned(), 1.0), ("b".to_owned(), 2.5)]);
+        assert_eq!(load.inputs.shaping().unwrap().shapes["x"], [1, 3]);
+    }
+
+    #[test]
+    fn what_cannot_be_run_names_the_flag() {
+        for (flags, flag) in [
+            (["--model", "a:0"].as_slice(), "--model"),
+            (&["--model", "a", "--poison", "2"], "--poison"),
+            (&["--model", "a", "--seconds", "0"], "--seconds"),
+            (&["--model", "a", "--warm-up=-1"], "--warm-up"),
+            (&["--model", "a", "--connections", "0"], "--connections"),
+        ] {
+            assert!(closed(flags).models().unwrap_err().to_string().contains(flag), "{flag}");
+        }
+        assert!(closed(&["--model", "a", "--shape", "x"]).inputs.shaping().is_err());
+    }
+}
