@@ -110,10 +110,10 @@ class Bench:
         make = [python, HERE / "peers/make_models.py", "--bundle", ROOT / "models/factory", "--out", self.models,
                 "--instances", str(len(given.server_cores)), "--batch-time", str(given.mlserver_batch_time)]
         subprocess.run(make, check=True)
-        setting = servers.Setting(given.cache, self.models, given.server_cores, self.binaries, given.onnxruntime_library)
+        self.setting = servers.Setting(given.cache, self.models, given.server_cores, self.binaries, given.onnxruntime_library)
         for name in given.servers:
             try:
-                self.running.append(servers.start(name, setting, self.load, MODELS))
+                self.running.append(servers.start(name, self.setting, self.load, MODELS))
                 tell(f"{name} is ready")
             except servers.Unavailable as why:
                 self.skipped[name] = str(why)
@@ -121,7 +121,7 @@ class Bench:
 
     def call(self, part, server, command, *arguments, **about):
         """One measurement; a failure is noted as such and the run goes on."""
-        if self.is_over():
+        if self.is_over() or not self.is_alive(server):
             return None
         used = processes.cpu_seconds(server.process.pid)
         began = time.monotonic()
@@ -131,10 +131,26 @@ class Bench:
             self.note(part=part, server=server.name, error=str(error)[-300:], **about)
             tell(f"{server.name}, {part} {about}: {error}")
             return None
+        if server.process.poll() is not None:
+            self.note(part="end", server=server.name, during=part, code=server.process.returncode)
+            tell(f"{server.name} ended by itself during {part}, exit code {server.process.returncode}")
         used = processes.cpu_seconds(server.process.pid) - used
         result["server_cpu"] = used / (time.monotonic() - began)
         self.note(part=part, server=server.name, result=result, **about)
         return result
+
+    def is_alive(self, server):
+        """One that ended by itself is started again."""
+        if server.process.poll() is None:
+            return True
+        processes.stop(server.process)
+        try:
+            again = servers.start(server.name, self.setting, self.load, MODELS)
+        except servers.Unavailable as why:
+            tell(f"{server.name} does not start again: {why}")
+            return False
+        server.process, server.url = again.process, again.url
+        return True
 
     def measured(self, seconds=None):
         seconds = seconds or self.given.seconds
@@ -227,8 +243,9 @@ def tell(text):
 
 def main():
     given = flags()
-    # As Ctrl-C, so that what was started is ended.
+    # Both ways of being stopped end what was started; Ctrl-C also where a shell starts us with it ignored.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     bench = Bench(given)
     try:
         bench.run()

@@ -228,6 +228,10 @@ def markdown(found, skipped, given, busy, is_over):
         f"servers in turn and in reverse; servers on core {cores(given.server_cores)}, the client on core {cores(given.client_cores)}. "
         f"Load average {busy[0]:.1f} before, {busy[-1]:.1f} after. Medians, with the range over the rounds. `millgate` runs tract, `millgate-ort` the faster of tract and ONNX Runtime.\n"]
     parts += [f"- **{name} is missing**: {' '.join(why.split())[:300]}" for name, why in skipped.items()]
+    for name in names:
+        ends = records.of("end", server=name)
+        during = ", ".join(f"{end['during']} (exit code {end['code']})" for end in ends)
+        parts += [f"- **{name} ended by itself** and was started again, during: {during}"] if ends else []
     failed = [record for record in found if "error" in record]
     parts += [f"- {len(failed)} measurements failed; the first: {' '.join(str(failed[0]).split())[:300]}"] if failed else []
     parts += ["- The time was over before all was measured."] if is_over else []
