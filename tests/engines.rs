@@ -89,11 +89,11 @@ fn each_model_gets_an_engine_and_what_cannot_be_served_says_why() {
     let chosen = model(report, "add-sub");
     assert_eq!(chosen["alternatives"].as_array().unwrap().len(), 1, "{chosen}");
     let refused = report["cannot_be_served"].as_array().unwrap();
-    for name in ["broken", "sequence", "external-outside"] {
+    for name in ["broken", "sequence", "external-outside", "pickle"] {
         let reason = refused.iter().find(|model| model["name"] == name);
         assert!(!reason.unwrap()["reason"].as_str().unwrap().is_empty(), "{name}");
     }
-    assert_eq!(refused.len(), 3, "{refused:?}");
+    assert_eq!(refused.len(), 4, "{refused:?}");
 }
 
 #[test]

@@ -257,6 +257,10 @@ async fn in_random_mixes_batched_equals_single_and_only_the_poisoned_fail() {
     assert!(index.models.iter().all(|model| model.state == "READY"), "{index:?}");
     for model in index.models {
         let model = metadata(&mut client, &model.name).await;
+        // Made of the others; `mixture.rs` asks it.
+        if model.platform == "ensemble" {
+            continue;
+        }
         for seed in seeds.clone() {
             println!("{}, MILLGATE_SEED={seed}", model.name);
             mixed(&client, &model, seed).await;
@@ -309,9 +313,13 @@ async fn a_deadline_that_runs_out_in_the_queue_is_an_answer_and_frees_its_place(
     let mut asks = client(&pool).await;
     let model = metadata(&mut asks, "slow").await;
     let mut good = Good::new(&mut asks, request(&model, 1, 1, &mut Random(5))).await;
-    let started = std::time::Instant::now();
-    good.ask(asks.clone()).await;
-    set(&mut good.request, "timeout", 4 * started.elapsed().as_micros() as i64);
+    let mut alone = std::time::Duration::MAX;
+    for _ in 0..8 {
+        let started = std::time::Instant::now();
+        good.ask(asks.clone()).await;
+        alone = alone.min(started.elapsed());
+    }
+    set(&mut good.request, "timeout", 4 * alone.as_micros() as i64);
     let calls = (0..64).map(|_| {
         let (mut asks, request) = (asks.clone(), good.request.clone());
         async move { asks.model_infer(request).await }

@@ -184,8 +184,13 @@ async fn a_kept_answer_is_the_answer_and_a_reload_forgets_it() {
     assert_eq!(page.value("millgate_cache_entries", &[]), 4.0);
     assert_eq!(page.value("millgate_cache_evictions_total", &[]), 0.0);
 
-    let load = RepositoryModelLoadRequest { model_name: "mine".to_owned(), ..Default::default() };
-    client.repository_model_load(load).await.unwrap();
+    // A file that is the same is not loaded again, and its answers stay; another one has none.
+    let load = || RepositoryModelLoadRequest { model_name: "mine".to_owned(), ..Default::default() };
+    client.repository_model_load(load()).await.unwrap();
+    assert_eq!(metrics(&pool).await.value("millgate_cache_entries", &[]), 4.0);
+    std::fs::copy(bundle().join("image-encoder/1/model.onnx"), folder.path().join("mine/1/model.onnx"))
+        .unwrap();
+    client.repository_model_load(load()).await.unwrap();
     let page = metrics(&pool).await;
     assert_eq!(
         (page.value("millgate_cache_entries", &[]), page.value("millgate_cache_bytes", &[])),

@@ -408,7 +408,7 @@ fn ordered(served: &Served, inputs: Vec<Named>) -> Result<Vec<Array>, Failure> {
         }
     }
     if let Some(composite) = &served.composite {
-        composite.complete(&mut places);
+        composite.complete(&mut places)?;
     }
     let missing = |(place, port): (Option<Array>, &Port)| {
         place.ok_or_else(|| Failure::field("inputs", format!("`{}` is missing", port.name)))

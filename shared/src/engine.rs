@@ -74,6 +74,11 @@ pub trait Model: Send + Sync + std::fmt::Debug {
         Ok(())
     }
 
+    /// An element of BYTES may hold a zero byte.
+    fn takes_zero_bytes(&self) -> bool {
+        true
+    }
+
     fn session(self: Arc<Self>) -> Result<Box<dyn Session>, EngineError>;
 }
 

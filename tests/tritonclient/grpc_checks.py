@@ -167,7 +167,9 @@ def typed_contents_both_ways(peer):
     fields = dict(bool="bool", int8="int", int16="int", int32="int", int64="int64", uint8="uint", uint16="uint",
                   uint32="uint", uint64="uint64", fp32="fp32", fp64="fp64", string="bytes")
     for name, field in fields.items():
-        sent = [b"", "grüße".encode(), b"a\0"] if field == "bytes" else [1, 0, 1]
+        # ONNX Runtime's strings end at a zero byte.
+        last = b"a\0" if peer.engine == "tract" else b"a"
+        sent = [b"", "grüße".encode(), last] if field == "bytes" else [1, 0, 1]
         datatype = {"string": "BYTES"}.get(name, name.upper())
         request = pb.ModelInferRequest(model_name=f"identity-{name}")
         tensor = request.inputs.add(name="x", datatype=datatype, shape=[1, 3])

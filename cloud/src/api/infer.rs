@@ -38,7 +38,7 @@ impl Api {
         let mut guard = self.metrics.begin(method, clock.deadline);
         let answer = async {
             let (request, kept) = clock.limit(read).await?;
-            let timeout = request.timeout().ok().flatten();
+            let timeout = request.timeout()?;
             let clock = Clock::new(at, deadline, timeout, self.default_deadline);
             guard.until(clock.deadline);
             let serving = self.pool.serving();

@@ -184,6 +184,10 @@ impl OrtModel {
 }
 
 impl Model for OrtModel {
+    fn takes_zero_bytes(&self) -> bool {
+        false
+    }
+
     fn engine(&self) -> &'static str {
         OnnxRuntime::NAME
     }

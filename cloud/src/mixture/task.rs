@@ -77,12 +77,15 @@ impl Composite for TaskModel {
         Arc::clone(&self.outside) as Arc<dyn Model>
     }
 
-    fn complete(&self, inputs: &mut [Option<Array>]) {
-        let rows = inputs.iter().flatten().map(Array::rows).max();
-        let Some(rows) = rows.filter(|rows| *rows <= MOST_ROWS) else { return };
+    fn complete(&self, inputs: &mut [Option<Array>]) -> Result<(), Failure> {
+        let Some(rows) = inputs.iter().flatten().map(Array::rows).max() else { return Ok(()) };
+        if rows > MOST_ROWS {
+            return Err(Failure::field("inputs", format!("have {rows} rows, at most {MOST_ROWS} are taken")));
+        }
         for input in inputs.iter_mut().filter(|input| input.is_none()) {
             *input = Array::new(vec![rows], Values::Bytes(vec![Bytes::new(); rows])).ok();
         }
+        Ok(())
     }
 
     fn infer<'a>(

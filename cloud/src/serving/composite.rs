@@ -17,7 +17,7 @@ pub(crate) trait Composite: Send + Sync + std::fmt::Debug {
     fn model(&self) -> Arc<dyn Model>;
 
     /// Fills in for inputs that may be left out; by the signature's order.
-    fn complete(&self, inputs: &mut [Option<Array>]);
+    fn complete(&self, inputs: &mut [Option<Array>]) -> Result<(), Failure>;
 
     /// Inputs in the signature's order, checked against it, of so many rows each.
     fn infer<'a>(

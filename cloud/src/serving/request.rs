@@ -17,7 +17,19 @@ pub(crate) struct Call {
     pub(crate) deadline: Instant,
 }
 
+/// Of its time, what is kept for the answer's way back: a part, and at most so much. What is computed up to the very
+/// deadline reaches nobody in time.
+const WAY_BACK: u32 = 10;
+const LONGEST_WAY_BACK: Duration = Duration::from_millis(10);
+
 impl Call {
+    /// When it should have been computed.
+    pub(super) fn due(&self) -> Instant {
+        let time = self.deadline.saturating_duration_since(self.arrived);
+        let back = (time / WAY_BACK).min(LONGEST_WAY_BACK);
+        self.deadline.checked_sub(back).unwrap_or(self.deadline)
+    }
+
     /// Of the usual priority.
     pub(crate) fn new(arrived: Instant, deadline: Instant) -> Self {
         Self { priority: DEFAULT_PRIORITY, arrived, deadline }

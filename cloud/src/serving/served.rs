@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use millgate_shared::array::{Array, Values};
 use millgate_shared::engine::{Model, Signature};
 use millgate_shared::proto::inference;
@@ -33,6 +34,17 @@ pub(crate) struct Traits {
     pub(crate) config: inference::ModelConfig,
     /// SHA-256 of its file, where that may be replaced.
     pub(crate) digest: Option<[u8; 32]>,
+}
+
+/// The first element that is no text as the engine has it.
+fn unlike_text(texts: &[Bytes], may_hold_zero: bool) -> Option<(usize, &'static str)> {
+    texts.iter().enumerate().find_map(|(at, text)| match std::str::from_utf8(text) {
+        Err(_) => Some((at, "is not UTF-8, as ONNX has its strings")),
+        Ok(text) if !may_hold_zero && text.contains('\0') => {
+            Some((at, "holds a zero byte, which ends a string in this model's engine"))
+        }
+        Ok(_) => None,
+    })
 }
 
 /// Rows of one request. More are refused: what is kept for each row is small, but not nothing.
@@ -79,10 +91,12 @@ impl Served {
         }
         signature.check(inputs).map_err(|misfit| Failure::field("inputs", misfit.to_string()))?;
         for (port, input) in signature.inputs.iter().zip(inputs) {
+            // A composite takes bytes for what they are.
             if let Values::Bytes(texts) = input.values()
-                && let Some(at) = texts.iter().position(|text| std::str::from_utf8(text).is_err())
+                && self.composite.is_none()
+                && let Some((at, why)) = unlike_text(texts, self.model.takes_zero_bytes())
             {
-                let message = format!("element {at} of BYTES is not UTF-8, as ONNX has its strings");
+                let message = format!("element {at} of BYTES {why}");
                 return Err(Failure::field(format!("inputs `{}`", port.name), message));
             }
         }

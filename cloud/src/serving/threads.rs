@@ -21,6 +21,9 @@ const WAITING_BYTES: usize = 1 << 30;
 const WAITING_WORK: Duration = Duration::from_secs(30);
 /// A batch of several rows holds a thread no longer than this, by estimate.
 const LONGEST_BATCH: Duration = Duration::from_millis(20);
+/// Of model threads, on the scale from -20 to 19.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 5;
 /// What a job is thought to take until some were seen.
 const TYPICAL_JOB: Duration = Duration::from_micros(200);
 
@@ -76,9 +79,12 @@ impl Threads {
         let jobs = scheduler.add_model(Profile::alone(Curve::new([(1, TYPICAL_JOB)])));
         let state = Mutex::new(State { scheduler, is_stopped: false });
         let shared = Arc::new(Shared { state, wake: Condvar::new() });
-        for _ in 0..workers {
+        for number in 0..workers {
             let shared = Arc::clone(&shared);
-            std::thread::spawn(move || serve(&shared));
+            let thread = std::thread::Builder::new().name(format!("model-{number}"));
+            if let Err(error) = thread.spawn(move || serve(&shared)) {
+                tracing::error!(%error, number, "a model thread could not be started");
+            }
         }
         Self { shared, jobs, count: workers }
     }
@@ -118,7 +124,7 @@ impl Threads {
     pub(crate) fn submit(&self, call: Call, bucket: Bucket, entry: Entry) -> Result<(), Failure> {
         let bytes = entry.inputs.iter().map(|input| input.values().size()).sum();
         let (model, rows) = (entry.served.id, entry.rows);
-        let Call { priority, deadline, .. } = call;
+        let (priority, deadline) = (call.priority, call.due());
         let name = Arc::clone(&entry.served);
         let offer = Offer { model, bucket, rows, bytes, priority, deadline };
         self.offer(offer, Work::Rows(entry), &name.name)
@@ -126,7 +132,7 @@ impl Threads {
 
     /// `bytes` is what it holds while it waits.
     pub(crate) fn submit_job(&self, call: Call, bytes: usize, job: Box<dyn Job>) -> Result<(), Failure> {
-        let Call { priority, deadline, .. } = call;
+        let (priority, deadline) = (call.priority, call.due());
         let bucket = Bucket { shapes: Vec::new(), parameters: String::new() };
         let offer = Offer { model: self.jobs, bucket, rows: 1, bytes, priority, deadline };
         self.offer(offer, Work::Job(job), "")
@@ -177,7 +183,17 @@ impl Drop for Threads {
     }
 }
 
+/// Threads that talk go before threads that compute, where they share a core: a request that is read at once can share
+/// a batch with those before it, and one whose answer is ready is not kept waiting by the next batch.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::debug!(%error, "a model thread keeps the usual priority");
+    }
+}
+
 fn serve(shared: &Shared) {
+    give_way();
     let mut sessions: HashMap<ModelId, Box<dyn Session>> = HashMap::new();
     let mut state = shared.lock();
     while !state.is_stopped {
