@@ -35,6 +35,11 @@ pub fn open_inference(
     Ok(request.inputs.into_iter().map(|input| input.array).collect())
 }
 
+/// A body over HTTP, as the pool reads it: all JSON, or a head of so many bytes before binary tensors.
+pub fn rest(head: Option<usize>, body: bytes::Bytes) -> Result<usize, String> {
+    crate::rest::read_for_fuzzing(head, body).map_err(|failure| failure.to_string())
+}
+
 /// A `config.pbtxt`, parsed and held against a model.
 pub fn config(text: &str, signature: &Signature) -> Result<(), String> {
     let config = crate::repository::parse_config(text)?;

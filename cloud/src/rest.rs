@@ -27,6 +27,13 @@ mod path;
 mod request;
 mod status;
 
+/// What `crate::fuzzing` reads: the number of inputs.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn read_for_fuzzing(head: Option<usize>, body: bytes::Bytes) -> Result<usize, Failure> {
+    let model = path::Model { model: "m".to_owned(), version: String::new() };
+    request::read(model, head, body).map(|(request, _)| request.inputs.len())
+}
+
 /// The API, and whether work is wanted. Cheap to clone.
 #[derive(Debug, Clone)]
 struct Rest {

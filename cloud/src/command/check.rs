@@ -66,13 +66,15 @@ fn write_text(pool: &Pool, refused: &[&Listed], out: &mut impl Write) -> std::io
 
 fn row(served: &Served) -> Vec<String> {
     let measured = served.choice.measured;
+    // A composite's parts stand for themselves.
+    let shown = |text: String| if served.composite.is_some() { "-".to_owned() } else { text };
     vec![
         served.name.clone(),
         served.version.to_string(),
         served.choice.name(),
-        micros(measured.alone),
-        micros(measured.best),
-        served.knee.to_string(),
+        shown(micros(measured.alone)),
+        shown(micros(measured.best)),
+        shown(served.knee.to_string()),
         if served.rows_are_independent { "independent" } else { "joined" }.to_owned(),
         served.choice.why.clone(),
     ]

@@ -75,11 +75,12 @@ def library(cache):
 
 
 def _millgate(setting, name, port, with_library):
-    _, metrics = processes.free_ports(2)
+    http, metrics = processes.free_ports(2)
     config = [
         f'bundle = "{ROOT / "models/factory"}"',
         f'model_repository = ["{setting.models / "onnx"}"]',
         f'grpc = "127.0.0.1:{port}"',
+        f'http = "127.0.0.1:{http}"',
         f'metrics = "127.0.0.1:{metrics}"',
         f"threads = {len(setting.cores)}",
     ]
