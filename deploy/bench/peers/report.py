@@ -5,7 +5,10 @@ import statistics
 import time
 
 # Rust's peer is the engine that is built in; the other engine is every other server's.
-ENGINE = {"millgate": ["tract"], "millgate-ort": ["onnxruntime", "tract"], "triton": ["onnxruntime"], "mlserver": ["onnxruntime"]}
+ENGINE = {"millgate": ["tract"], "millgate-ort": ["onnxruntime", "tract"], "triton": ["onnxruntime"],
+          "pytriton": ["onnxruntime"], "mlserver": ["onnxruntime"]}
+# Both are Triton with Python behind it: the bare server, and as the package has it.
+TRITONS = ["triton", "pytriton"]
 OURS = ["millgate", "millgate-ort"]
 # An expert is small below this many microseconds in the bare engine.
 SMALL_US = 1000
@@ -90,14 +93,15 @@ def lone(records, models, names, goals):
         for ours in [name for name in OURS if name in names]:
             bare = records.bare(model, call_us, ENGINE[ours], batch=1)
             added = of[ours] - min(bare) if of[ours] and bare else None
-            row += [cell([added], "{:.0f}"), ratio(of[ours], of.get("triton"))]
+            row += [cell([added], "{:.0f}"), *(ratio(of[ours], of.get(peer)) for peer in TRITONS)]
             goals.add(f"{model}: lone request, added to the bare engine, us, ≤ 300", ours, added, lambda v: v <= 300, "{:.0f}")
-            if of[ours] and of.get("triton"):
-                goals.add(f"{model}: lone request, of Triton's, ≤ 0.25", ours, of[ours] / of["triton"], lambda v: v <= 0.25)
+            for peer in TRITONS:
+                if of[ours] and of.get(peer):
+                    goals.add(f"{model}: lone request, of {peer}'s, ≤ 0.25", ours, of[ours] / of[peer], lambda v: v <= 0.25)
         rows.append(row)
     head = ["model", "bare tract", "bare onnxruntime", *names]
     for ours in [name for name in OURS if name in names]:
-        head += [f"{ours} adds", f"{ours} / triton"]
+        head += [f"{ours} adds", *(f"{ours} / {peer}" for peer in TRITONS)]
     return "## One client, one request at a time: p50, us\n\n" + table(head, rows)
 
 
@@ -116,19 +120,20 @@ def concurrent(records, models, names, goals, given):
                 row.append(cell(records.values("closed", throughput, server=name, **about), "{:.0f}", mark))
             for ours in [name for name in OURS if name in names]:
                 bare = max(records.bare(model, items, ENGINE[ours]), default=None)
-                row += [ratio(of[ours], bare), ratio(of[ours], of.get("triton"))]
+                row += [ratio(of[ours], bare), *(ratio(of[ours], of.get(peer)) for peer in TRITONS)]
                 alone = records.bare(model, call_us, ENGINE[ours], batch=1)
                 if concurrency != 64 or not alone:
                     continue
                 is_small = min(alone) < SMALL_US
                 if of[ours] and bare and not is_small:
                     goals.add(f"{model}: throughput at 64, of the bare engine's best batch, ≥ 0.9", ours, of[ours] / bare, lambda v: v >= 0.9)
-                if of[ours] and of.get("triton") and is_small:
-                    goals.add(f"{model}: throughput at 64, of Triton's, ≥ 3", ours, of[ours] / of["triton"], lambda v: v >= 3)
+                for peer in TRITONS if is_small else []:
+                    if of[ours] and of.get(peer):
+                        goals.add(f"{model}: throughput at 64, of {peer}'s, ≥ 3", ours, of[ours] / of[peer], lambda v: v >= 3)
             rows.append(row)
     head = ["model", "clients", "best bare tract", "best bare onnxruntime", *names]
     for ours in [name for name in OURS if name in names]:
-        head += [f"{ours} / its bare engine", f"{ours} / triton"]
+        head += [f"{ours} / its bare engine", *(f"{ours} / {peer}" for peer in TRITONS)]
     note = "\n\\* this client used more than 90 % of its cores: the server may be faster than it could show.\n"
     return "## Many clients: answers per second\n\n" + table(head, rows) + note
 

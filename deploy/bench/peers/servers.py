@@ -129,6 +129,23 @@ def triton(setting, port):
     return command, env, None
 
 
+def pytriton(setting, port):
+    """The same server behind the package's own proxy, as its documentation starts it."""
+    folder = venv(setting.cache, "triton")
+    libraries = [sysconfig.get_config_var("LIBDIR"), packages(folder) / "nvidia_pytriton.libs"]
+    env = {
+        "LD_LIBRARY_PATH": ":".join(map(str, libraries)),
+        "PATH": f"{folder / 'bin'}:/usr/bin:/bin",
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTRITON_HOME": str(setting.cache / "pytriton"),
+    }
+    command = [
+        folder / "bin/python", HERE / "pytriton_server.py", "--models", setting.models / "onnx",
+        "--instances", len(setting.cores), "--ports", port, *processes.free_ports(2),
+    ]
+    return command, env, None
+
+
 def mlserver(setting, port):
     folder = venv(setting.cache, "mlserver")
     models = setting.models / "mlserver"
@@ -144,7 +161,8 @@ def mlserver(setting, port):
     return [folder / "bin/mlserver", "start", "."], env, models
 
 
-SERVERS = {"millgate": millgate, "millgate-ort": millgate_onnxruntime, "triton": triton, "mlserver": mlserver}
+SERVERS = {"millgate": millgate, "millgate-ort": millgate_onnxruntime, "triton": triton, "pytriton": pytriton,
+           "mlserver": mlserver}
 
 
 def _wait(running, load, models):
