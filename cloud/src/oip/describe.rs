@@ -53,7 +53,7 @@ pub(crate) fn config(served: &Served) -> proto::ModelConfig {
     if config.max_batch_size == 0 {
         config.max_batch_size = served.most_rows().try_into().unwrap_or(i32::MAX);
     }
-    if config.scheduling_choice.is_none() && served.rows_are_independent {
+    if config.scheduling_choice.is_none() && served.rows_are_independent && served.composite.is_none() {
         config.scheduling_choice =
             Some(SchedulingChoice::DynamicBatching(proto::ModelDynamicBatching::default()));
     }
@@ -64,6 +64,8 @@ pub(crate) fn config(served: &Served) -> proto::ModelConfig {
             name: port.name.clone(),
             data_type: data_type(port.datatype).into(),
             dims: dims(port),
+            // Of a sample's modalities any may be absent.
+            optional: served.composite.is_some(),
             ..proto::ModelInput::default()
         };
         config.input = served.signature().inputs.iter().map(input).collect();
