@@ -1,9 +1,9 @@
 //! The engines that this pool has, and which one runs a model: the one that is asked for, or the faster one, measured
 //! when the model is loaded.
 //!
-//! * [`config`]: what an operator and a model's own configuration can say.
-//! * [`trial`]: a model's first runs with one engine. [`choice`]: from these to a decision. `closeness`: the same answer?
-//! * [`onnxruntime`]: the second engine; [`providers`]: what it computes with.
+//! * `config`: what an operator and a model's own configuration can say.
+//! * `trial`: a model's first runs with one engine. `choice`: from these to a decision. `closeness`: the same answer?
+//! * `onnxruntime`: the second engine; `providers`: what it computes with.
 
 use std::sync::Arc;
 
