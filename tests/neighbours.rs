@@ -25,6 +25,7 @@ async fn house(change: impl FnOnce(&mut millgate_cloud::CloudConfig)) -> (Runnin
         ("mean", onnx::mean()),
         ("texts", onnx::texts()),
         ("dense", onnx::dense(2, Axis::Any("N"))),
+        ("recurrent", onnx::recurrent()),
         ("slow", onnx::dense(60, Axis::Is(1))),
     ] {
         onnx::put(folder.path(), name, &file);
@@ -156,7 +157,9 @@ async fn what_is_wrong_is_named_and_nobody_else_hears_of_it() {
     let mut asks = client(&pool).await;
     let mut random = Random(7);
     let mut good = Vec::new();
-    for (model, width) in [("mean", 3), ("mean", 5), ("dense", 1), ("texts", 1), ("pcb-l", 1)] {
+    for (model, width) in
+        [("mean", 3), ("mean", 5), ("dense", 1), ("recurrent", 2), ("texts", 1), ("pcb-l", 1)]
+    {
         let metadata = metadata(&mut asks, model).await;
         good.push(Good::new(&mut asks, request(&metadata, 1, width, &mut random)).await);
     }
@@ -209,7 +212,7 @@ fn poison(request: &mut ModelInferRequest, random: &mut Random) -> Option<Code> 
             Code::InvalidArgument
         }
         // Of a plain model it is an answer like any other.
-        ("mean" | "dense" | "slow", _) => return None,
+        ("mean" | "dense" | "slow" | "recurrent", _) => return None,
         _ => {
             bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes());
             Code::InvalidArgument

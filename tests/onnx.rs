@@ -121,6 +121,24 @@ pub fn mean() -> Vec<u8> {
     )
 }
 
+/// A recurrent network over the steps of `x[steps, N, 4]`; what it remembers of one sample must not meet the next.
+pub fn recurrent() -> Vec<u8> {
+    const HIDDEN: i64 = 5;
+    let mut lstm = node("LSTM", &["x", "w", "r"], &["y"]);
+    lstm.attribute.push(pb::AttributeProto {
+        name: "hidden_size".to_owned(),
+        r#type: AttributeType::Int.into(),
+        i: HIDDEN,
+        ..Default::default()
+    });
+    file(
+        vec![lstm],
+        vec![port("x", DataType::Float, &[Any("steps"), Any("N"), Is(4)])],
+        vec![port("y", DataType::Float, &[Any("steps"), Is(1), Any("N"), Is(HIDDEN)])],
+        vec![weight("w", &[1, 4 * HIDDEN, 4]), weight("r", &[1, 4 * HIDDEN, HIDDEN])],
+    )
+}
+
 /// `y = x`, text.
 pub fn texts() -> Vec<u8> {
     let port = |name| port(name, DataType::String, &[Any("N"), Is(2)]);

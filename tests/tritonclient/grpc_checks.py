@@ -61,6 +61,9 @@ def answers_are_those_of_onnxruntime(peer):
     peer.agrees("no-batch", {"x": normal(3, 4)})
     peer.agrees("scalar", {"x": normal(3, 4)})
     peer.agrees("configured", {"x": normal(8, 64)})
+    for _ in range(3):
+        peer.agrees("recurrent", {"x": normal(3, 2, 4)})
+        peer.agrees("recurrent-rows", {"a": normal(4, 6, 4)})
     peer.agrees("wishes-tract", {"x": normal(3, 64)})
     peer.agrees("external", {"x": normal(3, 64)})
     peer.agrees("versions", {"x": normal(2, 2)}, version=2)

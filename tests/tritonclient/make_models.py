@@ -92,6 +92,13 @@ def main(root: pathlib.Path) -> None:
     for version in (1, 2):
         save(root, "versions", [h.make_node("Mul", ["x", "by"], ["y"])], [("x", T.FLOAT, ["N", 2])],
              [("y", T.FLOAT, ["N", 2])], [("by", np.float32([version]))], version=version)
+    # Recurrent, with the steps first and with the samples first; both go on from zeros at each run.
+    steps = [h.make_node("LSTM", ["x", "w", "r"], ["y"], hidden_size=5)]
+    memory = [("w", normal(1, 20, 4)), ("r", normal(1, 20, 5))]
+    save(root, "recurrent", steps, [("x", T.FLOAT, ["S", "N", 4])], [("y", T.FLOAT, ["S", 1, "N", 5])], memory)
+    turned = [h.make_node("Transpose", ["a"], ["x"], perm=[1, 0, 2]), *steps,
+              h.make_node("Transpose", ["y"], ["b"], perm=[2, 1, 0, 3])]
+    save(root, "recurrent-rows", turned, [("a", T.FLOAT, ["N", 6, 4])], [("b", T.FLOAT, ["N", 1, 6, 5])], memory)
     repositories.make(root)
     save(root, "external", dense, *ports, weights, external="weights.bin")
     save(root, "external-outside", dense, *ports, weights, external="../../outside.bin")

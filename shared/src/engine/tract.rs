@@ -121,11 +121,14 @@ impl Session for TractSession {
         let Some((_, state)) = self.states.last_mut() else {
             return Err(EngineError::Prepare("no state".to_owned()));
         };
-        caught(|| run(state, inputs, &signature)).unwrap_or_else(|message| {
-            // What a panic left half done must not reach the next sample.
-            self.states.clear();
-            Err(EngineError::Run(format!("the engine panicked: {message}")))
-        })
+        let ran = caught(|| run(state, inputs, &signature));
+        // A recurrent network's state goes on where the last run ended, and an error leaves one half way: neither must
+        // reach the next sample.
+        let is_spent = !matches!(ran, Ok(Ok(_))) || state.op_states.iter().any(Option::is_some);
+        if is_spent {
+            self.states.pop();
+        }
+        ran.unwrap_or_else(|message| Err(EngineError::Run(format!("the engine panicked: {message}"))))
     }
 }
 
