@@ -18,6 +18,8 @@ use super::{Engine, EngineError, Model, OnnxFile, Session, Shapes, Signature};
 use crate::array::{Array, Datatype, Values};
 use crate::panics::caught;
 
+mod quantised;
+
 /// Plans that a model keeps, and states that a session keeps: a client that sends ever new shapes costs time, not
 /// memory.
 const KEPT_PLANS: usize = 16;
@@ -178,6 +180,11 @@ fn load(file: &OnnxFile, shapes: Shapes<'_>) -> Result<Arc<dyn Model>, EngineErr
     let mut framework = onnx().with_ignore_value_info(true);
     framework.provider = Arc::new(AlreadyRead(file.external.clone()));
     let proto = parse(&file.bytes)?;
+    if let Some(operation) = proto.graph.as_ref().and_then(quantised::misread) {
+        return Err(EngineError::Prepare(format!(
+            "{operation} stands between DequantizeLinear and QuantizeLinear, which tract computes wrongly"
+        )));
+    }
     let dir = file.dir.as_ref().and_then(|dir| dir.to_str());
     let mut source = framework.parse(&proto, dir).map_err(prepare)?.model;
     drop(proto);
