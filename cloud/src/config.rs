@@ -37,7 +37,7 @@ pub struct CloudConfig {
     pub plaintext_beyond_loopback: bool,
     /// Threads that run models, each with its own state; 0 takes one a core. Default 0.
     pub threads: usize,
-    /// Jobs (one expert on one sample, or one whole decision) that may wait for a thread; one more is refused with
+    /// Entries (rows for one model, or pictures to decode) that may wait for a thread; one more is refused with
     /// RESOURCE_EXHAUSTED. Default 256.
     pub queue: usize,
     /// Connections, of gRPC and of REST each; for one more the one that has been quiet the longest is cut, and where

@@ -36,21 +36,30 @@ pub(crate) struct Question<'a> {
     pub(crate) bytes: usize,
 }
 
+/// What came, read.
+#[derive(Debug)]
+pub(crate) struct Read {
+    pub(crate) sample: Sample,
+    /// Of the first picture that is there, as it came: lower-case hex.
+    pub(crate) sha256: String,
+}
+
 /// A sample, ready for the encoders.
 struct Prepared {
     sample: Sample,
+    sha256: String,
     /// By encoder; `None` where its modality is absent.
     inputs: Vec<Option<Tensor>>,
     decode: Duration,
 }
 
-/// Decides. `pictures` makes the sample; it runs on a model thread. `place` is this node, as decisions name it.
+/// Decides. `pictures` reads what came; it runs on a model thread, and fills in the origin's digest. `place` is this node, as decisions name it.
 pub(crate) async fn decide(
     hosted: &Arc<Hosted>,
     serving: &Serving,
     place: &str,
     question: Question<'_>,
-    pictures: impl FnOnce(&Manifest) -> Result<Sample, Failure> + Send + 'static,
+    pictures: impl FnOnce(&Manifest) -> Result<Read, Failure> + Send + 'static,
     call: Call,
 ) -> Result<Decision, Failure> {
     let manifest = hosted.manifest();
@@ -60,7 +69,8 @@ pub(crate) async fn decide(
         spec.ok_or_else(|| Failure::field("sample.task", format!("`{task}` is not a task of this bundle")))?;
     let known = Arc::clone(manifest);
     let prepared = serving.on_thread(call, bytes, move || prepare(&known, pictures)).await?;
-    let Prepared { sample, inputs, decode } = prepared;
+    let Prepared { sample, sha256, inputs, decode } = prepared;
+    let origin = Origin { sha256, ..origin };
 
     let (mut encode, mut gate) = (Duration::ZERO, Duration::ZERO);
     let scores = if matches!(policy.mode, Mode::Pinned(_)) {
@@ -146,13 +156,13 @@ pub(crate) async fn decide(
 
 fn prepare(
     manifest: &Manifest,
-    pictures: impl FnOnce(&Manifest) -> Result<Sample, Failure>,
+    pictures: impl FnOnce(&Manifest) -> Result<Read, Failure>,
 ) -> Result<Prepared, Failure> {
     let started = Instant::now();
-    let sample = pictures(manifest)?;
+    let Read { sample, sha256 } = pictures(manifest)?;
     let decode = started.elapsed();
     let inputs = manifest.encoders.iter().map(|encoder| encoder_input(manifest, encoder, &sample)).collect();
-    Ok(Prepared { sample, inputs, decode })
+    Ok(Prepared { sample, sha256, inputs, decode })
 }
 
 /// One after the other, as the gate takes them; zeros where a modality is absent.

@@ -17,7 +17,7 @@ use super::clock::Clock;
 use super::{Api, deadline, digest, reply, status, stream};
 use crate::failure::Failure;
 use crate::metrics::RunResult;
-use crate::mixture::{self, Question};
+use crate::mixture::{self, Question, Read};
 use crate::serving::request::Call;
 
 #[tonic::async_trait]
@@ -68,12 +68,14 @@ async fn decide(api: &Api, request: v1::DecideRequest, clock: Clock) -> Result<v
     }
     let policy = policy(hosted.manifest(), &request, clock)?;
     let sample = request.sample.ok_or_else(|| Failure::field("sample", "is missing"))?;
-    let origin = origin(hosted.manifest(), &sample);
+    let origin = origin(&sample);
     let bytes = sample.images.iter().map(|image| image.data.len()).sum();
     let (task, images) = (sample.task, sample.images);
     let question = Question { task: &task, policy, origin, bytes };
-    let pictures =
-        move |manifest: &Manifest| Ok(read_images(manifest, "sample.images", &images, &Limits::default())?);
+    let pictures = move |manifest: &Manifest| {
+        let sample = read_images(manifest, "sample.images", &images, &Limits::default())?;
+        Ok(Read { sample, sha256: digest_of(manifest, &images) })
+    };
     let call = Call::new(clock.arrived, clock.deadline);
     let decision = mixture::decide(hosted, pool.serving(), &pool.place(), question, pictures, call).await?;
     for share in &decision.experts {
@@ -107,15 +109,19 @@ fn policy(manifest: &Manifest, request: &v1::DecideRequest, clock: Clock) -> Res
     Ok(Policy { mode, risk, deadline: clock.deadline - clock.arrived, ..standard })
 }
 
-/// The digest is that of the picture of the bundle's first modality that is there, as it came.
-fn origin(manifest: &Manifest, wire: &v1::Sample) -> Origin {
+fn origin(wire: &v1::Sample) -> Origin {
     let named = |text: &String| (!text.is_empty()).then(|| text.clone());
-    let first = wire.images.iter().min_by_key(|image| manifest.modality_index(&image.modality));
     Origin {
         path: wire.path.clone(),
         source: named(&wire.source),
         part_id: named(&wire.part_id),
         captured_at: named(&wire.captured_at),
-        sha256: first.map_or_else(String::new, |image| sha256_hex(&image.data)),
+        ..Origin::default()
     }
+}
+
+/// Of the picture of the bundle's first modality that is there, as it came.
+fn digest_of(manifest: &Manifest, images: &[v1::Image]) -> String {
+    let first = images.iter().min_by_key(|image| manifest.modality_index(&image.modality));
+    first.map_or_else(String::new, |image| sha256_hex(&image.data))
 }

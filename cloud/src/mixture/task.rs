@@ -18,7 +18,7 @@ use millgate_shared::engine::{Axis, Model, Port, Signature};
 use millgate_shared::image::{Limits, decode};
 use millgate_shared::sample::{Origin, Sample};
 
-use super::{Question, decide};
+use super::{Question, Read, decide};
 use crate::failure::Failure;
 use crate::hosted::Hosted;
 use crate::serving::Serving;
@@ -128,20 +128,15 @@ impl TaskModel {
         let deadline = call.deadline.saturating_duration_since(call.arrived).max(Duration::from_millis(1));
         let policy = Policy { mode: Mode::Gate, deadline, ..Policy::for_bundle(manifest) };
         let bytes = pictures.iter().map(Bytes::len).sum();
-        let first = pictures.iter().find(|picture| !picture.is_empty());
-        let origin = Origin {
-            source: Some("open-inference".to_owned()),
-            sha256: first.map_or_else(String::new, |picture| sha256_hex(picture)),
-            ..Origin::default()
-        };
+        let origin = Origin { source: Some("open-inference".to_owned()), ..Origin::default() };
         let question = Question { task, policy, origin, bytes };
-        decide(hosted, serving, &self.place, question, move |manifest| sample(manifest, row, &pictures), call)
+        decide(hosted, serving, &self.place, question, move |manifest| read(manifest, row, &pictures), call)
             .await
     }
 }
 
 /// By modality, an encoded file or nothing.
-fn sample(manifest: &Manifest, row: usize, pictures: &[Bytes]) -> Result<Sample, Failure> {
+fn read(manifest: &Manifest, row: usize, pictures: &[Bytes]) -> Result<Read, Failure> {
     let mut images = Vec::with_capacity(pictures.len());
     for (modality, picture) in manifest.modalities.iter().zip(pictures) {
         if picture.is_empty() {
@@ -154,7 +149,9 @@ fn sample(manifest: &Manifest, row: usize, pictures: &[Bytes]) -> Result<Sample,
         };
         images.push(Some(image.map_err(refuse)?));
     }
-    Ok(Sample { images })
+    let first = pictures.iter().find(|picture| !picture.is_empty());
+    let sha256 = first.map_or_else(String::new, |picture| sha256_hex(picture));
+    Ok(Read { sample: Sample { images }, sha256 })
 }
 
 fn elements(input: Array) -> Result<Vec<Bytes>, Failure> {
