@@ -8,6 +8,8 @@ use super::Link;
 
 const PACKET: u64 = 1200;
 const ACK_DELAY: u64 = 5_000;
+/// Who sends next to nothing does not prolong a disturbance.
+const BURST: u64 = 50_000;
 
 /// xorshift64*: the same from the same seed.
 #[derive(Debug, Clone)]
@@ -41,7 +43,7 @@ pub(super) struct Shape {
     pub(super) round_trip: u64,
     /// Bytes that may wait.
     pub(super) queue: f64,
-    /// Share of packets that are lost, each way, in runs of `burst`.
+    /// Share of packets that are lost, each way, in runs of `burst` that last no longer than [`BURST`].
     pub(super) loss: f64,
     pub(super) burst: u32,
     /// Nothing passes between these.
@@ -99,7 +101,8 @@ pub(super) struct Line {
     now: u64,
     base: Instant,
     free: f64,
-    bursts: [u32; 2],
+    /// Packets that are still to be lost, and until when, each way.
+    bursts: [(u32, u64); 2],
     events: BinaryHeap<Reverse<(u64, u64, usize, Event)>>,
     order: u64,
     pub(super) flows: Vec<Flow>,
@@ -135,7 +138,7 @@ impl Line {
             now: 0,
             base,
             free: 0.0,
-            bursts: [0; 2],
+            bursts: [(0, 0); 2],
             events: BinaryHeap::new(),
             order: 0,
             flows: flows.collect(),
@@ -193,13 +196,13 @@ impl Line {
         if (self.shape.cut.0..self.shape.cut.1).contains(&self.now) {
             return true;
         }
-        if self.bursts[way] > 0 {
-            self.bursts[way] -= 1;
+        if self.bursts[way].0 > 0 && self.now < self.bursts[way].1 {
+            self.bursts[way].0 -= 1;
             return true;
         }
         let lost = self.random.share() < self.shape.loss / f64::from(self.shape.burst);
         if lost {
-            self.bursts[way] = self.shape.burst - 1;
+            self.bursts[way] = (self.shape.burst - 1, self.now + BURST);
         }
         lost
     }

@@ -17,9 +17,9 @@ use super::rate::{Rate, Sample};
 const GAIN: f64 = 1.25;
 const DRAIN_GAIN: f64 = 0.5;
 /// Packets that come on top.
-const EXTRA_PACKETS: f64 = 3.0;
+const EXTRA_PACKETS: f64 = 4.0;
 /// A sender always may have so many packets under way.
-const LEAST_PACKETS: u64 = 4;
+const LEAST_PACKETS: u64 = 5;
 /// And so many at first.
 const FIRST_PACKETS: u64 = 10;
 /// A window larger than any line needs.

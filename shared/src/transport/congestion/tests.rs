@@ -40,7 +40,7 @@ fn the_line_is_used_whatever_is_lost() {
         let mut line = Line::new(shape.clone(), seed, &[0]);
         line.run(until);
         let used = line.rate(0, until / 2, until) / shape.rate;
-        assert!(used > 0.6, "seed {seed}: {used:.2} of the line is used: {shape:?}");
+        assert!(used > 0.5, "seed {seed}: {used:.2} of the line is used: {shape:?}");
     });
 }
 
@@ -52,7 +52,7 @@ fn the_queue_stays_short() {
         let mut line = Line::new(shape.clone(), seed, &[0]);
         line.run(until);
         // A quarter of what the line holds, and the packets that any sender may have under way.
-        let packets = (13.0 * 1200.0 / shape.rate * 1e6) as u64;
+        let packets = (14.0 * 1200.0 / shape.rate * 1e6) as u64;
         let most = shape.round_trip * 6 / 10 + packets + 10_000;
         let wait = line.wait(0.95, until / 2);
         assert!(wait <= most, "seed {seed}: {} ms, at most {}: {shape:?}", ms(wait), ms(most));
@@ -121,6 +121,6 @@ fn the_window_never_closes() {
         let shape = Shape { loss: 0.5 + random.share() * 0.5, ..any(random) };
         let mut line = Line::new(shape, seed, &[0]);
         line.run(3 * SECOND);
-        assert!(line.flows[0].link.window() >= 4 * 1200, "seed {seed}");
+        assert!(line.flows[0].link.window() >= 5 * 1200, "seed {seed}");
     });
 }
