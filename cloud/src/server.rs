@@ -23,6 +23,8 @@ use crate::trace::Traces;
 use incoming::{Door, HTTP2_PREFACE};
 
 pub(crate) mod incoming;
+#[expect(dead_code, reason = "the doors make them next")]
+pub(crate) mod peer;
 pub(crate) mod seats;
 #[cfg(test)]
 mod tests;
