@@ -17,8 +17,8 @@
 //! * [`gate`], [`competence`], [`combine`], [`deciding`]: how a decision is made. Pure: no clock, no IO, no model.
 //! * [`decision`]: the record of it. [`wire`]: records and samples as protobuf; the only module that names [`proto`].
 //! * [`identity`]: certificates, TLS, tokens, and a clock with a floor.
+//! * [`transport`]: gRPC between agent and pool.
 //! * [`breaker`]: when to stop asking a peer that does not answer. Pure.
-//! * [`transport`]: sockets between agent and pool, set for bad lines.
 //! * [`shutdown`], [`panics`], [`telemetry`], [`metrics`], [`toml_file`]: the rim both binaries share.
 
 pub mod array;
