@@ -18,8 +18,6 @@
 //! * [`decision`]: the record of it. [`wire`]: records and samples as protobuf; the only module that names [`proto`].
 //! * [`transport`]: gRPC between agent and pool.
 //! * [`identity`]: certificates, TLS, tokens, and a clock with a floor.
-//! * [`identity`]: certificates, TLS, tokens, and a clock with a floor.
-//! * [`transport`]: gRPC between agent and pool.
 //! * [`breaker`]: when to stop asking a peer that does not answer. Pure.
 //! * [`shutdown`], [`panics`], [`telemetry`], [`metrics`], [`toml_file`]: the rim both binaries share.
 
