@@ -12,6 +12,7 @@ use millgate_shared::toml_file::{self, TomlError};
 use serde::Deserialize;
 
 mod check;
+mod identity;
 mod sink;
 mod source;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod tests;
 
 pub use check::Refused;
 pub(crate) use check::check_cloud;
+pub use identity::IdentityConfig;
 pub use sink::{JsonlConfig, SinkConfig, StdoutConfig, WebhookConfig, WhenFull};
 pub use source::{After, Existing, FolderConfig, SourceConfig, Templates};
 
@@ -42,6 +44,7 @@ pub struct EdgeConfig {
     pub drain_grace: Duration,
     pub log: LogConfig,
     pub offload: OffloadConfig,
+    pub identity: IdentityConfig,
     pub sources: Vec<SourceConfig>,
     /// None: standard output.
     pub sinks: Vec<SinkConfig>,
@@ -119,6 +122,7 @@ impl Default for EdgeConfig {
             drain_grace: Duration::from_secs(10),
             log: LogConfig::default(),
             offload: OffloadConfig::default(),
+            identity: IdentityConfig::default(),
             sources: Vec::new(),
             sinks: Vec::new(),
             api: ApiConfig::default(),
