@@ -161,6 +161,15 @@ impl Metrics {
         Self { registry, ..this }
     }
 
+    /// With what the agent's uplink counts.
+    pub fn of(agent: &Agent) -> Self {
+        let mut this = Self::new();
+        if let Some(counts) = agent.uplink_counts() {
+            counts.register(&mut this.registry);
+        }
+        this
+    }
+
     pub fn decided(&self, decision: &Decision) {
         let state = match decision.state {
             State::Final => "final",

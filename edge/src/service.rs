@@ -47,6 +47,8 @@ pub enum StartError {
     Config(#[from] Refused),
     #[error(transparent)]
     Agent(Box<crate::agent::StartError>),
+    #[error("`[identity]`: {0}")]
+    Identity(Box<crate::identity::IdentityError>),
     #[error("the agent's start panicked")]
     Panicked,
     #[error(transparent)]
@@ -63,7 +65,7 @@ impl StartError {
     /// True if only a change of the configuration or of the bundle helps, and a restart does not.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Config(_) | Self::Agent(_) | Self::Reflection(_) => true,
+            Self::Config(_) | Self::Agent(_) | Self::Identity(_) | Self::Reflection(_) => true,
             Self::Panicked | Self::Journal(_) | Self::Sink(_) | Self::Listen { .. } => false,
         }
     }
@@ -112,7 +114,7 @@ impl Service {
         let grpc = bind("api.listen", config.api.enabled, config.api.listen).await?;
         let admin = bind("admin.listen", config.admin.enabled, config.admin.listen).await?;
         let agent = start_agent(&config, &base).await?;
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::of(&agent));
         let (break_service, broken) = watch::channel(None);
         let on_broken = move |message| {
             break_service.send_replace(Some(message));
@@ -209,9 +211,12 @@ async fn bind(
 }
 
 async fn start_agent(config: &EdgeConfig, tasks: &Tasks) -> Result<Agent, StartError> {
+    let pools = config.clone();
+    let pools = tokio::task::spawn_blocking(move || pools.pools()).await;
+    let pools = pools.map_err(|_| StartError::Panicked)?.map_err(|error| StartError::Identity(Box::new(error)))?;
     let config = AgentConfig {
         bundle: config.bundle.clone(),
-        cloud: config.offload.cloud.clone(),
+        cloud: pools,
         task: config.task.clone(),
         mode: config.offload.parsed_mode()?,
         risk: config.offload.risk,
