@@ -83,10 +83,7 @@ impl Decision {
 }
 
 pub(super) fn verdict(task: &Task, mixed: &Mixed) -> Verdict {
-    Verdict {
-        label: task.labels[mixed.verdict].clone(),
-        probability: mixed.probabilities[mixed.verdict],
-    }
+    Verdict { label: task.labels[mixed.verdict].clone(), probability: mixed.probabilities[mixed.verdict] }
 }
 
 pub(super) fn probabilities(task: &Task, mixed: &Mixed) -> BTreeMap<String, f64> {

@@ -28,11 +28,9 @@ fn deciding(manifest: &Arc<Manifest>, mode: &Mode, scores: &[f64], cloud: Place)
     let places = [vec![Place::Local], vec![cloud; 4]].concat();
     let prices = vec![0.0; manifest.experts.len()];
     let presence = [true, true];
-    let ranking =
-        Ranking::new(manifest, &manifest.tasks[0], &presence, scores.to_vec(), prices, places);
+    let ranking = Ranking::new(manifest, &manifest.tasks[0], &presence, scores.to_vec(), prices, places);
     let policy = Policy { mode: mode.clone(), ..Policy::for_bundle(manifest) };
-    let mut deciding =
-        Deciding::new(manifest, 0, &presence, ranking, policy, Instant::now()).unwrap();
+    let mut deciding = Deciding::new(manifest, 0, &presence, ranking, policy, Instant::now()).unwrap();
     deciding.start();
     deciding
 }
