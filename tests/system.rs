@@ -18,5 +18,6 @@ mod repository;
 mod rest;
 mod service;
 mod silent;
+mod spool;
 mod tidy;
 mod tritonclient;

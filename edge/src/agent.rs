@@ -24,8 +24,10 @@ use crate::uplink::{Counts, Pools, PoolsError, Uplink, UplinkConfig};
 mod asking;
 mod deciding;
 mod error;
+mod later;
 
 pub use error::DecideError;
+pub(crate) use later::{Decided, Late, LateAnswers, Left};
 
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
@@ -85,6 +87,7 @@ struct Parts {
     policy: Policy,
     workers: Workers,
     uplink: Option<Uplink>,
+    live: later::Live,
 }
 
 impl Agent {
@@ -108,11 +111,24 @@ impl Agent {
             Uplink::start(UplinkConfig { pools, digest: models.digest(), dial_timeout, breaker }, tasks)
         });
         let uplink = uplink.transpose()?;
-        Ok(Self { parts: Arc::new(Parts { task: config.task, policy, workers, uplink }) })
+        Ok(Self {
+            parts: Arc::new(Parts {
+                task: config.task,
+                policy,
+                workers,
+                uplink,
+                live: later::Live::default(),
+            }),
+        })
     }
 
     /// One decision, by the deadline of its policy. The pool's failures are never errors: they are in the record.
     pub async fn decide(&self, input: Input, ask: Ask) -> Result<Decision, DecideError> {
+        deciding::decide(self, input, ask).await.map(|decided| decided.decision)
+    }
+
+    /// The same, and what a late answer of the pool needs to be worked in.
+    pub(crate) async fn decide_open(&self, input: Input, ask: Ask) -> Result<Decided, DecideError> {
         deciding::decide(self, input, ask).await
     }
 

@@ -18,6 +18,7 @@ mod check;
 mod identity;
 mod sink;
 mod source;
+mod spool;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,7 @@ pub use check::Refused;
 pub use identity::IdentityConfig;
 pub use sink::{JsonlConfig, SinkConfig, StdoutConfig, WebhookConfig, WhenFull};
 pub use source::{After, Existing, FolderConfig, SourceConfig, Templates};
+pub use spool::{SpoolConfig, SpoolFull, SpoolSync};
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -34,7 +36,8 @@ pub struct EdgeConfig {
     pub bundle: PathBuf,
     /// The task that files are decided for; one of the bundle's.
     pub task: String,
-    /// Where the agent remembers which files it has decided. Must survive restarts.
+    /// Where the agent remembers which files it has decided, and keeps what is still to be delivered or amended. Must
+    /// survive restarts.
     pub state_dir: PathBuf,
     /// Threads that run models. 0: one a core, at most 4.
     pub threads: usize,
@@ -47,6 +50,7 @@ pub struct EdgeConfig {
     pub log: LogConfig,
     pub offload: OffloadConfig,
     pub identity: IdentityConfig,
+    pub spool: SpoolConfig,
     pub sources: Vec<SourceConfig>,
     /// None: standard output.
     pub sinks: Vec<SinkConfig>,
@@ -90,8 +94,8 @@ pub struct ApiConfig {
     pub listen: SocketAddr,
     /// Allows `listen` to be other than loopback, where anyone on the network may call it and read along.
     pub plaintext_beyond_loopback: bool,
-    /// Its decisions also go to the sinks. One that finds a sink's queue full is left out there, and counted: the caller
-    /// has its answer and does not wait for a sink.
+    /// Its decisions also go to the sinks. The caller has its answer and does not wait for a sink: while sinks stand still
+    /// and too many records wait for them, a record is left out there, and counted.
     pub record: bool,
 }
 
@@ -133,6 +137,7 @@ impl Default for EdgeConfig {
             log: LogConfig::default(),
             offload: OffloadConfig::default(),
             identity: IdentityConfig::default(),
+            spool: SpoolConfig::default(),
             sources: Vec::new(),
             sinks: Vec::new(),
             api: ApiConfig::default(),

@@ -9,7 +9,7 @@ use millgate_shared::deciding::Mode;
 
 use crate::uplink::Pools;
 
-use super::{After, EdgeConfig, FolderConfig, OffloadConfig, SinkConfig, SourceConfig};
+use super::{After, EdgeConfig, FolderConfig, OffloadConfig, SinkConfig, SourceConfig, SpoolConfig};
 
 /// What is wrong with one key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +36,7 @@ impl EdgeConfig {
             return refuse("threads", "is over 1024");
         }
         self.offload.check()?;
+        self.spool.check()?;
         check_listen("api", self.api.listen, self.api.plaintext_beyond_loopback)?;
         check_listen("admin", self.admin.listen, self.admin.plaintext_beyond_loopback)?;
         if self.api.enabled
@@ -135,6 +136,20 @@ impl OffloadConfig {
             message: error.message,
         })?;
         not_zero("offload.deadline", self.deadline)
+    }
+}
+
+impl SpoolConfig {
+    fn check(&self) -> Result<(), Refused> {
+        // Less, and a single picture fills it.
+        const LEAST: u64 = 1 << 20;
+        if self.max_bytes < LEAST {
+            return refuse("spool.max_bytes", format!("is under {LEAST}"));
+        }
+        if self.parallel == 0 || self.parallel > 64 {
+            return refuse("spool.parallel", "is not between 1 and 64");
+        }
+        not_zero("spool.max_age", self.max_age)
     }
 }
 
