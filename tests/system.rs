@@ -7,6 +7,7 @@ mod decide;
 mod demo;
 mod engines;
 mod hostile;
+mod lines;
 mod mixture;
 mod neighbours;
 mod observe;

@@ -8,13 +8,14 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::config::EdgeConfig;
-use crate::identity::IdentityError;
+use crate::identity::Identity;
 use crate::uplink::Pools;
 
 mod bundle;
 mod clock;
 mod disk;
 mod folders;
+mod identity;
 mod pool;
 mod ports;
 
@@ -106,13 +107,13 @@ pub async fn examine(subject: Subject) -> Report {
         config.offload.cloud = vec![cloud.clone()];
     }
     let bundle = subject.bundle.clone().or_else(|| config.as_ref().map(|config| config.bundle.clone()));
-    let pools = match (&config, &subject.cloud) {
-        (Some(config), _) => {
+    let pools = match &config {
+        Some(config) => {
             let config = config.clone();
-            let opened = blocking("identity", LIMIT, move || config.pools()).await;
-            opened.and_then(|opened| opened.map_err(|error| identity_failed(&error)))
+            let open = move || config.pools(&Identity::open_or_bare(&config.identity));
+            blocking("identity", LIMIT, open).await
         }
-        (None, cloud) => Ok(cloud.clone().map(Pools::from)),
+        None => Ok(subject.cloud.clone().map(Pools::from)),
     };
 
     let opened = match bundle.clone() {
@@ -146,10 +147,6 @@ pub async fn examine(subject: Subject) -> Report {
     Report { ok: items.iter().all(|item| item.status != Status::Failed), items }
 }
 
-fn identity_failed(error: &IdentityError) -> Item {
-    Item::failed("identity", error.to_string(), "see `[identity]`; `millgate-edge enroll` makes its files")
-}
-
 /// What the configuration names on this device.
 async fn device(config: EdgeConfig, is_local_only: bool) -> Vec<Item> {
     let mut items = Vec::new();
@@ -168,8 +165,14 @@ async fn device(config: EdgeConfig, is_local_only: bool) -> Vec<Item> {
             .await,
         );
     }
+    let (who, needs_tls) = (config.identity.clone(), has_tls(&config));
+    items.extend(many("identity", move || identity::check(&who, needs_tls)).await);
     items.extend(many("ports", move || ports::check(&config, is_running)).await);
     items
+}
+
+fn has_tls(config: &EdgeConfig) -> bool {
+    config.offload.cloud.iter().any(|url| url.starts_with("https://"))
 }
 
 async fn many(name: &str, work: impl FnOnce() -> Vec<Item> + Send + 'static) -> Vec<Item> {

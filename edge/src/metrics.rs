@@ -13,6 +13,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::agent::Agent;
+use crate::identity::Identity;
 use crate::uplink::session::LinkState;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -161,9 +162,10 @@ impl Metrics {
         Self { registry, ..this }
     }
 
-    /// With what the agent's uplink counts.
-    pub fn of(agent: &Agent) -> Self {
+    /// With what is counted of the device's certificate and of the agent's uplink.
+    pub fn of(identity: &Identity, agent: &Agent) -> Self {
         let mut this = Self::new();
+        identity.register(&mut this.registry);
         if let Some(counts) = agent.uplink_counts() {
             counts.register(&mut this.registry);
         }

@@ -26,6 +26,7 @@ use crate::admin;
 use crate::agent::{Agent, AgentConfig};
 use crate::api::{self, Calls};
 use crate::config::{EdgeConfig, Refused, SourceConfig};
+use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::sink::{OpenError, Sinks};
 use crate::source::journal::{Journal, JournalError, JournalHandle};
@@ -47,8 +48,6 @@ pub enum StartError {
     Config(#[from] Refused),
     #[error(transparent)]
     Agent(Box<crate::agent::StartError>),
-    #[error("`[identity]`: {0}")]
-    Identity(Box<crate::identity::IdentityError>),
     #[error("the agent's start panicked")]
     Panicked,
     #[error(transparent)]
@@ -65,7 +64,7 @@ impl StartError {
     /// True if only a change of the configuration or of the bundle helps, and a restart does not.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Config(_) | Self::Agent(_) | Self::Identity(_) | Self::Reflection(_) => true,
+            Self::Config(_) | Self::Agent(_) | Self::Reflection(_) => true,
             Self::Panicked | Self::Journal(_) | Self::Sink(_) | Self::Listen { .. } => false,
         }
     }
@@ -113,8 +112,9 @@ impl Service {
         // Ports first: a second agent on the device fails at once, and not after loading its models.
         let grpc = bind("api.listen", config.api.enabled, config.api.listen).await?;
         let admin = bind("admin.listen", config.admin.enabled, config.admin.listen).await?;
-        let agent = start_agent(&config, &base).await?;
-        let metrics = Arc::new(Metrics::of(&agent));
+        let identity = start_identity(&config, &base).await?;
+        let agent = start_agent(&config, &identity, &base).await?;
+        let metrics = Arc::new(Metrics::of(&identity, &agent));
         let (break_service, broken) = watch::channel(None);
         let on_broken = move |message| {
             break_service.send_replace(Some(message));
@@ -210,13 +210,19 @@ async fn bind(
     }
 }
 
-async fn start_agent(config: &EdgeConfig, tasks: &Tasks) -> Result<Agent, StartError> {
-    let pools = config.clone();
-    let pools = tokio::task::spawn_blocking(move || pools.pools()).await;
-    let pools = pools.map_err(|_| StartError::Panicked)?.map_err(|error| StartError::Identity(Box::new(error)))?;
+/// Who the device is; renews its certificate from now on.
+async fn start_identity(config: &EdgeConfig, tasks: &Tasks) -> Result<Identity, StartError> {
+    let wanted = config.identity.clone();
+    let open = move || Identity::open_or_bare(&wanted);
+    let identity = tokio::task::spawn_blocking(open).await.map_err(|_| StartError::Panicked)?;
+    identity.keep(config.offload.cloud.iter().cloned(), tasks);
+    Ok(identity)
+}
+
+async fn start_agent(config: &EdgeConfig, identity: &Identity, tasks: &Tasks) -> Result<Agent, StartError> {
     let config = AgentConfig {
         bundle: config.bundle.clone(),
-        cloud: pools,
+        cloud: config.pools(identity),
         task: config.task.clone(),
         mode: config.offload.parsed_mode()?,
         risk: config.offload.risk,

@@ -16,8 +16,8 @@
 //! * [`workers`]: the threads that run them, behind one bounded queue. [`local`]: a sample's stay on such a thread.
 //! * [`gate`], [`competence`], [`combine`], [`deciding`]: how a decision is made. Pure: no clock, no IO, no model.
 //! * [`decision`]: the record of it. [`wire`]: records and samples as protobuf; the only module that names [`proto`].
-//! * [`identity`]: certificates, TLS, tokens, and a clock with a floor.
 //! * [`transport`]: gRPC between agent and pool.
+//! * [`identity`]: certificates, TLS, tokens, and a clock with a floor.
 //! * [`breaker`]: when to stop asking a peer that does not answer. Pure.
 //! * [`shutdown`], [`panics`], [`telemetry`], [`metrics`], [`toml_file`]: the rim both binaries share.
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use millgate_shared::identity::{Certificate, DeviceName};
+use millgate_shared::identity::Certificate;
 use rustls::pki_types::CertificateDer;
 
 /// How a connection is protected.
@@ -32,10 +32,5 @@ impl Peer {
         let leaf = chain.and_then(<[_]>::first);
         let certificate = leaf.and_then(|der| Certificate::from_der(der).ok()).map(Arc::new);
         Self { addr, line, certificate }
-    }
-
-    /// The device that its certificate names.
-    pub(crate) fn device(&self) -> Option<&DeviceName> {
-        self.certificate.as_ref()?.device.as_ref()
     }
 }

@@ -83,11 +83,18 @@ impl Store {
         record.map(Some).map_err(|error| IdentityError::Record { path, reason: error.to_string() })
     }
 
+    pub fn write_record(&self, record: &Record) -> Result<(), IdentityError> {
+        let path = self.record_file();
+        let text = serde_json::to_vec_pretty(record);
+        let text =
+            text.map_err(|error| IdentityError::Record { path: path.clone(), reason: error.to_string() })?;
+        self.write(path, &text, files::PUBLIC)
+    }
+
     pub fn write_key(&self, pem: &str) -> Result<(), IdentityError> {
         self.write(self.key(), pem.as_bytes(), files::PRIVATE)
     }
 
-    /// The certificate last: with it the device is enrolled.
     pub fn write(&self, path: PathBuf, content: &[u8], mode: u32) -> Result<(), IdentityError> {
         files::replace(&path, content, mode).map_err(|source| IdentityError::Io { path, source })
     }

@@ -43,8 +43,9 @@ pub fn readable_by_others(path: &Path) -> io::Result<u32> {
 struct Version {
     inode: u64,
     size: u64,
-    seconds: i64,
-    nanos: i64,
+    modified: (i64, i64),
+    /// Also tells of permissions that were set right.
+    changed: (i64, i64),
 }
 
 /// Files that someone may exchange while we run.
@@ -76,8 +77,8 @@ fn version(path: &Path) -> Option<Version> {
     Some(Version {
         inode: metadata.ino(),
         size: metadata.size(),
-        seconds: metadata.mtime(),
-        nanos: metadata.mtime_nsec(),
+        modified: (metadata.mtime(), metadata.mtime_nsec()),
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
     })
 }
 

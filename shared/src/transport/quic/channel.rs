@@ -77,8 +77,9 @@ impl Service<Request<Body>> for Channel {
     type Error = Status;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Status>> + Send>>;
 
+    /// Always: what is wrong is said by the call itself, whose errors keep their code.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        Poll::Ready(self.connection.close_reason().map_or(Ok(()), |error| Err(gone(&error))))
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {

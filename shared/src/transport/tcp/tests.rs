@@ -36,7 +36,8 @@ async fn answered(proxy: &str, answer: &str) -> (Result<(), ProxyError>, String)
 
 #[tokio::test]
 async fn a_proxy_is_asked_for_the_pool_with_its_login() {
-    let (result, request) = answered("http://me:a%20b@proxy:3128", "HTTP/1.1 200 fine\r\nVia: x\r\n\r\n").await;
+    let (result, request) =
+        answered("http://me:a%20b@proxy:3128", "HTTP/1.1 200 fine\r\nVia: x\r\n\r\n").await;
     result.unwrap();
     let expected = "CONNECT pool.example:8001 HTTP/1.1\r\nHost: pool.example:8001\r\n\
                     Proxy-Authorization: Basic bWU6YSBi\r\n\r\n";
