@@ -222,13 +222,10 @@ impl EdgeConfig {
         Ok(config)
     }
 
-    /// Where the pools are, and who this device is towards them; `None`: there are none.
-    pub fn pools(&self, identity: Identity) -> Option<Pools> {
-        if self.offload.cloud.is_empty() {
-            return None;
-        }
-        let (identity, state_dir) = (Some(identity), Some(self.state_dir.clone()));
-        Some(Pools { identity, state_dir, ..self.offload.pools() })
+    /// Where the pools are and who this device is towards them.
+    pub fn pools(&self, identity: &Identity) -> Option<Pools> {
+        let (identity, state_dir) = (Some(identity.clone()), Some(self.state_dir.clone()));
+        (!self.offload.cloud.is_empty()).then(|| Pools { identity, state_dir, ..self.offload.pools() })
     }
 
     /// `threads`, with 0 made into a number.

@@ -129,7 +129,7 @@ impl Service {
         let admin = bind("admin.listen", config.admin.enabled, config.admin.listen).await?;
         let identity = start_identity(&config, &base).await?;
         let agent = start_agent(&config, &identity, &base).await?;
-        let metrics = Arc::new(Metrics::of(&agent, &identity));
+        let metrics = Arc::new(Metrics::of(&identity, &agent));
         let (break_service, broken) = watch::channel(None);
         let on_broken = move |message| {
             break_service.send_replace(Some(message));
@@ -271,7 +271,7 @@ async fn start_identity(config: &EdgeConfig, tasks: &Tasks) -> Result<Identity, 
 async fn start_agent(config: &EdgeConfig, identity: &Identity, tasks: &Tasks) -> Result<Agent, StartError> {
     let config = AgentConfig {
         bundle: config.bundle.clone(),
-        cloud: config.pools(identity.clone()),
+        cloud: config.pools(identity),
         task: config.task.clone(),
         mode: config.offload.parsed_mode()?,
         risk: config.offload.risk,
