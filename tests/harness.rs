@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use millgate_cloud::config::CloudConfig;
 use millgate_cloud::server::{Running, Server};
-use millgate_edge::agent::{Agent, AgentConfig, Ask};
+use millgate_edge::agent::{Agent, AgentConfig, Ask, BytesConfig};
 use millgate_edge::input::Input;
 use millgate_shared::deciding::Mode;
 use millgate_shared::decision::Decision;
@@ -115,6 +115,7 @@ pub async fn agent_with(cloud: Option<String>, change: impl FnOnce(&mut AgentCon
         grace: Duration::from_millis(10),
         threads: 1,
         queue: 64,
+        bytes: BytesConfig::default(),
     };
     change(&mut config);
     let tasks = Tasks::new();

@@ -18,12 +18,15 @@ use millgate_shared::shutdown::Tasks;
 use millgate_shared::workers::{WorkError, Workers};
 
 use crate::input::Input;
+use crate::uplink::ledger::{Ledger, LedgerConfig};
 use crate::uplink::session::LinkState;
+use crate::uplink::upload::{SendConfig, UploadPolicy};
 use crate::uplink::{Uplink, UplinkConfig, check_url};
 
 mod asking;
 mod deciding;
 mod error;
+pub mod payload;
 
 pub use error::DecideError;
 
@@ -45,6 +48,14 @@ pub struct AgentConfig {
     pub threads: usize,
     /// Samples that wait for them.
     pub queue: usize,
+    pub bytes: BytesConfig,
+}
+
+/// What goes up the line, and how much of it.
+#[derive(Debug, Clone, Default)]
+pub struct BytesConfig {
+    pub send: SendConfig,
+    pub ledger: LedgerConfig,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +72,8 @@ pub enum StartError {
     Risk(f64),
     #[error("cloud: {0}")]
     Cloud(String),
+    #[error("`offload.send.modality.{modality}`: is not a modality of bundle {bundle}")]
+    UnknownModality { modality: String, bundle: String },
 }
 
 /// What one sample asks for, where it differs from the agent's own.
@@ -82,6 +95,8 @@ struct Parts {
     policy: Policy,
     workers: Workers,
     uplink: Option<Uplink>,
+    upload: UploadPolicy,
+    ledger: Ledger,
 }
 
 impl Agent {
@@ -96,7 +111,11 @@ impl Agent {
         if let Some(url) = &config.cloud {
             check_url(url).map_err(StartError::Cloud)?;
         }
+        let upload = UploadPolicy::new(&config.bytes.send, models.manifest()).map_err(|modality| {
+            StartError::UnknownModality { modality, bundle: models.manifest().name.clone() }
+        })?;
         golden::check(&bundle, &models).map_err(refuse)?;
+        let ledger = Ledger::open(&config.bytes.ledger);
         let workers = Workers::start(&models, config.threads, config.queue)
             .map_err(|source| StartError::Models { path, source: Box::new(source) })?;
         let uplink = config.cloud.map(|url| {
@@ -109,7 +128,7 @@ impl Agent {
             };
             Uplink::start(config, tasks)
         });
-        Ok(Self { parts: Arc::new(Parts { task: config.task, policy, workers, uplink }) })
+        Ok(Self { parts: Arc::new(Parts { task: config.task, policy, workers, uplink, upload, ledger }) })
     }
 
     /// One decision, by the deadline of its policy. The pool's failures are never errors: they are in the record.
@@ -157,7 +176,24 @@ impl Agent {
             LinkState::Up | LinkState::Unknown => Place::Remote,
             LinkState::Unconfigured | LinkState::Down { .. } => Place::Absent(Missing::Offline),
         };
-        tier_places(self.models().manifest(), cloud)
+        let manifest = self.models().manifest();
+        let mut places = tier_places(manifest, cloud);
+        for (expert, place) in places.iter_mut().enumerate().filter(|(_, place)| **place != Place::Local) {
+            if let Some(modality) = self.parts.upload.withheld(manifest, expert) {
+                *place = Place::Withheld(modality);
+            }
+        }
+        places
+    }
+
+    /// What has gone up, and what may still.
+    pub fn ledger(&self) -> &Ledger {
+        &self.parts.ledger
+    }
+
+    /// What may leave the device.
+    pub fn upload_policy(&self) -> &UploadPolicy {
+        &self.parts.upload
     }
 
     fn prices(&self) -> Vec<f64> {

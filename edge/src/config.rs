@@ -11,6 +11,9 @@ use std::time::Duration;
 use millgate_shared::toml_file::{self, TomlError};
 use serde::Deserialize;
 
+use crate::uplink::ledger::Limits;
+use crate::uplink::upload::SendConfig;
+
 mod check;
 mod sink;
 mod source;
@@ -67,6 +70,13 @@ pub struct OffloadConfig {
     /// How long further answers of the pool are waited for once enough have come.
     #[serde(with = "humantime_serde")]
     pub grace: Duration,
+    /// The line costs by the byte: only live calls that are worth it go up, backlog and bulk wait. Can be switched while
+    /// the agent runs; see `docs/bytes.md`.
+    pub metered: bool,
+    /// What leaves the device.
+    pub send: SendConfig,
+    /// How much of it.
+    pub budget: Limits,
 }
 
 /// The agent's own gRPC, `millgate.v1.InferenceService`.
@@ -136,6 +146,9 @@ impl Default for OffloadConfig {
             pinned: Vec::new(),
             deadline: Duration::from_secs(1),
             grace: Duration::from_millis(10),
+            metered: false,
+            send: SendConfig::default(),
+            budget: Limits::default(),
         }
     }
 }

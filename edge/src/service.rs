@@ -23,13 +23,14 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::admin;
-use crate::agent::{Agent, AgentConfig};
+use crate::agent::{Agent, AgentConfig, BytesConfig};
 use crate::api::{self, Calls};
 use crate::config::{EdgeConfig, Refused, SourceConfig};
 use crate::metrics::Metrics;
 use crate::sink::{OpenError, Sinks};
 use crate::source::journal::{Journal, JournalError, JournalHandle};
 use crate::source::{Taken, folder};
+use crate::uplink::ledger::LedgerConfig;
 use desk::Desk;
 
 mod desk;
@@ -219,6 +220,14 @@ async fn start_agent(config: &EdgeConfig, tasks: &Tasks) -> Result<Agent, StartE
         grace: config.offload.grace,
         threads: config.model_threads(),
         queue: config.queue,
+        bytes: BytesConfig {
+            send: config.offload.send.clone(),
+            ledger: LedgerConfig {
+                limits: config.offload.budget,
+                is_metered: config.offload.metered,
+                dir: Some(config.state_dir.clone()),
+            },
+        },
     };
     let tasks = tasks.clone();
     let start = move || Agent::start(config, &tasks).map_err(|error| StartError::Agent(Box::new(error)));

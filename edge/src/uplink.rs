@@ -14,11 +14,18 @@ use millgate_shared::shutdown::Tasks;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep_until, timeout};
 
+pub mod budget;
+mod elapsed;
+mod kept;
+pub mod ledger;
 pub mod line;
 pub mod session;
+pub mod upload;
 
+pub use kept::KeptError;
 use line::Line;
 use session::{Admission, LinkState, Session};
+use upload::Upload;
 
 /// Calls that wait for the task; it takes them off at once, so that this fills only if the task is starved.
 const QUEUE: usize = 256;
@@ -94,14 +101,14 @@ impl Uplink {
         self.link()
     }
 
-    /// Sends a call at once; its answer is awaited apart. `request.call_id` and the digest are filled in here.
-    pub fn send(&self, request: v1::RunExpertsRequest, deadline: Instant) -> Result<Pending, Missing> {
+    /// Sends a call at once; its answer is awaited apart. The call's number and the digest are filled in here.
+    pub fn send(&self, upload: Upload, deadline: Instant) -> Result<Pending, Missing> {
         // Cheaper than asking the task, and the common case of an outage.
         if matches!(self.link(), LinkState::Down { .. }) {
             return Err(Missing::Offline);
         }
         let (reply, answer) = oneshot::channel();
-        let call = Call { request, deadline, reply };
+        let call = Call { request: upload.into_request(), deadline, reply };
         match self.calls.try_send(call) {
             Ok(()) => Ok(Pending { answer, deadline }),
             Err(_) => Err(Missing::Shed),

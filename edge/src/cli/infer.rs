@@ -11,7 +11,7 @@ use millgate_shared::deciding::Mode;
 use millgate_shared::decision::Decision;
 use millgate_shared::shutdown::Tasks;
 
-use crate::agent::{Agent, AgentConfig, Ask};
+use crate::agent::{Agent, AgentConfig, Ask, BytesConfig};
 use crate::input::{self, Input};
 use crate::record;
 
@@ -99,6 +99,7 @@ impl InferArgs {
             grace: Duration::from_millis(10),
             threads,
             queue: 2 * threads,
+            bytes: BytesConfig::default(),
         }
     }
 
