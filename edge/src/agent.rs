@@ -95,7 +95,7 @@ struct Parts {
     policy: Policy,
     workers: Workers,
     uplink: Option<Uplink>,
-    upload: UploadPolicy,
+    upload: Arc<UploadPolicy>,
     ledger: Ledger,
 }
 
@@ -128,7 +128,16 @@ impl Agent {
             };
             Uplink::start(config, tasks)
         });
-        Ok(Self { parts: Arc::new(Parts { task: config.task, policy, workers, uplink, upload, ledger }) })
+        Ok(Self {
+            parts: Arc::new(Parts {
+                task: config.task,
+                policy,
+                workers,
+                uplink,
+                upload: Arc::new(upload),
+                ledger,
+            }),
+        })
     }
 
     /// One decision, by the deadline of its policy. The pool's failures are never errors: they are in the record.

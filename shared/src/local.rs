@@ -81,6 +81,11 @@ impl Stay {
         Ok(self.embeddings.insert(embeddings))
     }
 
+    /// Those that were made already.
+    pub fn known_embeddings(&self) -> Option<&Embeddings> {
+        self.embeddings.as_ref()
+    }
+
     /// What to do first; see [`Deciding::start`].
     pub fn start(&mut self) -> Todo {
         self.deciding.start()

@@ -94,7 +94,7 @@ async fn run(
     let experts = named(manifest, &request.experts)?;
     let input = Input::new(manifest, request.images, request.tensors)?;
     let call = Call::new(clock.arrived, clock.deadline);
-    let inputs = input.inputs(&hosted, &experts, api.pool.serving(), call).await?;
+    let inputs = input.inputs(hosted, &experts, api.pool.serving(), call).await?;
     let runs = experts.iter().zip(inputs).map(|(expert, inputs)| async move {
         let ran = match inputs {
             Ok(inputs) => hosted.expert(api.pool.serving(), *expert, inputs, call).await,

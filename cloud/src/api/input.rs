@@ -90,10 +90,10 @@ impl Input {
             let experts = experts.to_vec();
             serving.on_thread(call, bytes, move || self.read(&manifest, &experts)).await?
         };
-        let runs = read.encoders.into_iter().enumerate().map(|(encoder, input)| async move {
-            let Some(input) = input else { return None };
-            Some(embed(hosted, serving, encoder, input, call).await)
-        });
+        let runs =
+            read.encoders.into_iter().enumerate().map(|(encoder, input)| async move {
+                Some(embed(hosted, serving, encoder, input?, call).await)
+            });
         let embeddings = join_all(runs).await;
         let part = |part| match part {
             Part::Ready(tensor) => Ok(tensor),

@@ -39,11 +39,13 @@ pub(super) async fn decide(agent: &Agent, input: Input, ask: Ask) -> Result<Deci
     // Where the mode asks the pool for every sample, its calls go out before the local experts run: at most one list
     // before them and one after.
     let (send, mut calls) = mpsc::channel(2);
-    let parts = Arc::clone(&agent.parts);
+    let (upload, ledger) = (Arc::clone(&agent.parts.upload), agent.parts.ledger.clone());
     let visit = move |runner: &mut Runner, ticket: Ticket<'_>| {
         let local = LocalAsk { task: &task, policy, places, prices };
-        let outgoing = Outgoing { policy: &parts.upload, ledger: &parts.ledger };
-        arrive(runner, input, local, started).map(|visited| work(runner, visited, &ticket, outgoing, &send))
+        let outgoing = Outgoing { policy: &upload, ledger: &ledger };
+        let mut visited = arrive(runner, input, local, started)?;
+        payload::prepare(runner, &mut visited.stay, outgoing.policy);
+        Ok::<_, DecideError>(work(runner, visited, &ticket, outgoing, &send))
     };
     let mut asking = Asking::new(agent.parts.uplink.clone(), agent.parts.ledger.clone());
     let visiting = agent.parts.workers.run(visit);
@@ -118,7 +120,7 @@ fn work(
 }
 
 fn ask(
-    runner: &mut Runner,
+    runner: &Runner,
     visited: &mut Visited,
     experts: Vec<usize>,
     outgoing: Outgoing<'_>,
@@ -127,7 +129,8 @@ fn ask(
     if experts.is_empty() {
         return;
     }
-    let calls = payload::calls(runner, &mut visited.stay, &visited.source, experts, outgoing);
+    let manifest = runner.models().manifest();
+    let calls = payload::calls(manifest, &mut visited.stay, &visited.source, experts, outgoing);
     let deadline = visited.stay.deciding.deadline();
     // There is room for both lists; the caller may have gone.
     let _gone = send.try_send(Calls { calls, deadline }).is_err();

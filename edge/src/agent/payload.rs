@@ -5,6 +5,7 @@
 //! policy check before it is sent (see `uplink::upload`).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use millgate_shared::bundle::manifest::{ExpertInput, InputKind, Manifest};
@@ -131,38 +132,34 @@ pub(super) struct Outgoing<'a> {
     pub(super) ledger: &'a Ledger,
 }
 
-/// One call for each expert, or why it does not go.
-pub(super) fn calls(
-    runner: &mut Runner,
-    stay: &mut Stay,
-    source: &ImageSource,
-    experts: Vec<usize>,
-    outgoing: Outgoing<'_>,
-) -> Vec<(usize, Result<Upload, Missing>)> {
-    let models = std::sync::Arc::clone(runner.models());
-    let (manifest, policy) = (models.manifest(), outgoing.policy);
-    let wants_embedding = |input: &ExpertInput| {
+/// Has the sample's embeddings made, if the policy sends any: the rest of this module runs no model.
+pub(super) fn prepare(runner: &mut Runner, stay: &mut Stay, policy: &UploadPolicy) {
+    let models = Arc::clone(runner.models());
+    let manifest = models.manifest();
+    let sends = |input: &ExpertInput| {
         let form = manifest.modality_index(&input.modality).map(|modality| policy.form(modality));
         input.kind == InputKind::Embedding && form != Some(Form::Raw)
     };
+    let is_needed = manifest.experts.iter().any(|expert| expert.inputs.iter().any(sends));
+    if is_needed && let Err(error) = stay.embeddings(runner) {
+        tracing::warn!(%error, "no embedding to send");
+    }
+}
+
+/// What each expert would be sent, cleared; nothing is spent for it yet. For calls now and for those that wait.
+pub(super) fn uploads(
+    manifest: &Manifest,
+    policy: &UploadPolicy,
+    stay: &Stay,
+    source: &ImageSource,
+    experts: Vec<usize>,
+) -> Vec<(usize, Result<Upload, Missing>)> {
     let none = Embeddings::default();
-    let is_wanted = experts.iter().any(|expert| manifest.experts[*expert].inputs.iter().any(wants_embedding));
-    let embeddings = match is_wanted.then(|| stay.embeddings(runner).cloned()).transpose() {
-        Ok(embeddings) => embeddings.unwrap_or(none),
-        Err(error) => {
-            tracing::warn!(%error, "no embedding to send");
-            none
-        }
-    };
-    let (deadline, risk) = (stay.deciding.deadline(), stay.deciding.local_risk());
-    let mut screened = Screened::new(manifest, policy, &stay.sample, source, &embeddings);
-    let mut calls = Vec::with_capacity(experts.len());
-    let mut note = None;
-    for expert in experts {
-        let Some(Payload { images, tensors }) = screened.payload(expert) else {
-            calls.push((expert, Err(Missing::Failed)));
-            continue;
-        };
+    let embeddings = stay.known_embeddings().unwrap_or(&none);
+    let mut screened = Screened::new(manifest, policy, &stay.sample, source, embeddings);
+    let deadline = stay.deciding.deadline();
+    let mut upload = |expert: usize| {
+        let Payload { images, tensors } = screened.payload(expert).ok_or(Missing::Failed)?;
         let request = v1::RunExpertsRequest {
             experts: vec![manifest.experts[expert].name.clone()],
             images,
@@ -170,23 +167,30 @@ pub(super) fn calls(
             timeout_us: deadline.saturating_duration_since(Instant::now()).as_micros() as u64,
             ..Default::default()
         };
-        let upload = policy.clear(manifest, request).map_err(|error| {
+        policy.clear(manifest, request).map_err(|error| {
             tracing::error!(%error, "a payload is not what policy allows; it stays here");
             Missing::Failed
-        });
-        let upload = upload.and_then(|upload| {
-            match outgoing.ledger.take(Traffic::Live, upload.form(), upload.bytes(), risk) {
-                Ok(()) => Ok(upload),
-                Err(refused) => {
-                    note = Some(format!("{} not asked: {refused}", manifest.experts[expert].name));
-                    Err(Missing::Budget)
-                }
-            }
-        });
-        calls.push((expert, upload));
-    }
-    if let Some(note) = note {
-        stay.deciding.note(&note);
+        })
+    };
+    experts.into_iter().map(|expert| (expert, upload(expert))).collect()
+}
+
+/// One live call for each expert, its bytes spent, or why it does not go.
+pub(super) fn calls(
+    manifest: &Manifest,
+    stay: &mut Stay,
+    source: &ImageSource,
+    experts: Vec<usize>,
+    outgoing: Outgoing<'_>,
+) -> Vec<(usize, Result<Upload, Missing>)> {
+    let risk = stay.deciding.local_risk();
+    let mut calls = uploads(manifest, outgoing.policy, stay, source, experts);
+    for (expert, call) in &mut calls {
+        let Ok(upload) = call else { continue };
+        if let Err(refused) = outgoing.ledger.take(Traffic::Live, upload.form(), upload.bytes(), risk) {
+            stay.deciding.note(&format!("{} not asked: {refused}", manifest.experts[*expert].name));
+            *call = Err(Missing::Budget);
+        }
     }
     calls
 }

@@ -143,6 +143,11 @@ impl Upload {
         self.form
     }
 
+    /// What goes up, for whoever keeps it for later: it must be cleared again before it goes.
+    pub fn request(&self) -> &v1::RunExpertsRequest {
+        &self.request
+    }
+
     /// On a gRPC stream, framing and the call's number included.
     pub fn bytes(&self) -> u64 {
         /// HTTP/2 sends a message in frames of at most so many bytes, each with a head of nine.

@@ -65,7 +65,7 @@ fn policy(manifest: &Manifest, image: Form, template: Form, datatype: Numbers) -
 impl Recorded {
     fn payload(&self, policy: &UploadPolicy, expert: &str) -> Option<Payload> {
         let Self { manifest, sample, source, embeddings } = self;
-        let expert = manifest.expert_index(expert).unwrap();
+        let expert = manifest.expert_index(expert)?;
         Screened::new(manifest, policy, sample, source, embeddings).payload(expert)
     }
 }
