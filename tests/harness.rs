@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use millgate_cloud::config::CloudConfig;
 use millgate_cloud::server::{Running, Server};
-use millgate_edge::agent::{Agent, AgentConfig, Ask};
+use millgate_edge::agent::{Agent, AgentConfig, Ask, BytesConfig};
 use millgate_edge::input::Input;
 use millgate_edge::uplink::Pools;
 use millgate_shared::deciding::Mode;
@@ -17,10 +17,12 @@ use millgate_shared::shutdown::Tasks;
 
 pub mod asking;
 pub mod broken;
+pub mod features;
 pub mod enrolled;
 pub mod line;
 pub mod onnx;
 pub mod python;
+pub mod recorder;
 
 /// Long enough for a loaded machine; no test waits for it unless it fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -127,6 +129,7 @@ pub async fn agent_with(cloud: Option<String>, change: impl FnOnce(&mut AgentCon
         grace: Duration::from_millis(10),
         threads: 1,
         queue: 64,
+        bytes: BytesConfig::default(),
     };
     change(&mut config);
     let tasks = Tasks::new();

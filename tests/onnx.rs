@@ -60,10 +60,14 @@ fn port(name: &str, kind: DataType, axes: &[Axis]) -> pb::ValueInfoProto {
     pb::ValueInfoProto { name: name.to_owned(), r#type: Some(kind), ..Default::default() }
 }
 
+/// The element of a weight at a place, row by row.
+pub fn value(at: i64) -> f32 {
+    ((at * 37 % 101) - 50) as f32 / 500.0
+}
+
 /// Small values that are the same every time.
 fn weight(name: &str, dims: &[i64]) -> pb::TensorProto {
     let count: i64 = dims.iter().product();
-    let value = |at: i64| ((at * 37 % 101) - 50) as f32 / 500.0;
     pb::TensorProto {
         name: name.to_owned(),
         dims: dims.to_vec(),
@@ -158,6 +162,17 @@ pub fn dense(layers: usize, rows: Axis) -> Vec<u8> {
     nodes.push(node("Identity", &[&last], &["y"]));
     let port = |name| port(name, DataType::Float, &[rows, Is(256)]);
     file(nodes, vec![port("x")], vec![port("y")], weights)
+}
+
+/// An expert that takes the embedding: `logits = embedding w`, `feat = embedding`.
+pub fn on_embedding(dims: i64, labels: i64) -> Vec<u8> {
+    let port = |name, width| port(name, DataType::Float, &[Any("N"), Is(width)]);
+    file(
+        vec![node("MatMul", &["embedding", "w"], &["logits"]), node("Identity", &["embedding"], &["feat"])],
+        vec![port("embedding", dims)],
+        vec![port("logits", labels), port("feat", dims)],
+        vec![weight("w", &[dims, labels])],
+    )
 }
 
 /// Puts a model into a repository.

@@ -61,6 +61,7 @@ async fn images_and_tensors_give_the_same_logits() {
     for image in images("deeppcb") {
         let spec = expert.inputs.iter().find(|input| input.modality == image.modality).unwrap();
         let decoded = decode(&image.data, &Limits::default()).unwrap();
+        let spec = spec.pixels().unwrap();
         let tensor = image_tensor(&decoded, &spec.shape, spec.mean, spec.std);
         with_tensors.tensors.push(write_tensor(&image.modality, &tensor));
     }
@@ -126,6 +127,7 @@ async fn a_tensor_of_another_shape_is_refused_by_name() {
         datatype: v1::DataType::Fp32.into(),
         shape: shape.to_vec(),
         data: vec![0; bytes].into(),
+        ..v1::Tensor::default()
     };
     let size = 4 * 64 * 64;
     for bad in [

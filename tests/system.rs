@@ -4,6 +4,7 @@
 
 mod access;
 mod bundles;
+mod bytes;
 mod decide;
 mod demo;
 mod engines;

@@ -70,7 +70,10 @@ fn only_their_rooms_name_the_engine_and_the_wire() {
         );
         let pure = ["gate", "combine", "competence", "deciding", "breaker"]
             .map(|name| format!("shared/src/{name}.rs"));
-        if pure.contains(&place) || place == "edge/src/uplink/session.rs" {
+        if pure.contains(&place)
+            || place == "edge/src/uplink/session.rs"
+            || place == "edge/src/uplink/budget.rs"
+        {
             let code = text.split("#[cfg(test)]").next().unwrap();
             for word in ["Instant::now", "tokio::", "std::fs", "std::net", "proto::"] {
                 assert!(!code.contains(word), "{place} is pure, but names {word}");
@@ -79,9 +82,28 @@ fn only_their_rooms_name_the_engine_and_the_wire() {
     }
 }
 
+/// What leaves a device goes through the operator's policy: see `edge/src/uplink/upload.rs`.
+#[test]
+fn only_the_payloads_room_makes_requests_of_samples() {
+    let rooms = ["edge/src/agent/payload.rs", "edge/src/uplink/upload.rs"];
+    // It sends a golden sample of the bundle, and none of the device.
+    let exempt = ["edge/src/check/pool.rs"];
+    for path in rust_files() {
+        let place = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+        if !place.starts_with("edge/src/") || place.contains("tests") {
+            continue;
+        }
+        let text = read(&path);
+        for word in ["RunExpertsRequest {", "write_images(", "write_image(", "write_packed("] {
+            let made = text.contains(word);
+            assert!(!made || rooms.contains(&&*place) || exempt.contains(&&*place), "{place}: {word}");
+        }
+    }
+}
+
 #[test]
 fn the_documents_name_files_that_exist() {
-    for document in ["README.md", "docs/architecture.md", "docs/bundles.md"] {
+    for document in ["README.md", "docs/architecture.md", "docs/bundles.md", "docs/bytes.md"] {
         let text = read(&root().join(document));
         for (at, _) in text.match_indices("](") {
             let target = text[at + 2..].split([')', '#']).next().unwrap();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use millgate_shared::array::Array;
 use millgate_shared::bundle::golden::{self, Passed};
-use millgate_shared::bundle::manifest::{Manifest, model_path};
+use millgate_shared::bundle::manifest::{EMBEDDING, Manifest, model_path};
 use millgate_shared::bundle::{Bundle, BundleDigest, BundleError};
 use millgate_shared::engine::fixed::FixedModel;
 use millgate_shared::engine::{OnnxFile, Tract};
@@ -85,10 +85,6 @@ impl Hosted {
         self.passed
     }
 
-    pub(crate) fn encoders(&self) -> &[Arc<Served>] {
-        &self.encoders
-    }
-
     pub(crate) fn gate(&self) -> &Arc<Served> {
         &self.gate
     }
@@ -106,9 +102,23 @@ impl Hosted {
         inputs: Vec<Tensor>,
         call: Call,
     ) -> Result<Ran, Failure> {
-        let names = self.manifest.experts[expert].inputs.iter().map(|input| input.modality.as_str());
+        let names = self.manifest.experts[expert].inputs.iter().map(|input| input.name.as_str());
         ask(serving, &self.experts[expert], names.zip(inputs).collect(), call).await
     }
+}
+
+/// What an encoder makes of its modality, `[1, dims]`; by its index.
+pub(crate) async fn embed(
+    hosted: &Hosted,
+    serving: &Serving,
+    encoder: usize,
+    input: Tensor,
+    call: Call,
+) -> Result<Tensor, Failure> {
+    let (spec, served) = (&hosted.manifest.encoders[encoder], &hosted.encoders[encoder]);
+    let ran = ask(serving, served, vec![(spec.modality.as_str(), input)], call).await?;
+    let embedding = ran.output(EMBEDDING).cloned();
+    embedding.ok_or_else(|| Failure::Model(format!("model `{}` gave no `{EMBEDDING}`", served.name)))
 }
 
 /// A model's answer for one sample, by its inputs' names.

@@ -9,18 +9,18 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, try_join_all};
 use futures_util::stream::FuturesUnordered;
-use millgate_shared::bundle::manifest::Manifest;
+use millgate_shared::bundle::manifest::{ExpertInput, InputKind, Manifest};
 use millgate_shared::competence::Answer;
 use millgate_shared::deciding::{DecidingError, Mode, Policy};
 use millgate_shared::decision::{Context, Decision, Missing, Run, Timings};
 use millgate_shared::gate::Place;
 use millgate_shared::local::{Ask, choose, prices};
-use millgate_shared::runner::{encoder_input, expert_inputs};
+use millgate_shared::runner::{RunError, encoder_input, pixels};
 use millgate_shared::sample::{Origin, Sample};
 use millgate_shared::tensor::Tensor;
 
 use crate::failure::Failure;
-use crate::hosted::{Hosted, Ran, ask};
+use crate::hosted::{Hosted, Ran, ask, embed};
 use crate::serving::Serving;
 use crate::serving::request::Call;
 
@@ -53,6 +53,12 @@ struct Prepared {
     decode: Duration,
 }
 
+/// A sample and its embeddings, by encoder.
+struct Seen {
+    sample: Sample,
+    embedded: Vec<Option<Tensor>>,
+}
+
 /// Decides. `pictures` reads what came; it runs on a model thread, and fills in the origin's digest. `place` is this node, as decisions name it.
 pub(crate) async fn decide(
     hosted: &Arc<Hosted>,
@@ -73,27 +79,36 @@ pub(crate) async fn decide(
     let origin = Origin { sha256, ..origin };
 
     let (mut encode, mut gate) = (Duration::ZERO, Duration::ZERO);
-    let scores = if matches!(policy.mode, Mode::Pinned(_)) {
+    let is_pinned = matches!(policy.mode, Mode::Pinned(_));
+    let takes_embedding = manifest.experts.iter().flat_map(|expert| &expert.inputs);
+    let takes_embedding = takes_embedding.clone().any(|input| input.kind == InputKind::Embedding);
+    let embedded = if is_pinned && !takes_embedding {
+        Vec::new()
+    } else {
+        let started = Instant::now();
+        let embedded = embeddings(hosted, serving, inputs, call).await?;
+        encode = started.elapsed();
+        embedded
+    };
+    let scores = if is_pinned {
         vec![0.0; manifest.experts.len()]
     } else {
         let started = Instant::now();
-        let embeddings = embeddings(hosted, serving, inputs, call).await?;
-        encode = started.elapsed();
-        let scores = scores(hosted, serving, embeddings, &sample, call).await?;
-        gate = started.elapsed() - encode;
+        let scores = scores(hosted, serving, &embedded, &sample, call).await?;
+        gate = started.elapsed();
         scores
     };
 
     let places = vec![Place::Local; manifest.experts.len()];
     let ask = Ask { task, policy, places, prices: prices(manifest) };
     let mut deciding = choose(manifest, &sample, scores, ask, call.arrived)?;
-    let (sample, started) = (Arc::new(sample), Instant::now());
+    let (seen, started) = (Arc::new(Seen { sample, embedded }), Instant::now());
     let (mut runs, mut first_failure) = (BTreeMap::new(), None);
     let mut todo = deciding.start();
     let mut under_way = FuturesUnordered::new();
     loop {
         for expert in todo.local.drain(..) {
-            under_way.push(one(hosted, serving, expert, Arc::clone(&sample), call));
+            under_way.push(one(hosted, serving, expert, Arc::clone(&seen), call));
         }
         let Some((expert, answer)) = under_way.next().await else { break };
         todo = match answer {
@@ -145,7 +160,7 @@ pub(crate) async fn decide(
         manifest,
         digest: hosted.digest(),
         task: spec,
-        sample: &sample,
+        sample: &seen.sample,
         origin,
         runs,
         uplink_bytes: 0,
@@ -165,32 +180,40 @@ fn prepare(
     Ok(Prepared { sample, sha256, inputs, decode })
 }
 
-/// One after the other, as the gate takes them; zeros where a modality is absent.
+/// By encoder; `None` where its modality is absent.
 async fn embeddings(
     hosted: &Hosted,
     serving: &Serving,
     inputs: Vec<Option<Tensor>>,
     call: Call,
-) -> Result<Vec<f32>, Failure> {
-    let specs = &hosted.manifest().encoders;
-    let runs = specs.iter().zip(hosted.encoders()).zip(inputs).map(|((spec, served), input)| async move {
-        let Some(input) = input else { return Ok(vec![0.0; spec.dims]) };
-        let ran = ask(serving, served, vec![(spec.modality.as_str(), input)], call).await?;
-        values(&ran, "embedding").map(<[f32]>::to_vec)
+) -> Result<Vec<Option<Tensor>>, Failure> {
+    let runs = inputs.into_iter().enumerate().map(|(encoder, input)| async move {
+        match input {
+            Some(input) => embed(hosted, serving, encoder, input, call).await.map(Some),
+            None => Ok(None),
+        }
     });
-    Ok(try_join_all(runs).await?.concat())
+    try_join_all(runs).await
 }
 
 /// A logit per expert.
 async fn scores(
     hosted: &Hosted,
     serving: &Serving,
-    embeddings: Vec<f32>,
+    embedded: &[Option<Tensor>],
     sample: &Sample,
     call: Call,
 ) -> Result<Vec<f64>, Failure> {
     let manifest = hosted.manifest();
     let dims = manifest.encoders.first().map_or(0, |encoder| encoder.dims);
+    // One after the other; zeros where a modality is absent.
+    let mut embeddings = Vec::with_capacity(embedded.len() * dims);
+    for embedding in embedded {
+        match embedding {
+            Some(embedding) => embeddings.extend_from_slice(embedding.values()),
+            None => embeddings.resize(embeddings.len() + dims, 0.0),
+        }
+    }
     let presence: Vec<f32> =
         sample.presence().iter().map(|present| if *present { 1.0 } else { 0.0 }).collect();
     let tensor = |shape: Vec<usize>, values| {
@@ -205,18 +228,11 @@ async fn scores(
 
 type One<'a> = BoxFuture<'a, (usize, Result<(Answer, Ran), Failure>)>;
 
-fn one<'a>(
-    hosted: &'a Hosted,
-    serving: &'a Serving,
-    expert: usize,
-    sample: Arc<Sample>,
-    call: Call,
-) -> One<'a> {
+fn one<'a>(hosted: &'a Hosted, serving: &'a Serving, expert: usize, seen: Arc<Seen>, call: Call) -> One<'a> {
     let work = async move {
         let manifest = Arc::clone(hosted.manifest());
         let labels = manifest.experts[expert].labels.len();
-        let inputs =
-            serving.on_thread(call, 0, move || Ok(expert_inputs(&manifest, expert, &sample)?)).await?;
+        let inputs = serving.on_thread(call, 0, move || inputs(&manifest, expert, &seen)).await?;
         let ran = hosted.expert(serving, expert, inputs, call).await?;
         let answer = Answer::from_logits(expert, labels, values(&ran, "logits")?);
         let answer =
@@ -224,6 +240,19 @@ fn one<'a>(
         Ok((answer, ran))
     };
     Box::pin(async move { (expert, work.await) })
+}
+
+/// In the manifest's order.
+fn inputs(manifest: &Manifest, expert: usize, seen: &Seen) -> Result<Vec<Tensor>, Failure> {
+    let input = |input: &ExpertInput| match input.kind {
+        InputKind::Pixels => Ok(pixels(manifest, input, &seen.sample)?),
+        InputKind::Embedding => {
+            let encoder = manifest.encoder_index(&input.modality);
+            let embedding = encoder.and_then(|encoder| seen.embedded.get(encoder)).and_then(Option::as_ref);
+            Ok(embedding.ok_or_else(|| RunError::Absent(input.name.clone()))?.clone())
+        }
+    };
+    manifest.experts[expert].inputs.iter().map(input).collect()
 }
 
 fn values<'a>(ran: &'a Ran, output: &str) -> Result<&'a [f32], Failure> {

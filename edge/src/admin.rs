@@ -1,12 +1,14 @@
-//! The HTTP side for operators: `/metrics`, `/healthz` (the process lives) and `/readyz` (it takes
-//! samples), and [`queue`] for the command line.
+//! The HTTP side for operators: `/metrics`, `/healthz` (the process lives), `/readyz` (it takes samples), `/metered` (the
+//! line costs by the byte; GET shows it, PUT switches it), and [`queue`] for the command line.
+//!
+//! PUT and not POST: a page in the device's own browser can make it post to any port without asking, but not put.
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
@@ -20,6 +22,9 @@ use crate::metrics::Metrics;
 use crate::spool::Spool;
 
 pub(crate) mod queue;
+
+/// Of a request, in bytes; the longest word is seven.
+const MOST_BODY: usize = 64;
 
 #[derive(Debug, Clone)]
 struct Admin {
@@ -47,6 +52,8 @@ pub(crate) fn start(
         .route("/metrics", get(metrics_text))
         .route("/healthz", get(|| std::future::ready("alive\n")))
         .route("/readyz", get(ready))
+        .route("/metered", get(metered).put(switch_metered))
+        .layer(DefaultBodyLimit::max(MOST_BODY))
         .with_state(admin)
         .merge(queue::routes(spool, state_dir, address));
     let stop = tasks.token().clone().cancelled_owned();
@@ -60,6 +67,32 @@ pub(crate) fn start(
 
 async fn metrics_text(State(admin): State<Admin>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], admin.metrics.render(&admin.agent))
+}
+
+async fn metered(State(admin): State<Admin>) -> &'static str {
+    if admin.agent.ledger().is_metered() { "on\n" } else { "off\n" }
+}
+
+async fn switch_metered(State(admin): State<Admin>, body: String) -> (StatusCode, String) {
+    let to = match body.trim() {
+        "on" => Some(true),
+        "off" => Some(false),
+        "default" => None,
+        _ => return (StatusCode::BAD_REQUEST, "the body must be on, off or default\n".to_owned()),
+    };
+    let ledger = admin.agent.ledger().clone();
+    let switched = tokio::task::spawn_blocking(move || ledger.switch_metered(to)).await;
+    match switched {
+        Ok(Ok(())) => {
+            tracing::info!(metered = body.trim(), "switched");
+            (StatusCode::OK, metered(State(admin)).await.to_owned())
+        }
+        Ok(Err(error)) => {
+            let message = format!("switched, but only until the agent stops: {error}\n");
+            (StatusCode::INTERNAL_SERVER_ERROR, message)
+        }
+        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "panicked\n".to_owned()),
+    }
 }
 
 async fn ready(State(admin): State<Admin>) -> impl IntoResponse {

@@ -18,13 +18,16 @@ use millgate_shared::shutdown::Tasks;
 use millgate_shared::workers::{WorkError, Workers};
 
 use crate::input::Input;
+use crate::uplink::ledger::{Ledger, LedgerConfig};
 use crate::uplink::session::LinkState;
+use crate::uplink::upload::{SendConfig, UploadPolicy};
 use crate::uplink::{Counts, Pools, PoolsError, Uplink, UplinkConfig};
 
 mod asking;
 mod deciding;
 mod error;
 mod later;
+pub mod payload;
 
 pub use error::DecideError;
 pub(crate) use later::{Decided, Late, LateAnswers, Left};
@@ -47,6 +50,14 @@ pub struct AgentConfig {
     pub threads: usize,
     /// Samples that wait for them.
     pub queue: usize,
+    pub bytes: BytesConfig,
+}
+
+/// What goes up the line, and how much of it.
+#[derive(Debug, Clone, Default)]
+pub struct BytesConfig {
+    pub send: SendConfig,
+    pub ledger: LedgerConfig,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +77,8 @@ pub enum StartError {
         #[from]
         source: PoolsError,
     },
+    #[error("`offload.send.modality.{modality}`: is not a modality of bundle {bundle}")]
+    UnknownModality { modality: String, bundle: String },
 }
 
 /// What one sample asks for, where it differs from the agent's own.
@@ -88,6 +101,8 @@ struct Parts {
     workers: Workers,
     uplink: Option<Uplink>,
     live: later::Live,
+    upload: Arc<UploadPolicy>,
+    ledger: Ledger,
 }
 
 impl Agent {
@@ -102,7 +117,11 @@ impl Agent {
         if let Some(pools) = &config.cloud {
             pools.parsed()?;
         }
+        let upload = UploadPolicy::new(&config.bytes.send, models.manifest()).map_err(|modality| {
+            StartError::UnknownModality { modality, bundle: models.manifest().name.clone() }
+        })?;
         golden::check(&bundle, &models).map_err(refuse)?;
+        let ledger = Ledger::open(&config.bytes.ledger);
         let workers = Workers::start(&models, config.threads, config.queue)
             .map_err(|source| StartError::Models { path, source: Box::new(source) })?;
         let uplink = config.cloud.map(|pools| {
@@ -118,6 +137,8 @@ impl Agent {
                 workers,
                 uplink,
                 live: later::Live::default(),
+                upload: Arc::new(upload),
+                ledger,
             }),
         })
     }
@@ -177,7 +198,24 @@ impl Agent {
             LinkState::Up | LinkState::Unknown => Place::Remote,
             LinkState::Unconfigured | LinkState::Down { .. } => Place::Absent(Missing::Offline),
         };
-        tier_places(self.models().manifest(), cloud)
+        let manifest = self.models().manifest();
+        let mut places = tier_places(manifest, cloud);
+        for (expert, place) in places.iter_mut().enumerate().filter(|(_, place)| **place != Place::Local) {
+            if let Some(modality) = self.parts.upload.withheld(manifest, expert) {
+                *place = Place::Withheld(modality);
+            }
+        }
+        places
+    }
+
+    /// What has gone up, and what may still.
+    pub fn ledger(&self) -> &Ledger {
+        &self.parts.ledger
+    }
+
+    /// What may leave the device.
+    pub fn upload_policy(&self) -> &UploadPolicy {
+        &self.parts.upload
     }
 
     fn prices(&self) -> Vec<f64> {

@@ -14,6 +14,9 @@ use serde::{Deserialize, Deserializer};
 use crate::identity::Identity;
 use crate::uplink::{Allowed, Pools};
 
+use crate::uplink::ledger::Limits;
+use crate::uplink::upload::SendConfig;
+
 mod check;
 mod identity;
 mod sink;
@@ -84,6 +87,13 @@ pub struct OffloadConfig {
     /// How long further answers of the pool are waited for once enough have come.
     #[serde(with = "humantime_serde")]
     pub grace: Duration,
+    /// The line costs by the byte: only live calls that are worth it go up, backlog and bulk wait. Can be switched while
+    /// the agent runs; see `docs/bytes.md`.
+    pub metered: bool,
+    /// What leaves the device.
+    pub send: SendConfig,
+    /// How much of it.
+    pub budget: Limits,
 }
 
 /// The agent's own gRPC, `millgate.v1.InferenceService`.
@@ -158,6 +168,9 @@ impl Default for OffloadConfig {
             pinned: Vec::new(),
             deadline: Duration::from_secs(1),
             grace: Duration::from_millis(10),
+            metered: false,
+            send: SendConfig::default(),
+            budget: Limits::default(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Every metric of the agent, one documented field each. Names get the prefix `millgate_`, counters the suffix `_total`.
 
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use millgate_shared::decision::{Decision, State};
 use millgate_shared::metrics as shared;
@@ -14,7 +14,9 @@ use prometheus_client::registry::Registry;
 
 use crate::agent::Agent;
 use crate::identity::Identity;
+use crate::uplink::ledger::{Ledger, Traffic};
 use crate::uplink::session::LinkState;
+use crate::uplink::upload::Form;
 
 mod spool;
 
@@ -57,6 +59,25 @@ struct SinkOutcome {
     outcome: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Sent {
+    /// live, backlog or bulk.
+    traffic: String,
+    /// The most telling form in it: raw, tensor or features.
+    form: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfWindow {
+    /// hour or day.
+    window: String,
+}
+
 /// All of them, and the registry that renders them.
 #[derive(Debug)]
 pub struct Metrics {
@@ -67,8 +88,18 @@ pub struct Metrics {
     decide_seconds: Histogram,
     /// `errors_total{code}`: samples that could not be decided.
     errors: Family<Code, Counter>,
-    /// `uplink_bytes_total`: bytes sent to the pool for decisions.
-    uplink_bytes: Counter,
+    /// `uplink_bytes_total{traffic,form}`: bytes sent to the pool for decisions, framing included.
+    uplink_bytes: Family<Sent, Counter>,
+    /// `uplink_refused_total{reason}`: calls that stayed here for the sake of bytes: price, spent, metered, unsaved.
+    uplink_refused: Family<Reason, Counter>,
+    /// `uplink_budget_bytes{window}`: the limit, where there is one.
+    budget: Family<OfWindow, Gauge>,
+    /// `uplink_budget_left_bytes{window}`: what may still go.
+    budget_left: Family<OfWindow, Gauge>,
+    /// `uplink_price`: what a live call must be worth, as the risk of the local answer, 0 to 1.
+    price: Gauge<f64, AtomicU64>,
+    /// `uplink_metered`: 1 while the line is taken to cost by the byte.
+    metered: Gauge,
     /// `in_flight`: files taken and not yet acknowledged by every sink.
     pub in_flight: Gauge,
     /// `queued`: samples that wait for a model thread.
@@ -126,7 +157,12 @@ impl Metrics {
             decisions: Family::default(),
             decide_seconds: shared::latency_histogram(),
             errors: Family::default(),
-            uplink_bytes: Counter::default(),
+            uplink_bytes: Family::default(),
+            uplink_refused: Family::default(),
+            budget: Family::default(),
+            budget_left: Family::default(),
+            price: Gauge::default(),
+            metered: Gauge::default(),
             in_flight: Gauge::default(),
             queued: Gauge::default(),
             link_up: Gauge::<i64, AtomicI64>::default(),
@@ -143,6 +179,16 @@ impl Metrics {
         registry.register("decide_seconds", text, this.decide_seconds.clone());
         registry.register("errors", "Samples that could not be decided", this.errors.clone());
         registry.register("uplink_bytes", "Bytes sent to the pool for decisions", this.uplink_bytes.clone());
+        let text = "Calls that stayed here for the sake of bytes";
+        registry.register("uplink_refused", text, this.uplink_refused.clone());
+        let text = "Bytes that may go up within a window";
+        registry.register("uplink_budget_bytes", text, this.budget.clone());
+        let text = "Bytes that may still go up within a window";
+        registry.register("uplink_budget_left_bytes", text, this.budget_left.clone());
+        let text = "What a live call must be worth, as the risk of the local answer";
+        registry.register("uplink_price", text, this.price.clone());
+        let text = "1 while the line is taken to cost by the byte";
+        registry.register("uplink_metered", text, this.metered.clone());
         let text = "Files taken and not yet acknowledged by every sink";
         registry.register("in_flight", text, this.in_flight.clone());
         registry.register("queued", "Samples that wait for a model thread", this.queued.clone());
@@ -182,7 +228,6 @@ impl Metrics {
     pub fn decided(&self, decision: &Decision) {
         self.count(decision);
         self.decide_seconds.observe(decision.timings_us.total as f64 / 1e6);
-        self.uplink_bytes.inc_by(decision.uplink_bytes);
     }
 
     /// A decision of the past has been amended: it was not made anew, and took no sample's time.
@@ -255,7 +300,34 @@ impl Metrics {
             LinkState::Unconfigured => -1,
             LinkState::Unknown | LinkState::Down { .. } => 0,
         });
+        self.bytes(agent.ledger());
         shared::render(&self.registry)
+    }
+
+    fn bytes(&self, ledger: &Ledger) {
+        let counts = ledger.counts();
+        for traffic in Traffic::ALL {
+            for form in Form::ALL {
+                let bytes = counts.sent(traffic, form).load(Ordering::Relaxed);
+                let labels = Sent { traffic: traffic.as_str().to_owned(), form: form.as_str().to_owned() };
+                self.uplink_bytes.get_or_create(&labels).inner().store(bytes, Ordering::Relaxed);
+            }
+        }
+        for (reason, calls) in counts.refused() {
+            let labels = Reason { reason: reason.to_owned() };
+            self.uplink_refused.get_or_create(&labels).inner().store(calls, Ordering::Relaxed);
+        }
+        let now = ledger.snapshot();
+        let limits = [now.limits.per_hour, now.limits.per_day];
+        for ((window, limit), left) in ["hour", "day"].into_iter().zip(limits).zip(now.left) {
+            let Some(left) = left else { continue };
+            let labels = OfWindow { window: window.to_owned() };
+            let whole = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+            self.budget.get_or_create(&labels).set(whole(limit));
+            self.budget_left.get_or_create(&labels).set(whole(left));
+        }
+        self.price.set(now.price);
+        self.metered.set(now.is_metered.into());
     }
 }
 

@@ -26,7 +26,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::admin;
-use crate::agent::{Agent, AgentConfig};
+use crate::agent::{Agent, AgentConfig, BytesConfig};
 use crate::api::{self, Calls};
 use crate::config::{EdgeConfig, Refused, SourceConfig};
 use crate::identity::Identity;
@@ -36,6 +36,7 @@ use crate::source::journal::{Journal, JournalError, JournalHandle, Post};
 use crate::source::{Taken, Version, folder};
 use crate::spool::backlog::Backlog;
 use crate::spool::{self, Spool, Started};
+use crate::uplink::ledger::LedgerConfig;
 use desk::Desk;
 use tidy::Tidy;
 
@@ -279,6 +280,14 @@ async fn start_agent(config: &EdgeConfig, identity: &Identity, tasks: &Tasks) ->
         grace: config.offload.grace,
         threads: config.model_threads(),
         queue: config.queue,
+        bytes: BytesConfig {
+            send: config.offload.send.clone(),
+            ledger: LedgerConfig {
+                limits: config.offload.budget,
+                is_metered: config.offload.metered,
+                dir: Some(config.state_dir.clone()),
+            },
+        },
     };
     let tasks = tasks.clone();
     let start = move || Agent::start(config, &tasks).map_err(|error| StartError::Agent(Box::new(error)));

@@ -23,12 +23,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep_until, timeout};
 use tonic::Code;
 
+pub mod budget;
 mod bulk;
 mod carrier;
 mod counts;
 mod dial;
 mod driver;
+mod elapsed;
 pub mod estimate;
+mod kept;
+pub mod ledger;
 mod line;
 mod memory;
 mod network;
@@ -40,10 +44,12 @@ mod resolver;
 pub mod session;
 mod split;
 mod trial;
+pub mod upload;
 
 pub use carrier::Carrier;
 pub use counts::Counts;
 pub use estimate::Estimate;
+pub use kept::KeptError;
 pub use pools::{Allowed, Pools, PoolsError, Transport};
 pub use trial::{Tried, try_each};
 
@@ -53,6 +59,7 @@ use driver::{Driver, Outlets};
 use memory::Memory;
 use session::{LinkState, Session};
 use split::{Plan, Split};
+use upload::Upload;
 
 /// Calls that wait for the task; it takes them off at once, so that this fills only if the task is starved.
 const QUEUE: usize = 256;
@@ -147,13 +154,13 @@ impl Uplink {
     }
 
     /// Sends a call at once; its answer is awaited apart, until a little before the sample's deadline. A call that could
-    /// not be answered by then is not sent. `call_id`, the digest and the timeout are filled in here.
-    pub fn send(&self, request: v1::RunExpertsRequest, deadline: Instant) -> Result<Pending, Missing> {
+    /// not be answered by then is not sent. The call's number, the digest and the timeout are filled in here.
+    pub fn send(&self, upload: Upload, deadline: Instant) -> Result<Pending, Missing> {
         self.check_link()?;
         let (plan, parts) = self.splitting(|split| split.plan(deadline, &self.estimate(), Instant::now()));
         self.counts.split(&parts);
         match plan {
-            Plan::Send { until } => enter(&self.calls, request, until, Some(&self.split)),
+            Plan::Send { until } => enter(&self.calls, upload, until, Some(&self.split)),
             Plan::TooLate => {
                 self.counts.unsendable();
                 Err(Missing::Deadline)
@@ -163,13 +170,9 @@ impl Uplink {
 
     /// A call that nobody is waiting for at the machine: it goes behind live calls, at a rate that they do not notice. Its
     /// answer is as that of [`Uplink::send`]; `Missing::Shed` says that enough of them are out.
-    pub fn send_backlog(
-        &self,
-        request: v1::RunExpertsRequest,
-        deadline: Instant,
-    ) -> Result<Pending, Missing> {
+    pub fn send_backlog(&self, upload: Upload, deadline: Instant) -> Result<Pending, Missing> {
         self.check_link()?;
-        enter(&self.backlog, request, deadline, None)
+        enter(&self.backlog, upload, deadline, None)
     }
 
     /// Combining and recording a decision took so long: the pool gets that much less of the next deadline.
@@ -192,12 +195,12 @@ impl Uplink {
 
 fn enter(
     queue: &mpsc::Sender<Call>,
-    request: v1::RunExpertsRequest,
+    upload: Upload,
     deadline: Instant,
     split: Option<&Arc<Mutex<Split>>>,
 ) -> Result<Pending, Missing> {
     let (reply, answer) = oneshot::channel();
-    match queue.try_send(Call { request, deadline, reply }) {
+    match queue.try_send(Call { request: upload.into_request(), deadline, reply }) {
         Ok(()) => Ok(Pending { answer, deadline, split: split.cloned() }),
         Err(_) => Err(Missing::Shed),
     }

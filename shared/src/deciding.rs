@@ -154,6 +154,17 @@ impl Deciding {
         self.task
     }
 
+    /// The calibrated risk of the local answers, once they are in.
+    pub fn local_risk(&self) -> Option<f64> {
+        self.local_risk
+    }
+
+    /// Says more on the rule that fired: why an expert that it wants was not asked.
+    pub fn note(&mut self, note: &str) {
+        self.rule.push_str("; ");
+        self.rule.push_str(note);
+    }
+
     /// By when the decision is due.
     pub fn deadline(&self) -> Instant {
         self.deadline
@@ -351,7 +362,10 @@ impl Deciding {
             }
             None => (true, format!("asked_cloud: no certified threshold for {product} at risk {asked_for}")),
         };
-        self.rule = rule;
+        self.rule = match rule.strip_prefix("asked_cloud: ") {
+            Some(why) if self.remote.is_empty() => format!("local: {why}, but no cloud expert may be asked"),
+            _ => rule,
+        };
         wanted
     }
 
@@ -362,6 +376,8 @@ impl Deciding {
             match self.ranking.places[expert] {
                 Place::Absent(reason) => self.missing.push((expert, reason)),
                 Place::Local | Place::Remote => self.pending_remote.push(expert),
+                // Masked, and so never chosen.
+                Place::Withheld(_) => {}
             }
         }
         self.pending_remote.clone()

@@ -2,7 +2,8 @@
 //!
 //! The price of an expert decides who is asked, never how much an answer weighs: shares are taken from the raw scores.
 //! Neither order nor shares depend on whether an expert can be reached: an outage takes answers away, but changes neither
-//! who was wanted nor what the answers that are left are worth, so that certified thresholds hold through it.
+//! who was wanted nor what the answers that are left are worth, so that certified thresholds hold through it. An expert
+//! that policy keeps from a sample is not wanted, but keeps its share for the same reason.
 
 use crate::bundle::manifest::{Manifest, Task};
 use crate::competence::softmax;
@@ -17,6 +18,8 @@ pub enum Place {
     Remote,
     /// Nowhere at the moment.
     Absent(Missing),
+    /// In the pool, but of the modality with this index it needs what the operator lets nobody have.
+    Withheld(usize),
 }
 
 /// Why an expert cannot be picked for a sample.
@@ -26,6 +29,8 @@ pub enum Mask {
     Task,
     /// It needs a modality that the sample lacks.
     Modality(String),
+    /// It needs the pixels of a modality of which only features may leave the device.
+    Policy(String),
 }
 
 impl std::fmt::Display for Mask {
@@ -33,6 +38,7 @@ impl std::fmt::Display for Mask {
         match self {
             Self::Task => write!(f, "does not answer this task"),
             Self::Modality(name) => write!(f, "needs `{name}`"),
+            Self::Policy(name) => write!(f, "policy: only features of `{name}` leave the device"),
         }
     }
 }
@@ -42,7 +48,7 @@ impl std::fmt::Display for Mask {
 pub struct Ranking {
     /// The gate's logits.
     pub scores: Vec<f64>,
-    /// Softmax of the scores over the eligible experts; 0 for the others.
+    /// Softmax of the scores over the experts that the sample itself does not mask; 0 for the others.
     pub shares: Vec<f64>,
     pub prices: Vec<f64>,
     pub masks: Vec<Option<Mask>>,
@@ -61,7 +67,7 @@ impl Ranking {
         prices: Vec<f64>,
         places: Vec<Place>,
     ) -> Self {
-        let masks: Vec<Option<Mask>> =
+        let mut masks: Vec<Option<Mask>> =
             (0..manifest.experts.len()).map(|index| mask(manifest, task, presence, index)).collect();
         let eligible: Vec<f64> = scores
             .iter()
@@ -70,6 +76,12 @@ impl Ranking {
             .collect();
         let shares =
             if masks.iter().all(Option::is_some) { vec![0.0; scores.len()] } else { softmax(&eligible) };
+        for (mask, place) in masks.iter_mut().zip(&places).filter(|(mask, _)| mask.is_none()) {
+            if let Place::Withheld(modality) = place {
+                *mask =
+                    manifest.modalities.get(*modality).map(|modality| Mask::Policy(modality.name.clone()));
+            }
+        }
         let mut order: Vec<usize> = (0..scores.len()).filter(|index| masks[*index].is_none()).collect();
         // A stable sort, so that ties stay in the manifest's order.
         order.sort_by(|a, b| (scores[*b] - prices[*b]).total_cmp(&(scores[*a] - prices[*a])));
@@ -141,6 +153,19 @@ mod tests {
         let down = ranking(&[true, true], &[1.0, 0.0, 2.0], &DOWN);
         assert_eq!(up.shares, down.shares);
         assert_eq!(up.order(), down.order());
+    }
+
+    #[test]
+    fn what_policy_withholds_is_masked_and_changes_no_share() {
+        let up = ranking(&[true, true], &[1.0, 0.0, 2.0], &UP);
+        let withheld = [Place::Local, Place::Local, Place::Withheld(0)];
+        let kept = ranking(&[true, true], &[1.0, 0.0, 2.0], &withheld);
+        assert_eq!(up.shares, kept.shares);
+        assert_eq!(kept.order(), [0, 1]);
+        let mask = kept.masks[2].as_ref().unwrap().to_string();
+        assert_eq!(mask, "policy: only features of `image` leave the device");
+        let absent = ranking(&[true, false], &[1.0, 0.0, 2.0], &withheld);
+        assert_eq!(absent.masks[2], Some(Mask::Modality("template".to_owned())));
     }
 
     #[test]

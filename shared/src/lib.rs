@@ -9,7 +9,7 @@
 //!                                                    deciding: combine <────────┴──> decision
 //! ```
 //!
-//! * [`image`], [`tensor`], [`sample`]: what comes in. [`mod@array`]: tensors of any datatype, as served models take them.
+//! * [`image`], [`tensor`], [`sample`]: what comes in; [`embedding`]: what encoders make of it. [`mod@array`]: tensors of any datatype, as served models take them.
 //! * [`bundle`]: the manifest, its checks, golden samples, archives. Everything a decision depends on.
 //! * [`engine`]: runs ONNX. The only room that names tract.
 //! * [`runner`]: a bundle's models with one thread's state; turns samples into scores and answers.
@@ -28,6 +28,7 @@ pub mod combine;
 pub mod competence;
 pub mod deciding;
 pub mod decision;
+pub mod embedding;
 pub mod engine;
 pub mod gate;
 pub mod identity;

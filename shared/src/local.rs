@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::bundle::manifest::{Manifest, Tier};
+use crate::bundle::manifest::{ExpertInput, InputKind, Manifest, Tier};
 use crate::competence::Answer;
 use crate::deciding::{Deciding, DecidingError, Mode, Policy, Todo};
 use crate::decision::{Missing, Run};
+use crate::embedding::Embeddings;
 use crate::gate::{Place, Ranking};
 use crate::runner::{RunError, Runner};
 use crate::sample::Sample;
@@ -42,6 +43,8 @@ pub enum LocalError {
 pub struct Stay {
     pub deciding: Deciding,
     pub sample: Sample,
+    /// `None` until somebody needs them: without the gate nobody may.
+    pub embeddings: Option<Embeddings>,
     /// By expert index, for those that answered here.
     pub runs: BTreeMap<usize, Run>,
     pub encode: Duration,
@@ -59,14 +62,28 @@ impl Stay {
         started: Instant,
     ) -> Result<Self, LocalError> {
         let manifest = Arc::clone(runner.models().manifest());
-        let (scores, encode, gate) = if matches!(ask.policy.mode, Mode::Pinned(_)) {
-            (vec![0.0; manifest.experts.len()], Duration::ZERO, Duration::ZERO)
+        let (scores, embeddings, encode, gate) = if matches!(ask.policy.mode, Mode::Pinned(_)) {
+            (vec![0.0; manifest.experts.len()], None, Duration::ZERO, Duration::ZERO)
         } else {
             let gated = runner.gate(&sample)?;
-            (gated.scores, gated.encode, gated.gate)
+            (gated.scores, Some(gated.embeddings), gated.encode, gated.gate)
         };
         let deciding = choose(&manifest, &sample, scores, ask, started)?;
-        Ok(Self { deciding, sample, runs: BTreeMap::new(), encode, gate, local: Duration::ZERO })
+        Ok(Self { deciding, sample, embeddings, runs: BTreeMap::new(), encode, gate, local: Duration::ZERO })
+    }
+
+    /// The sample's embeddings; the encoders run once for each sample at most.
+    pub fn embeddings(&mut self, runner: &mut Runner) -> Result<&Embeddings, RunError> {
+        let embeddings = match self.embeddings.take() {
+            Some(embeddings) => embeddings,
+            None => runner.embeddings(&self.sample)?,
+        };
+        Ok(self.embeddings.insert(embeddings))
+    }
+
+    /// Those that were made already.
+    pub fn known_embeddings(&self) -> Option<&Embeddings> {
+        self.embeddings.as_ref()
     }
 
     /// What to do first; see [`Deciding::start`].
@@ -94,14 +111,12 @@ impl Stay {
 
     fn run_one(&mut self, runner: &mut Runner, expert: usize) -> Todo {
         let started = Instant::now();
-        let spec = &runner.models().manifest().experts[expert];
-        let labels = spec.labels.len();
-        let name = spec.name.clone();
-        let answer =
-            runner.logits(expert, &self.sample).map_err(|error| error.to_string()).and_then(|logits| {
-                Answer::from_logits(expert, labels, &logits)
-                    .map_err(|error| format!("expert `{name}` {error}"))
-            });
+        let manifest = Arc::clone(runner.models().manifest());
+        let spec = &manifest.experts[expert];
+        let (name, labels) = (&spec.name, spec.labels.len());
+        let answer = self.logits(runner, expert).map_err(|error| error.to_string()).and_then(|logits| {
+            Answer::from_logits(expert, labels, &logits).map_err(|error| format!("expert `{name}` {error}"))
+        });
         let ended = Instant::now();
         match answer {
             Ok(answer) => {
@@ -114,6 +129,15 @@ impl Stay {
                 self.deciding.failed(expert, Missing::Failed)
             }
         }
+    }
+
+    fn logits(&mut self, runner: &mut Runner, expert: usize) -> Result<Vec<f32>, RunError> {
+        let takes_embedding = |input: &ExpertInput| input.kind == InputKind::Embedding;
+        if runner.models().manifest().experts[expert].inputs.iter().any(takes_embedding) {
+            self.embeddings(runner)?;
+        }
+        let none = Embeddings::default();
+        runner.logits(expert, &self.sample, self.embeddings.as_ref().unwrap_or(&none))
     }
 }
 

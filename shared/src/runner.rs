@@ -6,8 +6,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::bundle::manifest::{Encoder, ExpertInput, Manifest, Tier, model_path};
+use crate::bundle::manifest::{Encoder, ExpertInput, InputKind, Manifest, Tier, model_path};
 use crate::bundle::{Bundle, BundleDigest, BundleError};
+use crate::embedding::{Embedding, Embeddings};
 use crate::engine::fixed::{FixedModel, FixedPort, FixedSession};
 use crate::engine::{EngineError, Tract};
 use crate::image::{GreyImage, resize};
@@ -56,6 +57,7 @@ pub enum RunError {
 pub struct Gated {
     /// One logit per expert.
     pub scores: Vec<f64>,
+    pub embeddings: Embeddings,
     pub encode: Duration,
     pub gate: Duration,
 }
@@ -79,7 +81,7 @@ impl Models {
 
         let mut encoders = Vec::with_capacity(manifest.encoders.len());
         for encoder in &manifest.encoders {
-            let model = load(&encoder.name, &[image_port(&encoder.modality, &encoder.shape)])?;
+            let model = load(&encoder.name, &[port(&encoder.modality, &encoder.shape)])?;
             require(&encoder.name, &model, "embedding", &[1, encoder.dims])?;
             encoders.push(model);
         }
@@ -96,7 +98,7 @@ impl Models {
                 continue;
             }
             let ports: Vec<FixedPort> =
-                expert.inputs.iter().map(|input| image_port(&input.modality, &input.shape)).collect();
+                expert.inputs.iter().map(|input| port(&input.name, &input.shape)).collect();
             let model = load(&expert.name, &ports)?;
             let logits = require(&expert.name, &model, "logits", &[1, expert.labels.len()])?;
             require(&expert.name, &model, "feat", &[1, expert.feature_dims])?;
@@ -167,34 +169,52 @@ impl Runner {
         &self.models
     }
 
+    /// What the encoders make of what is present.
+    pub fn embeddings(&mut self, sample: &Sample) -> Result<Embeddings, RunError> {
+        let manifest = &self.models.manifest;
+        let mut embeddings = Vec::with_capacity(manifest.encoders.len());
+        for (encoder, session) in manifest.encoders.iter().zip(&mut self.encoders) {
+            let Some(input) = encoder_input(manifest, encoder, sample) else {
+                embeddings.push(None);
+                continue;
+            };
+            let mut outputs = run(&encoder.name, session, vec![input])?;
+            let index = session.model().output_index("embedding").filter(|index| *index < outputs.len());
+            let output = index.map(|index| outputs.swap_remove(index));
+            let output = output.ok_or_else(|| RunError::Engine {
+                model: encoder.name.clone(),
+                source: EngineError::MissingOutput("embedding".to_owned()),
+            })?;
+            embeddings.push(Some(Embedding::of_encoder(output)));
+        }
+        Ok(Embeddings::new(embeddings))
+    }
+
     /// Encodes what is present and scores the experts.
     pub fn gate(&mut self, sample: &Sample) -> Result<Gated, RunError> {
         let started = Instant::now();
+        let embeddings = self.embeddings(sample)?;
         let manifest = &self.models.manifest;
-        let mut embeddings = Vec::new();
-        for (encoder, session) in manifest.encoders.iter().zip(&mut self.encoders) {
-            let Some(input) = encoder_input(manifest, encoder, sample) else {
-                embeddings.resize(embeddings.len() + encoder.dims, 0.0);
-                continue;
-            };
-            let outputs = run(&encoder.name, session, vec![input])?;
-            embeddings.extend_from_slice(named(session, &outputs, "embedding"));
-        }
         let encode = started.elapsed();
         let presence = sample.presence().iter().map(|present| if *present { 1.0 } else { 0.0 }).collect();
         let ports = self.gate.model().inputs();
         let inputs = vec![
-            tensor(&manifest.gate.name, ports[0].shape.clone(), embeddings)?,
+            tensor(&manifest.gate.name, ports[0].shape.clone(), embeddings.row(manifest))?,
             tensor(&manifest.gate.name, ports[1].shape.clone(), presence)?,
         ];
         let outputs = run(&manifest.gate.name, &mut self.gate, inputs)?;
         let scores = named(&self.gate, &outputs, "scores").iter().map(|score| f64::from(*score)).collect();
-        Ok(Gated { scores, encode, gate: started.elapsed() - encode })
+        Ok(Gated { scores, embeddings, encode, gate: started.elapsed() - encode })
     }
 
     /// An expert's logits for a sample.
-    pub fn logits(&mut self, expert: usize, sample: &Sample) -> Result<Vec<f32>, RunError> {
-        let inputs = expert_inputs(&self.models.manifest, expert, sample)?;
+    pub fn logits(
+        &mut self,
+        expert: usize,
+        sample: &Sample,
+        embeddings: &Embeddings,
+    ) -> Result<Vec<f32>, RunError> {
+        let inputs = expert_inputs(&self.models.manifest, expert, sample, embeddings)?;
         let mut outputs = self.outputs(expert, inputs)?;
         let logits = self.models.experts[expert].as_ref().map_or(0, |loaded| loaded.logits);
         Ok(outputs.swap_remove(logits).into_values())
@@ -215,13 +235,27 @@ pub fn encoder_input(manifest: &Manifest, encoder: &Encoder, sample: &Sample) ->
 }
 
 /// An expert's inputs in the manifest's order, resized and normalised from a sample. `expert` by index.
-pub fn expert_inputs(manifest: &Manifest, expert: usize, sample: &Sample) -> Result<Vec<Tensor>, RunError> {
-    let prepare = |input: &ExpertInput| {
-        let image = manifest.modality_index(&input.modality).and_then(|index| sample.image(index));
-        let image = image.ok_or_else(|| RunError::Absent(input.modality.clone()))?;
-        Ok(image_tensor(image, &input.shape, input.mean, input.std))
+pub fn expert_inputs(
+    manifest: &Manifest,
+    expert: usize,
+    sample: &Sample,
+    embeddings: &Embeddings,
+) -> Result<Vec<Tensor>, RunError> {
+    let prepare = |input: &ExpertInput| match input.kind {
+        InputKind::Pixels => pixels(manifest, input, sample),
+        InputKind::Embedding => {
+            let embedding = embeddings.of(manifest, &input.modality);
+            Ok(embedding.ok_or_else(|| RunError::Absent(input.name.clone()))?.tensor().clone())
+        }
     };
     manifest.experts[expert].inputs.iter().map(prepare).collect()
+}
+
+/// An input of pixels.
+pub fn pixels(manifest: &Manifest, input: &ExpertInput, sample: &Sample) -> Result<Tensor, RunError> {
+    let image = manifest.modality_index(&input.modality).and_then(|index| sample.image(index));
+    let (image, spec) = image.zip(input.pixels()).ok_or_else(|| RunError::Absent(input.modality.clone()))?;
+    Ok(image_tensor(image, &spec.shape, spec.mean, spec.std))
 }
 
 /// `(grey / 255 − mean) / std` at the model's size, `[1, 1, height, width]`.
@@ -240,7 +274,8 @@ pub fn image_tensor(image: &GreyImage, shape: &[usize; 3], mean: f32, std: f32) 
         .expect("a picture has height × width pixels and one channel")
 }
 
-pub(crate) fn image_port(name: &str, shape: &[usize; 3]) -> FixedPort {
+/// `shape` without the batch axis.
+pub(crate) fn port(name: &str, shape: &[usize]) -> FixedPort {
     FixedPort { name: name.to_owned(), shape: [1].iter().chain(shape).copied().collect() }
 }
 

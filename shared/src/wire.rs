@@ -7,8 +7,8 @@ mod decision;
 mod image;
 mod tensor;
 
-pub use image::{ImageSource, read_images, write_images};
-pub use tensor::{read_tensor, write_tensor};
+pub use image::{ImageSource, REFERENCE, read_images, write_image, write_images};
+pub use tensor::{Numbers, Scale, read_tensor, write_packed, write_tensor};
 
 /// What is wrong with a message; `field` is a path in protobuf terms.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -94,7 +94,8 @@ fn engine_calls(runner: &mut Runner, sample: &Sample, experts: &[usize]) -> Dura
     let gated = runner.gate(sample).expect("scores");
     let mut spent = gated.encode + gated.gate;
     for expert in experts {
-        let inputs = expert_inputs(runner.models().manifest(), *expert, sample).expect("inputs");
+        let embeddings = &gated.embeddings;
+        let inputs = expert_inputs(runner.models().manifest(), *expert, sample, embeddings).expect("inputs");
         let started = Instant::now();
         runner.outputs(*expert, inputs).expect("outputs");
         spent += started.elapsed();
@@ -127,7 +128,8 @@ async fn unary() -> String {
         .iter()
         .map(|input| {
             let index = models.manifest().modality_index(&input.modality).expect("a modality");
-            image_tensor(sample.image(index).expect("present"), &input.shape, input.mean, input.std)
+            let spec = input.pixels().expect("pixels");
+            image_tensor(sample.image(index).expect("present"), &spec.shape, spec.mean, spec.std)
         })
         .collect();
     let request = v1::RunExpertsRequest {

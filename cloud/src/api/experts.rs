@@ -102,7 +102,7 @@ async fn run(
     }
     let input = Input::new(manifest, request.images, request.tensors)?;
     let call = Call::new(clock.arrived, clock.deadline);
-    let inputs = input.tensors(manifest, &experts, api.pool.serving(), call).await?;
+    let inputs = input.inputs(hosted, &experts, api.pool.serving(), call).await?;
     let runs = experts.iter().zip(inputs).map(|(expert, inputs)| async move {
         let ran = match inputs {
             Ok(inputs) => hosted.expert(api.pool.serving(), *expert, inputs, call).await,

@@ -1,22 +1,45 @@
-//! What a call brings for its experts: pictures, decoded once for all of them, or tensors as the experts take them.
+//! What a call brings for its experts: pictures, decoded once for all of them, and tensors as the experts take them.
 
 use std::sync::Arc;
 
-use millgate_shared::bundle::manifest::Manifest;
+use futures_util::future::join_all;
+use millgate_shared::bundle::manifest::{ExpertInput, InputKind, Manifest};
 use millgate_shared::image::Limits;
 use millgate_shared::proto::v1;
-use millgate_shared::runner::{RunError, expert_inputs};
+use millgate_shared::runner::{RunError, encoder_input, pixels};
+use millgate_shared::sample::Sample;
 use millgate_shared::tensor::Tensor;
 use millgate_shared::wire::{read_images, read_tensor};
 
 use crate::failure::Failure;
+use crate::hosted::{Hosted, embed};
 use crate::serving::Serving;
 use crate::serving::request::Call;
 
 #[derive(Debug)]
-pub(super) enum Input {
-    Images(Vec<v1::Image>),
-    Tensors(Vec<v1::Tensor>),
+pub(super) struct Input {
+    images: Vec<v1::Image>,
+    tensors: Vec<v1::Tensor>,
+}
+
+/// One expert's inputs in the manifest's order, or why it cannot have them.
+pub(super) type Inputs = Result<Vec<Tensor>, Failure>;
+
+/// An input before the encoders have run.
+#[derive(Debug)]
+enum Part {
+    Ready(Tensor),
+    /// Of the encoder with this index.
+    Embedding(usize),
+}
+
+/// What a model thread makes of what came.
+#[derive(Debug)]
+struct Read {
+    /// By expert that was asked for.
+    experts: Vec<Result<Vec<Part>, Failure>>,
+    /// By encoder; `None` where nobody needs it.
+    encoders: Vec<Option<Tensor>>,
 }
 
 impl Input {
@@ -26,64 +49,98 @@ impl Input {
         images: Vec<v1::Image>,
         tensors: Vec<v1::Tensor>,
     ) -> Result<Self, Failure> {
-        match (images.is_empty(), tensors.is_empty()) {
-            (false, true) => Ok(Self::Images(images)),
-            (true, true) => Err(Failure::field("images", "are missing, and so are `tensors`")),
-            (false, false) => Err(Failure::field("tensors", "cannot be given beside `images`")),
-            (true, false) => {
-                for (at, tensor) in tensors.iter().enumerate() {
-                    let name = &tensor.name;
-                    let field = format!("tensors[{at}].name");
-                    if manifest.modality_index(name).is_none() {
-                        return Err(Failure::field(
-                            field,
-                            format!("`{name}` is not a modality of this bundle"),
-                        ));
-                    }
-                    if tensors[..at].iter().any(|earlier| earlier.name == *name) {
-                        return Err(Failure::field(field, format!("`{name}` stands twice")));
-                    }
-                }
-                Ok(Self::Tensors(tensors))
+        if images.is_empty() && tensors.is_empty() {
+            return Err(Failure::field("images", "are missing, and so are `tensors`"));
+        }
+        for (at, tensor) in tensors.iter().enumerate() {
+            let name = &tensor.name;
+            let refuse = |message: String| Err(Failure::field(format!("tensors[{at}].name"), message));
+            let mut embeddings = manifest.encoders.iter();
+            let is_embedding = embeddings.any(|encoder| manifest.embedding_name(&encoder.modality) == *name);
+            if manifest.modality_index(name).is_none() && !is_embedding {
+                return refuse(format!("`{name}` is not a modality of this bundle"));
+            }
+            if tensors[..at].iter().any(|earlier| earlier.name == *name) {
+                return refuse(format!("`{name}` stands twice"));
+            }
+            if images.iter().any(|image| image.modality == *name) {
+                return refuse(format!("`{name}` is among the `images` as well"));
             }
         }
+        Ok(Self { images, tensors })
     }
 
-    /// Each expert's inputs in the manifest's order. Pictures are decoded, once, on a model thread; what is wrong with
-    /// them is wrong with the whole call.
-    pub(super) async fn tensors(
+    /// Each expert's inputs. What is wrong with a picture is wrong with the whole call; what is wrong with a tensor, with the
+    /// experts that take it.
+    pub(super) async fn inputs(
         self,
-        manifest: &Arc<Manifest>,
+        hosted: &Hosted,
         experts: &[usize],
         serving: &Serving,
         call: Call,
-    ) -> Result<Vec<Result<Vec<Tensor>, Failure>>, Failure> {
-        match self {
-            Self::Images(images) => {
-                let bytes = images.iter().map(|image| image.data.len()).sum();
-                let (manifest, experts) = (Arc::clone(manifest), experts.to_vec());
-                let work = move || {
-                    let sample = read_images(&manifest, "images", &images, &Limits::default())?;
-                    let inputs = |expert: &usize| Ok(expert_inputs(&manifest, *expert, &sample)?);
-                    Ok(experts.iter().map(inputs).collect())
-                };
-                serving.on_thread(call, bytes, work).await
-            }
-            Self::Tensors(tensors) => {
-                Ok(experts.iter().map(|expert| given(manifest, *expert, &tensors)).collect())
-            }
+    ) -> Result<Vec<Inputs>, Failure> {
+        let manifest = Arc::clone(hosted.manifest());
+        // To copy plain tensors costs less than to hand them to a thread.
+        let is_light = |tensor: &v1::Tensor| tensor.encoding == i32::from(v1::Encoding::Unspecified);
+        let read = if self.images.is_empty() && self.tensors.iter().all(is_light) {
+            self.read(&manifest, experts)?
+        } else {
+            let pictures = self.images.iter().map(|image| image.data.len());
+            let bytes = pictures.chain(self.tensors.iter().map(|tensor| tensor.data.len())).sum();
+            let experts = experts.to_vec();
+            serving.on_thread(call, bytes, move || self.read(&manifest, &experts)).await?
+        };
+        let runs =
+            read.encoders.into_iter().enumerate().map(|(encoder, input)| async move {
+                Some(embed(hosted, serving, encoder, input?, call).await)
+            });
+        let embeddings = join_all(runs).await;
+        let part = |part| match part {
+            Part::Ready(tensor) => Ok(tensor),
+            Part::Embedding(encoder) => embeddings[encoder]
+                .clone()
+                .unwrap_or_else(|| Err(Failure::Model(format!("encoder {encoder} was not run")))),
+        };
+        let complete = |parts: Result<Vec<Part>, Failure>| parts?.into_iter().map(part).collect();
+        Ok(read.experts.into_iter().map(complete).collect())
+    }
+
+    fn read(self, manifest: &Manifest, experts: &[usize]) -> Result<Read, Failure> {
+        let sample = read_images(manifest, "images", &self.images, &Limits::default())?;
+        let mut encoders = vec![None; manifest.encoders.len()];
+        let experts = experts.iter().map(|expert| {
+            let inputs = manifest.experts[*expert].inputs.iter();
+            inputs.map(|input| self.part(manifest, &sample, input, &mut encoders)).collect()
+        });
+        let experts = experts.collect();
+        Ok(Read { experts, encoders })
+    }
+
+    /// What was sent under the input's own name, or else what its picture gives.
+    fn part(
+        &self,
+        manifest: &Manifest,
+        sample: &Sample,
+        input: &ExpertInput,
+        encoders: &mut [Option<Tensor>],
+    ) -> Result<Part, Failure> {
+        if let Some(at) = self.tensors.iter().position(|tensor| tensor.name == input.name) {
+            let shape: Vec<usize> = [1].iter().chain(&input.shape).copied().collect();
+            return Ok(Part::Ready(read_tensor(&format!("tensors[{at}]"), &self.tensors[at], &shape)?));
+        }
+        if input.kind == InputKind::Pixels {
+            return Ok(Part::Ready(pixels(manifest, input, sample)?));
+        }
+        let encoder = manifest.encoder_index(&input.modality);
+        let encoder = encoder.ok_or_else(|| RunError::Absent(input.name.clone()))?;
+        if encoders[encoder].is_none() {
+            encoders[encoder] = encoder_input(manifest, &manifest.encoders[encoder], sample);
+        }
+        match encoders[encoder] {
+            Some(_) => Ok(Part::Embedding(encoder)),
+            None => Err(RunError::Absent(input.name.clone()).into()),
         }
     }
-}
-
-fn given(manifest: &Manifest, expert: usize, tensors: &[v1::Tensor]) -> Result<Vec<Tensor>, Failure> {
-    let read = |modality: &String, shape: &[usize; 3]| {
-        let at = tensors.iter().position(|tensor| tensor.name == *modality);
-        let at = at.ok_or_else(|| RunError::Absent(modality.clone()))?;
-        let [channels, height, width] = *shape;
-        Ok(read_tensor(&format!("tensors[{at}]"), &tensors[at], &[1, channels, height, width])?)
-    };
-    manifest.experts[expert].inputs.iter().map(|input| read(&input.modality, &input.shape)).collect()
 }
 
 #[cfg(test)]
@@ -96,11 +153,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_must_be_one_kind_with_known_names_each_once() {
+    fn what_is_given_has_known_names_each_once() {
         let manifest = manifest();
         let tensor = |name: &str| v1::Tensor { name: name.to_owned(), ..v1::Tensor::default() };
         let field = |images: usize, tensors: &[&str]| {
-            let images = vec![v1::Image::default(); images];
+            let image = v1::Image { modality: "image".to_owned(), ..v1::Image::default() };
+            let images = vec![image; images];
             let tensors = tensors.iter().map(|name| tensor(name)).collect();
             match Input::new(&manifest, images, tensors) {
                 Err(Failure::Field(error)) => error.field,
@@ -109,10 +167,12 @@ mod tests {
             }
         };
         assert_eq!(field(0, &[]), "images");
-        assert_eq!(field(1, &["image"]), "tensors");
+        assert_eq!(field(1, &["image"]), "tensors[0].name");
         assert_eq!(field(0, &["image", "sound"]), "tensors[1].name");
         assert_eq!(field(0, &["image", "image"]), "tensors[1].name");
         assert_eq!(field(0, &["image", "template"]), "");
         assert_eq!(field(1, &[]), "");
+        assert_eq!(field(1, &["template", "embedding"]), "");
+        assert_eq!(field(0, &["embedding.template"]), "tensors[0].name");
     }
 }

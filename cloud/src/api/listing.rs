@@ -32,7 +32,7 @@ fn info(expert: &Expert, latency_us: u64) -> v1::ExpertInfo {
         labels: expert.labels.clone(),
         inputs: inputs
             .map(|input| v1::ExpertInput {
-                modality: input.modality.clone(),
+                modality: input.name.clone(),
                 shape: input.shape.iter().map(|axis| *axis as i64).collect(),
             })
             .collect(),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use millgate_cloud::{CloudConfig, Running, ServeError, Server};
-use millgate_edge::agent::{Agent, AgentConfig, StartError};
+use millgate_edge::agent::{Agent, AgentConfig, BytesConfig, StartError};
 use millgate_edge::uplink::session::LinkState;
 use millgate_shared::deciding::Mode;
 use millgate_shared::proto::MAX_MESSAGE_BYTES;
@@ -92,6 +92,7 @@ impl Stage {
             grace: GRACE,
             threads,
             queue: QUEUE,
+            bytes: BytesConfig::default(),
         };
         let agent_tasks = tasks.clone();
         // Loading computes for a while.

@@ -14,11 +14,12 @@ use millgate_shared::bundle::manifest::{Expert, Manifest};
 use millgate_shared::competence::Answer;
 use millgate_shared::decision::{Missing, Run};
 use millgate_shared::local::Stay;
-use millgate_shared::proto::v1;
-use millgate_shared::wire::{framed_len, read_tensor};
+use millgate_shared::wire::read_tensor;
 use tokio::time::timeout_at;
 
 use super::later::{Live, LiveCall};
+use crate::uplink::ledger::{Ledger, Traffic};
+use crate::uplink::upload::Upload;
 use crate::uplink::{Reply, Uplink};
 
 type Call = Pin<Box<dyn Future<Output = (usize, Result<Reply, Missing>)> + Send>>;
@@ -26,15 +27,15 @@ type Call = Pin<Box<dyn Future<Output = (usize, Result<Reply, Missing>)> + Send>
 /// What is to be sent.
 #[derive(Debug)]
 pub(super) struct Calls {
-    /// By index in the manifest.
-    pub(super) experts: Vec<usize>,
-    pub(super) payload: Vec<v1::Image>,
+    /// By index in the manifest, or why a call stays here.
+    pub(super) calls: Vec<(usize, Result<Upload, Missing>)>,
     pub(super) deadline: Instant,
 }
 
 /// The calls of one decision.
 pub(super) struct Asking {
     uplink: Option<Uplink>,
+    ledger: Ledger,
     calls: FuturesUnordered<Call>,
     started: Option<Instant>,
     live: Live,
@@ -50,11 +51,12 @@ pub(super) struct Asking {
 }
 
 impl Asking {
-    pub(super) fn new(uplink: Option<Uplink>, live: Live) -> Self {
+    pub(super) fn new(uplink: Option<Uplink>, live: Live, ledger: Ledger) -> Self {
         Self {
             uplink,
             live,
             live_call: None,
+            ledger,
             calls: FuturesUnordered::new(),
             started: None,
             refused: Vec::new(),
@@ -64,29 +66,33 @@ impl Asking {
         }
     }
 
-    /// Sends the calls for `experts`; their answers are awaited in [`Asking::collect`].
-    pub(super) fn start(&mut self, manifest: &Manifest, calls: Calls) {
-        let Calls { experts, payload, deadline } = calls;
-        for expert in experts {
-            let Some(uplink) = &self.uplink else {
-                self.refused.push((expert, Missing::Offline));
-                continue;
-            };
-            let now = *self.started.get_or_insert_with(Instant::now);
-            let request = v1::RunExpertsRequest {
-                experts: vec![manifest.experts[expert].name.clone()],
-                images: payload.clone(),
-                timeout_us: deadline.saturating_duration_since(now).as_micros() as u64,
-                ..Default::default()
-            };
-            let bytes = framed_len(&request);
-            match uplink.send(request, deadline) {
-                Ok(pending) => {
-                    self.bytes += bytes;
-                    self.live_call.get_or_insert_with(|| self.live.call());
-                    self.calls.push(Box::pin(async move { (expert, pending.reply().await) }));
-                }
-                Err(reason) => self.refused.push((expert, reason)),
+    /// Sends the calls; their answers are awaited in [`Asking::collect`].
+    pub(super) fn start(&mut self, calls: Calls) {
+        let Calls { calls, deadline } = calls;
+        for (expert, upload) in calls {
+            let sent = upload.and_then(|upload| self.send(upload, expert, deadline));
+            if let Err(reason) = sent {
+                self.refused.push((expert, reason));
+            }
+        }
+    }
+
+    fn send(&mut self, mut upload: Upload, expert: usize, deadline: Instant) -> Result<(), Missing> {
+        let now = *self.started.get_or_insert_with(Instant::now);
+        upload.set_timeout(deadline.saturating_duration_since(now).as_micros() as u64);
+        let (bytes, form) = (upload.bytes(), upload.form());
+        let sent =
+            self.uplink.as_ref().ok_or(Missing::Offline).and_then(|uplink| uplink.send(upload, deadline));
+        match sent {
+            Ok(pending) => {
+                self.bytes += bytes;
+                self.live_call.get_or_insert_with(|| self.live.call());
+                self.calls.push(Box::pin(async move { (expert, pending.reply().await) }));
+                Ok(())
+            }
+            Err(reason) => {
+                self.ledger.refund(Traffic::Live, form, bytes);
+                Err(reason)
             }
         }
     }

@@ -10,11 +10,12 @@ use millgate_shared::image::{Limits, decode};
 use millgate_shared::local::{Ask as LocalAsk, LocalError, Stay};
 use millgate_shared::runner::Runner;
 use millgate_shared::sample::{Origin, Sample};
-use millgate_shared::wire::{ImageSource, write_images};
+use millgate_shared::wire::ImageSource;
 use millgate_shared::workers::Ticket;
 use tokio::sync::mpsc;
 
 use super::asking::{Asking, Calls};
+use super::payload::{self, Outgoing};
 use super::{Agent, Ask, DecideError, Decided, Late};
 use crate::input::{Input, draw_id};
 
@@ -39,22 +40,27 @@ pub(super) async fn decide(agent: &Agent, input: Input, ask: Ask) -> Result<Deci
     // Where the mode asks the pool for every sample, its calls go out before the local experts run: at most one list
     // before them and one after.
     let (send, mut calls) = mpsc::channel(2);
+    let (upload, ledger) = (Arc::clone(&agent.parts.upload), agent.parts.ledger.clone());
     let visit = move |runner: &mut Runner, ticket: Ticket<'_>| {
         let local = LocalAsk { task: &task, policy, places, prices };
-        arrive(runner, input, local, started).map(|visited| work(runner, visited, &ticket, &send))
+        let outgoing = Outgoing { policy: &upload, ledger: &ledger };
+        let mut visited = arrive(runner, input, local, started)?;
+        payload::prepare(runner, &mut visited.stay, outgoing.policy);
+        Ok::<_, DecideError>(work(runner, visited, &ticket, outgoing, &send))
     };
-    let mut asking = Asking::new(agent.parts.uplink.clone(), agent.parts.live.clone());
+    let parts = &agent.parts;
+    let mut asking = Asking::new(parts.uplink.clone(), parts.live.clone(), parts.ledger.clone());
     let visiting = agent.parts.workers.run(visit);
     tokio::pin!(visiting);
     let visited = loop {
         tokio::select! {
             visited = &mut visiting => break visited,
-            Some(calls) = calls.recv() => asking.start(manifest, calls),
+            Some(calls) = calls.recv() => asking.start(calls),
         }
     };
     let mut visited = visited??;
     while let Ok(calls) = calls.try_recv() {
-        asking.start(manifest, calls);
+        asking.start(calls);
     }
     asking.collect(&mut visited.stay, manifest).await;
     close(agent, visited, asking, started)
@@ -106,23 +112,31 @@ fn work(
     runner: &mut Runner,
     mut visited: Visited,
     ticket: &Ticket<'_>,
+    outgoing: Outgoing<'_>,
     send: &mpsc::Sender<Calls>,
 ) -> Visited {
     let Todo { local, remote } = std::mem::take(&mut visited.todo);
-    ask(runner, &visited, remote, send);
+    ask(runner, &mut visited, remote, outgoing, send);
     let further = visited.stay.run(runner, Todo { local, remote: Vec::new() }, &|| ticket.is_cancelled());
-    ask(runner, &visited, further, send);
+    ask(runner, &mut visited, further, outgoing, send);
     visited
 }
 
-fn ask(runner: &Runner, visited: &Visited, experts: Vec<usize>, send: &mpsc::Sender<Calls>) {
+fn ask(
+    runner: &Runner,
+    visited: &mut Visited,
+    experts: Vec<usize>,
+    outgoing: Outgoing<'_>,
+    send: &mpsc::Sender<Calls>,
+) {
     if experts.is_empty() {
         return;
     }
-    let payload = write_images(runner.models().manifest(), &visited.stay.sample, &visited.source);
+    let manifest = runner.models().manifest();
+    let calls = payload::calls(manifest, &mut visited.stay, &visited.source, experts, outgoing);
     let deadline = visited.stay.deciding.deadline();
     // There is room for both lists; the caller may have gone.
-    let _gone = send.try_send(Calls { experts, payload, deadline }).is_err();
+    let _gone = send.try_send(Calls { calls, deadline }).is_err();
 }
 
 /// Combine and record.
@@ -161,7 +175,8 @@ fn close(agent: &Agent, visited: Visited, asking: Asking, started: Instant) -> R
         uplink.combined(combining.elapsed());
     }
     decision.timings_us.total = started.elapsed().as_micros() as u64;
-    let sample = stay.sample;
-    let late = open.map(|open| Late { open, manifest: Arc::clone(manifest), sample, source });
+    let (sample, embeddings) = (stay.sample, stay.embeddings);
+    let (manifest, policy) = (Arc::clone(manifest), Arc::clone(&agent.parts.upload));
+    let late = open.map(|open| Late { open, manifest, policy, sample, embeddings, source });
     Ok(Decided { decision, late })
 }

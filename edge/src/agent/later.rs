@@ -9,14 +9,18 @@ use millgate_shared::bundle::manifest::Manifest;
 use millgate_shared::competence::Answer;
 use millgate_shared::deciding::Open;
 use millgate_shared::decision::{Decision, Missing, Run};
+use millgate_shared::embedding::Embeddings;
 use millgate_shared::proto::v1;
 use millgate_shared::sample::Sample;
-use millgate_shared::wire::{ImageSource, framed_len, write_images};
+use millgate_shared::wire::ImageSource;
 use tonic::Code;
 
 use super::Agent;
 use super::asking::read;
-use crate::uplink::Reply;
+use super::payload::{self, Seen};
+use crate::uplink::ledger::Traffic;
+use crate::uplink::upload::{Upload, UploadPolicy};
+use crate::uplink::{Pending, Reply, Uplink};
 
 /// A decision, and what is still open of it.
 #[derive(Debug)]
@@ -30,17 +34,21 @@ pub(crate) struct Decided {
 pub(crate) struct Late {
     pub(super) open: Open,
     pub(super) manifest: Arc<Manifest>,
+    pub(super) policy: Arc<UploadPolicy>,
     pub(super) sample: Sample,
+    pub(super) embeddings: Option<Embeddings>,
     pub(super) source: ImageSource,
 }
 
 impl Late {
     /// As they would have been sent, one for each expert that is missing; pictures are encoded, which takes a moment.
     pub(crate) fn into_requests(self) -> (Open, Vec<v1::RunExpertsRequest>) {
-        let images = write_images(&self.manifest, &self.sample, &self.source);
-        let experts: Vec<String> = self.open.to_ask().map(str::to_owned).collect();
-        let request = v1::RunExpertsRequest { experts, images, ..Default::default() };
-        (self.open, vec![request])
+        let Self { open, manifest, policy, sample, embeddings, source } = self;
+        let experts = open.to_ask().filter_map(|name| manifest.expert_index(name)).collect();
+        let seen = Seen { sample: &sample, source: &source, embeddings: embeddings.as_ref() };
+        let uploads = payload::uploads(&manifest, &policy, seen, experts, 0);
+        let requests = uploads.into_iter().filter_map(|(_, upload)| upload.ok().map(Upload::into_request));
+        (open, requests.collect())
     }
 }
 
@@ -86,7 +94,8 @@ pub(crate) struct LateAnswers {
 pub(crate) enum Left {
     /// The line or the pool is in trouble: not the entry's fault, try again.
     Trouble,
-    /// The pool does not have the expert, or holds another bundle, at the moment: it waits for one that has.
+    /// The pool does not have the expert, or holds another bundle, or policy or budget keep it here, at the moment: it waits
+    /// until that is otherwise.
     NotHere(String),
     /// The expert failed: it may work another time, but not for ever.
     Failed,
@@ -116,16 +125,17 @@ impl Agent {
             leave(Left::Trouble, &mut late);
             return late;
         };
-        for mut request in requests {
-            request.timeout_us = deadline.saturating_duration_since(Instant::now()).as_micros() as u64;
+        for request in requests {
             let experts = request.experts.clone();
-            let bytes = framed_len(&request);
-            let reply = match uplink.send_backlog(request, deadline) {
-                Ok(pending) => {
+            let reply = match self.send_late(uplink, request, deadline) {
+                Ok((pending, bytes)) => {
                     late.bytes += bytes;
                     pending.reply().await
                 }
-                Err(missing) => Err(missing),
+                Err(left) => {
+                    leave(left, &mut late);
+                    continue;
+                }
             };
             match reply {
                 Ok(reply) => {
@@ -144,6 +154,28 @@ impl Agent {
             }
         }
         late
+    }
+
+    /// Under the policy and the budget of now, whatever they were when the entry was made.
+    fn send_late(
+        &self,
+        uplink: &Uplink,
+        request: v1::RunExpertsRequest,
+        deadline: Instant,
+    ) -> Result<(Pending, u64), Left> {
+        let cleared = self.parts.upload.clear(self.models().manifest(), request);
+        let mut upload = cleared.map_err(|error| Left::NotHere(error.to_string()))?;
+        upload.set_timeout(deadline.saturating_duration_since(Instant::now()).as_micros() as u64);
+        let (bytes, form, ledger) = (upload.bytes(), upload.form(), &self.parts.ledger);
+        let taken = ledger.take(Traffic::Backlog, form, bytes, None);
+        taken.map_err(|refused| Left::NotHere(refused.to_string()))?;
+        match uplink.send_backlog(upload, deadline) {
+            Ok(pending) => Ok((pending, bytes)),
+            Err(_) => {
+                ledger.refund(Traffic::Backlog, form, bytes);
+                Err(Left::Trouble)
+            }
+        }
     }
 }
 

@@ -10,10 +10,12 @@ use futures_util::stream;
 use millgate_shared::deciding::Mode;
 use millgate_shared::decision::Decision;
 use millgate_shared::shutdown::Tasks;
+use millgate_shared::wire::Numbers;
 
-use crate::agent::{Agent, AgentConfig, Ask};
+use crate::agent::{Agent, AgentConfig, Ask, BytesConfig};
 use crate::input::{self, Input};
 use crate::record;
+use crate::uplink::upload::{Form, SendConfig};
 
 mod text;
 
@@ -49,6 +51,12 @@ pub struct InferArgs {
     /// Accepted error rate of what stays local, 0.005 to 0.05; the bundle's default if not given
     #[arg(long)]
     pub risk: Option<f64>,
+    /// What of a picture goes to the pool
+    #[arg(long, value_enum, default_value_t = SendArg::Raw, value_name = "FORM")]
+    pub send: SendArg,
+    /// Numbers of what goes up as tensor or features
+    #[arg(long, value_enum, default_value_t = DatatypeArg::Fp32)]
+    pub datatype: DatatypeArg,
     /// Milliseconds from reading a picture to its decision
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub deadline_ms: u64,
@@ -81,7 +89,38 @@ pub enum ModeArg {
     Pinned,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SendArg {
+    /// Its file's bytes, or a smaller lossless form
+    Raw,
+    /// Resized and normalised, as the expert takes it
+    Tensor,
+    /// Its embedding alone
+    Features,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DatatypeArg {
+    Fp32,
+    Fp16,
+    Int8,
+}
+
 impl InferArgs {
+    fn send_config(&self) -> SendConfig {
+        let default = match self.send {
+            SendArg::Raw => Form::Raw,
+            SendArg::Tensor => Form::Tensor,
+            SendArg::Features => Form::Features,
+        };
+        let datatype = match self.datatype {
+            DatatypeArg::Fp32 => Numbers::Fp32,
+            DatatypeArg::Fp16 => Numbers::Fp16,
+            DatatypeArg::Int8 => Numbers::Int8,
+        };
+        SendConfig { default, datatype, ..SendConfig::default() }
+    }
+
     fn agent_config(&self, threads: usize) -> AgentConfig {
         AgentConfig {
             bundle: self.bundle.clone(),
@@ -99,6 +138,7 @@ impl InferArgs {
             grace: Duration::from_millis(10),
             threads,
             queue: 2 * threads,
+            bytes: BytesConfig { send: self.send_config(), ..BytesConfig::default() },
         }
     }
 

@@ -8,8 +8,12 @@ use std::time::Duration;
 use millgate_shared::deciding::Mode;
 
 use crate::uplink::Pools;
+use crate::uplink::ledger::Limits;
 
 use super::{After, EdgeConfig, FolderConfig, OffloadConfig, SinkConfig, SourceConfig, SpoolConfig};
+
+/// Under it a budget is a slip of the pen.
+const LEAST_BUDGET: u64 = 1 << 10;
 
 /// What is wrong with one key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -135,6 +139,20 @@ impl OffloadConfig {
             key: format!("offload.{}", error.key),
             message: error.message,
         })?;
+        let Limits { per_hour, per_day } = self.budget;
+        for (key, limit) in [("per_hour", per_hour), ("per_day", per_day)] {
+            if limit > 0 && limit < LEAST_BUDGET {
+                let message =
+                    format!("is {limit} bytes, and a call takes hundreds; at least {LEAST_BUDGET}, or 0");
+                return refuse(format!("offload.budget.{key}"), message);
+            }
+        }
+        if per_hour > 0 && per_day > 0 && per_hour > per_day {
+            return refuse("offload.budget.per_hour", format!("is more than a day's {per_day}"));
+        }
+        if self.send.modality.keys().any(String::is_empty) {
+            return refuse("offload.send.modality", "has an empty name");
+        }
         not_zero("offload.deadline", self.deadline)
     }
 }

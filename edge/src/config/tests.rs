@@ -59,6 +59,11 @@ fn an_unknown_key_is_refused_by_name() {
     assert!(refused(&format!("{source}settel = \"1s\"")).contains("settel"));
     assert!(refused("[[sinks]]\ntype = \"mqtt\"").contains("mqtt"));
     assert!(refused("[offload]\ndeadline = 5").contains("offload.deadline"));
+    assert!(refused("[offload.budget]\nper_day = -1").contains("offload.budget.per_day"));
+    assert!(refused("[offload.send]\ndefault = \"pixels\"").contains("offload.send.default"));
+    assert!(refused("[offload.send]\ndatatype = \"fp64\"").contains("offload.send.datatype"));
+    assert!(refused("[offload.send]\nimage = \"raw\"").contains("image"));
+    assert!(refused("[offload.send.modality]\nimage = \"rare\"").contains("offload.send.modality.image"));
 }
 
 #[test]
@@ -73,6 +78,10 @@ fn what_makes_no_sense_is_refused_with_its_key() {
         ("[offload]\nrisk = 1.5", "`offload.risk`"),
         ("[offload]\nrisk = nan", "`offload.risk`"),
         ("[offload]\ndeadline = \"0s\"", "`offload.deadline`"),
+        ("[offload.budget]\nper_hour = 10", "`offload.budget.per_hour`"),
+        ("[offload.budget]\nper_day = 1023", "`offload.budget.per_day`"),
+        ("[offload.budget]\nper_hour = 5000\nper_day = 4000", "`offload.budget.per_hour`"),
+        ("[offload.send.modality]\n\"\" = \"raw\"", "`offload.send.modality`"),
         ("[offload]\ncloud = \"pool:8001\"", "`offload.cloud`"),
         ("[offload]\ncloud = \"http://pool\"", "`offload.cloud`"),
         ("[offload]\ncloud = \"http://10.0.0.5:8001\"", "`offload.cloud`"),

@@ -9,8 +9,11 @@ use serde::Deserialize;
 use crate::toml_file::{self, TomlError};
 
 mod check;
+mod input;
 #[cfg(test)]
 pub(crate) mod tests;
+
+pub use input::{EMBEDDING, ExpertInput, InputKind, Pixels};
 
 /// The file's name in every bundle.
 pub const FILE_NAME: &str = "bundle.toml";
@@ -141,16 +144,6 @@ pub struct Competence {
     pub gate: f64,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ExpertInput {
-    pub modality: String,
-    /// Channels, height, width.
-    pub shape: [usize; 3],
-    pub mean: f32,
-    pub std: f32,
-}
-
 /// An expert with its weights and sums in fewer bits; see [`crate::bundle::variant`].
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -256,13 +249,14 @@ pub struct GoldenDecision {
 impl Manifest {
     /// Parses and checks; an error names the file and the key.
     pub fn parse(text: &str) -> Result<Self, TomlError> {
-        let manifest: Self = toml_file::parse(FILE_NAME, text)?;
+        let mut manifest: Self = toml_file::parse(FILE_NAME, text)?;
         check::check(&manifest).map_err(|(key, message)| TomlError {
             file: FILE_NAME.to_owned(),
             key,
             line: None,
             message,
         })?;
+        input::name(&mut manifest);
         Ok(manifest)
     }
 
@@ -280,6 +274,11 @@ impl Manifest {
 
     pub fn modality_index(&self, name: &str) -> Option<usize> {
         self.modalities.iter().position(|modality| modality.name == name)
+    }
+
+    /// The encoder of a modality.
+    pub fn encoder_index(&self, modality: &str) -> Option<usize> {
+        self.encoders.iter().position(|encoder| encoder.modality == modality)
     }
 
     /// The certified threshold on the local risk, if there is one for this pair.

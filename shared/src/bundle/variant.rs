@@ -14,7 +14,7 @@ use super::{Bundle, BundleError};
 use crate::array::Array;
 use crate::engine::fixed::{FixedPort, OPSETS};
 use crate::engine::{EngineError, Model, OnnxFile, Port, Signature};
-use crate::runner::image_port;
+use crate::runner::port;
 use crate::tensor::Tensor;
 
 #[cfg(test)]
@@ -109,8 +109,7 @@ pub fn compare(
     mut run: impl FnMut(Vec<Tensor>) -> Result<Tensor, EngineError>,
 ) -> Result<Agreement, BundleError> {
     let file = || variant_path(&expert.name, &variant.file);
-    let inputs: Vec<FixedPort> =
-        expert.inputs.iter().map(|input| image_port(&input.modality, &input.shape)).collect();
+    let inputs: Vec<FixedPort> = expert.inputs.iter().map(|input| port(&input.name, &input.shape)).collect();
     let logits = FixedPort { name: LOGITS.to_owned(), shape: vec![1, expert.labels.len()] };
     let shape = logits.shape.clone();
     let Samples { inputs, outputs, count } = samples(bundle, &expert.name, &inputs, &[logits])?;
@@ -147,9 +146,9 @@ pub fn compare_model(
     let signature = model.signature();
     let logits = signature.output(LOGITS);
     let logits = logits.ok_or_else(|| refuse(EngineError::MissingOutput(LOGITS.to_owned())))?;
-    let names = || expert.inputs.iter().map(|input| input.modality.clone()).collect();
+    let names = || expert.inputs.iter().map(|input| input.name.clone()).collect();
     let places = signature.inputs.iter();
-    let places = places.map(|port| expert.inputs.iter().position(|input| input.modality == port.name));
+    let places = places.map(|port| expert.inputs.iter().position(|input| input.name == port.name));
     let places: Option<Vec<usize>> = places.collect();
     let places = places.filter(|places| places.len() == expert.inputs.len()).ok_or_else(|| {
         let found = signature.inputs.iter().map(|port| port.name.clone()).collect();

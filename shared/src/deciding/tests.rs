@@ -217,3 +217,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn where_policy_withholds_the_only_cloud_expert_the_rule_says_so() {
+    let (mut deciding, now) = deciding(Mode::Confidence, [Place::Local, Place::Local, Place::Withheld(0)]);
+    deciding.start();
+    deciding.answered(says(0, 0.6), now);
+    assert_eq!(deciding.answered(says(1, 0.6), now), Todo::default());
+    assert!(deciding.local_risk().unwrap() > 0.1);
+    deciding.note("a note");
+    let outcome = deciding.finish().unwrap();
+    assert_eq!(outcome.state, State::Final);
+    assert!(outcome.why.rule.starts_with("local: risk 0."), "{}", outcome.why.rule);
+    assert!(outcome.why.rule.ends_with("but no cloud expert may be asked; a note"), "{}", outcome.why.rule);
+    assert_eq!(outcome.why.masked["a-l"], "policy: only features of `image` leave the device");
+}

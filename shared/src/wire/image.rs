@@ -7,7 +7,7 @@ use crate::proto::v1;
 use crate::sample::Sample;
 
 /// The other picture of a sample, whose difference to the first is often smaller than either.
-const REFERENCE: &str = "template";
+pub const REFERENCE: &str = "template";
 
 /// The files that a sample's pictures were read from, where they were files.
 #[derive(Debug, Clone, Default)]
@@ -23,25 +23,35 @@ pub fn write_images(manifest: &Manifest, sample: &Sample, source: &ImageSource) 
     let mut order: Vec<usize> = (0..manifest.modalities.len()).collect();
     order.sort_by_key(|index| Some(*index) != reference_index);
     let write = |index: usize| {
-        let image = sample.image(index)?;
         let file = source.files.get(index).and_then(Option::as_deref);
         let against = if Some(index) == reference_index { None } else { reference };
-        let encoded = encode(image, file, against);
-        let codec = match encoded.codec {
-            Codec::Source => v1::ImageCodec::File,
-            Codec::Bilevel => v1::ImageCodec::Bilevel,
-            Codec::BilevelReferenced => v1::ImageCodec::BilevelReferenced,
-        };
-        let sized = encoded.codec != Codec::Source;
-        Some(v1::Image {
-            modality: manifest.modalities[index].name.clone(),
-            codec: codec.into(),
-            width: if sized { image.width() } else { 0 },
-            height: if sized { image.height() } else { 0 },
-            data: encoded.bytes.into(),
-        })
+        Some(write_image(&manifest.modalities[index].name, sample.image(index)?, file, against))
     };
     order.into_iter().filter_map(write).collect()
+}
+
+/// One picture in its smallest lossless form. `file` is what it was read from; `reference` is a picture of the same sample
+/// that goes up before it.
+pub fn write_image(
+    modality: &str,
+    image: &GreyImage,
+    file: Option<&[u8]>,
+    reference: Option<&GreyImage>,
+) -> v1::Image {
+    let encoded = encode(image, file, reference);
+    let codec = match encoded.codec {
+        Codec::Source => v1::ImageCodec::File,
+        Codec::Bilevel => v1::ImageCodec::Bilevel,
+        Codec::BilevelReferenced => v1::ImageCodec::BilevelReferenced,
+    };
+    let sized = encoded.codec != Codec::Source;
+    v1::Image {
+        modality: modality.to_owned(),
+        codec: codec.into(),
+        width: if sized { image.width() } else { 0 },
+        height: if sized { image.height() } else { 0 },
+        data: encoded.bytes.into(),
+    }
 }
 
 /// A sample from its pictures; each modality at most once.

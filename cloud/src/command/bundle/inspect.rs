@@ -135,8 +135,8 @@ fn write_variants(bundle: &Bundle, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn input(input: &ExpertInput) -> String {
-    let [channels, height, width] = input.shape;
-    format!("{} {channels}x{height}x{width}", input.modality)
+    let axes: Vec<String> = input.shape.iter().map(usize::to_string).collect();
+    format!("{} {}", input.name, axes.join("x"))
 }
 
 fn others(manifest: &Manifest) -> impl Iterator<Item = (&str, &str, u64)> {
@@ -229,7 +229,13 @@ fn to_json(bundle: &Bundle) -> Value {
 
 fn expert_json(bundle: &Bundle, expert: &Expert) -> Value {
     let inputs = expert.inputs.iter().map(|input| {
-        json!({ "modality": input.modality, "shape": input.shape, "mean": input.mean, "std": input.std })
+        json!({
+            "name": input.name,
+            "modality": input.modality,
+            "shape": input.shape,
+            "mean": input.mean,
+            "std": input.std,
+        })
     });
     json!({
         "name": expert.name,

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use super::{
-    Cost, ExpertInput, FORMAT, MODEL_FILE, Manifest, Variant, golden_path, model_path, variant_path,
+    Cost, EMBEDDING, ExpertInput, FORMAT, InputKind, MODEL_FILE, Manifest, Variant, golden_path, model_path,
+    variant_path,
 };
 
 type Refused = (String, String);
@@ -27,7 +28,14 @@ pub(super) fn check(manifest: &Manifest) -> Result<(), Refused> {
 }
 
 fn modalities(manifest: &Manifest) -> Result<(), Refused> {
-    unique("modalities", manifest.modalities.iter().map(|modality| &modality.name))
+    unique("modalities", manifest.modalities.iter().map(|modality| &modality.name))?;
+    for (at, modality) in manifest.modalities.iter().enumerate() {
+        if modality.name.split('.').next() == Some(EMBEDDING) {
+            let message = format!("`{}` is what the encoders' embeddings are called", modality.name);
+            return Err(refuse(format!("modalities[{at}].name"), message));
+        }
+    }
+    Ok(())
 }
 
 fn tasks(manifest: &Manifest) -> Result<(), Refused> {
@@ -53,6 +61,10 @@ fn encoders(manifest: &Manifest) -> Result<(), Refused> {
         let key = format!("encoders[{at}]");
         plain_name(&format!("{key}.name"), &encoder.name)?;
         known_modality(manifest, &format!("{key}.modality"), &encoder.modality)?;
+        if manifest.encoder_index(&encoder.modality) != Some(at) {
+            let message = format!("`{}` has two encoders", encoder.modality);
+            return Err(refuse(format!("{key}.modality"), message));
+        }
         if encoder.dims == 0 || encoder.dims != manifest.encoders[0].dims {
             return Err(refuse(format!("{key}.dims"), "all encoders must share one embedding width over 0"));
         }
@@ -103,11 +115,48 @@ fn experts(manifest: &Manifest) -> Result<(), Refused> {
 }
 
 fn expert_inputs(manifest: &Manifest, key: &str, inputs: &[ExpertInput]) -> Result<(), Refused> {
-    unique(&format!("{key}.inputs"), inputs.iter().map(|input| &input.modality))?;
+    for kind in [InputKind::Pixels, InputKind::Embedding] {
+        let of_kind: Vec<&String> =
+            inputs.iter().filter(|input| input.kind == kind).map(|input| &input.modality).collect();
+        if !of_kind.is_empty() || inputs.is_empty() {
+            unique(&format!("{key}.inputs"), of_kind.into_iter())?;
+        }
+    }
     for (at, spec) in inputs.iter().enumerate() {
         let key = format!("{key}.inputs[{at}]");
         known_modality(manifest, &format!("{key}.modality"), &spec.modality)?;
-        input(&key, &spec.shape, spec.mean, spec.std)?;
+        match spec.kind {
+            InputKind::Pixels => pixels(&key, spec)?,
+            InputKind::Embedding => embedding(manifest, &key, spec)?,
+        }
+    }
+    Ok(())
+}
+
+fn pixels(key: &str, spec: &ExpertInput) -> Result<(), Refused> {
+    let Ok(shape) = <[usize; 3]>::try_from(spec.shape.as_slice()) else {
+        return Err(refuse(format!("{key}.shape"), "must be channels, height, width"));
+    };
+    for (name, given) in [("mean", spec.mean), ("std", spec.std)] {
+        if given.is_none() {
+            return Err(refuse(format!("{key}.{name}"), "is missing"));
+        }
+    }
+    input(key, &shape, spec.mean.unwrap_or_default(), spec.std.unwrap_or_default())
+}
+
+fn embedding(manifest: &Manifest, key: &str, spec: &ExpertInput) -> Result<(), Refused> {
+    let Some(encoder) = manifest.encoder_index(&spec.modality).map(|at| &manifest.encoders[at]) else {
+        return Err(refuse(format!("{key}.modality"), format!("`{}` has no encoder", spec.modality)));
+    };
+    if spec.shape != [encoder.dims] {
+        let message = format!("is {:?}, `{}` gives [{}]", spec.shape, encoder.name, encoder.dims);
+        return Err(refuse(format!("{key}.shape"), message));
+    }
+    for (name, given) in [("mean", spec.mean), ("std", spec.std)] {
+        if given.is_some() {
+            return Err(refuse(format!("{key}.{name}"), "is of pixels, and this is an embedding"));
+        }
     }
     Ok(())
 }

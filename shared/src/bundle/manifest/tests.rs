@@ -193,3 +193,43 @@ fn an_expert_needs_no_variant_and_has_none_twice() {
     let said = refused(&entry.replace("model.int8.onnx", "other.onnx"));
     assert!(said.contains("`experts[2].variants[1]`") && said.contains("int8 for onnxruntime"), "{said}");
 }
+
+/// The cloud expert takes the embedding, and nothing else.
+fn with_embedding(input: &str) -> Result<Manifest, TomlError> {
+    let text = text();
+    let start = text.find("name = \"a-l\"").unwrap();
+    let from = start + text[start..].find("inputs = [").unwrap();
+    let to = from + text[from..].find("\n]\n").unwrap() + 3;
+    Manifest::parse(&(text[..from].to_owned() + &format!("inputs = [{input}]\n") + &text[to..]))
+}
+
+#[test]
+fn an_expert_may_take_the_embedding() {
+    let input = "{ modality = \"image\", kind = \"embedding\", shape = [4] }";
+    let manifest = with_embedding(input).unwrap();
+    let found = &manifest.experts[2].inputs[0];
+    assert_eq!((&*found.name, found.kind, found.pixels()), (EMBEDDING, InputKind::Embedding, None));
+    assert_eq!(manifest.experts[0].inputs[1].name, "template");
+    assert_eq!(manifest.embedding_name("template"), "embedding.template");
+    let pixels = "{ modality = \"image\", shape = [1, 8, 8], mean = 0.5, std = 0.25 }";
+    assert!(with_embedding(&format!("{input}, {pixels}")).is_ok(), "both of one modality");
+}
+
+#[test]
+fn an_embedding_that_is_not_there_is_named() {
+    let says = |input: &str, key: &str| {
+        let message = with_embedding(input).unwrap_err().to_string();
+        assert!(message.contains(&format!("`experts[2].inputs{key}`")), "{input}: {message}");
+    };
+    says("{ modality = \"image\", kind = \"embedding\", shape = [5] }", "[0].shape");
+    says("{ modality = \"image\", kind = \"embedding\", shape = [1, 8, 8] }", "[0].shape");
+    says("{ modality = \"template\", kind = \"embedding\", shape = [4] }", "[0].modality");
+    says("{ modality = \"image\", kind = \"embedding\", shape = [4], std = 1.0 }", "[0].std");
+    says("{ modality = \"image\", kind = \"sound\", shape = [4] }", "[0].kind");
+    says("{ modality = \"image\", shape = [1, 8, 8], mean = 0.5 }", "[0].std");
+    says("{ modality = \"image\", shape = [4], mean = 0.5, std = 0.25 }", "[0].shape");
+    let twice = "{ modality = \"image\", kind = \"embedding\", shape = [4] }";
+    says(&format!("{twice}, {twice}"), "");
+    assert!(refused("name = \"template\"", "name = \"embedding\"").contains("`modalities[1].name`"));
+    assert!(refused("name = \"template\"", "name = \"embedding.x\"").contains("`modalities[1].name`"));
+}

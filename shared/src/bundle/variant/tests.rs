@@ -27,8 +27,7 @@ fn timed(rows: usize, fp32: u64, variant: u64) -> Timed {
 fn golden_logits(bundle: &Bundle, expert: &Expert) -> Vec<Tensor> {
     let logits = FixedPort { name: LOGITS.to_owned(), shape: vec![1, expert.labels.len()] };
     let input = &expert.inputs[0];
-    let mut samples =
-        samples(bundle, &expert.name, &[image_port(&input.modality, &input.shape)], &[logits]).unwrap();
+    let mut samples = samples(bundle, &expert.name, &[port(&input.name, &input.shape)], &[logits]).unwrap();
     samples.outputs.swap_remove(0)
 }
 

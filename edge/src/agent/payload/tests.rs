@@ -1,0 +1,194 @@
+use std::sync::Arc;
+
+use millgate_shared::bundle::Bundle;
+use millgate_shared::image::{Limits, decode};
+use millgate_shared::runner::{Holding, Models, expert_inputs};
+use millgate_shared::tensor::Tensor;
+use millgate_shared::wire::{Numbers, read_images, read_tensor};
+
+use super::*;
+use crate::uplink::upload::SendConfig;
+
+const EXPERT: &str = r#"
+[[experts]]
+name = "any-f"
+tier = "cloud"
+tasks = ["inspect"]
+labels = ["bsdata/clean", "bsdata/pitting"]
+feature_dims = 4
+cost = { macs = 1000 }
+competence = { bias = 0.0, confidence = 1.0, gate = 0.0 }
+inputs = [{ modality = "image", kind = "embedding", shape = [64] }]
+
+[combine]"#;
+
+/// The shipped one, with an expert that takes the embedding.
+fn manifest() -> Manifest {
+    let text = std::fs::read_to_string("../models/factory/bundle.toml").unwrap();
+    let text = text.replacen("\n[combine]", EXPERT, 1);
+    let zeros = "0".repeat(64);
+    let digests = ["any-f/1/model.onnx", "golden/any-f.safetensors"];
+    let digests = digests.map(|file| format!("\"{file}\" = \"sha256:{zeros}\"\n")).concat();
+    Manifest::parse(&text.replacen("[digests]\n", &format!("[digests]\n{digests}"), 1)).unwrap()
+}
+
+struct Recorded {
+    manifest: Manifest,
+    sample: Sample,
+    source: ImageSource,
+    embeddings: Embeddings,
+}
+
+/// A board and its template as the agent has them after the gate.
+fn recorded() -> Recorded {
+    let manifest = manifest();
+    let file = |name: &str| std::fs::read(format!("../models/factory/golden/{name}")).unwrap();
+    let files = vec![file("steel-red-iron.png"), file("pcb-open.template.png")];
+    of(manifest, files)
+}
+
+fn of(manifest: Manifest, files: Vec<Vec<u8>>) -> Recorded {
+    let images = files.iter().map(|file| Some(decode(file, &Limits::default()).unwrap())).collect();
+    let sample = Sample { images };
+    let source = ImageSource { files: files.into_iter().map(Some).collect() };
+    let bundle = Bundle::open(std::path::Path::new("../models/factory")).unwrap();
+    let models = Arc::new(Models::load(&bundle, Holding::Edge).unwrap());
+    let embeddings = models.runner().unwrap().embeddings(&sample).unwrap();
+    Recorded { manifest, sample, source, embeddings }
+}
+
+fn policy(manifest: &Manifest, image: Form, template: Form, datatype: Numbers) -> UploadPolicy {
+    let modality = [("image".to_owned(), image), ("template".to_owned(), template)].into();
+    UploadPolicy::new(&SendConfig { modality, datatype, ..SendConfig::default() }, manifest).unwrap()
+}
+
+impl Recorded {
+    fn payload(&self, policy: &UploadPolicy, expert: &str) -> Option<Payload> {
+        let Self { manifest, sample, source, embeddings } = self;
+        let expert = manifest.expert_index(expert)?;
+        Screened::new(manifest, policy, sample, source, embeddings).payload(expert)
+    }
+}
+
+fn encoded(payload: &Payload) -> Vec<u8> {
+    let images = payload.images.iter().flat_map(|image| image.data.iter());
+    images.chain(payload.tensors.iter().flat_map(|tensor| tensor.data.iter())).copied().collect()
+}
+
+/// Whether any eight bytes of `secret` stand in `wire`. Eight equal ones say nothing.
+fn leaks(secret: &[u8], wire: &[u8]) -> bool {
+    let told: std::collections::HashSet<&[u8]> = wire.windows(8).collect();
+    let says_something = |window: &&[u8]| window.iter().any(|byte| *byte != window[0]);
+    secret.windows(8).filter(says_something).any(|window| told.contains(window))
+}
+
+#[test]
+fn under_features_there_is_nothing_of_the_picture_to_send() {
+    let recorded = recorded();
+    let manifest = &recorded.manifest;
+    for numbers in Numbers::ALL {
+        for template in Form::ALL {
+            let policy = policy(manifest, Form::Features, template, numbers);
+            for (index, expert) in manifest.experts.iter().enumerate() {
+                let payload = recorded.payload(&policy, &expert.name);
+                assert_eq!(payload.is_some(), policy.withheld(manifest, index).is_none(), "{}", expert.name);
+                let Some(payload) = payload else { continue };
+                assert!(payload.images.iter().all(|image| image.modality != "image"));
+                let wire = encoded(&payload);
+                assert!(!leaks(recorded.source.files[0].as_ref().unwrap(), &wire));
+                assert!(!leaks(recorded.sample.images[0].as_ref().unwrap().pixels(), &wire));
+            }
+        }
+    }
+    let open = policy(manifest, Form::Raw, Form::Raw, Numbers::Fp32);
+    let payload = recorded.payload(&open, "any-f").unwrap();
+    assert!(leaks(recorded.source.files[0].as_ref().unwrap(), &encoded(&payload)), "the test can tell");
+}
+
+#[test]
+fn an_expert_is_sent_what_it_takes_and_no_more() {
+    let recorded = recorded();
+    let raw = policy(&recorded.manifest, Form::Raw, Form::Raw, Numbers::Fp32);
+    let names = |expert: &str| -> Vec<String> {
+        let payload = recorded.payload(&raw, expert).unwrap();
+        assert!(payload.tensors.is_empty());
+        payload.images.into_iter().map(|image| image.modality).collect()
+    };
+    assert_eq!(names("pcb-l"), ["template", "image"]);
+    assert_eq!(names("steel-l"), ["image"]);
+    assert_eq!(names("any-f"), ["image"]);
+}
+
+#[test]
+fn a_mixed_policy_is_kept_for_each_modality() {
+    let recorded = recorded();
+    let mixed = policy(&recorded.manifest, Form::Tensor, Form::Raw, Numbers::Int8);
+    let payload = recorded.payload(&mixed, "pcb-l").unwrap();
+    assert_eq!((payload.images.len(), payload.tensors.len()), (1, 1));
+    assert_eq!((&*payload.images[0].modality, &*payload.tensors[0].name), ("template", "image"));
+    // A picture that goes up alone is not written against one that stays.
+    let kept = policy(&recorded.manifest, Form::Raw, Form::Tensor, Numbers::Int8);
+    let payload = recorded.payload(&kept, "pcb-l").unwrap();
+    assert_ne!(payload.images[0].codec, i32::from(v1::ImageCodec::BilevelReferenced));
+    let features = policy(&recorded.manifest, Form::Tensor, Form::Raw, Numbers::Fp32);
+    let payload = recorded.payload(&features, "any-f").unwrap();
+    assert_eq!(payload.tensors[0].name, "embedding");
+    assert!(payload.images.is_empty());
+}
+
+#[test]
+fn what_is_sent_as_tensors_is_what_the_expert_would_have_made() {
+    let recorded = recorded();
+    let manifest = &recorded.manifest;
+    for (numbers, off) in [(Numbers::Fp32, 0.0), (Numbers::Fp16, 0.001), (Numbers::Int8, 2e-6)] {
+        let policy = policy(manifest, Form::Tensor, Form::Tensor, numbers);
+        for expert in ["pcb-l", "steel-l"] {
+            let payload = recorded.payload(&policy, expert).unwrap();
+            let index = manifest.expert_index(expert).unwrap();
+            let wanted: Vec<Tensor> =
+                expert_inputs(manifest, index, &recorded.sample, &recorded.embeddings).unwrap();
+            for ((wire, wanted), input) in
+                payload.tensors.iter().zip(&wanted).zip(&manifest.experts[index].inputs)
+            {
+                assert_eq!(wire.name, input.name);
+                let got = read_tensor("t", wire, wanted.shape()).unwrap();
+                for (got, wanted) in got.values().iter().zip(wanted.values()) {
+                    assert!((got - wanted).abs() <= off, "{numbers:?} {got} {wanted}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_jpeg_and_a_png_go_up_byte_for_byte() {
+    let dir = "../deploy/demo/samples/";
+    let list = std::fs::read_to_string(format!("{dir}labels.jsonl")).unwrap();
+    let path = |line: &str| {
+        let entry: serde_json::Value = serde_json::from_str(line).unwrap();
+        entry["path"].as_str().unwrap().to_owned()
+    };
+    let (mut jpegs, mut pngs, mut passed) = (0, 0, 0);
+    let bundle = Bundle::open(std::path::Path::new("../models/factory")).unwrap();
+    let manifest = bundle.manifest();
+    for path in list.lines().map(path) {
+        let file = std::fs::read(format!("{dir}{path}")).unwrap();
+        let image = decode(&file, &Limits::default()).unwrap();
+        let wire = write_image("image", &image, Some(&file), None);
+        let is_jpeg = file.starts_with(b"\xff\xd8\xff");
+        *(if is_jpeg { &mut jpegs } else { &mut pngs }) += 1;
+        if wire.codec == i32::from(v1::ImageCodec::File) && wire.data == file {
+            passed += 1;
+        } else {
+            assert!(wire.data.len() < file.len(), "{path}: replaced by what is not smaller");
+            let read = read_images(manifest, "i", std::slice::from_ref(&wire), &Limits::default()).unwrap();
+            assert_eq!(
+                read.images[manifest.modality_index("image").unwrap()].as_ref(),
+                Some(&image),
+                "{path}"
+            );
+        }
+    }
+    println!("{jpegs} JPEG, {pngs} other; {passed} as they were");
+    assert!(passed > 0);
+}

@@ -1,0 +1,66 @@
+//! The byte budget's file in the state directory. It is replaced as a whole, so that it is never half of one.
+
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::budget::Saved;
+use super::elapsed::Moment;
+
+/// The file's name in the state directory.
+pub(super) const FILE_NAME: &str = "budget.json";
+
+/// What is kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Kept {
+    /// When it was written.
+    pub(super) moment: Moment,
+    /// The metered switch, if it was used.
+    pub(super) metered: Option<bool>,
+    pub(super) budget: Saved,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum KeptError {
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: std::io::Error },
+    #[error("{}: is not what the agent wrote: {source}", path.display())]
+    Text { path: PathBuf, source: serde_json::Error },
+}
+
+pub(super) fn path(dir: &Path) -> PathBuf {
+    dir.join(FILE_NAME)
+}
+
+impl Kept {
+    /// `None` if there is none.
+    pub(super) fn read(path: &Path) -> Result<Option<Self>, KeptError> {
+        let text = match std::fs::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(KeptError::File { path: path.to_owned(), source }),
+        };
+        let kept = serde_json::from_slice(&text);
+        kept.map(Some).map_err(|source| KeptError::Text { path: path.to_owned(), source })
+    }
+
+    /// On disk when it returns, or not there at all.
+    pub(super) fn write(&self, path: &Path) -> Result<(), KeptError> {
+        let text =
+            serde_json::to_vec(self).map_err(|source| KeptError::Text { path: path.to_owned(), source })?;
+        let write = || {
+            let dir = path.parent().unwrap_or(Path::new("."));
+            std::fs::create_dir_all(dir)?;
+            let draft = path.with_extension("json.new");
+            let mut file = File::create(&draft)?;
+            file.write_all(&text)?;
+            file.sync_data()?;
+            std::fs::rename(&draft, path)?;
+            File::open(dir)?.sync_all()
+        };
+        write().map_err(|source| KeptError::File { path: path.to_owned(), source })
+    }
+}

@@ -1,0 +1,393 @@
+//! What goes up the line, seen from the line.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use millgate_edge::agent::BytesConfig;
+use millgate_edge::uplink::ledger::{LedgerConfig, Limits, Traffic};
+use millgate_edge::uplink::upload::{Form, SendConfig};
+use millgate_shared::bundle::Bundle;
+use millgate_shared::deciding::Mode;
+use millgate_shared::decision::{Missing, State};
+use millgate_shared::image::{Limits as ImageLimits, decode};
+use millgate_shared::proto::v1;
+use millgate_shared::proto::v1::expert_service_client::ExpertServiceClient;
+use millgate_shared::runner::image_tensor;
+use millgate_shared::shutdown::Tasks;
+use millgate_shared::tensor::Tensor;
+use millgate_shared::wire::{Numbers, Scale, read_tensor, write_packed, write_tensor};
+use system_tests::recorder::Recorder;
+use system_tests::{TestAgent, agent_with, features, input, pool, pool_with, recorded, recorded_of, url};
+use tonic::Code;
+
+mod process;
+
+/// A risk that no product is certified for, so that the pool is always wanted.
+const UNCERTIFIED: f64 = 0.000_1;
+
+fn send(default: Form, datatype: Numbers) -> SendConfig {
+    SendConfig { default, datatype, ..SendConfig::default() }
+}
+
+/// Every form in which a picture's own bytes could lie on the line: its file, its pixels, and those as the experts take
+/// them, in one, two and four bytes.
+fn secrets(path: &Path) -> Vec<Vec<u8>> {
+    let mut secrets = Vec::new();
+    for image in input(path).images {
+        let picture = decode(&image.bytes, &ImageLimits::default()).unwrap();
+        secrets.push(image.bytes);
+        secrets.push(picture.pixels().to_vec());
+        for side in [64, 128] {
+            let tensor = image_tensor(&picture, &[1, side, side], 0.5, 0.25);
+            for numbers in Numbers::ALL {
+                // Without compression; with it there is nothing to look for, and the messages themselves are read below.
+                let scale = Scale::of_pixels(0.5, 0.25);
+                let wire = write_packed("x", &tensor, numbers, scale);
+                let plain = read_tensor("x", &wire, tensor.shape()).unwrap();
+                secrets.push(write_tensor("x", &plain).data.to_vec());
+                if numbers == Numbers::Int8 {
+                    let stored = |value: &f32| (value * 63.75 + 127.5).round() as u8;
+                    secrets.push(plain.values().iter().map(stored).collect());
+                    secrets
+                        .push(plain.values().iter().map(|value| stored(value).wrapping_sub(128)).collect());
+                }
+            }
+        }
+    }
+    secrets
+}
+
+/// Whether any eight bytes in a row of a secret stand on the line. Few different ones say nothing: a black edge is a black
+/// edge in any picture.
+fn leaks(secrets: &[Vec<u8>], wire: &[u8]) -> bool {
+    let told: HashSet<&[u8]> = wire.windows(8).collect();
+    let says_something = |window: &[u8]| window.iter().collect::<HashSet<_>>().len() >= 4;
+    secrets
+        .iter()
+        .flat_map(|secret| secret.windows(8))
+        .any(|window| says_something(window) && told.contains(window))
+}
+
+/// An agent with the bundle of `features` behind a recorder.
+async fn recorded_agent(send: SendConfig, mode: Mode, tasks: &Tasks) -> (TestAgent, Recorder) {
+    let bundle = features::bundle();
+    let path = bundle.path().to_path_buf();
+    let pool = pool_with(|config| config.bundle = path.clone()).await;
+    let recorder = Recorder::start(pool.grpc_addr(), tasks).await;
+    let agent = agent_with(Some(recorder.url()), |config| {
+        config.bundle = path;
+        config.mode = mode;
+        config.risk = Some(UNCERTIFIED);
+        config.bytes.send = send;
+    })
+    .await;
+    // The pool lives as long as the test.
+    tasks.spawn(async move {
+        std::future::pending::<()>().await;
+        drop((pool, bundle));
+    });
+    (agent, recorder)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_features_nothing_of_a_picture_crosses_the_line() {
+    let tasks = Tasks::new();
+    for (datatype, mode) in
+        [(Numbers::Fp32, Mode::Always), (Numbers::Fp16, Mode::Confidence), (Numbers::Int8, Mode::Gate)]
+    {
+        let (agent, recorder) = recorded_agent(send(Form::Features, datatype), mode, &tasks).await;
+        let mut hidden = Vec::new();
+        let mut answered = 0;
+        for product in ["deeppcb", "xsdd"] {
+            for sample in recorded_of(product, 4) {
+                let decision = agent.decide(&sample.path).await;
+                answered +=
+                    usize::from(decision.experts.iter().any(|expert| expert.name == features::EXPERT));
+                assert!(decision.experts.iter().all(|e| e.place == "edge" || e.name == features::EXPERT));
+                for masked in ["pcb-l", "steel-l", "screw-l"] {
+                    let why = decision.why.masked.get(masked).map(String::as_str).unwrap_or_default();
+                    let by_policy = why == "policy: only features of `image` leave the device";
+                    assert!(by_policy || why.starts_with("needs"), "{masked}: {why}");
+                }
+                hidden.extend(secrets(&sample.path));
+            }
+        }
+        if datatype != Numbers::Int8 {
+            assert!(answered > 0, "features are of use");
+        }
+        let requests = recorder.requests();
+        for request in &requests {
+            assert!(request.images.is_empty());
+            for tensor in &request.tensors {
+                assert_eq!((&*tensor.name, &*tensor.shape), ("embedding", &[1, 64][..]));
+                assert!(tensor.data.len() <= 256, "{}", tensor.data.len());
+            }
+        }
+        let sent: usize = requests.iter().filter(|request| !request.tensors.is_empty()).count();
+        assert_eq!(sent > 0, answered > 0);
+        assert!(!leaks(&hidden, &recorder.bytes()));
+    }
+    // The test can tell: under the other policies it finds them.
+    let sample = &recorded_of("xsdd", 1)[0].path;
+    for send in [send(Form::Raw, Numbers::Fp32), send(Form::Tensor, Numbers::Fp32)] {
+        let is_raw = send.default == Form::Raw;
+        let (agent, recorder) = recorded_agent(send, Mode::Always, &tasks).await;
+        agent.decide(sample).await;
+        let is_there = recorder.requests().iter().any(|request| match is_raw {
+            true => request.images.iter().any(|image| image.modality == "image"),
+            false => {
+                request.tensors.iter().any(|tensor| tensor.name == "image" || tensor.name == "embedding")
+            }
+        });
+        assert!(is_there);
+        if is_raw {
+            assert!(leaks(&secrets(sample), &recorder.bytes()));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_png_and_a_jpeg_cross_the_line_untouched() {
+    let tasks = Tasks::new();
+    let dir = tempfile::tempdir().unwrap();
+    let png = recorded_of("xsdd", 1)[0].path.clone();
+    let picture = image::open(&png).unwrap().resize_exact(600, 400, image::imageops::FilterType::Nearest);
+    let jpeg = dir.path().join("part.jpg");
+    picture.save(&jpeg).unwrap();
+    for path in [png, jpeg] {
+        let (agent, recorder) = recorded_agent(SendConfig::default(), Mode::Always, &tasks).await;
+        agent.decide(&path).await;
+        let file = std::fs::read(&path).unwrap();
+        let requests = recorder.requests();
+        let images: Vec<&v1::Image> = requests.iter().flat_map(|request| &request.images).collect();
+        assert!(!images.is_empty());
+        for image in images {
+            assert_eq!(image.codec, i32::from(v1::ImageCodec::File));
+            assert!(image.data == file, "{}: other bytes went up", path.display());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_embedding_that_is_sent_is_answered_as_one_that_the_pool_makes() {
+    let bundle = features::bundle();
+    let pool = pool_with(|config| config.bundle = bundle.path().to_path_buf()).await;
+    let opened = Bundle::open(bundle.path()).unwrap();
+    let manifest = opened.manifest();
+    let mut client = ExpertServiceClient::connect(url(&pool)).await.unwrap();
+    let sample = &recorded_of("xsdd", 1)[0].path;
+    let images: Vec<v1::Image> = (input(sample).images.into_iter())
+        .map(|image| v1::Image {
+            modality: image.modality,
+            codec: v1::ImageCodec::File.into(),
+            data: image.bytes.into(),
+            ..Default::default()
+        })
+        .collect();
+    let request = |images: Vec<v1::Image>, tensors: Vec<v1::Tensor>| v1::RunExpertsRequest {
+        bundle_digest: opened.digest().as_bytes().to_vec().into(),
+        experts: vec![features::EXPERT.to_owned()],
+        images,
+        tensors,
+        all_outputs: true,
+        ..Default::default()
+    };
+    let response = client.run_experts(request(images.clone(), Vec::new())).await.unwrap().into_inner();
+    let output = |response: &v1::RunExpertsResponse, name: &str| {
+        let answer = &response.answers[0];
+        assert_eq!(answer.error, None);
+        let output = answer.outputs.iter().find(|output| output.name == name).unwrap();
+        let shape: Vec<usize> = output.shape.iter().map(|axis| *axis as usize).collect();
+        read_tensor(name, output, &shape).unwrap()
+    };
+    // `feat` is the embedding that the pool made of the picture.
+    let embedding = output(&response, "feat");
+    let by_image = output(&response, "logits");
+    for (got, wanted) in by_image.values().iter().zip(features::logits(embedding.values())) {
+        assert!((got - wanted).abs() < 1e-4);
+    }
+    for (numbers, off) in [(Numbers::Fp32, 0.0), (Numbers::Fp16, 0.01), (Numbers::Int8, 0.2)] {
+        let tensor = write_packed("embedding", &embedding, numbers, None);
+        let response = client.run_experts(request(Vec::new(), vec![tensor])).await.unwrap().into_inner();
+        for (got, wanted) in output(&response, "logits").values().iter().zip(by_image.values()) {
+            assert!((got - wanted).abs() <= off, "{numbers:?}: {got} {wanted}");
+        }
+    }
+    // What was sent goes before what could be made.
+    let zeros = Tensor::new(vec![1, features::DIMS], vec![0.0; features::DIMS]).unwrap();
+    let both = request(images.clone(), vec![write_tensor("embedding", &zeros)]);
+    let response = client.run_experts(both).await.unwrap().into_inner();
+    assert!(output(&response, "logits").values().iter().all(|logit| *logit == 0.0));
+    // And what is neither sent nor to be made is named.
+    let pixels = Tensor::new(vec![1, 1, 64, 64], vec![0.0; 4096]).unwrap();
+    let without = request(Vec::new(), vec![write_tensor("image", &pixels)]);
+    let status = client.run_experts(without).await.unwrap_err();
+    assert!(status.message().contains("embedding"), "{status}");
+    let short = request(Vec::new(), vec![write_tensor("embedding", &pixels)]);
+    let status = client.run_experts(short).await.unwrap_err();
+    assert!(status.message().contains("tensors[0].shape"), "{status}");
+    assert_eq!(
+        manifest.experts[manifest.expert_index(features::EXPERT).unwrap()].inputs[0].name,
+        "embedding"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pool_reads_fewer_bits_and_refuses_a_bomb() {
+    let pool = pool().await;
+    let bundle = Bundle::open(&system_tests::bundle()).unwrap();
+    let spec = &bundle.manifest().experts[bundle.manifest().expert_index("steel-l").unwrap()];
+    let pixels = spec.inputs[0].pixels().unwrap();
+    let mut client = ExpertServiceClient::connect(url(&pool)).await.unwrap();
+    let request = |tensor: v1::Tensor| v1::RunExpertsRequest {
+        bundle_digest: bundle.digest().as_bytes().to_vec().into(),
+        experts: vec!["steel-l".to_owned()],
+        tensors: vec![tensor],
+        ..Default::default()
+    };
+    let picture = std::fs::read(&recorded_of("xsdd", 1)[0].path).unwrap();
+    let picture = decode(&picture, &ImageLimits::default()).unwrap();
+    let tensor = image_tensor(&picture, &pixels.shape, pixels.mean, pixels.std);
+    let mut logits = Vec::new();
+    for numbers in Numbers::ALL {
+        let wire = write_packed("image", &tensor, numbers, Scale::of_pixels(pixels.mean, pixels.std));
+        let response = client.run_experts(request(wire)).await.unwrap().into_inner();
+        let output = response.answers[0].outputs[0].clone();
+        logits.push(read_tensor("logits", &output, &[1, spec.labels.len()]).unwrap());
+    }
+    for (other, off) in [(&logits[1], 0.05), (&logits[2], 1e-3)] {
+        for (got, wanted) in other.values().iter().zip(logits[0].values()) {
+            assert!((got - wanted).abs() <= off, "{got} {wanted}");
+        }
+    }
+    // A gigabyte in a few hundred kilobytes.
+    let bomb = v1::Tensor {
+        data: zstd::bulk::compress(&vec![0; 1 << 20], 19).unwrap().repeat(1 << 10).into(),
+        encoding: v1::Encoding::Zstd.into(),
+        ..write_tensor("image", &tensor)
+    };
+    let status = client.run_experts(request(bomb)).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("tensors[0].data"), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fewer_bits_change_no_verdict_of_the_recorded_samples() {
+    let pool = pool().await;
+    let mut agents = Vec::new();
+    for send in [
+        send(Form::Raw, Numbers::Fp32),
+        send(Form::Tensor, Numbers::Fp32),
+        send(Form::Tensor, Numbers::Fp16),
+        send(Form::Tensor, Numbers::Int8),
+    ] {
+        let agent = agent_with(Some(url(&pool)), |config| {
+            config.mode = Mode::Always;
+            config.bytes.send = send;
+        });
+        agents.push(agent.await);
+    }
+    for sample in recorded().iter().step_by(11) {
+        let mut decisions = Vec::new();
+        for agent in &agents {
+            decisions.push(agent.decide(&sample.path).await);
+        }
+        for decision in &decisions[1..] {
+            assert_eq!(decision.verdict.label, decisions[0].verdict.label, "{}", sample.path.display());
+            let off = (decision.verdict.probability - decisions[0].verdict.probability).abs();
+            assert!(off < 0.01, "{}: {off}", sample.path.display());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bytes_of_the_record_are_the_bytes_of_the_line() {
+    let tasks = Tasks::new();
+    let (agent, recorder) = recorded_agent(SendConfig::default(), Mode::Always, &tasks).await;
+    // The first call carries the bundle's digest, and settings are exchanged.
+    agent.decide(&recorded_of("xsdd", 1)[0].path).await;
+    let before = recorder.bytes().len() as u64;
+    let (mut counted, mut calls) = (0, 0);
+    for product in ["xsdd", "deeppcb"] {
+        for sample in recorded_of(product, 10) {
+            let decision = agent.decide(&sample.path).await;
+            assert!(decision.uplink_bytes > 0);
+            counted += decision.uplink_bytes;
+            calls += 1;
+        }
+    }
+    let crossed = recorder.bytes().len() as u64 - before;
+    // A call's number is counted as if it were large. Beside the calls there are answers to pings, and window updates.
+    let (more, beside) = (3 * calls, 40 * calls + 200);
+    assert!(counted <= crossed + more && crossed <= counted + beside, "{counted} counted, {crossed} crossed");
+}
+
+fn budget(dir: &Path, per_hour: u64) -> BytesConfig {
+    let limits = Limits { per_hour, per_day: 0 };
+    let ledger = LedgerConfig { limits, is_metered: false, dir: Some(dir.to_path_buf()) };
+    BytesConfig { ledger, ..BytesConfig::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spent_budget_is_said_and_stays_spent() {
+    const PER_HOUR: u64 = 100_000;
+    let (tasks, dir) = (Tasks::new(), tempfile::tempdir().unwrap());
+    let pool = pool().await;
+    let recorder = Recorder::start(pool.grpc_addr(), &tasks).await;
+    let start = || {
+        agent_with(Some(recorder.url()), |config| {
+            config.mode = Mode::Always;
+            config.bytes = budget(dir.path(), PER_HOUR);
+        })
+    };
+    let agent = start().await;
+    let mut sent = 0;
+    let mut refused = None;
+    for sample in recorded_of("xsdd", 60) {
+        let decision = agent.decide(&sample.path).await;
+        sent += decision.uplink_bytes;
+        if decision.uplink_bytes == 0 {
+            refused.get_or_insert(decision);
+        }
+    }
+    assert!(sent > PER_HOUR * 8 / 10 && sent <= PER_HOUR, "{sent}");
+    let refused = refused.expect("the budget is too small for all");
+    assert_eq!(refused.state, State::Provisional);
+    assert_eq!(refused.degraded.unwrap().reason, Missing::Budget);
+    assert!(refused.why.rule.contains("not asked: the byte budget is spent"), "{}", refused.why.rule);
+    let left = agent.agent.ledger().snapshot().left[0];
+    drop(agent);
+    let again = start().await;
+    assert!(again.agent.ledger().snapshot().left[0] <= left);
+    let decision = again.decide(&recorded_of("xsdd", 1)[0].path).await;
+    assert_eq!(decision.uplink_bytes, 0);
+    // Sinks have their record, and nothing of this sample has gone up: the line has little beside what was counted.
+    assert!((recorder.bytes().len() as u64) < sent + 5000);
+    assert!(again.agent.ledger().room_in(Traffic::Live, 50_000).is_some_and(|wait| wait > 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_the_budget_goes_only_the_unsure_samples_are_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let pool = pool().await;
+    let agent = agent_with(Some(url(&pool)), |config| {
+        config.risk = Some(UNCERTIFIED);
+        config.bytes = budget(dir.path(), 150_000);
+    })
+    .await;
+    let (mut went, mut stayed) = (Vec::new(), Vec::new());
+    for sample in recorded().iter().cycle().take(300) {
+        let decision = agent.decide(&sample.path).await;
+        let risk = decision.why.local_risk.expect("a local answer");
+        match decision.uplink_bytes {
+            0 => {
+                stayed.push(risk);
+                assert_eq!(decision.degraded.unwrap().reason, Missing::Budget);
+            }
+            _ => went.push(risk),
+        }
+    }
+    let mean = |risks: &[f64]| risks.iter().sum::<f64>() / risks.len() as f64;
+    assert!(stayed.len() > 50 && went.len() > 20, "{} {}", stayed.len(), went.len());
+    assert!(mean(&went[went.len() / 2..]) > 2.0 * mean(&stayed), "{} {}", mean(&went), mean(&stayed));
+}
