@@ -15,6 +15,7 @@ mod disk;
 mod folders;
 mod pool;
 mod ports;
+mod send;
 
 /// For one item, unless it says otherwise.
 const LIMIT: Duration = Duration::from_secs(10);
