@@ -18,6 +18,7 @@ mod folders;
 mod identity;
 mod pool;
 mod ports;
+mod send;
 
 /// For one item, unless it says otherwise.
 const LIMIT: Duration = Duration::from_secs(10);

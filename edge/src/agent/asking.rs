@@ -77,9 +77,8 @@ impl Asking {
         }
     }
 
-    fn send(&mut self, mut upload: Upload, expert: usize, deadline: Instant) -> Result<(), Missing> {
-        let now = *self.started.get_or_insert_with(Instant::now);
-        upload.set_timeout(deadline.saturating_duration_since(now).as_micros() as u64);
+    fn send(&mut self, upload: Upload, expert: usize, deadline: Instant) -> Result<(), Missing> {
+        self.started.get_or_insert_with(Instant::now);
         let (bytes, form) = (upload.bytes(), upload.form());
         let sent =
             self.uplink.as_ref().ok_or(Missing::Offline).and_then(|uplink| uplink.send(upload, deadline));

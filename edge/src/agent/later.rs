@@ -44,9 +44,10 @@ impl Late {
     /// As they would have been sent, one for each expert that is missing; pictures are encoded, which takes a moment.
     pub(crate) fn into_requests(self) -> (Open, Vec<v1::RunExpertsRequest>) {
         let Self { open, manifest, policy, sample, embeddings, source } = self;
-        let experts = open.to_ask().filter_map(|name| manifest.expert_index(name)).collect();
-        let seen = Seen { sample: &sample, source: &source, embeddings: embeddings.as_ref() };
-        let uploads = payload::uploads(&manifest, &policy, seen, experts, 0);
+        let experts = open.to_ask().filter_map(|name| manifest.expert_index(name));
+        let embeddings = &embeddings.unwrap_or_default();
+        let seen = Seen { sample: &sample, source: &source, embeddings };
+        let uploads = payload::uploads(&manifest, &policy, seen, experts);
         let requests = uploads.into_iter().filter_map(|(_, upload)| upload.ok().map(Upload::into_request));
         (open, requests.collect())
     }

@@ -146,12 +146,12 @@ pub(super) fn prepare(runner: &mut Runner, stay: &mut Stay, policy: &UploadPolic
     }
 }
 
-/// A sample, and what is known of it.
+/// A sample with all that its payloads are made of.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen<'a> {
     pub(super) sample: &'a Sample,
     pub(super) source: &'a ImageSource,
-    pub(super) embeddings: Option<&'a Embeddings>,
+    pub(super) embeddings: &'a Embeddings,
 }
 
 /// What each expert would be sent, cleared; nothing is spent for it yet. For calls now and for those that wait.
@@ -159,21 +159,13 @@ pub(super) fn uploads(
     manifest: &Manifest,
     policy: &UploadPolicy,
     seen: Seen<'_>,
-    experts: Vec<usize>,
-    timeout_us: u64,
+    experts: impl IntoIterator<Item = usize>,
 ) -> Vec<(usize, Result<Upload, Missing>)> {
-    let none = Embeddings::default();
-    let embeddings = seen.embeddings.unwrap_or(&none);
-    let mut screened = Screened::new(manifest, policy, seen.sample, seen.source, embeddings);
+    let mut screened = Screened::new(manifest, policy, seen.sample, seen.source, seen.embeddings);
     let mut upload = |expert: usize| {
         let Payload { images, tensors } = screened.payload(expert).ok_or(Missing::Failed)?;
-        let request = v1::RunExpertsRequest {
-            experts: vec![manifest.experts[expert].name.clone()],
-            images,
-            tensors,
-            timeout_us,
-            ..Default::default()
-        };
+        let experts = vec![manifest.experts[expert].name.clone()];
+        let request = v1::RunExpertsRequest { experts, images, tensors, ..Default::default() };
         policy.clear(manifest, request).map_err(|error| {
             tracing::error!(%error, "a payload is not what policy allows; it stays here");
             Missing::Failed
@@ -190,12 +182,14 @@ pub(super) fn calls(
     experts: Vec<usize>,
     outgoing: Outgoing<'_>,
 ) -> Vec<(usize, Result<Upload, Missing>)> {
-    let risk = stay.deciding.local_risk();
-    let timeout = stay.deciding.deadline().saturating_duration_since(Instant::now());
-    let seen = Seen { sample: &stay.sample, source, embeddings: stay.known_embeddings() };
-    let mut calls = uploads(manifest, outgoing.policy, seen, experts, timeout.as_micros() as u64);
+    let none = Embeddings::default();
+    let embeddings = stay.known_embeddings().unwrap_or(&none);
+    let seen = Seen { sample: &stay.sample, source, embeddings };
+    let mut calls = uploads(manifest, outgoing.policy, seen, experts);
+    let (risk, deadline) = (stay.deciding.local_risk(), stay.deciding.deadline());
     for (expert, call) in &mut calls {
         let Ok(upload) = call else { continue };
+        upload.set_timeout(deadline.saturating_duration_since(Instant::now()).as_micros() as u64);
         if let Err(refused) = outgoing.ledger.take(Traffic::Live, upload.form(), upload.bytes(), risk) {
             stay.deciding.note(&format!("{} not asked: {refused}", manifest.experts[*expert].name));
             *call = Err(Missing::Budget);

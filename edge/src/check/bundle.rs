@@ -8,7 +8,7 @@ use millgate_shared::bundle::{Bundle, BundleError, golden};
 use millgate_shared::deciding::Mode;
 use millgate_shared::runner::{Holding, Models};
 
-use super::Item;
+use super::{Item, send};
 use crate::config::EdgeConfig;
 
 /// Gives the bundle if it can be opened.
@@ -27,6 +27,7 @@ pub(super) fn check(path: &Path, config: Option<&EdgeConfig>) -> (Option<Arc<Bun
     let mut items = vec![Item::ok("bundle", text)];
     if let Some(config) = config {
         items.extend(names(&bundle, config));
+        items.push(send::check(bundle.manifest(), config));
     }
     items.push(golden(&bundle));
     (Some(bundle), items)
