@@ -215,17 +215,16 @@ pub struct Pending {
 impl Pending {
     /// Returns by the deadline, whatever the line does.
     pub async fn reply(self) -> Result<Reply, Missing> {
-        tokio::select! {
+        let answer = tokio::select! {
             biased;
             answer = self.answer => answer.unwrap_or(Err(Missing::Offline)),
-            () = sleep_until(self.deadline.into()) => {
-                let late = self.deadline.elapsed();
-                if let Some(split) = self.split {
-                    split.lock().unwrap_or_else(PoisonError::into_inner).woke(late);
-                }
-                Err(Missing::Deadline)
-            }
+            () = sleep_until(self.deadline.into()) => Err(Missing::Deadline),
+        };
+        if let (Err(Missing::Deadline), Some(split)) = (&answer, self.split) {
+            let late = self.deadline.elapsed();
+            split.lock().unwrap_or_else(PoisonError::into_inner).woke(late);
         }
+        answer
     }
 }
 
