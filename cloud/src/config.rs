@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::engines::EnginesConfig;
 pub use access::{AccessConfig, DeviceBounds, Loopback, TenantConfig};
 pub use tables::{CacheConfig, TracesConfig};
-pub use tls::{DevicesConfig, TlsConfig};
+pub use tls::{DevicesConfig, QuicConfig, TlsConfig};
 
 mod access;
 mod tables;
@@ -60,6 +60,7 @@ pub struct CloudConfig {
     /// Served models under the names of Triton's metrics too. Default true.
     pub triton_metrics: bool,
     pub tls: TlsConfig,
+    pub quic: QuicConfig,
     pub devices: DevicesConfig,
     pub access: AccessConfig,
     pub tenants: Vec<TenantConfig>,
@@ -89,6 +90,7 @@ impl Default for CloudConfig {
             drain_grace_ms: 10_000,
             triton_metrics: true,
             tls: TlsConfig::default(),
+            quic: QuicConfig::default(),
             devices: DevicesConfig::default(),
             access: AccessConfig::default(),
             tenants: Vec::new(),
@@ -158,6 +160,11 @@ impl CloudConfig {
     /// Is TLS spoken on this listen address?
     pub fn has_tls(&self, address: SocketAddr) -> bool {
         self.tls.enabled.unwrap_or(!address.ip().is_loopback() && !self.plaintext_beyond_loopback)
+    }
+
+    /// gRPC is offered over QUIC too.
+    pub fn has_quic(&self) -> bool {
+        self.quic.enabled && self.has_tls(self.grpc)
     }
 
     fn check_plain(

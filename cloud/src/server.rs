@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use millgate_shared::identity::dial::H2;
 use millgate_shared::shutdown::Tasks;
+use millgate_shared::transport::quic::ALPN;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server as Grpc;
+use tower::Layer;
 
 use crate::access::Access;
 use crate::admin;
@@ -26,10 +28,12 @@ use crate::repository::RepositoryError;
 use crate::rest;
 use crate::trace::Traces;
 use incoming::{Door, HTTP2_PREFACE};
+use quic::QuicDoor;
 use upkeep::Upkeep;
 
 pub(crate) mod incoming;
 pub(crate) mod peer;
+mod quic;
 pub(crate) mod seats;
 #[cfg(test)]
 mod tests;
@@ -173,6 +177,7 @@ fn serve(
     let enrolment = material.as_ref().and_then(|material| material.enrolment().cloned());
     let enroller = Enroller::new(enrolment, Arc::clone(&access), Arc::clone(&metrics));
     let routes = api.routes(readiness.clone(), enroller)?;
+    let layered = traces.layer().layer(Api::deadlines().layer(Api::access(&access).layer(routes.clone())));
     let server = Grpc::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -184,6 +189,13 @@ fn serve(
         .layer(Api::access(&access))
         .add_routes(routes);
     let grpc = door(grpc, config.grpc, Some(HTTP2_PREFACE), H2);
+    if let Some(material) = material.as_ref().filter(|_| config.has_quic()) {
+        let (tls, seats) = (material.server_config(&[ALPN]), Arc::clone(grpc.seats()));
+        let door =
+            QuicDoor::open(grpc_addr, tls, seats, config.max_streams, cut.clone(), Arc::clone(&metrics))
+                .map_err(|source| ServeError::Bind { key: "grpc", address: grpc_addr, source })?;
+        tasks.spawn(door.serve(layered, tasks.token().clone()));
+    }
     let (seats, stop) = (Arc::clone(grpc.seats()), tasks.token().clone());
     tasks.spawn(async move {
         stop.cancelled().await;
@@ -228,6 +240,7 @@ fn announce(config: &CloudConfig, pool: &Pool, grpc: SocketAddr, http: SocketAdd
         node = pool.node(),
         %grpc,
         grpc_tls = config.has_tls(config.grpc),
+        quic = config.has_quic(),
         %http,
         http_tls = config.has_tls(config.http),
         %metrics,

@@ -8,6 +8,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::config::EdgeConfig;
+use crate::identity::Identity;
+use crate::uplink::Pools;
 
 mod bundle;
 mod clock;
@@ -102,10 +104,17 @@ pub async fn examine(subject: Subject) -> Report {
     if let Some(config) = &mut config
         && let Some(cloud) = &subject.cloud
     {
-        config.offload.cloud = Some(cloud.clone());
+        config.offload.cloud = vec![cloud.clone()];
     }
     let bundle = subject.bundle.clone().or_else(|| config.as_ref().map(|config| config.bundle.clone()));
-    let cloud = subject.cloud.clone().or_else(|| config.as_ref()?.offload.cloud.clone());
+    let pools = match &config {
+        Some(config) => {
+            let config = config.clone();
+            let open = move || config.pools(&Identity::open_or_bare(&config.identity));
+            blocking("identity", LIMIT, open).await
+        }
+        None => Ok(subject.cloud.clone().map(Pools::from)),
+    };
 
     let opened = match bundle.clone() {
         Some(path) => {
@@ -125,13 +134,14 @@ pub async fn examine(subject: Subject) -> Report {
     }
     items.extend(many("clock", move || vec![clock::check(bundle.as_deref())]).await);
     if !subject.is_local_only {
-        match cloud {
-            Some(url) => items.extend(pool::check(&url, opened.as_deref()).await),
-            None => items.push(Item::warning(
+        match pools {
+            Ok(Some(pools)) => items.extend(pool::check(&pools, opened.as_deref()).await),
+            Ok(None) => items.push(Item::warning(
                 "pool",
                 "none is configured: decisions that want it are `degraded`",
                 "set `offload.cloud` if there is one",
             )),
+            Err(item) => items.push(item),
         }
     }
     Report { ok: items.iter().all(|item| item.status != Status::Failed), items }

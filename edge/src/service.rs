@@ -113,8 +113,8 @@ impl Service {
         let grpc = bind("api.listen", config.api.enabled, config.api.listen).await?;
         let admin = bind("admin.listen", config.admin.enabled, config.admin.listen).await?;
         let identity = start_identity(&config, &base).await?;
-        let agent = start_agent(&config, &base).await?;
-        let metrics = Arc::new(Metrics::with(&identity));
+        let agent = start_agent(&config, &identity, &base).await?;
+        let metrics = Arc::new(Metrics::of(&identity, &agent));
         let (break_service, broken) = watch::channel(None);
         let on_broken = move |message| {
             break_service.send_replace(Some(message));
@@ -219,10 +219,10 @@ async fn start_identity(config: &EdgeConfig, tasks: &Tasks) -> Result<Identity, 
     Ok(identity)
 }
 
-async fn start_agent(config: &EdgeConfig, tasks: &Tasks) -> Result<Agent, StartError> {
+async fn start_agent(config: &EdgeConfig, identity: &Identity, tasks: &Tasks) -> Result<Agent, StartError> {
     let config = AgentConfig {
         bundle: config.bundle.clone(),
-        cloud: config.offload.cloud.clone(),
+        cloud: config.pools(identity),
         task: config.task.clone(),
         mode: config.offload.parsed_mode()?,
         risk: config.offload.risk,

@@ -16,6 +16,7 @@
 //! * [`workers`]: the threads that run them, behind one bounded queue. [`local`]: a sample's stay on such a thread.
 //! * [`gate`], [`competence`], [`combine`], [`deciding`]: how a decision is made. Pure: no clock, no IO, no model.
 //! * [`decision`]: the record of it. [`wire`]: records and samples as protobuf; the only module that names [`proto`].
+//! * [`transport`]: gRPC between agent and pool.
 //! * [`identity`]: certificates, TLS, tokens, and a clock with a floor.
 //! * [`breaker`]: when to stop asking a peer that does not answer. Pure.
 //! * [`shutdown`], [`panics`], [`telemetry`], [`metrics`], [`toml_file`]: the rim both binaries share.
@@ -41,5 +42,6 @@ pub mod shutdown;
 pub mod telemetry;
 pub mod tensor;
 pub mod toml_file;
+pub mod transport;
 pub mod wire;
 pub mod workers;

@@ -30,7 +30,15 @@ fn the_sample_file_names_every_key() {
     .into_iter()
     .chain(["max_streams", "max_in_flight_per_stream", "default_deadline_ms", "drain_grace_ms"])
     .chain(["triton_metrics", "bytes", "sample_ratio", "default", "execution_providers"])
-    .chain(["state_dir", "client_ca", "names", "certificate_days", "renewal_grace_days", "loopback"]);
+    .chain([
+        "state_dir",
+        "client_ca",
+        "names",
+        "certificate_days",
+        "renewal_grace_days",
+        "loopback",
+        "enabled",
+    ]);
     // `bundle` stands in the cache's table too.
     let mut count = 1;
     for key in keys {

@@ -1,4 +1,4 @@
-//! `[tls]` and `[devices]`: encryption, the pool's own certificate, and those that it signs.
+//! `[tls]`, `[quic]` and `[devices]`: encryption, the pool's own certificate, and those that it signs.
 
 use std::path::PathBuf;
 
@@ -23,6 +23,20 @@ pub struct TlsConfig {
     /// Further names and addresses by which clients reach this pool, for the certificate that it signs itself.
     /// Default none.
     pub names: Vec<String>,
+}
+
+/// `[quic]`: gRPC over QUIC besides TCP, on UDP at the address of `grpc`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct QuicConfig {
+    /// Where `grpc` has TLS, without which there is no QUIC. Default true.
+    pub enabled: bool,
+}
+
+impl Default for QuicConfig {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
 }
 
 /// `[devices]`: certificates for devices.

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use futures_util::stream::{FuturesUnordered, unfold};
 use futures_util::{Stream, StreamExt};
 use millgate_shared::identity::dial::reason;
+use millgate_shared::transport::tcp;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -99,9 +100,7 @@ impl Door {
                 }
             };
             let Some(seat) = self.seat(addr) else { continue };
-            if let Err(error) = tcp.set_nodelay(true) {
-                tracing::debug!(peer = %addr, %error, "cannot set TCP_NODELAY");
-            }
+            tcp::tune(&tcp, tcp::Role::Accepted);
             let (metrics, greeting) = (Arc::clone(&self.metrics), self.greeting);
             match &self.tls {
                 None => return Connection::new(Wire::Plain(tcp), Peer::plain(addr), seat, metrics, greeting),

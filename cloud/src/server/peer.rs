@@ -11,7 +11,6 @@ use rustls::pki_types::CertificateDer;
 pub(crate) enum Line {
     Plain,
     Tls,
-    #[expect(dead_code, reason = "the QUIC door makes it")]
     Quic,
 }
 

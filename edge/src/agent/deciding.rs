@@ -154,6 +154,9 @@ fn close(agent: &Agent, visited: Visited, asking: Asking, started: Instant) -> R
     };
     let mut decision = Decision::record(outcome, context);
     decision.timings_us.combine = combining.elapsed().as_micros() as u64;
+    if let Some(uplink) = &agent.parts.uplink {
+        uplink.combined(combining.elapsed());
+    }
     decision.timings_us.total = started.elapsed().as_micros() as u64;
     Ok(decision)
 }
