@@ -351,3 +351,27 @@ async fn this_machine_needs_no_token_and_is_held_to_one_that_it_shows() {
     });
     known.await.expect("the token's bounds hold");
 }
+
+/// Without Python and the packages of the suite it is skipped, and says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unchanged_tritonclient_comes_with_tls_and_a_token() {
+    let python = match tokio::task::spawn_blocking(system_tests::python::python).await.unwrap() {
+        Ok(python) => python,
+        Err(reason) => return eprintln!("SKIPPED: no Python with tritonclient: {reason}"),
+    };
+    let tls = tls_pool().await;
+    let token = tls.token(|token| token.models = names(&["pcb-*"]));
+    let (grpc, http) = (tls.pool.grpc_addr().to_string(), tls.pool.http_addr().to_string());
+    let ca = tls.state_dir().join("ca.pem");
+    let ran = tokio::task::spawn_blocking(move || {
+        let mut command = std::process::Command::new(python);
+        command
+            .arg(system_tests::root().join("tests/tritonclient/tls.py"))
+            .args([grpc, http])
+            .arg(ca)
+            .arg(token);
+        system_tests::python::run(&mut command)
+    });
+    let report = ran.await.unwrap().unwrap_or_else(|report| panic!("{report}"));
+    assert!(report.contains("all as it should be"), "{report}");
+}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use millgate_demo::link::Link;
 use millgate_edge::metrics::Metrics;
 use millgate_edge::uplink::session::LinkState;
-use millgate_edge::uplink::{Allowed, Pools};
+use millgate_edge::uplink::{Allowed, Pools, Uplink};
 use millgate_shared::deciding::Mode;
 use millgate_shared::decision::{Decision, Missing};
 use millgate_shared::shutdown::Tasks;
@@ -15,6 +15,8 @@ use system_tests::line::relay::Relay;
 use system_tests::{PATIENCE, TestAgent, agent_of, pool_with, recorded_of, url};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+
+mod bad_line;
 
 /// One decision that wants the pool.
 async fn decide(agent: &TestAgent) -> Decision {
@@ -51,11 +53,19 @@ async fn until_up(agent: &TestAgent, is_wanted: impl Fn(LinkState) -> bool) {
     tokio::time::timeout(PATIENCE, waiting).await.expect("it never came");
 }
 
+/// Waits until the line is up, or until it is not.
+async fn until_link(uplink: &Uplink, is_up: bool) {
+    let mut link = uplink.subscribe();
+    let waiting = link.wait_for(|link| (*link == LinkState::Up) == is_up);
+    tokio::time::timeout(PATIENCE, waiting).await.expect("it never came").expect("the uplink lives");
+}
+
 /// A metric's line, its value.
 fn counted(agent: &TestAgent, metrics: &Metrics, name: &str, labels: &[&str]) -> f64 {
     let page = metrics.render(&agent.agent);
     let lines = page.lines().filter(|line| {
-        line.starts_with(&format!("millgate_uplink_{name}")) && labels.iter().all(|label| line.contains(label))
+        line.starts_with(&format!("millgate_uplink_{name}"))
+            && labels.iter().all(|label| line.contains(label))
     });
     lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
@@ -170,17 +180,23 @@ async fn a_dead_first_pool_leaves_all_to_the_second_and_is_used_again_when_it_is
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_in_flight_survives_a_reset_of_its_line() {
+async fn a_call_outlasts_a_cut_that_its_deadline_outlasts() {
     let pool = pool_with(|config| config.node = "one".to_owned()).await;
     let tasks = Tasks::new();
     let link = Link::start(pool.grpc_addr(), &tasks).await.unwrap();
-    let agent = agent_of(Pools::from(format!("http://{}", link.addr())), always).await;
+    let agent = agent_of(Pools::from(format!("http://{}", link.addr())), |config| {
+        always(config);
+        config.deadline = PATIENCE;
+    })
+    .await;
     until(&agent, |decision| node(decision) == Some("one")).await;
-    for _ in 0..10 {
-        link.cut_hard();
+    link.cut();
+    let restored = async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
         link.restore();
-        assert_eq!(node(&decide(&agent).await), Some("one"));
-    }
+    };
+    let (decision, ()) = tokio::join!(decide(&agent), restored);
+    assert_eq!(node(&decision), Some("one"));
 }
 
 /// What a proxy does with CONNECT.
@@ -257,13 +273,17 @@ async fn check_says_which_transport_works_and_why_not() {
     let relay = Relay::start(tls.pool.grpc_addr(), 3, &tasks).await.unwrap();
     relay.block_udp(true);
     let tried =
-        millgate_edge::uplink::try_each(&pools(relay.addr(), &device), Duration::from_secs(2), &tasks).await.unwrap();
+        millgate_edge::uplink::try_each(&pools(relay.addr(), &device), Duration::from_secs(2), &tasks)
+            .await
+            .unwrap();
     let said: Vec<(&str, Option<&String>)> =
         tried.iter().map(|tried| (tried.transport.as_str(), tried.result.as_ref().err())).collect();
     assert!(matches!(said[..], [("quic", Some(_)), ("tcp", None)]), "{said:?}");
     // Nobody it knows has signed that pool.
     let stranger = Device::new();
-    let tried = millgate_edge::uplink::try_each(&pools(tls.pool.grpc_addr(), &stranger), PATIENCE, &tasks).await.unwrap();
+    let tried = millgate_edge::uplink::try_each(&pools(tls.pool.grpc_addr(), &stranger), PATIENCE, &tasks)
+        .await
+        .unwrap();
     for tried in tried {
         let error = tried.result.unwrap_err();
         assert!(error.contains("certificate") || error.contains("authority"), "{error}");

@@ -119,8 +119,14 @@ impl Uplink {
         let (live_out, live) = watch::channel(None);
         let pace = Pace::new(now);
         let own = None;
-        let bulk =
-            Bulk { diallers: diallers.clone(), digest, live, pace: pace.clone(), counts: counts.clone(), own };
+        let bulk = Bulk {
+            diallers: diallers.clone(),
+            digest,
+            live,
+            pace: pace.clone(),
+            counts: counts.clone(),
+            own,
+        };
         tasks.spawn(bulk.run(behind, tasks.token().clone()));
         let outlets = Outlets { link: link_out, estimate: estimate_out, live: live_out };
         Driver::start(session, diallers, quic, counts.clone(), pace, outlets, incoming, tasks);
@@ -218,17 +224,16 @@ pub struct Pending {
 impl Pending {
     /// Returns by the deadline, whatever the line does.
     pub async fn reply(self) -> Result<Reply, Missing> {
-        tokio::select! {
+        let answer = tokio::select! {
             biased;
             answer = self.answer => answer.unwrap_or(Err(Missing::Offline)),
-            () = sleep_until(self.deadline.into()) => {
-                let late = self.deadline.elapsed();
-                if let Some(split) = self.split {
-                    split.lock().unwrap_or_else(PoisonError::into_inner).woke(late);
-                }
-                Err(Missing::Deadline)
-            }
+            () = sleep_until(self.deadline.into()) => Err(Missing::Deadline),
+        };
+        if let (Err(Missing::Deadline), Some(split)) = (&answer, self.split) {
+            let late = self.deadline.elapsed();
+            split.lock().unwrap_or_else(PoisonError::into_inner).woke(late);
         }
+        answer
     }
 }
 

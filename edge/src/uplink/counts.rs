@@ -170,7 +170,8 @@ impl Counts {
 
     pub(super) fn split(&self, parts: &Parts) {
         let Parts { network, pool, combine, reserve } = *parts;
-        for (part, time) in [("network", network), ("pool", pool), ("combine", combine), ("reserve", reserve)] {
+        for (part, time) in [("network", network), ("pool", pool), ("combine", combine), ("reserve", reserve)]
+        {
             self.split.get_or_create(&Part { part: part.to_owned() }).set(time.as_secs_f64());
         }
     }

@@ -28,7 +28,9 @@ const TRIAL: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Plan {
     /// It is waited for until then.
-    Send { until: Instant },
+    Send {
+        until: Instant,
+    },
     TooLate,
 }
 
@@ -124,7 +126,10 @@ mod tests {
         (0..100).for_each(|_| split.woke(MS * 8));
         let (plan, parts) = split.plan(deadline, &usual(MS * 40), now);
         assert_eq!(plan, Plan::Send { until: deadline - MS * 15 });
-        assert_eq!((parts.network, parts.pool, parts.combine, parts.reserve), (MS * 20, MS * 20, MS * 5, MS * 10));
+        assert_eq!(
+            (parts.network, parts.pool, parts.combine, parts.reserve),
+            (MS * 20, MS * 20, MS * 5, MS * 10)
+        );
     }
 
     #[test]
