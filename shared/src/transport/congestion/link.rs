@@ -20,7 +20,7 @@ const DRAIN_GAIN: f64 = 0.5;
 const EXTRA_PACKETS: f64 = 4.0;
 /// A sender always may have so many packets under way.
 const LEAST_PACKETS: u64 = 5;
-/// And so many at first.
+/// And so many at first, and while no queue says that it is too much.
 const FIRST_PACKETS: u64 = 10;
 /// A window larger than any line needs.
 const MOST: u64 = 64 << 20;
@@ -161,7 +161,7 @@ impl Link {
     pub fn lost(&mut self, has_died: bool, bytes: u64) {
         self.lost += bytes as f64;
         if has_died && self.phase == Phase::Start {
-            self.window = self.least().max(self.window / 2);
+            self.window = (LEAST_PACKETS * self.mtu).max(self.window / 2);
         }
         let packets = (self.delivered + self.lost) / self.mtu as f64;
         let share = self.lost / (self.delivered + self.lost).max(1.0);
@@ -279,7 +279,7 @@ impl Link {
         let (Some((shortest, _)), Some(fastest)) = (self.shortest, self.fastest.max()) else {
             return Duration::MAX;
         };
-        let packets = (2 * LEAST_PACKETS * self.mtu) as f64 / fastest.max(1.0);
+        let packets = ((LEAST_PACKETS + 2) * self.mtu) as f64 / fastest.max(1.0);
         shortest.mul_f64(0.6).max(Duration::from_millis(10)) + Duration::from_secs_f64(packets.min(10.0))
     }
 
@@ -294,7 +294,8 @@ impl Link {
     }
 
     fn least(&self) -> u64 {
-        LEAST_PACKETS * self.mtu
+        let has_room = self.trim >= 1.0 && self.backed_off != Some(self.round.number);
+        self.mtu * if has_room { FIRST_PACKETS } else { LEAST_PACKETS }
     }
 
     fn target(&self, gain: f64) -> u64 {

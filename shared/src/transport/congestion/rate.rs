@@ -43,7 +43,7 @@ pub(super) struct Rate {
     first_sent: Instant,
     in_flight: u64,
     /// Packets sent until so much is delivered were sent by one who had little to send.
-    idle_until: u64,
+    idle_until: Option<u64>,
     /// Of the acknowledgements at hand, the packet that was sent last.
     newest: Option<Group>,
 }
@@ -56,7 +56,7 @@ impl Rate {
             delivered_at: now,
             first_sent: now,
             in_flight: 0,
-            idle_until: 0,
+            idle_until: None,
             newest: None,
         }
     }
@@ -82,7 +82,7 @@ impl Rate {
             delivered: self.delivered,
             delivered_at: self.delivered_at,
             first_sent: self.first_sent,
-            is_idle: self.delivered < self.idle_until,
+            is_idle: self.idle_until.is_some_and(|until| self.delivered <= until),
         });
     }
 
@@ -102,7 +102,7 @@ impl Rate {
     pub(super) fn sample(&mut self, now: Instant, in_flight: u64, is_idle: bool) -> Option<Sample> {
         self.in_flight = in_flight;
         if is_idle {
-            self.idle_until = (self.delivered + in_flight).max(1);
+            self.idle_until = Some(self.delivered + in_flight);
         }
         let newest = self.newest.take();
         if let Some(newest) = newest {
@@ -162,8 +162,7 @@ mod tests {
         assert!(!first.is_idle && first.round_trip == Duration::from_millis(50));
         rate.sent(start + Duration::from_millis(60));
         rate.acknowledged(start + Duration::from_millis(110), start + Duration::from_millis(60), 1000);
-        assert!(
-            rate.sample(start + Duration::from_millis(110), 0, true).is_none_or(|sample| !sample.is_idle)
-        );
+        let second = rate.sample(start + Duration::from_millis(110), 0, true).unwrap();
+        assert!(second.is_idle);
     }
 }
