@@ -17,6 +17,7 @@ use millgate_shared::shutdown::Tasks;
 pub mod asking;
 pub mod broken;
 pub mod line;
+pub mod enrolled;
 pub mod onnx;
 pub mod python;
 

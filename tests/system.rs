@@ -2,11 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, to fail is the answer")]
 
+mod access;
 mod bundles;
 mod decide;
 mod demo;
 mod engines;
 mod hostile;
+mod identity;
 mod lines;
 mod mixture;
 mod neighbours;
@@ -14,6 +16,7 @@ mod observe;
 mod open_inference;
 mod outage;
 mod pool;
+mod quic;
 mod repository;
 mod rest;
 mod service;

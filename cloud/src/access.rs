@@ -157,7 +157,15 @@ pub(crate) struct Caller {
 impl Caller {
     /// What it may ask for, as things are now.
     pub(crate) fn rights(&self) -> Result<Arc<Rights>, Failure> {
-        let rights = self.access.book().rights(&self.who, Timestamp::now());
+        let asked = || self.access.book().rights(&self.who, Timestamp::now());
+        let rights = match asked() {
+            // Made a moment ago: two files are looked at, at once and not when it is time.
+            Err(Denial::UnknownToken) => {
+                self.access.reload();
+                asked()
+            }
+            answered => answered,
+        };
         rights.map_err(|denial| self.access.denied(denial, self.addr))
     }
 
