@@ -16,8 +16,8 @@ use millgate_shared::shutdown::Tasks;
 
 pub mod asking;
 pub mod broken;
-pub mod line;
 pub mod enrolled;
+pub mod line;
 pub mod onnx;
 pub mod python;
 

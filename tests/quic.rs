@@ -1,16 +1,33 @@
 //! gRPC over QUIC at a real pool: the same services, identities, bounds and ends as over TCP.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use millgate_shared::proto::v1;
 use millgate_shared::proto::v1::expert_service_client::ExpertServiceClient;
 use millgate_shared::transport::quic::{ALPN, Channel, Endpoint, Goodbye, Tuning};
+use rustls::client::ResolvesClientCert;
+use rustls::sign::CertifiedKey;
 use system_tests::enrolled::{Device, TlsPool, tls_pool, tls_pool_with};
 use system_tests::{PATIENCE, bundle};
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
+
+/// Has no certificate.
+#[derive(Debug)]
+struct Nobody;
+
+impl ResolvesClientCert for Nobody {
+    fn resolve(&self, _: &[&[u8]], _: &[rustls::SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
+}
 
 async fn dial(pool: &TlsPool, device: &Device) -> Channel {
     let endpoint = Endpoint::client(device.identity().client_config(&[ALPN]), &Tuning::agent()).unwrap();
@@ -73,7 +90,7 @@ async fn who_shows_no_certificate_may_ask_for_nothing() {
     let pool = tls_pool().await;
     let device = pool.device("default", "cam-1").await;
     let mut anonymous = (*device.identity().client_config(&[ALPN])).clone();
-    anonymous.client_auth_cert_resolver = std::sync::Arc::new(rustls::client::ResolvesClientCert::none());
+    anonymous.client_auth_cert_resolver = Arc::new(Nobody);
     let endpoint = Endpoint::client(anonymous.into(), &Tuning::agent()).unwrap();
     let channel = endpoint.connect(pool.pool.grpc_addr(), "127.0.0.1").await.unwrap();
     let refused = ExpertServiceClient::new(channel).list_experts(v1::ListExpertsRequest {}).await;

@@ -31,7 +31,12 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     if let Some(at) = args.iter().position(|arg| arg == "be-agents") {
         let argument = |number: usize| args[at + number].clone();
-        runtime.block_on(agents(&argument(1), argument(2), argument(3).parse().expect("an address"), count()));
+        runtime.block_on(agents(
+            &argument(1),
+            argument(2),
+            argument(3).parse().expect("an address"),
+            count(),
+        ));
         return;
     }
     for transport in ["QUIC", "TCP"] {
@@ -79,7 +84,8 @@ fn resident() -> f64 {
 }
 
 async fn agents(transport: &str, dir: String, pool: SocketAddr, count: usize) {
-    let identity = Identity::open(&IdentityConfig { dir: PathBuf::from(dir), ca: Vec::new() }).expect("an identity");
+    let identity =
+        Identity::open(&IdentityConfig { dir: PathBuf::from(dir), ca: Vec::new() }).expect("an identity");
     let identity = Arc::new(identity);
     let mut kept: Vec<Box<dyn std::any::Any>> = Vec::new();
     let mut endpoint = None;

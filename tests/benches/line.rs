@@ -93,6 +93,8 @@ enum Clients {
 
 async fn measure(scheme: Scheme, weather: Weather, seed: u64, long: Duration) -> (String, String, f64) {
     let line = Line::open_here(seed).expect("a line; are you root?");
+    // Before anybody connects: a line that becomes longer afterwards is another experiment.
+    line.set(weather);
     let tasks = Tasks::new();
     let sink = Sink::default();
     let (pool, target) = (IpAddr::from(line.pool_ip()), IpAddr::from(line.target_ip()));
@@ -114,7 +116,6 @@ async fn measure(scheme: Scheme, weather: Weather, seed: u64, long: Duration) ->
             Clients::Quic(small, bulk)
         }
     };
-    line.set(weather);
     let measured = match clients {
         Clients::Tcp(small, bulk) => both(small, bulk, &sink, &tasks, long).await,
         Clients::Quic(small, bulk) => both(small, bulk, &sink, &tasks, long).await,
