@@ -48,6 +48,8 @@ pub(super) struct Shape {
     pub(super) burst: u32,
     /// Nothing passes between these.
     pub(super) cut: (u64, u64),
+    /// Delay that comes and goes, at most.
+    pub(super) jitter: u64,
     /// From a time on: another rate, another round trip.
     pub(super) later: Option<(u64, f64, u64)>,
 }
@@ -55,7 +57,7 @@ pub(super) struct Shape {
 impl Shape {
     pub(super) fn new(mbits: f64, round_trip_ms: f64) -> Self {
         let (rate, round_trip) = (mbits * 125_000.0, (round_trip_ms * 1000.0) as u64);
-        Self { rate, round_trip, queue: 250_000.0, loss: 0.0, burst: 1, cut: (0, 0), later: None }
+        Self { rate, round_trip, queue: 250_000.0, loss: 0.0, burst: 1, cut: (0, 0), jitter: 0, later: None }
     }
 }
 
@@ -108,6 +110,7 @@ pub(super) struct Line {
     now: u64,
     base: Instant,
     free: f64,
+    last_arrival: u64,
     /// Packets that are still to be lost, and until when, each way.
     bursts: [(u32, u64); 2],
     events: BinaryHeap<Reverse<(u64, u64, usize, Event)>>,
@@ -148,6 +151,7 @@ impl Line {
             now: 0,
             base,
             free: 0.0,
+            last_arrival: 0,
             bursts: [(0, 0); 2],
             events: BinaryHeap::new(),
             order: 0,
@@ -313,7 +317,10 @@ impl Line {
         self.waits.push((now, wait as u64));
         self.free = now as f64 + wait + PACKET as f64 / rate * 1e6;
         if !self.loses(0) {
-            self.at(self.free as u64 + round_trip / 2, at, Event::Arrive(packet));
+            // The same for all packets of a while, and nobody overtakes.
+            let more = Random::new(now / 150_000).share() * self.shape.jitter as f64;
+            self.last_arrival = self.last_arrival.max((self.free + more) as u64 + round_trip / 2);
+            self.at(self.last_arrival, at, Event::Arrive(packet));
         }
     }
 

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 /// Packets that are remembered, in groups that were sent at once. More than any window holds.
 const MOST_GROUPS: usize = 8192;
+/// An idle connection keeps room for so many.
+const IDLE_GROUPS: usize = 16;
 /// A group that old is not acknowledged any more.
 const OLDEST: Duration = Duration::from_secs(10);
 
@@ -14,7 +16,7 @@ const OLDEST: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy)]
 struct Group {
     at: Instant,
-    /// Bytes acknowledged when it was sent, and when the last of them were.
+    /// Bytes that were acknowledged when it was sent, and when the last of them were.
     delivered: u64,
     delivered_at: Instant,
     /// When the packet was sent that was acknowledged last at that time.
@@ -74,7 +76,9 @@ impl Rate {
         if self.groups.back().is_some_and(|group| group.at == now) {
             return;
         }
-        if self.groups.len() == MOST_GROUPS {
+        // Mere acknowledgements are sent too, and never acknowledged.
+        let is_old = |group: &Group| now.saturating_duration_since(group.at) > OLDEST;
+        while self.groups.len() >= MOST_GROUPS || self.groups.front().is_some_and(is_old) {
             self.groups.pop_front();
         }
         self.groups.push_back(Group {
@@ -107,13 +111,10 @@ impl Rate {
         let newest = self.newest.take();
         if let Some(newest) = newest {
             self.first_sent = newest.at;
-            let old = |group: &Group| now.saturating_duration_since(group.at) > OLDEST;
-            while self.groups.front().is_some_and(old) {
-                self.groups.pop_front();
-            }
         }
         if in_flight == 0 {
             self.groups.clear();
+            self.groups.shrink_to(IDLE_GROUPS);
         }
         let newest = newest?;
         let sending = newest.at.saturating_duration_since(newest.first_sent);

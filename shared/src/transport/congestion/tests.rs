@@ -102,6 +102,19 @@ fn it_follows_a_line_that_changes() {
 }
 
 #[test]
+fn delay_that_comes_and_goes_is_not_taken_for_a_queue() {
+    for seed in 0..SEEDS / 10 {
+        let mut random = Random::new(seed);
+        let shape = Shape::new(random.spread(1.0, 20.0), random.spread(20.0, 100.0));
+        let shape = Shape { jitter: (shape.round_trip as f64 * random.share()) as u64, ..shape };
+        let mut line = Line::new(shape.clone(), seed, &[0]);
+        line.run(20 * SECOND);
+        let used = line.rate(0, 5 * SECOND, 20 * SECOND) / shape.rate;
+        assert!(used > 0.45, "seed {seed}: {used:.2} of the line is used: {shape:?}");
+    }
+}
+
+#[test]
 fn two_share_a_line() {
     for seed in 0..SEEDS / 20 {
         let mut random = Random::new(seed);
