@@ -9,7 +9,7 @@ use millgate_shared::transport::quic::head::{
 
 fuzz_target!(|bytes: &[u8]| {
     // A header of four bytes takes some dozens in memory, and a map of them as many again.
-    millgate_fuzz::in_proportion(bytes.len(), 128, 1 << 15, || {
+    millgate_fuzz::in_proportion(bytes.len(), 128, 1 << 16, || {
         if let Ok(head) = RequestHead::decode(bytes) {
             let again = RequestHead::encode(head.path.as_str(), &head.headers);
             if let Ok(again) = again {
