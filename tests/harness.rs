@@ -17,8 +17,8 @@ use millgate_shared::shutdown::Tasks;
 
 pub mod asking;
 pub mod broken;
-pub mod features;
 pub mod enrolled;
+pub mod features;
 pub mod line;
 pub mod onnx;
 pub mod python;

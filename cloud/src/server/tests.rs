@@ -140,7 +140,7 @@ async fn named_experts_answer_and_each_refusal_has_its_code() {
         (ask(&running, &["pcb-l", "pcb-l"]), Code::InvalidArgument, "experts[1]"),
         (other, Code::FailedPrecondition, "sha256:0909"),
         (late, Code::DeadlineExceeded, "deadline"),
-        (both, Code::InvalidArgument, "`tensors`"),
+        (both, Code::InvalidArgument, "`tensors[0].name`"),
     ] {
         let status = client.run_experts(request).await.unwrap_err();
         assert!(status.code() == code && status.message().contains(words), "{status:?}");
