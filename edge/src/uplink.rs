@@ -239,7 +239,7 @@ impl Task {
             }
             Some(v1::run_experts_stream_response::Result::Error(error)) => {
                 tracing::warn!(code = error.code, message = error.message, "the pool refused a call");
-                Err(missing(error.code))
+                refused(error)
             }
             None => Err(Missing::Failed),
         };
@@ -308,6 +308,18 @@ impl Task {
 fn reply(to: oneshot::Sender<Result<Reply, Missing>>, answer: Result<Reply, Missing>) {
     // The caller may have gone.
     let _gone = to.send(answer).is_err();
+}
+
+/// A call that was refused for what it is, and not for when it came, is a reply whose only answer names no expert and
+/// carries the error: to a live call a failure as any, to the back-log the reason.
+fn refused(error: v1::StreamError) -> Result<Reply, Missing> {
+    match missing(error.code) {
+        Missing::Failed => {
+            let answer = v1::ExpertAnswer { error: Some(error), ..Default::default() };
+            Ok(Reply { node: String::new(), answers: vec![answer] })
+        }
+        missing => Err(missing),
+    }
 }
 
 /// Why there is no answer, from a gRPC code.
