@@ -429,7 +429,10 @@ async fn the_queue_is_shown_exported_and_dropped_also_while_the_agent_runs() {
 async fn a_full_disk_stops_no_call_and_loses_no_file() {
     let pool = pool().await;
     let mut device = Device::new(&pool, "").await;
-    let Some(disk) = SmallDisk::mount(&device.path("state")) else { return };
+    let Some(disk) = SmallDisk::mount(&device.path("state")) else {
+        println!("skipped: no tmpfs can be mounted here");
+        return;
+    };
     device.link.cut_hard();
     device.start();
     device.drop_in(3);
@@ -481,7 +484,6 @@ impl SmallDisk {
         if mounted.is_ok_and(|status| status.success()) {
             return Some(Self(at.to_path_buf()));
         }
-        println!("skipped: no tmpfs can be mounted here");
         None
     }
 
