@@ -281,6 +281,19 @@ fn reply(to: oneshot::Sender<Result<Reply, Missing>>, answer: Result<Reply, Miss
     let _gone = to.send(answer).is_err();
 }
 
+/// A call of the back-log that was refused for what it is, and not for when it came, is a reply whose only answer names no
+/// expert and carries the error.
+fn refused(status: &tonic::Status) -> Result<Reply, Missing> {
+    match missing(status.code()) {
+        Missing::Failed => {
+            let error = Some(millgate_shared::wire::stream_error(status));
+            let answer = v1::ExpertAnswer { error, ..Default::default() };
+            Ok(Reply { node: String::new(), answers: vec![answer] })
+        }
+        missing => Err(missing),
+    }
+}
+
 /// Why there is no answer, from a gRPC code.
 fn missing(code: Code) -> Missing {
     match code {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use millgate_edge::uplink::upload::{SendConfig, Upload, UploadPolicy};
 use millgate_edge::uplink::{Allowed, Pools, Uplink, UplinkConfig};
 use millgate_shared::breaker;
 use millgate_shared::bundle::Bundle;
@@ -23,7 +24,11 @@ const MS: Duration = Duration::from_millis(1);
 const DEADLINE: Duration = Duration::from_secs(2);
 
 /// What `steel-s` is asked about.
-fn request() -> v1::RunExpertsRequest {
+fn request() -> Upload {
+    cleared(plain())
+}
+
+fn plain() -> v1::RunExpertsRequest {
     let opened = Bundle::open(&bundle()).unwrap();
     let expert = opened.manifest().experts.iter().find(|expert| expert.name == "steel-s").unwrap();
     let golden = opened.manifest().golden.decisions.iter().find(|golden| golden.template.is_none()).unwrap();
@@ -35,6 +40,13 @@ fn request() -> v1::RunExpertsRequest {
         data: opened.read(&golden.image).unwrap().into(),
     };
     v1::RunExpertsRequest { experts: vec![expert.name.clone()], images: vec![image], ..Default::default() }
+}
+
+/// Under the policy that lets everything go.
+fn cleared(request: v1::RunExpertsRequest) -> Upload {
+    let opened = Bundle::open(&bundle()).unwrap();
+    let policy = UploadPolicy::new(&SendConfig::default(), opened.manifest()).unwrap();
+    policy.clear(opened.manifest(), request).unwrap()
 }
 
 struct Scene {
@@ -71,7 +83,7 @@ impl Scene {
 }
 
 /// One call.
-async fn ask(uplink: &Uplink, request: &v1::RunExpertsRequest) -> Result<Duration, Missing> {
+async fn ask(uplink: &Uplink, request: &Upload) -> Result<Duration, Missing> {
     let sent = Instant::now();
     let pending = uplink.send(request.clone(), sent + DEADLINE)?;
     pending.reply().await.map(|_| sent.elapsed())
@@ -152,7 +164,7 @@ async fn a_new_address_fails_no_call() {
 }
 
 /// A grey picture of a third of a megabyte that no codec makes smaller, as BMP.
-fn large() -> v1::RunExpertsRequest {
+fn large() -> Upload {
     const SIDE: u32 = 340;
     let body = SIDE * SIDE * 3;
     let mut bmp = Vec::from(*b"BM");
@@ -165,9 +177,9 @@ fn large() -> v1::RunExpertsRequest {
     }
     let mut random = system_tests::asking::Random(7);
     bmp.extend((0..body).map(|_| random.below(256) as u8));
-    let mut request = request();
+    let mut request = plain();
     request.images[0].data = bmp.into();
-    request
+    cleared(request)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -205,7 +217,9 @@ async fn a_back_log_goes_behind_live_calls() {
         let beside = live(120).await;
         let rate = sent.load(Ordering::Relaxed) as f64 * large.images[0].data.len() as f64 * 8e-6;
         let rate = rate / begun.elapsed().as_secs_f64();
-        println!("{transport:?}: alone {alone:?}, beside a back-log of {rate:.1} Mbit/s {beside:?} (p50, p95)");
+        println!(
+            "{transport:?}: alone {alone:?}, beside a back-log of {rate:.1} Mbit/s {beside:?} (p50, p95)"
+        );
         assert!(sent.load(Ordering::Relaxed) > 0);
         assert!(beside.1 < alone.1 * 4 + MS * 250, "{beside:?}");
         tasks.stop();

@@ -24,7 +24,7 @@ use super::counts::Counts;
 use super::dial::Dialler;
 use super::paced::Rate;
 use super::pacing::Pacing;
-use super::{Call, Reply, missing, reply};
+use super::{Call, Reply, refused, reply};
 
 /// Calls that wait for the task; one more is refused as shed.
 pub(super) const QUEUE: usize = 32;
@@ -186,7 +186,7 @@ impl Bulk {
                         _ => Ended::Well,
                     };
                     tracing::debug!(code = ?status.code(), message = status.message(), "a call of the back-log failed");
-                    ("refused", Err(missing(status.code())), ended)
+                    ("refused", refused(&status), ended)
                 }
                 Err(_) => {
                     pace.change(|pacing| pacing.lost(now));
