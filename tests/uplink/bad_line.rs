@@ -206,10 +206,11 @@ async fn a_back_log_goes_behind_live_calls() {
             tasks.spawn(async move {
                 loop {
                     let pending = uplink.send_backlog(large.clone(), Instant::now() + DEADLINE * 30);
-                    match pending {
-                        Ok(pending) if pending.reply().await.is_ok() => sent.fetch_add(1, Ordering::Relaxed),
-                        _ => return,
-                    };
+                    let Ok(pending) = pending else { return };
+                    if pending.reply().await.is_err() {
+                        return;
+                    }
+                    sent.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
