@@ -16,6 +16,7 @@ use millgate_shared::shutdown::Tasks;
 
 pub mod asking;
 pub mod broken;
+pub mod faults;
 pub mod line;
 pub mod onnx;
 pub mod python;

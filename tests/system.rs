@@ -18,5 +18,6 @@ mod repository;
 mod rest;
 mod service;
 mod silent;
+mod survival;
 mod tidy;
 mod tritonclient;
