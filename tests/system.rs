@@ -19,5 +19,6 @@ mod rest;
 mod service;
 mod silent;
 mod survival;
+mod spool;
 mod tidy;
 mod tritonclient;

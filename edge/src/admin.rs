@@ -1,6 +1,8 @@
-//! The HTTP side for operators: `/metrics`, `/healthz` (the process lives) and `/readyz` (it takes samples).
+//! The HTTP side for operators: `/metrics`, `/healthz` (the process lives) and `/readyz` (it takes
+//! samples), and [`queue`] for the command line.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
@@ -15,6 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::Agent;
 use crate::metrics::Metrics;
+use crate::spool::Spool;
+
+pub(crate) mod queue;
 
 #[derive(Debug, Clone)]
 struct Admin {
@@ -24,11 +29,14 @@ struct Admin {
     draining: CancellationToken,
 }
 
-/// Serves until `tasks` stop; gives the address. `intake` are the tasks that take samples.
+/// Serves until `tasks` stop; gives the address. `intake` are the tasks that take samples; `state_dir` is
+/// where the command line finds the way to the `spool`.
 pub(crate) fn start(
     listener: TcpListener,
     agent: &Agent,
     metrics: &Arc<Metrics>,
+    spool: Option<Spool>,
+    state_dir: Option<&Path>,
     intake: &Tasks,
     tasks: &Tasks,
 ) -> std::io::Result<SocketAddr> {
@@ -39,7 +47,8 @@ pub(crate) fn start(
         .route("/metrics", get(metrics_text))
         .route("/healthz", get(|| std::future::ready("alive\n")))
         .route("/readyz", get(ready))
-        .with_state(admin);
+        .with_state(admin)
+        .merge(queue::routes(spool, state_dir, address));
     let stop = tasks.token().clone().cancelled_owned();
     tasks.spawn(async move {
         if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {

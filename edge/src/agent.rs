@@ -24,8 +24,10 @@ use crate::uplink::{Uplink, UplinkConfig, check_url};
 mod asking;
 mod deciding;
 mod error;
+mod later;
 
 pub use error::DecideError;
+pub(crate) use later::{Decided, Late, LateAnswers, Left};
 
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
@@ -82,6 +84,7 @@ struct Parts {
     policy: Policy,
     workers: Workers,
     uplink: Option<Uplink>,
+    live: later::Live,
 }
 
 impl Agent {
@@ -109,11 +112,24 @@ impl Agent {
             };
             Uplink::start(config, tasks)
         });
-        Ok(Self { parts: Arc::new(Parts { task: config.task, policy, workers, uplink }) })
+        Ok(Self {
+            parts: Arc::new(Parts {
+                task: config.task,
+                policy,
+                workers,
+                uplink,
+                live: later::Live::default(),
+            }),
+        })
     }
 
     /// One decision, by the deadline of its policy. The pool's failures are never errors: they are in the record.
     pub async fn decide(&self, input: Input, ask: Ask) -> Result<Decision, DecideError> {
+        deciding::decide(self, input, ask).await.map(|decided| decided.decision)
+    }
+
+    /// The same, and what a late answer of the pool needs to be worked in.
+    pub(crate) async fn decide_open(&self, input: Input, ask: Ask) -> Result<Decided, DecideError> {
         deciding::decide(self, input, ask).await
     }
 

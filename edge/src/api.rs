@@ -22,8 +22,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::agent::Agent;
 use crate::metrics::Metrics;
-use crate::service::StartError;
-use crate::sink::{Record, Sinks};
+use crate::service::{Outbox, StartError};
 
 mod request;
 mod status;
@@ -47,17 +46,18 @@ impl Calls {
 #[derive(Debug, Clone)]
 struct Api {
     agent: Agent,
-    sinks: Option<Sinks>,
+    /// `None`: its decisions go to their callers alone.
+    outbox: Option<Outbox>,
     metrics: Arc<Metrics>,
     calls: Calls,
     stop: CancellationToken,
 }
 
-/// Serves until `tasks` stop; gives the address. Decisions are also offered to `sinks`, if any.
+/// Serves until `tasks` stop; gives the address. Decisions also go to the `outbox`, if there is one.
 pub(crate) async fn start(
     listener: TcpListener,
     agent: &Agent,
-    sinks: Option<Sinks>,
+    outbox: Option<Outbox>,
     metrics: &Arc<Metrics>,
     calls: &Calls,
     tasks: &Tasks,
@@ -77,7 +77,7 @@ pub(crate) async fn start(
     let (reflection_v1, reflection_v1alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
     let api = Api {
         agent: agent.clone(),
-        sinks,
+        outbox,
         metrics: Arc::clone(metrics),
         calls: calls.clone(),
         stop: tasks.token().clone(),
@@ -166,24 +166,18 @@ impl Api {
         let parsed = request::parse(request, &self.agent, limit).inspect_err(|status| {
             self.metrics.undecided(status::code_name(status));
         })?;
-        match self.agent.decide(parsed.input, parsed.ask).await {
-            Ok(decision) => {
-                self.metrics.decided(&decision);
-                self.offer(&decision);
-                Ok(decision)
+        match self.agent.decide_open(parsed.input, parsed.ask).await {
+            Ok(decided) => {
+                self.metrics.decided(&decided.decision);
+                Ok(match &self.outbox {
+                    Some(outbox) => outbox.call(decided).await,
+                    None => decided.decision,
+                })
             }
             Err(error) => {
                 self.metrics.undecided(error.code());
                 Err(status::of(&error, &parsed.modalities))
             }
-        }
-    }
-
-    fn offer(&self, decision: &Decision) {
-        let Some(sinks) = &self.sinks else { return };
-        match Record::of_decision(decision) {
-            Ok(record) => sinks.offer(&record),
-            Err(error) => tracing::error!(%error, "record cannot be written as JSON"),
         }
     }
 }

@@ -14,6 +14,7 @@ use millgate_shared::telemetry::{self, LogFormat};
 
 pub mod check;
 pub mod infer;
+pub mod queue;
 pub mod run;
 
 pub(crate) const OK: u8 = 0;
@@ -37,6 +38,7 @@ Examples:
   millgate-edge infer part_0001.png --bundle models/factory
   millgate-edge check --config /etc/millgate/edge.toml
   millgate-edge run --config /etc/millgate/edge.toml
+  millgate-edge queue --config /etc/millgate/edge.toml
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or undecidable input, 3 configuration or bundle unusable.
 MILLGATE_LOG sets what is logged to standard error: error, warn, info, debug, or a tracing filter.";
@@ -64,6 +66,16 @@ Examples:
   millgate-edge check --bundle models/factory --cloud http://10.0.0.5:8001
   millgate-edge check --config /etc/millgate/edge.toml --output json")]
     Check(check::CheckArgs),
+    /// Provisional decisions that await an answer of the pool: show, export, drop
+    #[command(after_help = "\
+Examples:
+  millgate-edge queue --config /etc/millgate/edge.toml
+  millgate-edge queue show --entries --output json --state-dir /var/lib/millgate/state
+  millgate-edge queue export /tmp/queue --config /etc/millgate/edge.toml
+  millgate-edge queue drop --id 0193e2c8-… --config /etc/millgate/edge.toml
+
+Works while the agent runs, through its admin port, and when it does not.")]
+    Queue(queue::QueueArgs),
 }
 
 impl Cli {
@@ -78,6 +90,11 @@ impl Cli {
             Command::Check(args) => {
                 telemetry::init("error", LogFormat::Text);
                 check::check(args, &mut io::stdout().lock()).await
+            }
+            Command::Queue(args) => {
+                telemetry::init("error", LogFormat::Text);
+                let work = || queue::queue(args, &mut io::stdout().lock());
+                tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
             }
         }
     }

@@ -14,6 +14,7 @@ use serde::Deserialize;
 mod check;
 mod sink;
 mod source;
+mod spool;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ pub use check::Refused;
 pub(crate) use check::check_cloud;
 pub use sink::{JsonlConfig, SinkConfig, StdoutConfig, WebhookConfig, WhenFull};
 pub use source::{After, Existing, FolderConfig, SourceConfig, Templates};
+pub use spool::{SpoolConfig, SpoolFull, SpoolSync};
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -30,7 +32,8 @@ pub struct EdgeConfig {
     pub bundle: PathBuf,
     /// The task that files are decided for; one of the bundle's.
     pub task: String,
-    /// Where the agent remembers which files it has decided. Must survive restarts.
+    /// Where the agent remembers which files it has decided, and keeps what is still to be delivered or amended. Must
+    /// survive restarts.
     pub state_dir: PathBuf,
     /// Threads that run models. 0: one a core, at most 4.
     pub threads: usize,
@@ -42,6 +45,7 @@ pub struct EdgeConfig {
     pub drain_grace: Duration,
     pub log: LogConfig,
     pub offload: OffloadConfig,
+    pub spool: SpoolConfig,
     pub sources: Vec<SourceConfig>,
     /// None: standard output.
     pub sinks: Vec<SinkConfig>,
@@ -77,8 +81,8 @@ pub struct ApiConfig {
     pub listen: SocketAddr,
     /// Allows `listen` to be other than loopback, where anyone on the network may call it and read along.
     pub plaintext_beyond_loopback: bool,
-    /// Its decisions also go to the sinks. One that finds a sink's queue full is left out there, and counted: the caller
-    /// has its answer and does not wait for a sink.
+    /// Its decisions also go to the sinks. The caller has its answer and does not wait for a sink: while sinks stand still
+    /// and too many records wait for them, a record is left out there, and counted.
     pub record: bool,
 }
 
@@ -119,6 +123,7 @@ impl Default for EdgeConfig {
             drain_grace: Duration::from_secs(10),
             log: LogConfig::default(),
             offload: OffloadConfig::default(),
+            spool: SpoolConfig::default(),
             sources: Vec::new(),
             sinks: Vec::new(),
             api: ApiConfig::default(),

@@ -16,6 +16,9 @@ const ENDINGS: [&str; 7] = ["png", "jpg", "jpeg", "bmp", "tif", "tiff", "gif"];
 /// One thing to decide on, still encoded.
 #[derive(Debug, Clone, Default)]
 pub struct Input {
+    /// The decision's, known before it is decided, so that what is kept of a sample can be told from others by it. Empty:
+    /// one is drawn.
+    pub id: String,
     /// As it was given.
     pub path: String,
     pub source: Option<String>,
@@ -72,6 +75,7 @@ impl Input {
                 .push(InputImage { modality: "template".to_owned(), bytes: read(template).map_err(refuse)? });
         }
         Ok(Self {
+            id: String::new(),
             path: path.display().to_string(),
             source: source.map(str::to_owned),
             part_id: None,
@@ -79,6 +83,11 @@ impl Input {
             images,
         })
     }
+}
+
+/// A new id: a UUIDv7.
+pub fn draw_id() -> String {
+    uuid::Uuid::now_v7().to_string()
 }
 
 /// `part.template.png` for `part.png`.

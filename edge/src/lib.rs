@@ -7,9 +7,11 @@
 //! api (gRPC on loopback) ────┼─> input ─> agent ─> model thread: decode, gate, choose, local experts
 //! cli infer FILE… ───────────┘              │                              │ risk over the threshold?
 //!                                           │                        uplink: one gRPC stream to the pool
-//!                                           └──<── combine ──<─────────────┘
-//!                                                  │
-//!                                               decision ─> sink (stdout, JSON lines, webhook)
+//!                                           └──<── combine ──<─────────────┘                 ^
+//!                                                  │                                         │ later
+//!                                               decision ─> spool, if provisional ─> back-log ┘
+//!                                                  │                                   │ amended
+//!                                               outbox ─> sink (stdout, JSON lines, webhook)
 //! ```
 //!
 //! How a decision is made is in `millgate_shared`; here is what stands round it: files, sockets, clocks and threads.
@@ -27,4 +29,5 @@ pub mod record;
 pub mod service;
 pub mod sink;
 pub mod source;
+pub mod spool;
 pub mod uplink;

@@ -15,6 +15,10 @@ use prometheus_client::registry::Registry;
 use crate::agent::Agent;
 use crate::uplink::session::LinkState;
 
+mod spool;
+
+pub(crate) use spool::SpoolMetrics;
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Decided {
     /// final, provisional or amended.
@@ -75,6 +79,7 @@ pub struct Metrics {
     sink_records: Family<SinkOutcome, Counter>,
     sink_retries: Family<OfSink, Counter>,
     sink_queued: Family<OfSink, Gauge>,
+    spool: SpoolMetrics,
 }
 
 /// Of one source.
@@ -129,6 +134,7 @@ impl Metrics {
             sink_records: Family::default(),
             sink_retries: Family::default(),
             sink_queued: Family::default(),
+            spool: SpoolMetrics::default(),
             registry: Registry::default(),
         };
         registry.register("decisions", "Decisions made", this.decisions.clone());
@@ -158,10 +164,22 @@ impl Metrics {
         );
         registry.register("sink_retries", "Attempts after a failed one", this.sink_retries.clone());
         registry.register("sink_queued", "Records that wait", this.sink_queued.clone());
+        this.spool.register(&mut registry);
         Self { registry, ..this }
     }
 
     pub fn decided(&self, decision: &Decision) {
+        self.count(decision);
+        self.decide_seconds.observe(decision.timings_us.total as f64 / 1e6);
+        self.uplink_bytes.inc_by(decision.uplink_bytes);
+    }
+
+    /// A decision of the past has been amended: it was not made anew, and took no sample's time.
+    pub fn amended(&self, decision: &Decision) {
+        self.count(decision);
+    }
+
+    fn count(&self, decision: &Decision) {
         let state = match decision.state {
             State::Final => "final",
             State::Provisional => "provisional",
@@ -174,12 +192,15 @@ impl Metrics {
             place: if is_cloud { "cloud" } else { "edge" }.to_owned(),
         };
         self.decisions.get_or_create(&labels).inc();
-        self.decide_seconds.observe(decision.timings_us.total as f64 / 1e6);
-        self.uplink_bytes.inc_by(decision.uplink_bytes);
     }
 
     pub fn undecided(&self, code: &str) {
         self.errors.get_or_create(&Code { code: code.to_owned() }).inc();
+    }
+
+    /// The handles of the spool.
+    pub(crate) fn spool(&self) -> &SpoolMetrics {
+        &self.spool
     }
 
     /// The handles of one source.

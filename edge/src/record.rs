@@ -23,6 +23,8 @@ pub struct Undecided {
 struct Line<'a> {
     path: &'a str,
     error: Error<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -43,9 +45,10 @@ pub fn write_decision(out: &mut impl Write, decision: &Decision) -> io::Result<(
     out.write_all(b"\n")
 }
 
-/// One line: `{"path":…,"error":{"code":…,"message":…}}`.
-pub fn write_error(out: &mut impl Write, undecided: &Undecided) -> io::Result<()> {
+/// One line: `{"path":…,"error":{"code":…,"message":…}}`, and where the input has one, the `"id"` that its decision
+/// would have had.
+pub fn write_error(out: &mut impl Write, undecided: &Undecided, id: Option<&str>) -> io::Result<()> {
     let Undecided { path, code, message } = undecided;
-    serde_json::to_writer(&mut *out, &Line { path, error: Error { code, message } })?;
+    serde_json::to_writer(&mut *out, &Line { path, error: Error { code, message }, id })?;
     out.write_all(b"\n")
 }

@@ -1,45 +1,57 @@
 //! The agent as a service: folders → agent → sinks, with the local gRPC and the admin port beside.
 //!
 //! ```text
-//! folder tasks ──Taken──> pump ──(room in flight)──> file task: read, decide, deliver, remember, tidy
-//!      ^                                                   │
-//!      └───────────────── Reply ───────────────────────────┘
+//! folder tasks ──Taken──> pump ──(room in flight)──> file task: read, decide ──> outbox: keep, commit, deliver, tidy
+//!      ^                                                   │                        ^            ^
+//!      └───────────────── Reply ───────────────────────────┘             gRPC calls ┘   back-log ┘ amended decisions
 //! ```
 //!
 //! Back-pressure is one bound: `queue` files in flight, from being taken to being acknowledged by every sink. When a
 //! sink stands still so do the folders, and files wait where nothing can lose them: on disk.
 //!
 //! A stop goes down the path: no more files and calls; those in flight end; sinks empty their queues; the uplink goes
-//! last. All of it within `drain_grace`. What is not done by then is decided again after the next start.
+//! last. All of it within `drain_grace`. What is not done by then is done after the next start: a file without a commit is
+//! decided again, a record without its acknowledgements is delivered again.
 
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use millgate_shared::shutdown::Tasks;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::admin;
 use crate::agent::{Agent, AgentConfig};
 use crate::api::{self, Calls};
 use crate::config::{EdgeConfig, Refused, SourceConfig};
 use crate::metrics::Metrics;
-use crate::sink::{OpenError, Sinks};
-use crate::source::journal::{Journal, JournalError, JournalHandle};
-use crate::source::{Taken, folder};
+use crate::sink::{Key, OpenError, Sinks};
+use crate::source::journal::{Journal, JournalError, JournalHandle, Post};
+use crate::source::{Taken, Version, folder};
+use crate::spool::backlog::Backlog;
+use crate::spool::{self, Spool, Started};
 use desk::Desk;
+use tidy::Tidy;
 
 mod desk;
+mod outbox;
 #[cfg(test)]
 mod tests;
+mod tidy;
+
+pub(crate) use outbox::Outbox;
 
 /// How long the port of an agent that was killed a moment ago may linger.
 const LEFTOVER: Duration = Duration::from_secs(2);
 /// How long connections that carry no call may linger.
 const HANG_UP: Duration = Duration::from_millis(300);
+/// Changes that wait for the journal's thread, at least.
+const JOURNAL_QUEUE: usize = 256;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -53,6 +65,8 @@ pub enum StartError {
     Journal(#[from] JournalError),
     #[error(transparent)]
     Sink(#[from] OpenError),
+    #[error(transparent)]
+    Spool(#[from] spool::OpenError),
     #[error("`{key}`: cannot listen on {listen}: {source}")]
     Listen { key: &'static str, listen: SocketAddr, source: std::io::Error },
     #[error("reflection: {0}")]
@@ -64,7 +78,7 @@ impl StartError {
     pub fn is_final(&self) -> bool {
         match self {
             Self::Config(_) | Self::Agent(_) | Self::Reflection(_) => true,
-            Self::Panicked | Self::Journal(_) | Self::Sink(_) | Self::Listen { .. } => false,
+            Self::Panicked | Self::Journal(_) | Self::Sink(_) | Self::Spool(_) | Self::Listen { .. } => false,
         }
     }
 }
@@ -79,6 +93,7 @@ pub struct Running {
     agent: Agent,
     metrics: Arc<Metrics>,
     sinks: Sinks,
+    journal: Option<JournalHandle>,
     grpc: Option<SocketAddr>,
     admin: Option<SocketAddr>,
     /// Folders and the pump.
@@ -117,29 +132,59 @@ impl Service {
         let on_broken = move |message| {
             break_service.send_replace(Some(message));
         };
-        let sinks = Sinks::open(&config.sinks, config.queue, &metrics, &on_broken)?;
+        let kept = Kept::open(&config).await?;
+        let undelivered = kept.undelivered.iter().map(|(_, post)| key(post)).collect();
+        let sinks = Sinks::open(&config.sinks, config.queue, &undelivered, &metrics, &on_broken)?;
 
         let (intake, work, api) = (Tasks::new(), Tasks::new(), Tasks::new());
-        if !config.sources.is_empty() {
-            start_files(&config, &agent, &sinks, &metrics, &intake, &work).await?;
+        let Kept { journal, known, spooled, undelivered } = kept;
+        let journal = journal.map(|journal| journal.start(config.queue.max(JOURNAL_QUEUE))).transpose()?;
+        let started = start_spool(&config, &agent, journal.as_ref(), spooled, &undelivered, &metrics).await?;
+        let (spool, orphans) = started.map(|started| (started.spool, started.orphans)).unzip();
+        let tidy = Tidy::new(&config);
+        let outbox = Outbox::new(sinks.clone(), journal.clone(), spool.clone(), tidy, &metrics, &work);
+        work.spawn(outbox.clone().carry_on(undelivered, orphans.unwrap_or_default()));
+        if let Some(journal) = journal.clone().filter(|_| !config.sources.is_empty()) {
+            start_files(&config, known, &agent, &outbox, journal, &metrics, &intake, &work);
+        }
+        if let Some(spool) = spool.clone() {
+            let (agent, outbox, metrics) = (agent.clone(), outbox.clone(), Arc::clone(&metrics));
+            let backlog = Backlog { agent, spool, outbox, metrics, work: work.clone() };
+            intake.spawn(backlog.run(config.spool.parallel, intake.token().clone()));
         }
         let calls = Calls::default();
         let grpc = match grpc {
             Some(listener) => {
-                let recorder = config.api.record.then(|| sinks.clone());
-                Some(api::start(listener, &agent, recorder, &metrics, &calls, &api).await?)
+                let outbox = config.api.record.then(|| outbox.clone());
+                Some(api::start(listener, &agent, outbox, &metrics, &calls, &api).await?)
             }
             None => None,
         };
-        let admin =
-            admin.map(|listener| admin::start(listener, &agent, &metrics, &intake, &base)).transpose();
+        let state_dir = journal.is_some().then_some(&*config.state_dir);
+        let admin = admin
+            .map(|listener| admin::start(listener, &agent, &metrics, spool, state_dir, &intake, &base))
+            .transpose();
         let admin = admin.map_err(|source| StartError::Listen {
             key: "admin.listen",
             listen: config.admin.listen,
             source,
         })?;
         let grace = config.drain_grace;
-        Ok(Running { agent, metrics, sinks, grpc, admin, intake, work, api, calls, base, broken, grace })
+        Ok(Running {
+            agent,
+            metrics,
+            sinks,
+            journal,
+            grpc,
+            admin,
+            intake,
+            work,
+            api,
+            calls,
+            base,
+            broken,
+            grace,
+        })
     }
 }
 
@@ -179,6 +224,10 @@ impl Running {
         let (files, ()) = tokio::join!(self.work.drain(left(until)), self.calls.ended(until));
         self.api.drain(left(until).min(HANG_UP)).await;
         let records = self.sinks.close(until).await;
+        if let Some(journal) = &self.journal {
+            // What was delivered must not be delivered again; where the disk does not take that, it will be.
+            let _late = timeout_at(until.max(Instant::now() + HANG_UP), journal.flush()).await.is_err();
+        }
         self.base.drain(left(until).min(HANG_UP)).await;
         Drained { files: intake + files, records }
     }
@@ -225,21 +274,69 @@ async fn start_agent(config: &EdgeConfig, tasks: &Tasks) -> Result<Agent, StartE
     tokio::task::spawn_blocking(start).await.map_err(|_| StartError::Panicked)?
 }
 
-/// Folders, the pump, and what a file's task needs.
-async fn start_files(
+/// What earlier runs have left in the state directory.
+struct Kept {
+    /// `None`: nothing has to survive a restart.
+    journal: Option<Journal>,
+    /// By source.
+    known: Vec<Vec<(PathBuf, Version)>>,
+    /// By decision id, whether it is closed.
+    spooled: HashMap<String, bool>,
+    undelivered: Vec<(u64, Post)>,
+}
+
+impl Kept {
+    async fn open(config: &EdgeConfig) -> Result<Self, StartError> {
+        if config.sources.is_empty() && !has_spool(config) {
+            return Ok(Self { journal: None, known: vec![], spooled: HashMap::new(), undelivered: vec![] });
+        }
+        let journal = Journal::open_soon(&config.state_dir).await?;
+        let known: Result<_, _> = config.sources.iter().map(|source| journal.known(source.name())).collect();
+        let (spooled, undelivered) = (journal.spooled()?, journal.outbox()?);
+        Ok(Self { known: known?, spooled, undelivered, journal: Some(journal) })
+    }
+}
+
+/// There is a pool that may answer later, and something that may be amended.
+fn has_spool(config: &EdgeConfig) -> bool {
+    let has_records = !config.sources.is_empty() || (config.api.enabled && config.api.record);
+    config.spool.enabled && config.offload.cloud.is_some() && has_records
+}
+
+fn key(post: &Post) -> Key {
+    Key { id: post.id.clone(), version: post.version }
+}
+
+async fn start_spool(
     config: &EdgeConfig,
     agent: &Agent,
-    sinks: &Sinks,
+    journal: Option<&JournalHandle>,
+    spooled: HashMap<String, bool>,
+    undelivered: &[(u64, Post)],
+    metrics: &Metrics,
+) -> Result<Option<Started>, StartError> {
+    let Some(journal) = journal.filter(|_| has_spool(config)).cloned() else { return Ok(None) };
+    let (dir, config, digest) = (config.state_dir.clone(), config.spool.clone(), agent.models().digest());
+    let undelivered = undelivered.iter().map(|(_, post)| post.id.clone()).collect();
+    let metrics = metrics.spool().clone();
+    // The whole log is read.
+    let start = move || Spool::start(&dir, &config, digest, journal, spooled, &undelivered, metrics);
+    let started = tokio::task::spawn_blocking(start).await.map_err(|_| StartError::Panicked)??;
+    Ok(Some(started))
+}
+
+/// Folders, the pump, and what a file's task needs.
+#[expect(clippy::too_many_arguments, reason = "called once, to take a long function apart")]
+fn start_files(
+    config: &EdgeConfig,
+    known: Vec<Vec<(PathBuf, Version)>>,
+    agent: &Agent,
+    outbox: &Outbox,
+    journal: JournalHandle,
     metrics: &Arc<Metrics>,
     intake: &Tasks,
     work: &Tasks,
-) -> Result<(), StartError> {
-    let journal = Journal::open_soon(&config.state_dir).await?;
-    let mut known = Vec::with_capacity(config.sources.len());
-    for source in &config.sources {
-        known.push(journal.known(source.name())?);
-    }
-    let journal: JournalHandle = journal.start(config.queue);
+) {
     let (out, taken) = mpsc::channel(1);
     for (source, known) in config.sources.iter().zip(known) {
         let metrics = metrics.source(source.name());
@@ -249,9 +346,8 @@ async fn start_files(
             }
         }
     }
-    let desk = Desk::new(config, agent, sinks, journal, metrics, intake.token().clone());
+    let desk = Desk::new(agent, outbox, metrics, intake.token().clone());
     intake.spawn(pump(taken, Arc::new(desk), config.queue, intake.token().clone(), work.clone()));
-    Ok(())
 }
 
 /// Gives each file a task of its own, as soon as there is room.

@@ -4,6 +4,7 @@
 //! A decision counts as acknowledged when every sink has it, or has left it out by a policy that was configured and
 //! counted. What a file's decision is worth remembering follows from that alone.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,27 +30,44 @@ pub struct Record(Arc<Parts>);
 
 #[derive(Debug)]
 struct Parts {
-    id: String,
+    key: Key,
     line: Vec<u8>,
+}
+
+/// What a record is known by: equal for one that is delivered again, and for no other.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Of the decision.
+    pub id: String,
+    /// Of the decision; 0 where there is none.
+    pub version: u32,
 }
 
 impl Record {
     pub fn of_decision(decision: &Decision) -> io::Result<Self> {
         let mut line = Vec::with_capacity(1024);
         write_decision(&mut line, decision)?;
-        Ok(Self(Arc::new(Parts { id: decision.id.clone(), line })))
+        Ok(Self::new(Key { id: decision.id.clone(), version: decision.version }, line))
     }
 
     /// `id` as a decision of the same input would have had it.
     pub fn of_error(id: String, undecided: &Undecided) -> io::Result<Self> {
         let mut line = Vec::with_capacity(256);
-        write_error(&mut line, undecided)?;
-        Ok(Self(Arc::new(Parts { id, line })))
+        write_error(&mut line, undecided, Some(&id))?;
+        Ok(Self::new(Key { id, version: 0 }, line))
     }
 
-    /// Equal for a record that is delivered again.
+    /// A line that was written before, with its line feed.
+    pub fn new(key: Key, line: Vec<u8>) -> Self {
+        Self(Arc::new(Parts { key, line }))
+    }
+
+    pub fn key(&self) -> &Key {
+        &self.0.key
+    }
+
     pub fn id(&self) -> &str {
-        &self.0.id
+        &self.0.key.id
     }
 
     /// With the line feed.
@@ -99,10 +117,12 @@ pub struct Sinks {
 }
 
 impl Sinks {
-    /// Opens them; an empty list is standard output. `on_broken` is called when a sink can never work again.
+    /// Opens them; an empty list is standard output. `undelivered` will be delivered again, though a sink may have them:
+    /// one that can look leaves those out. `on_broken` is called when a sink can never work again.
     pub fn open(
         configs: &[SinkConfig],
         queue: usize,
+        undelivered: &HashSet<Key>,
         metrics: &Metrics,
         on_broken: &(impl Fn(String) + Clone + Send + 'static),
     ) -> Result<Self, OpenError> {
@@ -126,7 +146,7 @@ impl Sinks {
                     Worker::start(settings(queue, WhenFull::Block, None), stdout::Stdout, metrics, on_broken)
                 }
                 SinkConfig::Jsonl(config) => {
-                    let jsonl = jsonl::Jsonl::open(config)
+                    let jsonl = jsonl::Jsonl::open(config, undelivered)
                         .map_err(|error| refuse(format!("{}: {error}", config.path.display())))?;
                     Worker::start(settings(queue, WhenFull::Block, None), jsonl, metrics, on_broken)
                 }

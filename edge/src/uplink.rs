@@ -14,9 +14,11 @@ use millgate_shared::shutdown::Tasks;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep_until, timeout};
 
+pub mod estimate;
 pub mod line;
 pub mod session;
 
+pub use estimate::Estimate;
 use line::Line;
 use session::{Admission, LinkState, Session};
 
@@ -86,6 +88,16 @@ impl Uplink {
         *self.link.borrow()
     }
 
+    /// Follows the state of the line, for those who have work to send once it is up.
+    pub fn subscribe(&self) -> watch::Receiver<LinkState> {
+        self.link.clone()
+    }
+
+    /// What a call costs in time right now.
+    pub fn estimate(&self) -> Estimate {
+        Estimate::default()
+    }
+
     /// Waits for the first dial to end, or for `limit`.
     pub async fn settled(&self, limit: Duration) -> LinkState {
         let mut link = self.link.clone();
@@ -106,6 +118,18 @@ impl Uplink {
             Ok(()) => Ok(Pending { answer, deadline }),
             Err(_) => Err(Missing::Shed),
         }
+    }
+}
+
+impl Uplink {
+    /// A call that nobody is waiting for at the machine: it goes behind live calls, on a connection of its own. Its answer
+    /// is as that of [`Uplink::send`]; `Missing::Shed` says that enough of them are out.
+    pub fn send_backlog(
+        &self,
+        request: v1::RunExpertsRequest,
+        deadline: Instant,
+    ) -> Result<Pending, Missing> {
+        self.send(request, deadline)
     }
 }
 

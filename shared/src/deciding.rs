@@ -20,10 +20,12 @@ use crate::competence::{Answer, competence};
 use crate::decision::{Degraded, Missing, MissingExpert, State, Why};
 use crate::gate::{Place, Ranking};
 
+mod open;
 mod policy;
 #[cfg(test)]
 mod tests;
 
+pub use open::{AmendError, Open, OpenAnswer, Wanted};
 pub use policy::{Mode, Policy};
 
 /// Why there can be no decision.
@@ -185,14 +187,18 @@ impl Deciding {
         if self.ranking.places[expert] == Place::Remote {
             self.first_remote_answer.get_or_insert(now);
         }
-        // Without a gate run there are no shares to go by.
-        let share = match self.policy.mode {
-            Mode::Pinned(_) => 1.0,
-            _ => self.ranking.shares[expert],
-        };
+        let share = self.trusted_share(expert);
         let competence = competence(&self.manifest.experts[expert].competence, answer.confidence(), share);
         self.answers.push(Weighed { answer, competence });
         self.after_local()
+    }
+
+    /// The gate's share of an expert, as far as its competence goes by it: without a gate run there is none to go by.
+    fn trusted_share(&self, expert: usize) -> f64 {
+        match self.policy.mode {
+            Mode::Pinned(_) => 1.0,
+            Mode::Confidence | Mode::Gate | Mode::Always | Mode::Never => self.ranking.shares[expert],
+        }
     }
 
     /// An expert will not answer.
@@ -227,21 +233,30 @@ impl Deciding {
     }
 
     /// Closes the sample: what is still out is missing by deadline.
-    pub fn finish(mut self) -> Result<Outcome, DecidingError> {
+    pub fn finish(self) -> Result<Outcome, DecidingError> {
+        self.close().map(|(outcome, _)| outcome)
+    }
+
+    /// The same, and what a late answer of the pool needs to be worked in; `None` if there is nobody to ask later.
+    pub fn close(mut self) -> Result<(Outcome, Option<Open>), DecidingError> {
         let late: Vec<usize> = self.pending_local.drain(..).chain(self.pending_remote.drain(..)).collect();
         self.missing.extend(late.into_iter().map(|expert| (expert, Missing::Deadline)));
+        // Sums of floats depend on their order: the verdict must not depend on who was first to answer.
+        self.answers.sort_by_key(|weighed| weighed.answer.expert);
         let mixed = combine(&self.manifest.combine, self.task(), &self.manifest.experts, &self.answers);
         let Some(mixed) = mixed.filter(|_| self.answers.len() >= self.manifest.combine.k_min) else {
             return Err(DecidingError::NoAnswer(self.missing_experts()));
         };
         let degraded = self.degraded();
-        Ok(Outcome {
+        let open = self.open();
+        let outcome = Outcome {
             state: if degraded.is_some() { State::Provisional } else { State::Final },
             degraded,
             why: self.why(),
             mixed,
             answers: self.answers,
-        })
+        };
+        Ok((outcome, open))
     }
 
     fn choose(&mut self) {
@@ -369,7 +384,7 @@ impl Deciding {
         let missed: f64 = self.missing.iter().map(|(expert, _)| share(*expert)).sum();
         let wanted = answered + missed;
         let weight_mass = if wanted > 0.0 { answered / wanted } else { 0.0 };
-        Some(Degraded { reason: *reason, missing: self.missing_experts(), weight_mass })
+        Some(Degraded { reason: *reason, missing: self.missing_experts(), weight_mass, later: None })
     }
 
     fn why(&self) -> Why {

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+mod amend;
 mod record;
 
+pub use amend::Late;
 pub use record::{Context, Run};
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
     /// UUIDv7.
     pub id: String,
@@ -26,12 +28,26 @@ pub struct Decision {
     pub uplink_bytes: u64,
     pub bundle: BundleInfo,
     pub timings_us: Timings,
+    /// Of an amended decision only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub historical: Option<Historical>,
+}
+
+/// Marks a decision that speaks of the past: the part it is about has moved on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Historical {
+    /// When the sample was decided first, RFC 3339.
+    pub decided_at: String,
+    /// When the late answer was worked in, RFC 3339.
+    pub amended_at: String,
+    /// The version that this one replaces.
+    pub replaces: u32,
 }
 
 /// Probabilities under this stay out of the record.
 pub const SMALLEST_PROBABILITY: f64 = 1e-4;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     Final,
@@ -41,7 +57,7 @@ pub enum State {
     Amended,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SampleInfo {
     pub path: String,
     pub source: Option<String>,
@@ -51,13 +67,13 @@ pub struct SampleInfo {
     pub modalities: Vec<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
     pub label: String,
     pub probability: f64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExpertShare {
     pub name: String,
     /// `edge` or `cloud:<node>`.
@@ -73,23 +89,54 @@ pub struct ExpertShare {
     pub batch: u32,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Degraded {
     /// Of the first missing expert.
     pub reason: Missing,
     pub missing: Vec<MissingExpert>,
     /// Share of the gate's weight, over the experts that were wanted, that did answer.
     pub weight_mass: f64,
+    /// Whether the missing experts of the pool will be asked later, where anyone sees to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub later: Option<Later>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// Whether a provisional decision will be amended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Later {
+    /// It is in the spool: yes, once the pool answers.
+    Spooled,
+    /// No: no expert of the pool is missing.
+    NotNeeded,
+    /// No: the spool holds as much as it may.
+    Full,
+    /// No: the disk does not take it.
+    Disk,
+    /// No: there is no spool.
+    Off,
+}
+
+impl Later {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Spooled => "spooled",
+            Self::NotNeeded => "not_needed",
+            Self::Full => "full",
+            Self::Disk => "disk",
+            Self::Off => "off",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MissingExpert {
     pub name: String,
     pub reason: Missing,
 }
 
 /// Why an expert that was wanted did not answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Missing {
     /// The pool cannot be reached, or none is configured.
@@ -116,7 +163,7 @@ impl Missing {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Why {
     /// The rule that fired, with its numbers.
     pub rule: String,
@@ -131,7 +178,7 @@ pub struct Why {
     pub threshold: Option<f64>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BundleInfo {
     pub name: String,
     pub version: String,
@@ -140,7 +187,7 @@ pub struct BundleInfo {
 }
 
 /// Microseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timings {
     pub decode: u64,
     pub encode: u64,

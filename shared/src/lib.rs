@@ -17,6 +17,7 @@
 //! * [`gate`], [`competence`], [`combine`], [`deciding`]: how a decision is made. Pure: no clock, no IO, no model.
 //! * [`decision`]: the record of it. [`wire`]: records and samples as protobuf; the only module that names [`proto`].
 //! * [`breaker`]: when to stop asking a peer that does not answer. Pure.
+//! * [`transport`]: sockets between agent and pool, set for bad lines.
 //! * [`shutdown`], [`panics`], [`telemetry`], [`metrics`], [`toml_file`]: the rim both binaries share.
 
 pub mod array;
@@ -39,5 +40,6 @@ pub mod shutdown;
 pub mod telemetry;
 pub mod tensor;
 pub mod toml_file;
+pub mod transport;
 pub mod wire;
 pub mod workers;

@@ -33,3 +33,13 @@ pub fn framed_len(message: &impl prost::Message) -> u64 {
 pub fn stream_error(status: &tonic::Status) -> v1::StreamError {
     v1::StreamError { code: status.code() as i32, message: status.message().to_owned() }
 }
+
+/// A message as it is kept on disk.
+pub fn to_bytes(message: &impl prost::Message) -> Vec<u8> {
+    message.encode_to_vec()
+}
+
+/// And read again. What is on the disk was checked by a CRC; it is not what a stranger sent.
+pub fn from_bytes<M: prost::Message + Default>(bytes: &[u8]) -> Result<M, WireError> {
+    M::decode(bytes).map_err(|error| WireError::new("message", error.to_string()))
+}

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::Stream;
 use futures_util::stream::unfold;
+use millgate_shared::transport::tcp;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Sleep;
@@ -62,7 +63,7 @@ impl Door {
     /// Cancel-safe: the listener's `accept` is, and nothing else waits with a socket in hand.
     pub(crate) async fn accept(&self) -> Connection {
         loop {
-            let (tcp, peer) = match self.listener.accept().await {
+            let (stream, peer) = match self.listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -83,13 +84,11 @@ impl Door {
                     continue;
                 }
             };
-            if let Err(error) = tcp.set_nodelay(true) {
-                tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
-            }
+            tcp::tune(&stream, tcp::Role::Accepted);
             self.metrics.connected();
             let cut = Box::pin(seat.cut().clone().cancelled_owned());
             let (metrics, greeting) = (Arc::clone(&self.metrics), self.greeting);
-            return Connection { tcp, seat: Arc::new(seat), cut, stalled: None, metrics, greeting };
+            return Connection { tcp: stream, seat: Arc::new(seat), cut, stalled: None, metrics, greeting };
         }
     }
 }

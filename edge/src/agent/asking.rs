@@ -18,6 +18,7 @@ use millgate_shared::proto::v1;
 use millgate_shared::wire::{framed_len, read_tensor};
 use tokio::time::timeout_at;
 
+use super::later::{Live, LiveCall};
 use crate::uplink::{Reply, Uplink};
 
 type Call = Pin<Box<dyn Future<Output = (usize, Result<Reply, Missing>)> + Send>>;
@@ -36,6 +37,9 @@ pub(super) struct Asking {
     uplink: Option<Uplink>,
     calls: FuturesUnordered<Call>,
     started: Option<Instant>,
+    live: Live,
+    /// As long as it may have calls out.
+    live_call: Option<LiveCall>,
     /// Experts that were not sent for, and why.
     refused: Vec<(usize, Missing)>,
     /// By expert index, for those that answered.
@@ -46,9 +50,11 @@ pub(super) struct Asking {
 }
 
 impl Asking {
-    pub(super) fn new(uplink: Option<Uplink>) -> Self {
+    pub(super) fn new(uplink: Option<Uplink>, live: Live) -> Self {
         Self {
             uplink,
+            live,
+            live_call: None,
             calls: FuturesUnordered::new(),
             started: None,
             refused: Vec::new(),
@@ -77,6 +83,7 @@ impl Asking {
             match uplink.send(request, deadline) {
                 Ok(pending) => {
                     self.bytes += bytes;
+                    self.live_call.get_or_insert_with(|| self.live.call());
                     self.calls.push(Box::pin(async move { (expert, pending.reply().await) }));
                 }
                 Err(reason) => self.refused.push((expert, reason)),
@@ -101,12 +108,13 @@ impl Asking {
                 }
             }
         }
+        self.live_call = None;
         self.waited = self.started.map_or(Duration::ZERO, |started| started.elapsed());
     }
 }
 
 /// An answer, checked as strictly as a local one.
-fn read(spec: &Expert, expert: usize, reply: Reply) -> Result<(Answer, Run), Missing> {
+pub(super) fn read(spec: &Expert, expert: usize, reply: Reply) -> Result<(Answer, Run), Missing> {
     let refuse = |message: String| {
         tracing::warn!(expert = spec.name, node = reply.node, message, "an answer of the pool is no answer");
         Missing::Failed

@@ -15,20 +15,21 @@ use millgate_shared::workers::Ticket;
 use tokio::sync::mpsc;
 
 use super::asking::{Asking, Calls};
-use super::{Agent, Ask, DecideError};
-use crate::input::Input;
+use super::{Agent, Ask, DecideError, Decided, Late};
+use crate::input::{Input, draw_id};
 
 /// A sample after its visit to a model thread.
 #[derive(Debug)]
 struct Visited {
     stay: Stay,
     source: ImageSource,
+    id: String,
     origin: Origin,
     todo: Todo,
     decode_us: u64,
 }
 
-pub(super) async fn decide(agent: &Agent, input: Input, ask: Ask) -> Result<Decision, DecideError> {
+pub(super) async fn decide(agent: &Agent, input: Input, ask: Ask) -> Result<Decided, DecideError> {
     let started = Instant::now();
     let manifest = agent.models().manifest();
     let task = ask.task.unwrap_or_else(|| agent.parts.task.clone());
@@ -42,7 +43,7 @@ pub(super) async fn decide(agent: &Agent, input: Input, ask: Ask) -> Result<Deci
         let local = LocalAsk { task: &task, policy, places, prices };
         arrive(runner, input, local, started).map(|visited| work(runner, visited, &ticket, &send))
     };
-    let mut asking = Asking::new(agent.parts.uplink.clone());
+    let mut asking = Asking::new(agent.parts.uplink.clone(), agent.parts.live.clone());
     let visiting = agent.parts.workers.run(visit);
     tokio::pin!(visiting);
     let visited = loop {
@@ -71,6 +72,7 @@ fn arrive(
     let mut sample = Sample { images: vec![None; manifest.modalities.len()] };
     let mut source = ImageSource { files: vec![None; manifest.modalities.len()] };
     let mut sha256 = String::new();
+    let id = if input.id.is_empty() { draw_id() } else { input.id };
     for image in input.images {
         let Some(index) = manifest.modality_index(&image.modality) else {
             return Err(DecideError::UnknownModality(image.modality));
@@ -96,7 +98,7 @@ fn arrive(
     };
     let mut stay = Stay::begin(runner, sample, ask, started).map_err(DecideError::Local)?;
     let todo = stay.start();
-    Ok(Visited { stay, source, origin, todo, decode_us })
+    Ok(Visited { stay, source, id, origin, todo, decode_us })
 }
 
 /// The local experts, and what is to be asked of the pool before and after them.
@@ -124,17 +126,18 @@ fn ask(runner: &Runner, visited: &Visited, experts: Vec<usize>, send: &mpsc::Sen
 }
 
 /// Combine and record.
-fn close(agent: &Agent, visited: Visited, asking: Asking, started: Instant) -> Result<Decision, DecideError> {
+fn close(agent: &Agent, visited: Visited, asking: Asking, started: Instant) -> Result<Decided, DecideError> {
     let models = agent.models();
     let manifest = models.manifest();
-    let Visited { stay, origin, decode_us, .. } = visited;
+    let Visited { stay, source, id, origin, decode_us, .. } = visited;
     let combining = Instant::now();
     let task = stay.deciding.task_index();
-    let outcome = stay.deciding.finish().map_err(|error| DecideError::Local(LocalError::Deciding(error)))?;
+    let closed = stay.deciding.close();
+    let (outcome, open) = closed.map_err(|error| DecideError::Local(LocalError::Deciding(error)))?;
     let mut runs = stay.runs;
     runs.extend(asking.runs);
     let context = Context {
-        id: uuid::Uuid::now_v7().to_string(),
+        id,
         manifest,
         digest: models.digest(),
         task: &manifest.tasks[task],
@@ -155,5 +158,7 @@ fn close(agent: &Agent, visited: Visited, asking: Asking, started: Instant) -> R
     let mut decision = Decision::record(outcome, context);
     decision.timings_us.combine = combining.elapsed().as_micros() as u64;
     decision.timings_us.total = started.elapsed().as_micros() as u64;
-    Ok(decision)
+    let sample = stay.sample;
+    let late = open.map(|open| Late { open, manifest: Arc::clone(manifest), sample, source });
+    Ok(Decided { decision, late })
 }

@@ -9,7 +9,7 @@ use tonic::metadata::MetadataMap;
 
 use super::status::{bad_field, bundle_mismatch};
 use crate::agent::{Agent, Ask};
-use crate::input::{Input, InputImage};
+use crate::input::{Input, InputImage, draw_id};
 
 /// Taken off the caller's deadline, so that the answer is there before it.
 const TRAVEL: Duration = Duration::from_millis(5);
@@ -49,6 +49,7 @@ pub(super) fn parse(
     }
     let given = |text: String| Some(text).filter(|text| !text.is_empty());
     let input = Input {
+        id: draw_id(),
         path: sample.path,
         source: given(sample.source),
         part_id: given(sample.part_id),

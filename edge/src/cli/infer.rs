@@ -147,7 +147,7 @@ pub async fn infer(args: InferArgs, out: &mut impl Write) -> io::Result<u8> {
         }
         match (args.output, &result) {
             (Output::Jsonl, Ok(decision)) => record::write_decision(out, decision)?,
-            (Output::Jsonl, Err(error)) => record::write_error(out, error)?,
+            (Output::Jsonl, Err(error)) => record::write_error(out, error, None)?,
             (Output::Text, Ok(decision)) => text::write_decision(out, decision)?,
             (Output::Text, Err(error)) => {
                 writeln!(out, "{}\n  not decided: {} ({})", error.path, error.message, error.code)?

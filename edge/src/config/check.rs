@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use millgate_shared::deciding::Mode;
 
-use super::{After, EdgeConfig, FolderConfig, OffloadConfig, SinkConfig, SourceConfig};
+use super::{After, EdgeConfig, FolderConfig, OffloadConfig, SinkConfig, SourceConfig, SpoolConfig};
 
 /// What is wrong with one key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +34,7 @@ impl EdgeConfig {
             return refuse("threads", "is over 1024");
         }
         self.offload.check()?;
+        self.spool.check()?;
         check_listen("api", self.api.listen, self.api.plaintext_beyond_loopback)?;
         check_listen("admin", self.admin.listen, self.admin.plaintext_beyond_loopback)?;
         if self.api.enabled
@@ -133,6 +134,20 @@ pub(crate) fn check_cloud(key: &str, url: &str) -> Result<(), Refused> {
         return refuse(key, format!("`{url}` is not of the form http://host:port"));
     }
     Ok(())
+}
+
+impl SpoolConfig {
+    fn check(&self) -> Result<(), Refused> {
+        // Less, and a single picture fills it.
+        const LEAST: u64 = 1 << 20;
+        if self.max_bytes < LEAST {
+            return refuse("spool.max_bytes", format!("is under {LEAST}"));
+        }
+        if self.parallel == 0 || self.parallel > 64 {
+            return refuse("spool.parallel", "is not between 1 and 64");
+        }
+        not_zero("spool.max_age", self.max_age)
+    }
 }
 
 impl FolderConfig {

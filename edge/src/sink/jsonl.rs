@@ -2,21 +2,28 @@
 //!
 //! A batch is written whole or not at all: what a full disk let through of it is cut off again, and so is, when the file
 //! is opened, what a kill left of a line. With `sync` it is on the disk before it is acknowledged.
+//!
+//! What is delivered again after a kill may be there already: when the file is opened, its end and that of the rotated ones
+//! are searched for just those records, and they are left out.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{Record, Write, WriteError};
+use super::{Key, Record, Write, WriteError};
 use crate::config::JsonlConfig;
 
+mod tail;
 #[cfg(test)]
 mod tests;
 
 #[derive(Debug)]
 pub(super) struct Jsonl {
     config: JsonlConfig,
+    /// Will be delivered again, and are there.
+    has: HashSet<Key>,
     /// `None` after an error: opened anew by the next write.
     open: Option<Open>,
 }
@@ -31,8 +38,11 @@ struct Open {
 }
 
 impl Jsonl {
-    pub(super) fn open(config: &JsonlConfig) -> io::Result<Self> {
-        Ok(Self { open: Some(Open::at(&config.path)?), config: config.clone() })
+    /// `undelivered` will be delivered again.
+    pub(super) fn open(config: &JsonlConfig, undelivered: &HashSet<Key>) -> io::Result<Self> {
+        // First: it cuts off an unfinished line.
+        let open = Some(Open::at(&config.path)?);
+        Ok(Self { open, has: tail::search(config, undelivered)?, config: config.clone() })
     }
 
     fn append(&mut self, text: &[u8]) -> io::Result<()> {
@@ -68,9 +78,16 @@ impl Write for Jsonl {
     const BATCH: usize = 64;
 
     fn write(&mut self, batch: &[Record]) -> Result<(), WriteError> {
-        let text: Vec<u8> = batch.iter().flat_map(|record| record.line()).copied().collect();
-        self.append(&text)
-            .map_err(|error| WriteError::Later(format!("{}: {error}", self.config.path.display())))
+        let is_new = |record: &&Record| !self.has.contains(record.key());
+        let text: Vec<u8> = batch.iter().filter(is_new).flat_map(|record| record.line()).copied().collect();
+        if !text.is_empty() {
+            self.append(&text)
+                .map_err(|error| WriteError::Later(format!("{}: {error}", self.config.path.display())))?;
+        }
+        for record in batch {
+            self.has.remove(record.key());
+        }
+        Ok(())
     }
 }
 

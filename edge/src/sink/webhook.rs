@@ -1,7 +1,7 @@
 //! One HTTP POST a record, on the sink's own thread.
 //!
-//! The header `Idempotency-Key` carries the decision's id: a record that is posted again, after a lost answer or a
-//! restart, has the same.
+//! The header `Idempotency-Key` carries the decision's id and version, `<id>:<version>`: a record that is posted again,
+//! after a lost answer or a restart, has the same, and an amended decision another than the first.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ impl Webhook {
             .agent
             .post(&self.url)
             .header("Content-Type", "application/json")
-            .header("Idempotency-Key", record.id())
+            .header("Idempotency-Key", format!("{}:{}", record.key().id, record.key().version))
             .send(record.json());
         let mut response =
             posted.map_err(|error| WriteError::Later(format!("{}: {error}", without_secrets(&self.url))))?;
@@ -137,7 +137,7 @@ mod tests {
     fn a_record_is_posted_with_its_id() {
         let (result, head, body) = post("HTTP/1.1 204 No Content\r\n\r\n");
         assert_eq!(result, Ok(()));
-        assert!(head.to_lowercase().contains("idempotency-key: id-1"), "{head}");
+        assert!(head.to_lowercase().contains("idempotency-key: id-1:0"), "{head}");
         assert!(serde_json::from_str::<serde_json::Value>(&body).is_ok());
     }
 

@@ -1,28 +1,35 @@
-//! What has been decided, kept across restarts.
+//! What has been decided and what is still to be delivered, kept across restarts.
 //!
 //! One small [redb](https://www.redb.org) database in the state directory: a commit is either wholly there or not at all,
-//! whatever kills the process or the power, and its lock keeps a second agent out. A file's version is entered after
-//! every sink has acknowledged its decision, never before. So a crash in between makes the file be decided again
-//! (at least once), under the same id (see [`super::identity`]), and none is forgotten.
+//! whatever kills the process or the power, and its lock keeps a second agent out.
+//!
+//! One commit says that a file's version is decided, puts its record in the outbox, and notes whether its id awaits an
+//! amendment. From then on the record is delivered, byte for byte, until every sink has it: a file is never decided
+//! twice, and none is forgotten. An amendment is one commit too: the amended record is in the outbox, and the id awaits
+//! nothing any more.
 
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use redb::{Database, ReadableDatabase, TableDefinition};
-use tokio::sync::{mpsc, oneshot};
+use redb::{Database, ReadTransaction, ReadableDatabase};
+use tokio::sync::mpsc;
 
 use super::Version;
+use change::Change;
+use handle::Job;
 
+mod change;
+mod handle;
 #[cfg(test)]
 mod tests;
+
+pub use change::{FileVersion, Post};
+pub use handle::JournalHandle;
 
 /// The file's name in the state directory.
 pub const FILE_NAME: &str = "decided.redb";
 
-/// (source, path below its folder as bytes) → (size, time of change).
-const DECIDED: TableDefinition<'_, (&str, &[u8]), (u64, i64)> = TableDefinition::new("decided");
 /// Entries that one commit may hold; a commit costs one wait for the disk, however many.
 const BATCH: usize = 256;
 /// redb's own is 1 GiB.
@@ -42,32 +49,12 @@ pub enum JournalError {
     Database { path: PathBuf, source: Box<redb::Error> },
 }
 
-/// An entry, or its removal.
-#[derive(Debug, Clone)]
-struct Change {
-    source: Arc<str>,
-    relative: PathBuf,
-    /// `None` removes it.
-    version: Option<Version>,
-}
-
-struct Job {
-    change: Change,
-    done: oneshot::Sender<()>,
-}
-
 /// The database, opened.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
     /// `None` while it cannot be opened anew: nothing is taken as written then.
     database: Option<Database>,
-}
-
-/// Handle to a journal at work. Cheap to clone; the thread ends with the last one.
-#[derive(Debug, Clone)]
-pub struct JournalHandle {
-    jobs: mpsc::Sender<Job>,
 }
 
 impl Journal {
@@ -97,14 +84,31 @@ impl Journal {
 
     /// What a source has had decided.
     pub fn known(&self, source: &str) -> Result<Vec<(PathBuf, Version)>, JournalError> {
-        self.read(source).map_err(|error| self.error(error))
+        self.read(|read| change::known(read, source))
+    }
+
+    /// What was not delivered to every sink, in the order of its commits, by number.
+    pub fn outbox(&self) -> Result<Vec<(u64, Post)>, JournalError> {
+        self.read(change::outbox)
+    }
+
+    /// The ids that the spool is known to hold; true for those that will not be amended (any more).
+    pub fn spooled(&self) -> Result<HashMap<String, bool>, JournalError> {
+        self.read(change::spooled)
+    }
+
+    /// One commit outside of the thread, for the command line.
+    pub fn close_now(&self, ids: &[String]) -> Result<(), JournalError> {
+        let change = Change::Closed { ids: ids.to_vec() };
+        self.apply(&[&change]).map_err(|error| self.error(error))
     }
 
     /// Hands it to a thread of its own, behind a queue of `queue` entries.
-    pub fn start(self, queue: usize) -> JournalHandle {
+    pub fn start(self, queue: usize) -> Result<JournalHandle, JournalError> {
+        let next = self.outbox()?.last().map_or(0, |(number, _)| number + 1);
         let (jobs, receiver) = mpsc::channel(queue.max(1));
         std::thread::spawn(move || self.run(receiver));
-        JournalHandle { jobs }
+        Ok(JournalHandle::new(jobs, next))
     }
 
     fn error(&self, source: redb::Error) -> JournalError {
@@ -115,34 +119,17 @@ impl Journal {
         self.database.as_ref().ok_or_else(|| redb::Error::Io(std::io::Error::other("is not open")))
     }
 
-    fn read(&self, source: &str) -> Result<Vec<(PathBuf, Version)>, redb::Error> {
-        let table = self.database()?.begin_read()?.open_table(DECIDED)?;
-        let mut known = Vec::new();
-        for entry in table.range((source, &[][..])..)? {
-            let (key, value) = entry?;
-            let (of, path) = key.value();
-            if of != source {
-                break;
-            }
-            let (size, modified) = value.value();
-            let path = std::ffi::OsString::from_vec(path.to_vec());
-            known.push((PathBuf::from(path), Version { size, modified }));
-        }
-        Ok(known)
+    fn read<T>(
+        &self,
+        read: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, JournalError> {
+        let reading = || read(&self.database()?.begin_read()?);
+        reading().map_err(|error| self.error(error))
     }
 
     fn apply(&self, changes: &[&Change]) -> Result<(), redb::Error> {
         let transaction = self.database()?.begin_write()?;
-        {
-            let mut table = transaction.open_table(DECIDED)?;
-            for change in changes {
-                let key = (&*change.source, change.relative.as_os_str().as_bytes());
-                match change.version {
-                    Some(version) => table.insert(key, (version.size, version.modified))?,
-                    None => table.remove(key)?,
-                };
-            }
-        }
+        change::apply(&transaction, changes)?;
         transaction.commit()?;
         Ok(())
     }
@@ -199,45 +186,6 @@ impl Journal {
             Ok(database) => self.database = Some(database),
             Err(error) => tracing::debug!(%error, "journal cannot be opened yet"),
         }
-    }
-}
-
-impl JournalHandle {
-    /// Returns when it is on disk; false if the journal has stopped.
-    pub async fn decided(&self, source: &Arc<str>, relative: &Path, version: Version) -> bool {
-        match self.hand_over(source, relative, Some(version)).await {
-            Some(wait) => wait.await.is_ok(),
-            None => false,
-        }
-    }
-
-    /// Forgets files; false if the journal has stopped.
-    pub async fn forget(&self, source: &Arc<str>, files: &[PathBuf]) -> bool {
-        let mut waits = Vec::with_capacity(files.len());
-        // All are handed over before any is waited for, so that they share commits.
-        for relative in files {
-            match self.hand_over(source, relative, None).await {
-                Some(wait) => waits.push(wait),
-                None => return false,
-            }
-        }
-        for wait in waits {
-            if wait.await.is_err() {
-                return false;
-            }
-        }
-        true
-    }
-
-    async fn hand_over(
-        &self,
-        source: &Arc<str>,
-        relative: &Path,
-        version: Option<Version>,
-    ) -> Option<oneshot::Receiver<()>> {
-        let (done, wait) = oneshot::channel();
-        let change = Change { source: Arc::clone(source), relative: relative.to_path_buf(), version };
-        self.jobs.send(Job { change, done }).await.ok().map(|()| wait)
     }
 }
 

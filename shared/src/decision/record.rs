@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{BundleInfo, Decision, ExpertShare, SMALLEST_PROBABILITY, SampleInfo, Timings, Verdict};
 use crate::bundle::BundleDigest;
 use crate::bundle::manifest::{Manifest, Task};
+use crate::combine::{Mixed, Weighed};
 use crate::deciding::Outcome;
 use crate::engine::Tract;
 use crate::sample::{Origin, Sample};
@@ -46,39 +47,15 @@ impl Decision {
     pub fn record(outcome: Outcome, context: Context<'_>) -> Self {
         let Context { id, manifest, digest, task, sample, origin, mut runs, uplink_bytes, timings } = context;
         let mixed = outcome.mixed;
-        let mut experts: Vec<ExpertShare> = outcome
-            .answers
-            .iter()
-            .zip(&mixed.weights)
-            .map(|(weighed, weight)| {
-                let run = runs.remove(&weighed.answer.expert).unwrap_or_else(|| Run::here(0));
-                ExpertShare {
-                    name: manifest.experts[weighed.answer.expert].name.clone(),
-                    place: run.place,
-                    weight: *weight,
-                    competence: weighed.competence,
-                    latency_us: run.latency_us,
-                    engine: run.engine,
-                    batch: run.batch,
-                }
-            })
-            .collect();
-        experts.sort_by(|a, b| b.weight.total_cmp(&a.weight));
-        let labelled = task.labels.iter().zip(&mixed.probabilities);
+        let experts = shares(manifest, &outcome.answers, &mixed.weights, |expert| runs.remove(&expert));
         let modalities = manifest.modalities.iter().zip(sample.presence());
         Self {
             id,
             version: 1,
             state: outcome.state,
             task: task.name.clone(),
-            verdict: Verdict {
-                label: task.labels[mixed.verdict].clone(),
-                probability: mixed.probabilities[mixed.verdict],
-            },
-            probabilities: labelled
-                .filter(|(_, probability)| **probability >= SMALLEST_PROBABILITY)
-                .map(|(label, probability)| (label.clone(), *probability))
-                .collect(),
+            verdict: verdict(task, &mixed),
+            probabilities: probabilities(task, &mixed),
             experts,
             degraded: outcome.degraded,
             why: outcome.why,
@@ -100,6 +77,43 @@ impl Decision {
                 digest: digest.to_string(),
             },
             timings_us: timings,
+            historical: None,
         }
     }
+}
+
+pub(super) fn verdict(task: &Task, mixed: &Mixed) -> Verdict {
+    Verdict { label: task.labels[mixed.verdict].clone(), probability: mixed.probabilities[mixed.verdict] }
+}
+
+pub(super) fn probabilities(task: &Task, mixed: &Mixed) -> BTreeMap<String, f64> {
+    let labelled = task.labels.iter().zip(&mixed.probabilities);
+    labelled
+        .filter(|(_, probability)| **probability >= SMALLEST_PROBABILITY)
+        .map(|(label, probability)| (label.clone(), *probability))
+        .collect()
+}
+
+/// Heaviest first.
+pub(super) fn shares(
+    manifest: &Manifest,
+    answers: &[Weighed],
+    weights: &[f64],
+    mut run: impl FnMut(usize) -> Option<Run>,
+) -> Vec<ExpertShare> {
+    let share = |(weighed, weight): (&Weighed, &f64)| {
+        let run = run(weighed.answer.expert).unwrap_or_else(|| Run::here(0));
+        ExpertShare {
+            name: manifest.experts[weighed.answer.expert].name.clone(),
+            place: run.place,
+            weight: *weight,
+            competence: weighed.competence,
+            latency_us: run.latency_us,
+            engine: run.engine,
+            batch: run.batch,
+        }
+    };
+    let mut shares: Vec<ExpertShare> = answers.iter().zip(weights).map(share).collect();
+    shares.sort_by(|a, b| b.weight.total_cmp(&a.weight));
+    shares
 }

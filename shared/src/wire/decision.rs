@@ -75,6 +75,7 @@ impl From<Degraded> for v1::Degraded {
                 })
                 .collect(),
             weight_mass: degraded.weight_mass,
+            later: degraded.later.map_or_else(String::new, |later| later.as_str().to_owned()),
         }
     }
 }

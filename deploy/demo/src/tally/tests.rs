@@ -12,6 +12,7 @@ fn decision(id: &str, label: &str, place: &str, missing: Option<Missing>) -> Dec
         reason,
         missing: vec![MissingExpert { name: "large".to_owned(), reason }],
         weight_mass: 0.5,
+        later: None,
     });
     Decision {
         id: id.to_owned(),
@@ -49,6 +50,7 @@ fn decision(id: &str, label: &str, place: &str, missing: Option<Missing>) -> Dec
         uplink_bytes: 10,
         bundle: BundleInfo { name: String::new(), version: String::new(), digest: String::new() },
         timings_us: Timings::default(),
+        historical: None,
     }
 }
 

@@ -24,7 +24,7 @@ fn lines_are_appended_over_restarts() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
     for name in ["a", "b"] {
-        Jsonl::open(&config).unwrap().write(&[record(name)]).unwrap();
+        Jsonl::open(&config, &HashSet::new()).unwrap().write(&[record(name)]).unwrap();
     }
     assert_eq!(names(&config.path), ["a", "b"]);
 }
@@ -33,9 +33,9 @@ fn lines_are_appended_over_restarts() {
 fn an_unfinished_line_is_cut_off() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
-    Jsonl::open(&config).unwrap().write(&[record("a")]).unwrap();
+    Jsonl::open(&config, &HashSet::new()).unwrap().write(&[record("a")]).unwrap();
     OpenOptions::new().append(true).open(&config.path).unwrap().write_all(b"{\"path\":\"hal").unwrap();
-    Jsonl::open(&config).unwrap().write(&[record("b")]).unwrap();
+    Jsonl::open(&config, &HashSet::new()).unwrap().write(&[record("b")]).unwrap();
     assert_eq!(names(&config.path), ["a", "b"]);
 }
 
@@ -45,7 +45,7 @@ fn files_are_rotated_by_size() {
     let mut config = config(dir.path());
     config.rotate_bytes = 60;
     config.keep = 2;
-    let mut jsonl = Jsonl::open(&config).unwrap();
+    let mut jsonl = Jsonl::open(&config, &HashSet::new()).unwrap();
     for name in ["a", "b", "c", "d", "e", "f"] {
         jsonl.write(&[record(name)]).unwrap();
     }
@@ -59,7 +59,7 @@ fn files_are_rotated_by_size() {
 fn a_file_moved_away_by_another_is_made_anew() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
-    let mut jsonl = Jsonl::open(&config).unwrap();
+    let mut jsonl = Jsonl::open(&config, &HashSet::new()).unwrap();
     jsonl.write(&[record("a")]).unwrap();
     fs::rename(&config.path, dir.path().join("elsewhere")).unwrap();
     jsonl.write(&[record("b")]).unwrap();
@@ -72,9 +72,41 @@ fn a_full_disk_is_an_error_that_names_the_file_and_may_pass() {
     if !Path::new("/dev/full").exists() {
         return;
     }
-    let mut jsonl = Jsonl::open(&JsonlConfig::new(PathBuf::from("/dev/full"))).unwrap();
+    let mut jsonl = Jsonl::open(&JsonlConfig::new(PathBuf::from("/dev/full")), &HashSet::new()).unwrap();
     match jsonl.write(&[record("a")]) {
         Err(WriteError::Later(message)) => assert!(message.contains("/dev/full"), "{message}"),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn what_is_there_already_is_left_out_also_over_rotation() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.rotate_bytes = 200;
+    config.keep = 3;
+    let mut jsonl = Jsonl::open(&config, &HashSet::new()).unwrap();
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        jsonl.write(&[record(name)]).unwrap();
+    }
+    assert!(numbered(&config.path, 1).exists());
+    // A kill, and these are delivered again; "g" was not written, and of "f" there is another version.
+    let undelivered: HashSet<Key> = ["b", "c", "e", "g"].map(|name| record(name).key().clone()).into();
+    let other = Record::new(
+        Key { id: "f".to_owned(), version: 2 },
+        b"{\"id\":\"f\",\"version\":2,\"path\":\"f2\"}\n".to_vec(),
+    );
+    let undelivered = undelivered.into_iter().chain([other.key().clone()]).collect();
+    let mut jsonl = Jsonl::open(&config, &undelivered).unwrap();
+    jsonl.write(&["b", "c", "e", "g"].map(record)).unwrap();
+    jsonl.write(&[other.clone()]).unwrap();
+    let all = || -> Vec<String> {
+        let files =
+            (0..=3).rev().map(|at| if at == 0 { config.path.clone() } else { numbered(&config.path, at) });
+        files.filter(|path| path.exists()).flat_map(|path| names(&path)).collect()
+    };
+    assert_eq!(all(), ["a", "b", "c", "d", "e", "f", "g", "f2"]);
+    // Once: a later record of the same key is none of those.
+    jsonl.write(&[record("b")]).unwrap();
+    assert_eq!(all().last().unwrap(), "b");
 }

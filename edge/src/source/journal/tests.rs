@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::*;
 
 const VERSION: Version = Version { size: 10, modified: 20 };
@@ -6,7 +8,7 @@ const VERSION: Version = Version { size: 10, modified: 20 };
 async fn what_was_entered_is_known_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let (one, two): (Arc<str>, Arc<str>) = ("cam1".into(), "cam2".into());
-    let handle = Journal::open(dir.path()).unwrap().start(4);
+    let handle = Journal::open(dir.path()).unwrap().start(4).unwrap();
     assert!(handle.decided(&one, Path::new("a.png"), VERSION).await);
     assert!(handle.decided(&one, Path::new("b.png"), VERSION).await);
     assert!(handle.decided(&two, Path::new("c.png"), VERSION).await);
@@ -45,8 +47,55 @@ fn a_journal_that_cannot_be_opened_anew_takes_nothing_as_written() {
 fn reopening_keeps_what_was_there() {
     let dir = tempfile::tempdir().unwrap();
     let mut journal = Journal::open(dir.path()).unwrap();
-    let change = Change { source: "cam".into(), relative: PathBuf::from("a"), version: Some(VERSION) };
+    let change = Change::Decided { source: "cam".into(), relative: PathBuf::from("a"), version: VERSION };
     journal.apply(&[&change]).unwrap();
     journal.reopen();
     assert_eq!(journal.known("cam").unwrap().len(), 1);
+}
+
+async fn reopened(dir: &Path) -> Journal {
+    loop {
+        match Journal::open(dir) {
+            Ok(journal) => return journal,
+            Err(JournalError::InUse { .. }) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn post(id: &str, version: u32, file: Option<&str>) -> Post {
+    let file = file.map(|name| FileVersion {
+        source: "cam1".into(),
+        relative: PathBuf::from(name),
+        version: VERSION,
+    });
+    Post { id: id.to_owned(), version, line: format!("{id} {version}\n").into_bytes(), file }
+}
+
+#[tokio::test]
+async fn a_record_stays_in_the_outbox_until_it_is_delivered() {
+    let dir = tempfile::tempdir().unwrap();
+    let handle = Journal::open(dir.path()).unwrap().start(4).unwrap();
+    let first = handle.post(post("a", 1, Some("a.png")), true).await.unwrap();
+    handle.post(post("b", 1, None), false).await.unwrap();
+    handle.delivered(first, Some(("cam1".into(), PathBuf::from("a.png")))).await;
+    drop(handle);
+    let journal = reopened(dir.path()).await;
+    let outbox = journal.outbox().unwrap();
+    assert_eq!(outbox.iter().map(|(_, post)| post.clone()).collect::<Vec<_>>(), [post("b", 1, None)]);
+    assert_eq!(journal.known("cam1").unwrap(), [], "it was tidied away");
+    assert_eq!(journal.spooled().unwrap(), HashMap::from([("a".to_owned(), false)]));
+
+    // Numbers go on behind what is there.
+    let handle = journal.start(4).unwrap();
+    assert!(handle.amended(post("a", 2, None)).await.unwrap() > outbox[0].0);
+    handle.post(post("c", 1, Some("c.png")), true).await.unwrap();
+    assert!(handle.closed(vec!["c".to_owned()]).await);
+    handle.try_pruned(vec!["c".to_owned()]).unwrap();
+    drop(handle);
+    let journal = reopened(dir.path()).await;
+    let ids = journal.outbox().unwrap().into_iter().map(|(_, post)| (post.id, post.version));
+    assert_eq!(ids.collect::<Vec<_>>(), [("b".into(), 1), ("a".into(), 2), ("c".into(), 1)]);
+    assert_eq!(journal.spooled().unwrap(), HashMap::from([("a".to_owned(), true)]));
+    assert_eq!(journal.known("cam1").unwrap(), [(PathBuf::from("c.png"), VERSION)]);
 }

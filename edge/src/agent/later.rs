@@ -1,0 +1,174 @@
+//! What of a provisional decision is to be asked later, and the asking.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use millgate_shared::bundle::manifest::Manifest;
+use millgate_shared::competence::Answer;
+use millgate_shared::deciding::Open;
+use millgate_shared::decision::{Decision, Missing, Run};
+use millgate_shared::proto::v1;
+use millgate_shared::sample::Sample;
+use millgate_shared::wire::{ImageSource, framed_len, write_images};
+use tonic::Code;
+
+use super::Agent;
+use super::asking::read;
+use crate::uplink::Reply;
+
+/// A decision, and what is still open of it.
+#[derive(Debug)]
+pub(crate) struct Decided {
+    pub(crate) decision: Decision,
+    pub(crate) late: Option<Late>,
+}
+
+/// A provisional decision whose missing experts can be asked later.
+#[derive(Debug)]
+pub(crate) struct Late {
+    pub(super) open: Open,
+    pub(super) manifest: Arc<Manifest>,
+    pub(super) sample: Sample,
+    pub(super) source: ImageSource,
+}
+
+impl Late {
+    /// As they would have been sent, one for each expert that is missing; pictures are encoded, which takes a moment.
+    pub(crate) fn into_requests(self) -> (Open, Vec<v1::RunExpertsRequest>) {
+        let images = write_images(&self.manifest, &self.sample, &self.source);
+        let experts: Vec<String> = self.open.to_ask().map(str::to_owned).collect();
+        let request = v1::RunExpertsRequest { experts, images, ..Default::default() };
+        (self.open, vec![request])
+    }
+}
+
+/// Live calls that are out right now.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Live(Arc<AtomicUsize>);
+
+/// One of them; it ends with this.
+#[derive(Debug)]
+pub(super) struct LiveCall(Arc<AtomicUsize>);
+
+impl Live {
+    pub(super) fn call(&self) -> LiveCall {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        LiveCall(Arc::clone(&self.0))
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for LiveCall {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What came of asking for one entry.
+#[derive(Debug, Default)]
+pub(crate) struct LateAnswers {
+    pub(crate) answers: Vec<Answer>,
+    /// By expert index.
+    pub(crate) runs: BTreeMap<usize, Run>,
+    /// Sent, framing included.
+    pub(crate) bytes: u64,
+    /// Why the others have not answered; of several reasons the one that passes soonest.
+    pub(crate) left: Option<Left>,
+}
+
+/// Why there is no answer, and what that means for the entry. What passes soonest comes first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Left {
+    /// The line or the pool is in trouble: not the entry's fault, try again.
+    Trouble,
+    /// The pool does not have the expert, or holds another bundle, at the moment: it waits for one that has.
+    NotHere(String),
+    /// The expert failed: it may work another time, but not for ever.
+    Failed,
+    /// The pool will never answer this.
+    Never(String),
+}
+
+impl Agent {
+    /// Live calls that are out right now.
+    pub(crate) fn live_calls(&self) -> usize {
+        self.parts.live.count()
+    }
+
+    /// Asks the pool behind live calls. Always returns by the deadline.
+    pub(crate) async fn ask_late(
+        &self,
+        requests: Vec<v1::RunExpertsRequest>,
+        deadline: Instant,
+    ) -> LateAnswers {
+        let manifest = self.models().manifest();
+        let mut late = LateAnswers::default();
+        let leave = |left: Left, late: &mut LateAnswers| {
+            let before = late.left.take();
+            late.left = Some(before.map_or(left.clone(), |before| before.min(left)));
+        };
+        let Some(uplink) = &self.parts.uplink else {
+            leave(Left::Trouble, &mut late);
+            return late;
+        };
+        for mut request in requests {
+            request.timeout_us = deadline.saturating_duration_since(Instant::now()).as_micros() as u64;
+            let experts = request.experts.clone();
+            let bytes = framed_len(&request);
+            let reply = match uplink.send_backlog(request, deadline) {
+                Ok(pending) => {
+                    late.bytes += bytes;
+                    pending.reply().await
+                }
+                Err(missing) => Err(missing),
+            };
+            match reply {
+                Ok(reply) => {
+                    for expert in experts {
+                        match one(manifest, &expert, &reply) {
+                            Ok((answer, run)) => {
+                                late.runs.insert(answer.expert, run);
+                                late.answers.push(answer);
+                            }
+                            Err(left) => leave(left, &mut late),
+                        }
+                    }
+                }
+                Err(Missing::Failed) => leave(Left::Failed, &mut late),
+                Err(_) => leave(Left::Trouble, &mut late),
+            }
+        }
+        late
+    }
+}
+
+fn one(manifest: &Manifest, expert: &str, reply: &Reply) -> Result<(Answer, Run), Left> {
+    let Some(index) = manifest.expert_index(expert) else {
+        return Err(Left::Never(format!("expert `{expert}` is not in the bundle")));
+    };
+    let error =
+        reply.answers.iter().find(|answer| answer.expert == expert).and_then(|answer| answer.error.as_ref());
+    match error {
+        Some(error) => Err(left(error.code, &error.message)),
+        None => read(&manifest.experts[index], index, reply.clone()).map_err(|_| Left::Failed),
+    }
+}
+
+/// What a status means for an entry.
+pub(super) fn left(code: i32, message: &str) -> Left {
+    match Code::from_i32(code) {
+        Code::InvalidArgument | Code::OutOfRange => Left::Never(message.to_owned()),
+        Code::NotFound | Code::FailedPrecondition | Code::Unimplemented | Code::PermissionDenied => {
+            Left::NotHere(message.to_owned())
+        }
+        Code::ResourceExhausted | Code::DeadlineExceeded | Code::Cancelled | Code::Unavailable => {
+            Left::Trouble
+        }
+        _ => Left::Failed,
+    }
+}

@@ -1,0 +1,163 @@
+//! `millgate-edge queue`: what awaits an amendment, of an agent that runs or of one that does not.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::{FAILED, OK, UNUSABLE, complain};
+use crate::config::{EdgeConfig, SpoolConfig};
+use crate::spool::entry::Entry;
+use source::Source;
+
+mod source;
+mod text;
+
+#[derive(Debug, Args)]
+pub struct QueueArgs {
+    /// edge.toml
+    #[arg(long, value_name = "FILE", env = "MILLGATE_EDGE_CONFIG", global = true)]
+    config: Option<PathBuf>,
+    /// Instead of the configuration's
+    #[arg(long, value_name = "DIR", global = true)]
+    state_dir: Option<PathBuf>,
+    #[arg(long, value_enum, default_value_t = Output::Text, global = true)]
+    output: Output,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Depth, bytes, oldest, next try, room left (this is the default)
+    Show {
+        /// Each entry, too
+        #[arg(long)]
+        entries: bool,
+    },
+    /// Write each entry to a directory of its own: the record, what is open of it, and what would be sent
+    Export { dir: PathBuf },
+    /// Give entries up: their decisions stay provisional
+    #[command(group = clap::ArgGroup::new("what").required(true).args(["id", "all"]))]
+    Drop {
+        /// A decision's id; may be given more than once
+        #[arg(long, value_name = "ID")]
+        id: Vec<String>,
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+/// Gives the exit code.
+pub fn queue(args: QueueArgs, out: &mut impl Write) -> io::Result<u8> {
+    let config = match args.config.as_deref().map(EdgeConfig::load).transpose() {
+        Ok(config) => config,
+        Err(error) => {
+            complain(&error)?;
+            return Ok(UNUSABLE);
+        }
+    };
+    let Some(dir) = args.state_dir.or_else(|| config.as_ref().map(|config| config.state_dir.clone())) else {
+        complain(&"either --config or --state-dir is needed")?;
+        return Ok(2);
+    };
+    let spool = config.map_or_else(SpoolConfig::default, |config| config.spool);
+    let opened = match dir.is_dir() {
+        true => Source::open(&dir, &spool),
+        false => Err(format!("{}: is not a directory", dir.display())),
+    };
+    let done = opened.and_then(|source| {
+        carry_out(source, args.command, args.output, out).map_err(|error| error.to_string())
+    });
+    match done {
+        Ok(()) => Ok(OK),
+        Err(error) => {
+            complain(&error)?;
+            Ok(FAILED)
+        }
+    }
+}
+
+fn carry_out(
+    mut source: Source,
+    command: Option<Command>,
+    output: Output,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    match command.unwrap_or(Command::Show { entries: false }) {
+        Command::Show { entries } => {
+            let status = source.status()?;
+            let entries = if entries { Some(source.list()?) } else { None };
+            match output {
+                Output::Text => text::show(out, &status, entries.as_deref(), source.is_running()),
+                Output::Json => {
+                    let mut value = serde_json::to_value(&status)?;
+                    value["running"] = source.is_running().into();
+                    if let Some(entries) = entries {
+                        value["list"] = serde_json::to_value(entries)?;
+                    }
+                    writeln!(out, "{value}")
+                }
+            }
+        }
+        Command::Export { dir } => {
+            let exported = export(&mut source, &dir)?;
+            report(out, output, "exported", exported)
+        }
+        Command::Drop { id, all } => {
+            let dropped = source.discard((!all).then_some(id))?;
+            report(out, output, "dropped", dropped)
+        }
+    }
+}
+
+fn report(out: &mut impl Write, output: Output, word: &str, count: usize) -> io::Result<()> {
+    match output {
+        Output::Text => writeln!(out, "{count} {word}"),
+        Output::Json => writeln!(out, "{}", serde_json::json!({ word: count })),
+    }
+}
+
+/// Entries that are answered while this goes on are left out.
+fn export(source: &mut Source, dir: &Path) -> io::Result<usize> {
+    let mut exported = 0;
+    for listed in source.list()? {
+        let Some(body) = source.body(&listed.id)? else { continue };
+        let entry = Entry::read(&body).map_err(io::Error::other)?;
+        // Ids are ours, but what becomes a path is looked at.
+        let is_plain = listed.id.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '-');
+        if !is_plain {
+            return Err(io::Error::other(format!("`{}` is no decision id", listed.id)));
+        }
+        write_entry(&dir.join(&listed.id), &entry)?;
+        exported += 1;
+    }
+    Ok(exported)
+}
+
+fn write_entry(dir: &Path, entry: &Entry) -> io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    std::fs::write(dir.join("record.json"), &entry.line)?;
+    std::fs::write(dir.join("open.json"), serde_json::to_vec_pretty(&entry.open)?)?;
+    for (at, request) in entry.requests.iter().enumerate() {
+        std::fs::write(dir.join(format!("request-{at}.pb")), millgate_shared::wire::to_bytes(request))?;
+        for image in &request.images {
+            // Encoded forms of the pool's own have no file type that a viewer knows.
+            let ending = match &image.data[..image.data.len().min(4)] {
+                [0x89, b'P', b'N', b'G'] => "png",
+                [0xff, 0xd8, ..] => "jpg",
+                _ => "bin",
+            };
+            let name: String =
+                image.modality.chars().filter(|letter| letter.is_ascii_alphanumeric()).collect();
+            std::fs::write(dir.join(format!("request-{at}-{name}.{ending}")), &image.data)?;
+        }
+    }
+    Ok(())
+}

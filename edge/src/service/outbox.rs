@@ -1,0 +1,300 @@
+//! From a decision to the sinks: kept for an amendment if it is provisional, committed, delivered, and only then forgotten.
+//!
+//! ```text
+//! spool ──> journal: decided + outbox (one commit) ──> sinks ──> tidy the file ──> journal: delivered ──> spool: released
+//! ```
+//!
+//! A kill anywhere leaves a state that the next start carries on from: before the commit the file is decided again, under
+//! the same id; after it the record is delivered again, byte for byte.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use millgate_shared::decision::{Decision, Later, State};
+use millgate_shared::shutdown::Tasks;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::tidy::{Tidied, Tidy};
+use crate::agent::{Decided, Late};
+use crate::metrics::Metrics;
+use crate::sink::{Key, Record, Sinks};
+use crate::source::journal::{FileVersion, JournalHandle, Post};
+use crate::spool::entry::{Entry, Head, Origin};
+use crate::spool::{Orphan, PutError, Spool, wall};
+
+/// Records of gRPC decisions that are on their way at a time; more are only offered to the sinks.
+const CALLS: usize = 1024;
+/// Records that are delivered again at a time.
+const AGAIN: usize = 64;
+/// Between attempts to write an entry, while the disk is full or out of order.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long a gRPC answer waits for its entry to be on the disk.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Outbox(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    sinks: Sinks,
+    /// `None`: nothing here has to survive a restart.
+    journal: Option<JournalHandle>,
+    spool: Option<Spool>,
+    tidy: Tidy,
+    metrics: Arc<Metrics>,
+    calls: Arc<Semaphore>,
+    work: Tasks,
+}
+
+/// The service stops, or the journal has: what was to be done is done after the next start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stopped;
+
+impl Outbox {
+    pub(super) fn new(
+        sinks: Sinks,
+        journal: Option<JournalHandle>,
+        spool: Option<Spool>,
+        tidy: Tidy,
+        metrics: &Arc<Metrics>,
+        work: &Tasks,
+    ) -> Self {
+        let (metrics, work) = (Arc::clone(metrics), work.clone());
+        let calls = Arc::new(Semaphore::new(CALLS));
+        Self(Arc::new(Parts { sinks, journal, spool, tidy, metrics, calls, work }))
+    }
+
+    /// Whether an amendment of this decision can be hoped for; what is to be kept for it.
+    fn later(&self, decision: &Decision, late: Option<Late>) -> Result<Option<(Spool, Late)>, Later> {
+        if decision.state != State::Provisional {
+            return Ok(None);
+        }
+        let late = late.ok_or(Later::NotNeeded)?;
+        let spool = self.0.spool.clone().ok_or(Later::Off)?;
+        Ok(Some((spool, late)))
+    }
+
+    /// For a file: on the disk, if it is to be amended. While the disk does not take it, this waits, as the file does;
+    /// `is_stopping` ends that.
+    pub(super) async fn keep_file(
+        &self,
+        decided: Decided,
+        is_stopping: impl Fn() -> bool,
+    ) -> Result<(Record, bool), Stopped> {
+        let Decided { mut decision, late } = decided;
+        let (spool, late) = match self.later(&decision, late) {
+            Ok(Some(later)) => later,
+            Ok(None) => return record(&decision).map(|record| (record, false)),
+            Err(why) => return record(&marked(&mut decision, why)).map(|record| (record, false)),
+        };
+        let (entry, kept) = entry(&spool, &mut decision, late, Origin::File).await?;
+        loop {
+            match spool.put(&entry).await {
+                Ok(()) => return Ok((kept, true)),
+                Err(PutError::Full) => {
+                    return record(&marked(&mut decision, Later::Full)).map(|record| (record, false));
+                }
+                Err(PutError::Stopped) => return Err(Stopped),
+                Err(PutError::Disk(_)) if is_stopping() => return Err(Stopped),
+                Err(PutError::Disk(error)) => {
+                    tracing::debug!(error, "an entry waits for the disk");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// Commits the record of a file and sees it to the sinks.
+    pub(super) async fn file(
+        &self,
+        record: &Record,
+        file: FileVersion,
+        awaits: bool,
+    ) -> Result<Tidied, Stopped> {
+        let Some(journal) = &self.0.journal else { return Err(Stopped) };
+        let post = post(record, Some(file.clone()));
+        let number = journal.post(post, awaits).await.ok_or(Stopped)?;
+        self.deliver(number, record, Some(&file)).await
+    }
+
+    /// To every sink, then tidied, then forgotten.
+    async fn deliver(
+        &self,
+        number: u64,
+        record: &Record,
+        file: Option<&FileVersion>,
+    ) -> Result<Tidied, Stopped> {
+        let Some(journal) = &self.0.journal else { return Err(Stopped) };
+        let metrics = self.0.metrics.spool();
+        metrics.outbox.inc();
+        let is_delivered = self.0.sinks.deliver(record).await;
+        metrics.outbox.dec();
+        if !is_delivered {
+            return Err(Stopped);
+        }
+        let tidied = match file {
+            Some(file) => self.0.tidy.tidy(file, record.id()).await,
+            None => Tidied::Kept,
+        };
+        let gone = file.filter(|_| tidied == Tidied::Removed);
+        let gone = gone.map(|file| (Arc::clone(&file.source), file.relative.clone()));
+        journal.delivered(number, gone).await;
+        if let Some(spool) = &self.0.spool {
+            spool.release(record.id().to_owned()).await;
+        }
+        Ok(tidied)
+    }
+
+    /// For a gRPC call: gives the decision as its caller is to see it. What is to reach sinks does so behind the answer;
+    /// only an entry of the spool is waited for, and not for long.
+    pub(crate) async fn call(&self, decided: Decided) -> Decision {
+        let Decided { mut decision, late } = decided;
+        let (spool, late) = match self.later(&decision, late) {
+            Ok(Some(later)) => later,
+            Ok(None) => {
+                self.post_call(&decision);
+                return decision;
+            }
+            Err(why) => {
+                let decision = marked(&mut decision, why);
+                self.post_call(&decision);
+                return decision;
+            }
+        };
+        let Ok(permit) = Arc::clone(&self.0.calls).try_acquire_owned() else {
+            let decision = marked(&mut decision, Later::Full);
+            self.post_call(&decision);
+            return decision;
+        };
+        let (answer, kept) = oneshot::channel();
+        let (this, mut own) = (self.clone(), decision.clone());
+        self.0.work.spawn(async move {
+            let later = match entry(&spool, &mut own, late, Origin::Api).await {
+                Ok((entry, record)) => match spool.put(&entry).await {
+                    Ok(()) => {
+                        let _late = answer.send(Later::Spooled).is_err();
+                        this.commit_call(record, true, permit).await;
+                        return;
+                    }
+                    Err(PutError::Full) => Later::Full,
+                    Err(PutError::Disk(_) | PutError::Stopped) => Later::Disk,
+                },
+                Err(Stopped) => Later::Disk,
+            };
+            drop(permit);
+            this.post_call(&marked(&mut own, later));
+            let _late = answer.send(later).is_err();
+        });
+        let later = tokio::time::timeout(PATIENCE, kept).await;
+        marked(&mut decision, later.ok().and_then(Result::ok).unwrap_or(Later::Disk))
+    }
+
+    /// A record of a call, behind its answer.
+    fn post_call(&self, decision: &Decision) {
+        let record = match record(decision) {
+            Ok(record) => record,
+            Err(Stopped) => return,
+        };
+        if self.0.journal.is_none() {
+            return self.0.sinks.offer(&record);
+        }
+        match Arc::clone(&self.0.calls).try_acquire_owned() {
+            Ok(permit) => {
+                let this = self.clone();
+                self.0.work.spawn(async move { this.commit_call(record, false, permit).await });
+            }
+            Err(_) => {
+                self.0.metrics.spool().bypassed.inc();
+                self.0.sinks.offer(&record);
+            }
+        }
+    }
+
+    async fn commit_call(&self, record: Record, awaits: bool, permit: OwnedSemaphorePermit) {
+        let Some(journal) = &self.0.journal else { return };
+        if let Some(number) = journal.post(post(&record, None), awaits).await {
+            // What a sink does not have is delivered after the next start.
+            let _stopped = self.deliver(number, &record, None).await.is_err();
+        }
+        drop(permit);
+    }
+
+    /// An amended record: committed, with its id closed, when this returns; its delivery is the future that it gives.
+    pub(crate) async fn amended(&self, record: Record) -> Result<impl Future<Output = ()> + use<>, Stopped> {
+        let journal = self.0.journal.as_ref().ok_or(Stopped)?;
+        let number = journal.amended(post(&record, None)).await.ok_or(Stopped)?;
+        let this = self.clone();
+        Ok(async move {
+            let _stopped = this.deliver(number, &record, None).await.is_err();
+        })
+    }
+
+    /// What an earlier run left: records that not every sink has, in their order, and gRPC decisions that were killed
+    /// between the spool and the journal.
+    pub(super) async fn carry_on(self, undelivered: Vec<(u64, Post)>, orphans: Vec<Orphan>) {
+        if !undelivered.is_empty() || !orphans.is_empty() {
+            tracing::info!(
+                records = undelivered.len() + orphans.len(),
+                "delivering what was left by an earlier run"
+            );
+        }
+        self.0.metrics.spool().redelivered.inc_by(undelivered.len() as u64);
+        let again = undelivered.into_iter().map(|(number, post)| {
+            let this = &self;
+            async move {
+                let Post { id, version, line, file } = post;
+                let record = Record::new(Key { id, version }, line);
+                this.deliver(number, &record, file.as_ref()).await
+            }
+        });
+        let mut again = futures_util::stream::iter(again).buffered(AGAIN);
+        while let Some(delivered) = again.next().await {
+            if delivered.is_err() {
+                return;
+            }
+        }
+        for Orphan { id, line } in orphans {
+            let Ok(permit) = Arc::clone(&self.0.calls).acquire_owned().await else { return };
+            let record = Record::new(Key { id, version: 1 }, line.into_bytes());
+            self.commit_call(record, true, permit).await;
+        }
+    }
+}
+
+fn marked(decision: &mut Decision, later: Later) -> Decision {
+    if let Some(degraded) = &mut decision.degraded {
+        degraded.later = Some(later);
+    }
+    decision.clone()
+}
+
+fn record(decision: &Decision) -> Result<Record, Stopped> {
+    Record::of_decision(decision).map_err(|error| {
+        tracing::error!(path = decision.sample.path, %error, "record cannot be written as JSON");
+        Stopped
+    })
+}
+
+/// What the spool keeps, and the record that goes out with it. Marks the decision.
+async fn entry(
+    spool: &Spool,
+    decision: &mut Decision,
+    late: Late,
+    origin: Origin,
+) -> Result<(Entry, Record), Stopped> {
+    let decision = marked(decision, Later::Spooled);
+    let record = record(&decision)?;
+    let line = String::from_utf8_lossy(record.line()).into_owned();
+    let head = Head { origin, decided_at: wall(), digest: spool.digest(), id: decision.id };
+    let encoding = tokio::task::spawn_blocking(move || late.into_requests());
+    let (open, requests) = encoding.await.map_err(|_| Stopped)?;
+    Ok((Entry { head, open, line, requests }, record))
+}
+
+fn post(record: &Record, file: Option<FileVersion>) -> Post {
+    let Key { id, version } = record.key().clone();
+    Post { id, version, line: record.line().to_vec(), file }
+}

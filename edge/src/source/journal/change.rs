@@ -1,0 +1,186 @@
+//! The journal's tables, and what one commit may do to them.
+
+use std::collections::HashMap;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
+
+use crate::source::Version;
+
+/// (source, path below its folder as bytes) → (size, time of change).
+const DECIDED: TableDefinition<'_, (&str, &[u8]), (u64, i64)> = TableDefinition::new("decided");
+/// Number → (decision id, version, line, source, path below its folder, size, time of change). No source: no file.
+const OUTBOX: TableDefinition<'_, u64, Row<'_>> = TableDefinition::new("outbox");
+type Row<'a> = (&'a str, u32, &'a [u8], &'a str, &'a [u8], u64, i64);
+/// Decision id → whether it is closed. An entry of the spool whose id is not here was never committed.
+const SPOOLED: TableDefinition<'_, &str, bool> = TableDefinition::new("spooled");
+
+/// The version of a file, by where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileVersion {
+    pub source: Arc<str>,
+    /// Below the source's folder.
+    pub relative: PathBuf,
+    pub version: Version,
+}
+
+/// A record that every sink is to get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Post {
+    pub id: String,
+    /// Of the decision; 0 where there is none.
+    pub version: u32,
+    /// As the sinks get it, with its line feed.
+    pub line: Vec<u8>,
+    /// What it was decided from, if that was a file.
+    pub file: Option<FileVersion>,
+}
+
+/// All of one is in the database, or nothing of it.
+#[derive(Debug, Clone)]
+pub(super) enum Change {
+    Decided {
+        source: Arc<str>,
+        relative: PathBuf,
+        version: Version,
+    },
+    Forget {
+        source: Arc<str>,
+        relative: PathBuf,
+    },
+    /// The record is to be delivered, its file is decided, and its id may await an amendment.
+    Post {
+        number: u64,
+        post: Post,
+        awaits: bool,
+    },
+    /// Every sink has it. A file that was tidied away need not be remembered.
+    Delivered {
+        number: u64,
+        tidied: Option<(Arc<str>, PathBuf)>,
+    },
+    /// The amended record is to be delivered, and its id awaits nothing any more.
+    Amended {
+        number: u64,
+        post: Post,
+    },
+    /// These will not be amended (any more).
+    Closed {
+        ids: Vec<String>,
+    },
+    /// Their entries are gone from the disk.
+    Pruned {
+        ids: Vec<String>,
+    },
+}
+
+pub(super) fn apply(transaction: &WriteTransaction, changes: &[&Change]) -> Result<(), redb::Error> {
+    let mut decided = transaction.open_table(DECIDED)?;
+    let mut outbox = transaction.open_table(OUTBOX)?;
+    let mut spooled = transaction.open_table(SPOOLED)?;
+    for change in changes {
+        match change {
+            Change::Decided { source, relative, version } => {
+                decided.insert(key(source, relative), (version.size, version.modified))?;
+            }
+            Change::Forget { source, relative } => drop(decided.remove(key(source, relative))?),
+            Change::Post { number, post, awaits } => {
+                outbox.insert(number, row(post))?;
+                if let Some(file) = &post.file {
+                    let version = (file.version.size, file.version.modified);
+                    decided.insert(key(&file.source, &file.relative), version)?;
+                }
+                if *awaits {
+                    spooled.insert(post.id.as_str(), false)?;
+                }
+            }
+            Change::Delivered { number, tidied } => {
+                outbox.remove(number)?;
+                if let Some((source, relative)) = tidied {
+                    decided.remove(key(source, relative))?;
+                }
+            }
+            Change::Amended { number, post } => {
+                outbox.insert(number, row(post))?;
+                spooled.insert(post.id.as_str(), true)?;
+            }
+            Change::Closed { ids } => {
+                for id in ids {
+                    spooled.insert(id.as_str(), true)?;
+                }
+            }
+            Change::Pruned { ids } => {
+                for id in ids {
+                    spooled.remove(id.as_str())?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn key<'a>(source: &'a str, relative: &'a Path) -> (&'a str, &'a [u8]) {
+    (source, relative.as_os_str().as_bytes())
+}
+
+fn row(post: &Post) -> Row<'_> {
+    let (source, relative, version) = match &post.file {
+        Some(file) => (&*file.source, file.relative.as_os_str().as_bytes(), file.version),
+        None => ("", &[][..], Version { size: 0, modified: 0 }),
+    };
+    (&post.id, post.version, &post.line, source, relative, version.size, version.modified)
+}
+
+/// What a source has had decided.
+pub(super) fn known(read: &ReadTransaction, source: &str) -> Result<Vec<(PathBuf, Version)>, redb::Error> {
+    let table = read.open_table(DECIDED)?;
+    let mut known = Vec::new();
+    for entry in table.range((source, &[][..])..)? {
+        let (key, value) = entry?;
+        let (of, path) = key.value();
+        if of != source {
+            break;
+        }
+        let (size, modified) = value.value();
+        known.push((path_of(path), Version { size, modified }));
+    }
+    Ok(known)
+}
+
+/// What was not delivered to every sink, in the order of its commits.
+pub(super) fn outbox(read: &ReadTransaction) -> Result<Vec<(u64, Post)>, redb::Error> {
+    let mut found = Vec::new();
+    for entry in read.open_table(OUTBOX)?.iter()? {
+        let (number, value) = entry?;
+        let (id, version, line, source, relative, size, modified) = value.value();
+        let file = (!source.is_empty()).then(|| FileVersion {
+            source: source.into(),
+            relative: path_of(relative),
+            version: Version { size, modified },
+        });
+        found.push((number.value(), Post { id: id.to_owned(), version, line: line.to_vec(), file }));
+    }
+    Ok(found)
+}
+
+/// By decision id, whether it is closed.
+pub(super) fn spooled(read: &ReadTransaction) -> Result<HashMap<String, bool>, redb::Error> {
+    let table = match read.open_table(SPOOLED) {
+        Ok(table) => table,
+        // Nothing was ever committed.
+        Err(TableError::TableDoesNotExist(_)) => return Ok(HashMap::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut found = HashMap::new();
+    for entry in table.iter()? {
+        let (id, is_closed) = entry?;
+        found.insert(id.value().to_owned(), is_closed.value());
+    }
+    Ok(found)
+}
+
+fn path_of(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(std::ffi::OsString::from_vec(bytes.to_vec()))
+}

@@ -1,0 +1,210 @@
+//! The back-log: once the line is up, entries are asked of the pool in order, behind live samples, as fast as line and
+//! pool bear it, and their decisions amended.
+//!
+//! | the pool says | then |
+//! | --- | --- |
+//! | an answer | amended; to every sink, exactly once |
+//! | unreachable, full, too late | again after a pause, for as long as it may be kept |
+//! | NOT_FOUND, FAILED_PRECONDITION, PERMISSION_DENIED | it waits for a pool that has the expert and the bundle |
+//! | INVALID_ARGUMENT | closed: no pool will ever answer it |
+//! | any other failure | again, [`MOST_TRIES`] times; then closed, amended with what did answer |
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use millgate_shared::decision::{Decision, Late};
+use millgate_shared::shutdown::Tasks;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::index::Millis;
+use super::pace::{End, Pace};
+use super::{Closed, Spool, Work};
+use crate::agent::{Agent, LateAnswers, Left};
+use crate::metrics::Metrics;
+use crate::service::Outbox;
+use crate::sink::Record;
+use crate::uplink::session::LinkState;
+
+/// An entry that failed so often is closed.
+pub(crate) const MOST_TRIES: u32 = 12;
+/// For one entry.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// Amended records that are on their way to the sinks; sinks that stand still stop the back-log.
+const DELIVERING: usize = 32;
+/// How often the line is looked at when nothing happens.
+const LOOK: Duration = Duration::from_millis(250);
+const TICK: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+/// For an expert or a bundle that the pool does not have.
+const NOT_HERE_PAUSE: Duration = Duration::from_secs(60);
+
+pub(crate) struct Backlog {
+    pub(crate) agent: Agent,
+    pub(crate) spool: Spool,
+    pub(crate) outbox: Outbox,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Deliveries of amended records live on these.
+    pub(crate) work: Tasks,
+}
+
+type Asking = Pin<Box<dyn Future<Output = Asked> + Send>>;
+
+struct Asked {
+    work: Work,
+    late: LateAnswers,
+    took: Duration,
+    room: OwnedSemaphorePermit,
+}
+
+impl Backlog {
+    /// Until `stop`; what is being asked then is asked again after the next start.
+    pub(crate) async fn run(self, parallel: usize, stop: CancellationToken) {
+        let began = Instant::now();
+        let mut pace = Pace::new(parallel);
+        let mut asking: FuturesUnordered<Asking> = FuturesUnordered::new();
+        let room = Arc::new(Semaphore::new(DELIVERING));
+        let mut was_up = false;
+        let mut ticked = began;
+        loop {
+            let now = began.elapsed().as_millis() as Millis;
+            let is_up = self.agent.link() == LinkState::Up;
+            if is_up && !was_up {
+                self.spool.wake().await;
+                pace.reset();
+            }
+            was_up = is_up;
+            if self.agent.live_calls() > 0 {
+                pace.live(now);
+            }
+            if ticked.elapsed() >= TICK {
+                ticked = Instant::now();
+                self.spool.tick().await;
+            }
+            let wait = if is_up { self.fill(&mut pace, now, &room, &mut asking).await } else { LOOK };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                Some(asked) = asking.next() => {
+                    let now = began.elapsed().as_millis() as Millis;
+                    let is_trouble = matches!(asked.late.left, Some(Left::Trouble));
+                    let end = if is_trouble { End::Trouble } else { End::Answered };
+                    pace.ended(end, asked.took.as_millis() as Millis, now);
+                    self.settle(asked).await;
+                }
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Sends what may be sent; gives how long to wait for more.
+    async fn fill(
+        &self,
+        pace: &mut Pace,
+        now: Millis,
+        room: &Arc<Semaphore>,
+        asking: &mut FuturesUnordered<Asking>,
+    ) -> Duration {
+        loop {
+            if let Err(until) = pace.may_send(now) {
+                let until = until.map(|until| Duration::from_millis((until - now).max(1) as u64));
+                return until.unwrap_or(LOOK).min(LOOK);
+            }
+            let Ok(permit) = Arc::clone(room).try_acquire_owned() else { return LOOK };
+            let Some(work) = self.spool.take().await else { return LOOK };
+            pace.sent();
+            asking.push(Box::pin(ask(self.agent.clone(), work, permit)));
+        }
+    }
+
+    async fn settle(&self, asked: Asked) {
+        let Asked { work, late, room, .. } = asked;
+        let (seq, id, tries) = (work.seq, work.entry.head.id.clone(), work.tries);
+        let is_last = match &late.left {
+            None | Some(Left::Never(_)) => true,
+            Some(Left::Failed) => tries + 1 >= MOST_TRIES,
+            Some(Left::Trouble | Left::NotHere(_)) => false,
+        };
+        if !is_last {
+            return self.again(seq, tries, late.left.as_ref()).await;
+        }
+        if let Some(left) = &late.left {
+            tracing::warn!(id, ?left, answered = late.answers.len(), "the pool will not answer all of it");
+        }
+        if late.answers.is_empty() {
+            return self.refuse(seq, &id).await;
+        }
+        match amend(&self.agent, work, late) {
+            Ok((decision, record)) => match self.outbox.amended(record).await {
+                Ok(delivery) => {
+                    self.metrics.amended(&decision);
+                    self.spool.close(seq, Closed::Amended).await;
+                    self.work.spawn(async move {
+                        delivery.await;
+                        drop(room);
+                    });
+                }
+                // The journal has stopped: so does the agent.
+                Err(_) => self.spool.retry(seq, LONGEST_PAUSE, false).await,
+            },
+            Err(error) => {
+                tracing::error!(id, error, "cannot be amended");
+                self.refuse(seq, &id).await;
+            }
+        }
+    }
+
+    async fn again(&self, seq: u64, tries: u32, left: Option<&Left>) {
+        let pause = match left {
+            Some(Left::NotHere(message)) => {
+                tracing::debug!(seq, message, "the pool cannot answer it at the moment");
+                NOT_HERE_PAUSE
+            }
+            Some(Left::Failed) => FIRST_PAUSE.saturating_mul(1 << tries.min(16)).min(LONGEST_PAUSE),
+            _ => FIRST_PAUSE,
+        };
+        let counts_as_try = matches!(left, Some(Left::Failed));
+        self.spool.retry(seq, pause, counts_as_try).await;
+    }
+
+    async fn refuse(&self, seq: u64, id: &str) {
+        tracing::warn!(id, "its decision stays provisional");
+        self.spool.close(seq, Closed::Refused).await;
+    }
+}
+
+async fn ask(agent: Agent, mut work: Work, room: OwnedSemaphorePermit) -> Asked {
+    let began = Instant::now();
+    let requests = std::mem::take(&mut work.entry.requests);
+    // G4: whatever was there at the start, another bundle's answers must not be mixed in.
+    let late = match work.entry.head.digest == agent.models().digest() {
+        true => agent.ask_late(requests, began + DEADLINE).await,
+        false => LateAnswers { left: Some(Left::Trouble), ..LateAnswers::default() },
+    };
+    Asked { work, late, took: began.elapsed(), room }
+}
+
+/// The amended record.
+fn amend(agent: &Agent, work: Work, late: LateAnswers) -> Result<(Decision, Record), String> {
+    let manifest = agent.models().manifest();
+    let entry = work.entry;
+    let outcome = entry.open.amend(manifest, &late.answers).map_err(|error| error.to_string())?;
+    let first: Decision = serde_json::from_str(&entry.line).map_err(|error| error.to_string())?;
+    let decided_at =
+        jiff::Timestamp::from_millisecond(entry.head.decided_at).map_err(|error| error.to_string())?;
+    let late = Late {
+        outcome,
+        runs: late.runs,
+        uplink_bytes: late.bytes,
+        decided_at: decided_at.to_string(),
+        amended_at: jiff::Timestamp::now().to_string(),
+    };
+    let amended = first.amend(manifest, late).ok_or("its task is not in the bundle")?;
+    let record = Record::of_decision(&amended).map_err(|error| error.to_string())?;
+    Ok((amended, record))
+}

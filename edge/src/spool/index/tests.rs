@@ -1,0 +1,224 @@
+use super::*;
+
+const MINE: [u8; 32] = [1; 32];
+
+fn limits(when_full: SpoolFull) -> Limits {
+    Limits { bytes: 1000, age: 10_000, when_full }
+}
+
+fn entry(id: &str, segment: u64, at: u64, len: u64, born: Millis) -> Entry {
+    let place = Place { segment, at, len };
+    Entry { id: id.to_owned(), place, born, digest: MINE, state: State::Held, tries: 0 }
+}
+
+fn index(when_full: SpoolFull) -> Index {
+    Index::new(limits(when_full), MINE)
+}
+
+#[test]
+fn entries_are_asked_in_order_once_their_first_decision_has_arrived() {
+    let mut index = index(SpoolFull::RefuseNew);
+    for (seq, id) in ["a", "b", "c"].into_iter().enumerate() {
+        index.insert(seq as u64, entry(id, 0, seq as u64 * 10, 10, 0));
+    }
+    assert_eq!(index.take(5), None);
+    index.release("b", 5);
+    index.release("a", 5);
+    assert_eq!(index.take(5).unwrap().0, 0);
+    assert_eq!(index.take(5).unwrap().0, 1);
+    assert_eq!(index.take(5), None);
+    index.retry(0, 50, true);
+    assert_eq!((index.take(49), index.next_due()), (None, Some(50)));
+    index.release("c", 49);
+    assert_eq!(index.take(49).unwrap().0, 2);
+    index.wake(49);
+    assert_eq!(index.take(49).unwrap().0, 0);
+    assert_eq!(index.get(0).unwrap().tries, 1);
+}
+
+#[test]
+fn another_bundles_entries_wait_for_it() {
+    let mut index = index(SpoolFull::RefuseNew);
+    index.insert(0, Entry { digest: [2; 32], ..entry("a", 0, 0, 10, 0) });
+    index.release("a", 0);
+    assert_eq!(index.take(100), None);
+    assert_eq!(index.get(0).unwrap().state, State::OtherBundle);
+    assert_eq!(index.expired(10_000), [0]);
+}
+
+#[test]
+fn a_segment_goes_with_its_last_entry() {
+    let mut index = index(SpoolFull::RefuseNew);
+    index.insert(0, entry("a", 0, 0, 10, 0));
+    index.insert(1, entry("b", 0, 10, 10, 0));
+    assert_eq!(index.remove(0), None);
+    let closed = vec!["a".to_owned(), "b".to_owned()];
+    assert_eq!(index.remove(1), Some(Emptied { segment: 0, closed }));
+    assert_eq!((index.bytes(), index.len()), (0, 0));
+}
+
+#[test]
+fn when_it_is_full_the_policy_decides() {
+    let fill = |when_full| {
+        let mut index = index(when_full);
+        for seq in 0..10 {
+            index.insert(seq, entry(&seq.to_string(), seq / 2, seq % 2 * 100, 100, 0));
+        }
+        index
+    };
+    let refusing = fill(SpoolFull::RefuseNew);
+    assert_eq!(refusing.room(1, Some(4)), Room::Refused);
+    let mut dropping = fill(SpoolFull::DropOldest);
+    assert_eq!(dropping.room(2000, Some(4)), Room::Refused);
+    assert_eq!(dropping.room(1, Some(4)), Room::Drop(vec![0, 1]));
+    // What is being asked stays.
+    dropping.release("1", 0);
+    dropping.take(0).unwrap();
+    assert_eq!(dropping.room(1, Some(4)), Room::Drop(vec![2, 3]));
+    // A segment that is half empty is worth moving.
+    dropping.remove(6);
+    assert_eq!(dropping.room(1, Some(4)), Room::Compact(3));
+    assert_eq!(dropping.room(1, Some(3)), Room::Drop(vec![2, 3]));
+}
+
+#[test]
+fn a_moved_entry_keeps_its_number_and_its_old_place_is_free() {
+    let mut index = index(SpoolFull::RefuseNew);
+    index.insert(7, entry("a", 0, 0, 10, 0));
+    let moved = index.insert(7, entry("a", 1, 0, 10, 0));
+    assert_eq!(moved, Some(Emptied { segment: 0, closed: vec![] }));
+    assert_eq!((index.len(), index.bytes()), (1, 10));
+}
+
+#[test]
+fn an_entry_that_is_replaced_within_its_segment_does_not_take_it_along() {
+    let mut index = index(SpoolFull::RefuseNew);
+    index.insert(0, entry("a", 0, 0, 10, 0));
+    assert_eq!(index.insert(1, entry("a", 0, 10, 20, 0)), None);
+    assert_eq!((index.len(), index.live_bytes(), index.bytes()), (1, 20, 30));
+    assert_eq!(index.remove(1).unwrap().closed, ["a"]);
+}
+
+/// A small generator, so that a seed replays.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, most: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % most
+    }
+}
+
+/// What must hold at any time.
+fn check(index: &Index, seed: u64) {
+    let live: u64 = index.entries.values().map(|entry| entry.place.len).sum();
+    assert_eq!(index.live_bytes(), live, "seed {seed}");
+    assert!(index.live_bytes() <= index.bytes(), "seed {seed}");
+    assert!(index.bytes() <= index.limits.bytes, "seed {seed}");
+    assert_eq!(index.by_id.len(), index.entries.len(), "seed {seed}");
+    assert_eq!(index.by_age.len(), index.entries.len(), "seed {seed}");
+    let waiting = index.entries.values().filter(|entry| matches!(entry.state, State::Waiting { .. })).count();
+    assert_eq!(index.waiting.len(), waiting, "seed {seed}");
+    assert!(index.segments.values().all(|segment| !segment.live.is_empty()), "seed {seed}");
+}
+
+/// A life of the spool in virtual time: whatever comes in whatever order, each entry that was taken is asked and closed
+/// exactly once, expires, or is dropped by name; the bound holds; nothing is asked before its time.
+fn life(seed: u64) {
+    let mut random = Random(seed);
+    let when_full = if random.below(2) == 0 { SpoolFull::RefuseNew } else { SpoolFull::DropOldest };
+    let mut index = index(when_full);
+    let (mut now, mut next, mut segment, mut at): (Millis, u64, u64, u64) = (0, 0, 0, 0);
+    let (mut taken, mut closed, mut expired, mut dropped) = (0, 0, 0, 0);
+    let mut out: Vec<u64> = Vec::new();
+    for _ in 0..300 {
+        now += random.below(400) as Millis;
+        match random.below(8) {
+            0..=2 => {
+                let len = 1 + random.below(120);
+                loop {
+                    match index.room(len, Some(segment)) {
+                        Room::Fits => {
+                            if at + len > 200 {
+                                (segment, at) = (segment + 1, 0);
+                            }
+                            index.insert(next, entry(&next.to_string(), segment, at, len, now));
+                            (next, at, taken) = (next + 1, at + len, taken + 1);
+                        }
+                        Room::Compact(sparse) => {
+                            (segment, at) = (segment + 1, 0);
+                            for seq in index.live(sparse) {
+                                let mut moved = index.get(seq).unwrap().clone();
+                                moved.place = Place { segment, at, ..moved.place };
+                                at += moved.place.len;
+                                index.insert(seq, moved);
+                            }
+                            assert!(index.live(sparse).is_empty(), "seed {seed}");
+                            continue;
+                        }
+                        Room::Drop(victims) => {
+                            assert!(!victims.is_empty(), "seed {seed}");
+                            for seq in victims {
+                                assert!(!out.contains(&seq), "seed {seed}: asked and dropped");
+                                if index.remove(seq).is_some_and(|emptied| emptied.segment == segment) {
+                                    (segment, at) = (segment + 1, 0);
+                                }
+                                dropped += 1;
+                            }
+                            continue;
+                        }
+                        Room::Refused => {}
+                    }
+                    break;
+                }
+            }
+            3 => {
+                let id = random.below(next.max(1)).to_string();
+                index.release(&id, now);
+            }
+            4 => {
+                if let Some((seq, _)) = index.take(now) {
+                    assert!(!out.contains(&seq), "seed {seed}: asked twice at once");
+                    out.push(seq);
+                }
+            }
+            5 if !out.is_empty() => {
+                let seq = out.swap_remove(random.below(out.len() as u64) as usize);
+                if index.remove(seq).is_some_and(|emptied| emptied.segment == segment) {
+                    (segment, at) = (segment + 1, 0);
+                }
+                closed += 1;
+            }
+            6 if !out.is_empty() => {
+                let seq = out.swap_remove(random.below(out.len() as u64) as usize);
+                let due = now + random.below(2000) as Millis;
+                index.retry(seq, due, true);
+                assert!(
+                    index.take(due - 1).is_none_or(|(other, _)| {
+                        out.push(other);
+                        other != seq
+                    }),
+                    "seed {seed}: asked before its time"
+                );
+            }
+            _ => {
+                for seq in index.expired(now) {
+                    assert!(index.get(seq).unwrap().born + 10_000 <= now, "seed {seed}");
+                    if index.remove(seq).is_some_and(|emptied| emptied.segment == segment) {
+                        (segment, at) = (segment + 1, 0);
+                    }
+                    expired += 1;
+                }
+            }
+        }
+        check(&index, seed);
+        assert_eq!(taken, closed + expired + dropped + index.len(), "seed {seed}");
+    }
+}
+
+#[test]
+fn thousands_of_lives() {
+    for seed in 0..4000 {
+        life(seed);
+    }
+}

@@ -1,0 +1,362 @@
+//! The thread that owns the log and its index. All that touches the disk happens here, so that nothing else waits for it.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use millgate_shared::bundle::BundleDigest;
+use tokio::sync::{mpsc, oneshot};
+
+use super::disk::{Dir, Disk};
+use super::entry::{Entry, Head, Origin};
+use super::index::{Emptied, Entry as Known, Index, Limits, Millis, Room, State};
+use super::log::{Found, Log};
+use super::rate::Rate;
+use super::status::{Listed, Status};
+use super::{Closed, PutError, QUEUE, Spool, Work};
+use crate::config::{SpoolConfig, SpoolSync};
+use crate::metrics::SpoolMetrics;
+use crate::source::journal::JournalHandle;
+
+mod report;
+mod start;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use report::when_full;
+pub(crate) use start::{Orphan, Started};
+
+/// Entries written together, at most, and their bytes.
+const GROUP: usize = 64;
+const GROUP_BYTES: usize = 16 << 20;
+/// A clock before this (2024) was never set: ages are counted from this start on.
+const CLOCK_IS_SET: i64 = 1_704_067_200_000;
+
+#[derive(Debug, thiserror::Error)]
+#[error("spool {}: {source}", path.display())]
+pub struct OpenError {
+    pub path: PathBuf,
+    pub source: io::Error,
+}
+
+pub(super) enum Job {
+    Put { head: Head, body: Vec<u8>, done: oneshot::Sender<Result<(), PutError>> },
+    Release(String),
+    Take(oneshot::Sender<Option<Work>>),
+    Retry { seq: u64, pause: Duration, counts_as_try: bool },
+    Close { seq: u64, why: Closed },
+    Wake,
+    Tick,
+    Status(oneshot::Sender<Status>),
+    List(oneshot::Sender<Vec<Listed>>),
+    Read { id: String, done: oneshot::Sender<Option<Vec<u8>>> },
+    Discard { ids: Option<Vec<String>>, done: oneshot::Sender<usize> },
+}
+
+/// What the journal is to be told, in order, as soon as it has room.
+enum Telling {
+    Closed(Vec<String>),
+    Pruned(Vec<String>),
+}
+
+pub(super) struct Keeper<D> {
+    log: Log<D>,
+    index: Index,
+    rate: Rate,
+    config: SpoolConfig,
+    journal: JournalHandle,
+    metrics: SpoolMetrics,
+    telling: std::collections::VecDeque<Telling>,
+    began: Instant,
+    closed: HashMap<&'static str, u64>,
+    refused_full: u64,
+    /// Already in the metrics.
+    counted: super::log::Counts,
+    /// The disk does not take entries; said once.
+    is_failing: bool,
+}
+
+impl<D: Disk> Keeper<D> {
+    /// Forward only, from 0 at the start.
+    fn now(&self) -> Millis {
+        self.began.elapsed().as_millis() as Millis
+    }
+
+    pub(super) fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+        let mut next = None;
+        loop {
+            let Some(job) = next.take().or_else(|| jobs.blocking_recv()) else { break };
+            match job {
+                Job::Put { head, body, done } => {
+                    let mut bytes = body.len();
+                    let mut group = vec![(head, body, done)];
+                    while group.len() < GROUP && bytes < GROUP_BYTES {
+                        match jobs.try_recv() {
+                            Ok(Job::Put { head, body, done }) => {
+                                bytes += body.len();
+                                group.push((head, body, done));
+                            }
+                            Ok(other) => {
+                                next = Some(other);
+                                break;
+                            }
+                            Err(_) => break,
+                        }
+                    }
+                    self.put(group);
+                }
+                other => self.work(other),
+            }
+            self.tell();
+        }
+        if let Err(error) = self.log.flush() {
+            tracing::warn!(%error, "spool cannot be synced at the end");
+        }
+    }
+
+    fn work(&mut self, job: Job) {
+        let now = self.now();
+        // A caller that has gone does not want to know.
+        let _gone = match job {
+            Job::Put { head, body, done } => {
+                self.put(vec![(head, body, done)]);
+                false
+            }
+            Job::Release(id) => {
+                self.index.release(&id, now);
+                false
+            }
+            Job::Take(done) => done.send(self.take(now)).is_err(),
+            Job::Retry { seq, pause, counts_as_try } => {
+                self.index.retry(seq, now + pause.as_millis() as Millis, counts_as_try);
+                self.metrics.retries.inc();
+                false
+            }
+            Job::Close { seq, why } => {
+                self.close(&[seq], why);
+                false
+            }
+            Job::Wake => {
+                self.index.wake(now);
+                false
+            }
+            Job::Tick => {
+                self.tick(now);
+                false
+            }
+            Job::Status(done) => done.send(self.status(now)).is_err(),
+            Job::List(done) => done.send(self.list(now)).is_err(),
+            Job::Read { id, done } => {
+                let found = self.index.find(&id).map(|(seq, entry)| (seq, entry.place));
+                let body = found.and_then(|(seq, place)| self.log.read(seq, place).ok().flatten());
+                done.send(body).is_err()
+            }
+            Job::Discard { ids, done } => done.send(self.discard(ids)).is_err(),
+        };
+    }
+
+    fn tick(&mut self, now: Millis) {
+        if self.config.sync == SpoolSync::Second
+            && let Err(error) = self.log.flush()
+        {
+            tracing::warn!(%error, "spool cannot be synced");
+        }
+        let expired = self.index.expired(now);
+        if !expired.is_empty() {
+            tracing::warn!(
+                entries = expired.len(),
+                "too old to be amended; their decisions stay provisional"
+            );
+            self.close(&expired, Closed::Expired);
+        }
+        self.measure(now);
+    }
+
+    fn put(&mut self, group: Vec<(Head, Vec<u8>, oneshot::Sender<Result<(), PutError>>)>) {
+        let now = self.now();
+        // With its room made, each; those that found none are answered.
+        let mut accepted = Vec::with_capacity(group.len());
+        let mut planned = 0;
+        for (head, body, done) in group {
+            let bytes = (body.len() + super::frame::HEAD) as u64;
+            match self.make_room(planned + bytes, now) {
+                true => {
+                    planned += bytes;
+                    accepted.push((head, body, done));
+                }
+                false => {
+                    self.refused_full += 1;
+                    self.metrics.refused_full.inc();
+                    let _gone = done.send(Err(PutError::Full)).is_err();
+                }
+            }
+        }
+        if accepted.is_empty() {
+            return;
+        }
+        let bodies: Vec<&[u8]> = accepted.iter().map(|(_, body, _)| body.as_slice()).collect();
+        let appended = self.log.append(&bodies);
+        match &appended {
+            Err(error) if !self.is_failing => {
+                self.is_failing = true;
+                tracing::error!(%error, "spool cannot be written; provisional decisions of gRPC calls will not be amended, files wait");
+            }
+            Ok(_) if self.is_failing => {
+                self.is_failing = false;
+                tracing::info!("spool can be written again");
+            }
+            _ => {}
+        }
+        match appended {
+            Ok(places) => {
+                for ((head, body, done), (seq, place)) in accepted.into_iter().zip(places) {
+                    self.rate.note(now, place.len);
+                    let digest = *head.digest.as_bytes();
+                    let known = Known { id: head.id, place, born: now, digest, state: State::Held, tries: 0 };
+                    let emptied = self.index.insert(seq, known);
+                    self.forget(emptied);
+                    self.metrics.accepted.inc();
+                    drop(body);
+                    let _gone = done.send(Ok(())).is_err();
+                }
+            }
+            Err(error) => {
+                for (_, _, done) in accepted {
+                    self.metrics.refused_disk.inc();
+                    let _gone = done.send(Err(PutError::Disk(error.to_string()))).is_err();
+                }
+            }
+        }
+    }
+
+    /// True if an entry of so many bytes now fits.
+    fn make_room(&mut self, bytes: u64, now: Millis) -> bool {
+        loop {
+            match self.index.room(bytes, self.log.current()) {
+                Room::Fits => return true,
+                Room::Refused => {
+                    // Perhaps only the clock has not been looked at.
+                    let expired = self.index.expired(now);
+                    if expired.is_empty() {
+                        return false;
+                    }
+                    self.close(&expired, Closed::Expired);
+                }
+                Room::Compact(segment) => {
+                    if let Err(error) = self.compact(segment) {
+                        tracing::warn!(segment, %error, "spool cannot be compacted");
+                        return false;
+                    }
+                }
+                Room::Drop(victims) => {
+                    tracing::warn!(
+                        entries = victims.len(),
+                        "spool is full; its oldest entries will not be amended"
+                    );
+                    self.close(&victims, Closed::Dropped);
+                }
+            }
+        }
+    }
+
+    fn compact(&mut self, segment: u64) -> io::Result<()> {
+        for seq in self.index.live(segment) {
+            let Some(known) = self.index.get(seq).cloned() else { continue };
+            match self.log.read(seq, known.place)? {
+                Some(body) => {
+                    let place = self.log.move_up(seq, &body)?;
+                    let emptied = self.index.insert(seq, Known { place, ..known });
+                    self.forget(emptied);
+                }
+                None => self.close(&[seq], Closed::Damaged),
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, now: Millis) -> Option<Work> {
+        while let Some((seq, place)) = self.index.take(now) {
+            let tries = self.index.get(seq).map_or(0, |known| known.tries);
+            match self.log.read(seq, place) {
+                Ok(Some(body)) => match Entry::read(&body) {
+                    Ok(entry) => return Some(Work { seq, entry, tries }),
+                    Err(error) => {
+                        tracing::error!(seq, %error, "cannot be read; it will not be amended");
+                        self.close(&[seq], Closed::Damaged);
+                    }
+                },
+                Ok(None) => self.close(&[seq], Closed::Damaged),
+                Err(error) => {
+                    // The disk, not the entry: it may pass.
+                    tracing::warn!(seq, %error, "spool cannot be read; trying again");
+                    self.index.retry(seq, now + 5_000, true);
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    fn close(&mut self, seqs: &[u64], why: Closed) {
+        let ids: Vec<String> =
+            seqs.iter().filter_map(|seq| self.index.get(*seq)).map(|known| known.id.clone()).collect();
+        *self.closed.entry(why.as_str()).or_default() += ids.len() as u64;
+        self.metrics.closed(why).inc_by(ids.len() as u64);
+        if why != Closed::Amended && !ids.is_empty() {
+            self.telling.push_back(Telling::Closed(ids));
+        }
+        for seq in seqs {
+            let emptied = self.index.remove(*seq);
+            self.forget(emptied);
+        }
+    }
+
+    /// A segment that nobody needs.
+    fn forget(&mut self, emptied: Option<Emptied>) {
+        if let Some(Emptied { segment, closed }) = emptied {
+            self.log.remove(segment);
+            if !closed.is_empty() {
+                self.telling.push_back(Telling::Pruned(closed));
+            }
+        }
+    }
+
+    fn discard(&mut self, ids: Option<Vec<String>>) -> usize {
+        let is_meant = |id: &String| ids.as_ref().is_none_or(|ids| ids.contains(id));
+        let meant = self.index.iter().filter(|(_, known)| known.state != State::Asked && is_meant(&known.id));
+        let seqs: Vec<u64> = meant.map(|(seq, _)| seq).collect();
+        self.close(&seqs, Closed::Discarded);
+        seqs.len()
+    }
+
+    /// Never waits: the journal may be standing still before a full disk.
+    fn tell(&mut self) {
+        while let Some(telling) = self.telling.pop_front() {
+            let refused = match telling {
+                Telling::Closed(ids) => self.journal.try_closed(ids).map_err(Telling::Closed),
+                Telling::Pruned(ids) => self.journal.try_pruned(ids).map_err(Telling::Pruned),
+            };
+            if let Err(telling) = refused {
+                self.telling.push_front(telling);
+                return;
+            }
+        }
+    }
+}
+
+/// Milliseconds since 1970, by the device's clock.
+pub(crate) fn wall() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A salt for a segment's name.
+fn salt() -> u32 {
+    let mut bytes = [0; 4];
+    // Without randomness entries are still safe against chance, only not against forgery.
+    if getrandom::fill(&mut bytes).is_err() {
+        return wall() as u32;
+    }
+    u32::from_le_bytes(bytes)
+}

@@ -1,0 +1,327 @@
+//! A log of segments over a [`Disk`]: entries are appended to the youngest, read by their place, and go with their whole
+//! segment once none of it is needed any more.
+//!
+//! Nothing is ever overwritten. What a failed write left is cut off; where even that fails, the segment is left as it is
+//! and a new one begun, so that no entry is written behind garbage. A damaged stretch is set aside and the entries around
+//! it are kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use super::disk::Disk;
+use super::frame::{self, Piece};
+
+#[cfg(test)]
+mod tests;
+
+/// When a write counts as done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sync {
+    /// Once it is on the disk: survives a power cut.
+    Always,
+    /// Once the system has it: survives a kill of the agent, not a power cut. The disk has it within a second.
+    Second,
+    /// The same, and the system writes it when it likes.
+    Never,
+}
+
+/// Where an entry lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) segment: u64,
+    pub(crate) at: u64,
+    /// Of the whole frame.
+    pub(crate) len: u64,
+}
+
+/// An entry found at the start.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) seq: u64,
+    pub(crate) place: Place,
+    pub(crate) body: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Log<D> {
+    disk: D,
+    sync: Sync,
+    segment_bytes: u64,
+    /// All of them, by number.
+    segments: BTreeMap<u64, Segment>,
+    /// The one that is appended to.
+    current: Option<u64>,
+    next_seq: u64,
+    /// Appended and not yet known to be on the disk.
+    is_unsynced: bool,
+    /// Names have changed since they were last synced.
+    has_new_name: bool,
+    /// Segments that hold what could neither be read nor set aside.
+    unread: BTreeSet<u64>,
+    salt: fn() -> u32,
+    pub(crate) counts: Counts,
+}
+
+/// Since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Bodies taken.
+    pub(crate) accepted_bytes: u64,
+    /// Written to segments, heads and moves included.
+    pub(crate) written_bytes: u64,
+    pub(crate) syncs: u64,
+    /// Damaged stretches found.
+    pub(crate) damaged: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Segment {
+    name: String,
+    salt: u32,
+    len: u64,
+}
+
+impl<D: Disk> Log<D> {
+    /// Reads every segment; hands each whole entry to `found` in the order of writing.
+    pub(crate) fn open(
+        disk: D,
+        sync: Sync,
+        segment_bytes: u64,
+        salt: fn() -> u32,
+        mut found: impl FnMut(Found),
+    ) -> io::Result<Self> {
+        let mut this = Self {
+            disk,
+            sync,
+            segment_bytes,
+            segments: BTreeMap::new(),
+            current: None,
+            next_seq: 0,
+            is_unsynced: false,
+            has_new_name: false,
+            unread: BTreeSet::new(),
+            salt,
+            counts: Counts::default(),
+        };
+        for (name, len) in this.disk.list()? {
+            match parse(&name) {
+                Some((number, salt)) => drop(this.segments.insert(number, Segment { name, salt, len })),
+                None => tracing::warn!(name, "is no segment of the spool; it is left alone"),
+            }
+        }
+        let last = this.segments.keys().next_back().copied();
+        for (number, segment) in this.segments.clone() {
+            this.recover(number, &segment, Some(number) == last, &mut found);
+        }
+        Ok(this)
+    }
+
+    /// Never fails: a segment that cannot be read is left where it is and counts as damaged.
+    fn recover(&mut self, number: u64, segment: &Segment, is_last: bool, found: &mut impl FnMut(Found)) {
+        let name = &segment.name;
+        let bytes = match self.disk.read(name, 0, segment.len as usize) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                tracing::error!(segment = name, %error, "a segment of the spool cannot be read; it is left alone");
+                self.counts.damaged += 1;
+                // Its entries are gone for this run, its bytes are not.
+                self.unread.insert(number);
+                return;
+            }
+        };
+        let mut end = segment.len;
+        for piece in frame::scan(segment.salt, &bytes) {
+            match piece {
+                Piece::Good { seq, at, len } => {
+                    self.next_seq = self.next_seq.max(seq + 1);
+                    let place = Place { segment: number, at: at as u64, len: len as u64 };
+                    let body = bytes[at + frame::HEAD..at + len].to_vec();
+                    found(Found { seq, place, body });
+                }
+                Piece::Bad { at, len } => self.set_aside(number, name, at as u64, &bytes[at..at + len]),
+                // Never acknowledged: a kill or a power cut in the middle of a write.
+                Piece::Torn { at } if is_last => {
+                    tracing::info!(segment = name, bytes = bytes.len() - at, "cut off an unfinished entry");
+                    end = at as u64;
+                }
+                Piece::Torn { at } => self.set_aside(number, name, at as u64, &bytes[at..]),
+            }
+        }
+        // Appending goes on in a segment of its own, so that this need not work; the bound counts what is there.
+        if end < segment.len && self.disk.truncate(name, end).is_ok() {
+            self.set_len(number, end);
+        }
+    }
+
+    fn set_aside(&mut self, number: u64, name: &str, at: u64, bytes: &[u8]) {
+        let aside = format!("{name}.{at}");
+        match self.disk.set_aside(&aside, bytes) {
+            Ok(true) => {
+                self.counts.damaged += 1;
+                tracing::error!(segment = name, at, bytes = bytes.len(), aside, "damaged; set aside");
+            }
+            Ok(false) => {}
+            Err(error) => {
+                self.counts.damaged += 1;
+                self.unread.insert(number);
+                tracing::error!(segment = name, at, %error, "damaged, and cannot be set aside");
+            }
+        }
+    }
+
+    /// Appends bodies together; all of them are there when this returns, or none. Gives their numbers and places.
+    pub(crate) fn append(&mut self, bodies: &[&[u8]]) -> io::Result<Vec<(u64, Place)>> {
+        let first = self.next_seq;
+        let numbered: Vec<(u64, &[u8])> = (first..).zip(bodies.iter().copied()).collect();
+        let places = self.append_numbered(&numbered)?;
+        self.next_seq += bodies.len() as u64;
+        self.counts.accepted_bytes += bodies.iter().map(|body| body.len() as u64).sum::<u64>();
+        Ok((first..).zip(places).collect())
+    }
+
+    /// Writes an entry again, to the youngest segment, under its own number.
+    pub(crate) fn move_up(&mut self, seq: u64, body: &[u8]) -> io::Result<Place> {
+        let places = self.append_numbered(&[(seq, body)])?;
+        places.first().copied().ok_or_else(|| io::Error::other("nothing was written"))
+    }
+
+    fn append_numbered(&mut self, bodies: &[(u64, &[u8])]) -> io::Result<Vec<Place>> {
+        let len: usize = bodies.iter().map(|(_, body)| frame::HEAD + body.len()).sum();
+        let number = self.writable(len as u64)?;
+        let Some(segment) = self.segments.get(&number).cloned() else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let mut bytes = Vec::with_capacity(len);
+        let mut places = Vec::with_capacity(bodies.len());
+        for (seq, body) in bodies {
+            let at = segment.len + bytes.len() as u64;
+            frame::write(&mut bytes, segment.salt, *seq, body);
+            places.push(Place { segment: number, at, len: segment.len + bytes.len() as u64 - at });
+        }
+        let appended = self.disk.append(&segment.name, &bytes);
+        self.is_unsynced = true;
+        let appended = appended.and_then(|()| match self.sync {
+            Sync::Always => self.flush(),
+            Sync::Second | Sync::Never => Ok(()),
+        });
+        if let Err(error) = appended {
+            // Also after a failed sync: nobody knows what the disk has. A kill in between leaves entries that nobody was
+            // told of; the caller's own commit tells them from others.
+            if self.disk.truncate(&segment.name, segment.len).is_err() {
+                self.current = None;
+            }
+            return Err(error);
+        }
+        self.counts.written_bytes += bytes.len() as u64;
+        self.set_len(number, segment.len + bytes.len() as u64);
+        Ok(places)
+    }
+
+    /// The segment that takes `len` more bytes.
+    fn writable(&mut self, len: u64) -> io::Result<u64> {
+        if let Some(number) = self.current
+            && let Some(segment) = self.segments.get(&number)
+            && (segment.len == 0 || segment.len + len <= self.segment_bytes)
+        {
+            return Ok(number);
+        }
+        if self.current.is_some() && self.sync != Sync::Never {
+            self.flush()?;
+        }
+        let number = self.segments.keys().next_back().map_or(0, |last| last + 1);
+        let salt = (self.salt)();
+        self.segments.insert(number, Segment { name: format!("{number:012x}-{salt:08x}.seg"), salt, len: 0 });
+        self.has_new_name = true;
+        self.current = Some(number);
+        Ok(number)
+    }
+
+    /// What was appended is on the disk when this returns.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        let name =
+            self.current.and_then(|number| self.segments.get(&number)).map(|segment| segment.name.clone());
+        if let Some(name) = name.filter(|_| self.is_unsynced) {
+            self.disk.sync(&name)?;
+            self.counts.syncs += 1;
+            if self.has_new_name {
+                self.disk.sync_names()?;
+                self.has_new_name = false;
+            }
+            self.is_unsynced = false;
+        }
+        Ok(())
+    }
+
+    /// An entry's body. A damaged one is set aside and gives `None`.
+    pub(crate) fn read(&mut self, seq: u64, place: Place) -> io::Result<Option<Vec<u8>>> {
+        let Some(segment) = self.segments.get(&place.segment).cloned() else { return Ok(None) };
+        let bytes = self.disk.read(&segment.name, place.at, place.len as usize)?;
+        match frame::body(segment.salt, seq, &bytes) {
+            Some(body) => Ok(Some(body.to_vec())),
+            None => {
+                self.set_aside(place.segment, &segment.name, place.at, &bytes);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Nothing of it is needed any more.
+    pub(crate) fn remove(&mut self, number: u64) {
+        if self.is_unread(number) {
+            return;
+        }
+        let Some(segment) = self.segments.remove(&number) else { return };
+        if self.current == Some(number) {
+            self.current = None;
+            self.is_unsynced = false;
+        }
+        if let Err(error) = self.disk.remove(&segment.name)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(segment = segment.name, %error, "cannot be removed; it still takes room");
+            self.segments.insert(number, segment);
+        }
+    }
+
+    /// Of all segments, on the disk.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.segments.values().map(|segment| segment.len).sum()
+    }
+
+    pub(crate) fn segments(&self) -> impl Iterator<Item = u64> + '_ {
+        self.segments.keys().copied()
+    }
+
+    /// The one that is appended to.
+    pub(crate) fn current(&self) -> Option<u64> {
+        self.current
+    }
+
+    /// True if a segment holds something that could neither be read nor set aside, and must not be removed.
+    pub(crate) fn is_unread(&self, number: u64) -> bool {
+        self.unread.contains(&number)
+    }
+
+    /// True if there may be entries that were not handed out.
+    pub(crate) fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
+    /// Pieces set aside, and their bytes.
+    pub(crate) fn aside(&mut self) -> (u64, u64) {
+        self.disk.aside().unwrap_or((0, 0))
+    }
+
+    fn set_len(&mut self, number: u64, len: u64) {
+        if let Some(segment) = self.segments.get_mut(&number) {
+            segment.len = len;
+        }
+    }
+}
+
+/// `<number, hex>-<salt, hex>.seg`
+fn parse(name: &str) -> Option<(u64, u32)> {
+    let (number, salt) = name.strip_suffix(".seg")?.split_once('-')?;
+    Some((u64::from_str_radix(number, 16).ok()?, u32::from_str_radix(salt, 16).ok()?))
+}
