@@ -9,7 +9,7 @@ use system_tests::faults::check::Rules;
 use system_tests::faults::run::Schedule;
 
 const RULES: Rules =
-    Rules { deadline: Duration::from_secs(1), amended: false, exactly_once: false, quarantined: 0 };
+    Rules { deadline: Duration::from_secs(1), amended: true, exactly_once: true, quarantined: 0 };
 
 fn seed() -> u64 {
     match std::env::var("MILLGATE_FAULTS_SEED") {

@@ -6,23 +6,28 @@ use std::time::{Duration, Instant};
 use millgate_shared::proto::inference::grpc_inference_service_server::{
     GrpcInferenceServiceServer, SERVICE_NAME as OPEN_INFERENCE,
 };
+use millgate_shared::proto::v1::enrollment_service_server::EnrollmentServiceServer;
 use millgate_shared::proto::v1::expert_service_server::{ExpertServiceServer, SERVICE_NAME as EXPERTS};
 use millgate_shared::proto::v1::inference_service_server::{
     InferenceServiceServer, SERVICE_NAME as INFERENCE,
 };
 use millgate_shared::proto::{FILE_DESCRIPTOR_SET, MAX_MESSAGE_BYTES};
 use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic::{Code, Request, Response, Status};
 use tonic_health::pb::health_server::HealthServer;
 use tonic_reflection::server::Error as ReflectionError;
 
+use crate::access::layer::AccessLayer;
+use crate::access::{Access, Caller};
 use crate::failure::Failure;
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::readiness::Readiness;
 use clock::Clock;
+use enrollment::Enroller;
 use health::HealthService;
 use open_inference::OpenInference;
 pub(crate) use open_inference::server_metadata;
@@ -32,6 +37,7 @@ mod clock;
 mod deadline;
 mod decide;
 mod digest;
+pub(crate) mod enrollment;
 mod experts;
 mod health;
 pub(crate) mod infer;
@@ -40,6 +46,14 @@ mod listing;
 mod open_inference;
 mod status;
 mod stream;
+
+/// What anyone may call: whether the server lives, and how to become somebody.
+const OPEN: [&str; 4] = [
+    "/grpc.health.v1.Health/",
+    "/inference.GRPCInferenceService/ServerLive",
+    "/inference.GRPCInferenceService/ServerReady",
+    "/millgate.v1.EnrollmentService/",
+];
 
 /// Both services of `millgate.v1`, and the Open Inference Protocol. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -64,7 +78,7 @@ impl Api {
     }
 
     /// The services, with health and reflection (v1 and v1alpha).
-    pub(crate) fn routes(self, readiness: Readiness) -> Result<Routes, ReflectionError> {
+    pub(crate) fn routes(self, readiness: Readiness, enroller: Enroller) -> Result<Routes, ReflectionError> {
         let experts = self.pool.hosted().into_iter().flat_map(|hosted| &hosted.manifest().experts);
         let experts = experts.map(|expert| format!("expert/{}", expert.name));
         let names = ["", INFERENCE, EXPERTS, OPEN_INFERENCE].into_iter().map(str::to_owned).chain(experts);
@@ -86,8 +100,12 @@ impl Api {
         let experts = ExpertServiceServer::new(self)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        let enrollment = EnrollmentServiceServer::new(enroller)
+            .max_decoding_message_size(enrollment::LONGEST_MESSAGE)
+            .max_encoding_message_size(enrollment::LONGEST_MESSAGE);
         Ok(Routes::new(inference)
             .add_service(experts)
+            .add_service(enrollment)
             .add_service(open_inference)
             .add_service(HealthServer::new(health))
             .add_service(descriptors().build_v1()?)
@@ -97,6 +115,12 @@ impl Api {
     /// Must wrap the routes; see [`deadline`].
     pub(crate) fn deadlines() -> deadline::DeadlineLayer {
         deadline::DeadlineLayer
+    }
+
+    /// Must wrap the routes too, inside of the deadlines; see [`crate::access`].
+    pub(crate) fn access(access: &Arc<Access>) -> AccessLayer<Body> {
+        let is_open = |path: &str| OPEN.iter().any(|open| path.starts_with(open));
+        AccessLayer::new(Arc::clone(access), is_open, |failure| status::of(failure).into_http())
     }
 
     /// The clock of a unary call that may name a `timeout` besides its gRPC deadline.
@@ -116,6 +140,11 @@ impl Api {
         guard.end(answer.as_ref().map_or_else(Failure::code, |_| Code::Ok));
         answer
     }
+}
+
+/// Who makes a call.
+fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    crate::access::caller(request.extensions()).map_err(|failure| status::of(&failure))
 }
 
 fn reply<T>(answer: Result<T, Failure>) -> Result<Response<T>, Status> {

@@ -5,13 +5,16 @@ use std::io;
 use std::path::PathBuf;
 
 use millgate_shared::bundle::BundleError;
+use millgate_shared::identity::dial::DialError;
 
 use crate::config::ConfigError;
+use crate::identity::StateError;
 use crate::server::ServeError;
 
 pub mod bundle;
 pub mod check;
 pub mod experts;
+pub mod identity;
 pub mod serve;
 mod table;
 
@@ -32,6 +35,8 @@ pub enum CommandError {
     Serve(Box<ServeError>),
     #[error("bundle {}: {source}", path.display())]
     Bundle { path: PathBuf, source: Box<BundleError> },
+    #[error("pool {0}")]
+    Dial(DialError),
     #[error("`{url}` is not a URL such as http://127.0.0.1:8001")]
     Url { url: String },
     #[error("pool {url}: {reason}")]
@@ -40,6 +45,11 @@ pub enum CommandError {
     Cut(usize),
     #[error("{0} models cannot be served")]
     NotServed(usize),
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A flag's value.
+    #[error("{0}")]
+    Value(String),
     #[error("cannot write: {0}")]
     Io(#[from] io::Error),
 }
@@ -48,9 +58,14 @@ impl CommandError {
     /// What was given is at fault (exit code 2), not the machine, the peer or the work (exit code 1).
     pub fn is_bad_input(&self) -> bool {
         match self {
-            Self::Config(_) | Self::Bundle { .. } | Self::Url { .. } | Self::NotServed(_) => true,
+            Self::Config(_)
+            | Self::Bundle { .. }
+            | Self::Url { .. }
+            | Self::NotServed(_)
+            | Self::Value(_) => true,
+            Self::State(error) => error.is_bad_input(),
             Self::Serve(error) => error.is_bad_input(),
-            Self::Pool { .. } | Self::Cut(_) | Self::Io(_) => false,
+            Self::Pool { .. } | Self::Dial(_) | Self::Cut(_) | Self::Io(_) => false,
         }
     }
 }

@@ -9,11 +9,15 @@ use millgate_shared::toml_file::{self, TomlError};
 use serde::Deserialize;
 
 use crate::engines::EnginesConfig;
+pub use access::{AccessConfig, DeviceBounds, Loopback, TenantConfig};
 pub use tables::{CacheConfig, TracesConfig};
+pub use tls::{DevicesConfig, QuicConfig, TlsConfig};
 
+mod access;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 /// The pool's configuration. Durations are in milliseconds, as the key says.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -32,9 +36,11 @@ pub struct CloudConfig {
     pub http: SocketAddr,
     /// HTTP listen address of `/metrics`, `/healthz` and `/readyz`; port 0 takes a free one. Default `127.0.0.1:8002`.
     pub metrics: SocketAddr,
-    /// Must be true for an address that other machines can reach: what is sent there is not encrypted and anyone may
-    /// ask. Default false.
+    /// True: an address that other machines can reach may go without TLS; what is sent there is not encrypted and anyone
+    /// may ask. Always needed for `metrics` there, which has no TLS. Default false.
     pub plaintext_beyond_loopback: bool,
+    /// Where authority, certificates, devices and tokens are kept; made when it is first needed. Default `pool-state`.
+    pub state_dir: PathBuf,
     /// Threads that run models, each with its own state; 0 takes one a core. Default 0.
     pub threads: usize,
     /// Entries (rows for one model, or pictures to decode) that may wait for a thread; one more is refused with
@@ -53,6 +59,11 @@ pub struct CloudConfig {
     pub drain_grace_ms: u64,
     /// Served models under the names of Triton's metrics too. Default true.
     pub triton_metrics: bool,
+    pub tls: TlsConfig,
+    pub quic: QuicConfig,
+    pub devices: DevicesConfig,
+    pub access: AccessConfig,
+    pub tenants: Vec<TenantConfig>,
     pub cache: CacheConfig,
     pub traces: TracesConfig,
     /// What runs the models that are served by name.
@@ -69,6 +80,7 @@ impl Default for CloudConfig {
             http: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
             metrics: SocketAddr::from((Ipv4Addr::LOCALHOST, 8002)),
             plaintext_beyond_loopback: false,
+            state_dir: PathBuf::from("pool-state"),
             threads: 0,
             queue: 256,
             max_connections: 256,
@@ -77,6 +89,11 @@ impl Default for CloudConfig {
             default_deadline_ms: 10_000,
             drain_grace_ms: 10_000,
             triton_metrics: true,
+            tls: TlsConfig::default(),
+            quic: QuicConfig::default(),
+            devices: DevicesConfig::default(),
+            access: AccessConfig::default(),
+            tenants: Vec::new(),
             cache: CacheConfig::default(),
             traces: TracesConfig::default(),
             engines: EnginesConfig::default(),
@@ -122,16 +139,49 @@ impl CloudConfig {
             }
         }
         self.traces.check()?;
-        for (key, address) in [("grpc", self.grpc), ("http", self.http), ("metrics", self.metrics)] {
-            if !address.ip().is_loopback() && !self.plaintext_beyond_loopback {
-                let message = format!(
-                    "{address} can be reached from other machines, unencrypted and by anyone; listen on a loopback \
-                     address, or accept that with `plaintext_beyond_loopback = true`"
-                );
-                return Err(ConfigError::Value { key, message });
-            }
+        self.tls.check()?;
+        self.devices.check()?;
+        access::check(&self.tenants)?;
+        if self.state_dir.as_os_str().is_empty() {
+            return Err(ConfigError::Value { key: "state_dir", message: "is empty".to_owned() });
         }
+        for (key, address) in [("grpc", self.grpc), ("http", self.http)] {
+            self.check_plain(key, address, self.has_tls(address), "turn `tls.enabled` on")?;
+        }
+        self.check_plain(
+            "metrics",
+            self.metrics,
+            false,
+            "it has no TLS: let a proxy on this machine offer it",
+        )?;
         self.engines.check().map_err(|(key, message)| ConfigError::Value { key, message })
+    }
+
+    /// Is TLS spoken on this listen address?
+    pub fn has_tls(&self, address: SocketAddr) -> bool {
+        self.tls.enabled.unwrap_or(!address.ip().is_loopback() && !self.plaintext_beyond_loopback)
+    }
+
+    /// gRPC is offered over QUIC too.
+    pub fn has_quic(&self) -> bool {
+        self.quic.enabled && self.has_tls(self.grpc)
+    }
+
+    fn check_plain(
+        &self,
+        key: &'static str,
+        address: SocketAddr,
+        has_tls: bool,
+        instead: &str,
+    ) -> Result<(), ConfigError> {
+        if address.ip().is_loopback() || has_tls || self.plaintext_beyond_loopback {
+            return Ok(());
+        }
+        let message = format!(
+            "{address} can be reached from other machines, unencrypted and by anyone; listen on a loopback address, \
+             {instead}, or accept that with `plaintext_beyond_loopback = true`"
+        );
+        Err(ConfigError::Value { key, message })
     }
 
     /// The bundle, if one is to be hosted.

@@ -10,6 +10,7 @@ use millgate_shared::runner::RunError;
 use millgate_shared::wire::WireError;
 use tonic::Code;
 
+use crate::access::book::Denial;
 use crate::metrics::RunResult;
 
 #[derive(Debug, Clone, thiserror::Error)]
@@ -44,6 +45,14 @@ pub enum Failure {
     Refused { what: &'static str, retry_after: Duration },
     #[error("{0}")]
     Unsupported(String),
+    /// Who asks, or what is asked for, is not allowed.
+    #[error("{0}")]
+    Denied(Box<Denial>),
+    #[error("{0}")]
+    Precondition(String),
+    /// No certificate for a device.
+    #[error("{message}")]
+    Enrolment { code: Code, message: String },
     /// More than is read.
     #[error("{what} is longer than {most} bytes")]
     TooLarge { what: &'static str, most: usize },
@@ -66,6 +75,10 @@ impl Failure {
             Self::NotReady { .. } => Code::Unavailable,
             Self::Refused { .. } => Code::ResourceExhausted,
             Self::Unsupported(_) => Code::Unimplemented,
+            Self::Denied(denial) if denial.is_unauthenticated() => Code::Unauthenticated,
+            Self::Denied(_) => Code::PermissionDenied,
+            Self::Precondition(_) => Code::FailedPrecondition,
+            Self::Enrolment { code, .. } => *code,
             Self::TooLarge { .. } => Code::OutOfRange,
         }
     }

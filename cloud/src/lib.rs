@@ -18,6 +18,7 @@
 //! * [`pool`]: what this node serves. [`hosted`]: the bundle, proved on its golden samples. `mixture`: one decision.
 //! * `api`: the gRPC services. Work that nobody waits for any more is not computed: a call that is dropped or past its
 //!   deadline takes its jobs with it.
+//! * [`identity`]: the pool's authority, its certificate, its devices. [`access`]: who may call what.
 //! * [`engines`]: what runs a model, and which of two does.
 //! * `oip`: the Open Inference Protocol's messages. `repository`: plain ONNX files from folders.
 //! * `serving`, [`scheduling`]: models by name, what waits for them, batches, model threads.
@@ -40,6 +41,7 @@
 //! # }
 //! ```
 
+pub mod access;
 mod admin;
 mod api;
 pub mod command;
@@ -51,6 +53,7 @@ pub mod failure;
 pub mod fuzzing;
 mod heavy;
 pub mod hosted;
+pub mod identity;
 pub mod metrics;
 mod mixture;
 mod oip;

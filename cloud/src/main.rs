@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use millgate_cloud::command::identity::{self, ClaimArgs, StateArgs, TokenArgs};
 use millgate_cloud::command::serve::{ServeArgs, serve};
 use millgate_cloud::command::{CommandError, Output, bundle, check, experts};
+use millgate_shared::identity::DeviceName;
 use millgate_shared::telemetry::{self, LogFormat};
 
 /// The Millgate pool: hosts every expert of a bundle and answers the agents.
@@ -34,17 +36,80 @@ enum Command {
         output: Output,
     },
     /// Lists the experts of a running pool
-    #[command(after_help = "Example:\n  millgate-cloud experts --pool http://127.0.0.1:8001 --output json")]
-    Experts {
-        /// The pool's gRPC address
-        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8001")]
-        pool: String,
-        #[arg(long, value_enum, default_value_t = Output::Text)]
-        output: Output,
-    },
+    #[command(
+        after_help = "Examples:\n  millgate-cloud experts --pool http://127.0.0.1:8001 --output json\n  \
+                            millgate-cloud experts --pool https://pool:8001 --ca ca.pem --token-file token"
+    )]
+    Experts(experts::ExpertsArgs),
+    /// Makes a claim token, with which a device enrols: `millgate-edge enroll`
+    #[command(
+        after_help = "Example:\n  millgate-cloud enroll-token --config cloud.toml --tenant acme --device cam-7 --ttl 1h"
+    )]
+    EnrollToken(ClaimArgs),
+    /// Lists, revokes and restores devices
+    #[command(subcommand, after_help = "Example:\n  millgate-cloud devices list --config cloud.toml")]
+    Devices(DevicesCommand),
+    /// Makes, lists and revokes API tokens for clients without a certificate
+    #[command(
+        subcommand,
+        after_help = "Example:\n  millgate-cloud api-token create --config cloud.toml --name dashboard"
+    )]
+    ApiToken(TokenCommand),
     /// Looks at, proves or packs a bundle
     #[command(subcommand, after_help = "Example:\n  millgate-cloud bundle verify models/factory")]
     Bundle(BundleCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum DevicesCommand {
+    /// Lists the devices that have enrolled
+    #[command(after_help = "Example:\n  millgate-cloud devices list --config cloud.toml --output json")]
+    List {
+        #[command(flatten)]
+        state: StateArgs,
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// From now on a running pool refuses what the device asks
+    #[command(after_help = "Example:\n  millgate-cloud devices revoke acme/cam-7 --config cloud.toml")]
+    Revoke {
+        /// tenant/device
+        device: DeviceName,
+        #[command(flatten)]
+        state: StateArgs,
+    },
+    /// Lets a revoked device in again
+    #[command(after_help = "Example:\n  millgate-cloud devices restore acme/cam-7 --config cloud.toml")]
+    Restore {
+        /// tenant/device
+        device: DeviceName,
+        #[command(flatten)]
+        state: StateArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum TokenCommand {
+    /// Makes a token and prints it, the only time that it can be seen
+    #[command(
+        after_help = "Example:\n  millgate-cloud api-token create --config cloud.toml --name dashboard \\\n      --tasks inspect --models 'pcb-*' --ttl 90d"
+    )]
+    Create(TokenArgs),
+    /// Lists tokens, without what they are
+    #[command(after_help = "Example:\n  millgate-cloud api-token list --config cloud.toml")]
+    List {
+        #[command(flatten)]
+        state: StateArgs,
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// From now on a running pool refuses it
+    #[command(after_help = "Example:\n  millgate-cloud api-token revoke dashboard --config cloud.toml")]
+    Revoke {
+        name: String,
+        #[command(flatten)]
+        state: StateArgs,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -79,7 +144,7 @@ enum BundleCommand {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     // A report is for whoever asked; the log stays out of its way.
-    let level = if matches!(cli.command, Command::Check { .. }) { "warn" } else { "info" };
+    let level = if matches!(cli.command, Command::Serve(_)) { "info" } else { "warn" };
     telemetry::init(level, if cli.log_json { LogFormat::Json } else { LogFormat::Text });
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -97,7 +162,24 @@ fn run(command: Command) -> Result<(), CommandError> {
     match command {
         Command::Serve(args) => runtime()?.block_on(serve(args.resolve()?)),
         Command::Check { args, output } => runtime()?.block_on(check::check(args, output, &mut out)),
-        Command::Experts { pool, output } => runtime()?.block_on(experts::experts(&pool, output, &mut out)),
+        Command::Experts(args) => runtime()?.block_on(experts::experts(&args, &mut out)),
+        Command::EnrollToken(args) => identity::enroll_token(args, &mut out),
+        Command::Devices(DevicesCommand::List { state, output }) => {
+            identity::devices(&state, output, &mut out)
+        }
+        Command::Devices(DevicesCommand::Revoke { device, state }) => {
+            identity::set_revoked(&state, &device, true, &mut out)
+        }
+        Command::Devices(DevicesCommand::Restore { device, state }) => {
+            identity::set_revoked(&state, &device, false, &mut out)
+        }
+        Command::ApiToken(TokenCommand::Create(args)) => identity::create_token(args, &mut out),
+        Command::ApiToken(TokenCommand::List { state, output }) => {
+            identity::list_tokens(&state, output, &mut out)
+        }
+        Command::ApiToken(TokenCommand::Revoke { name, state }) => {
+            identity::revoke_token(&state, &name, &mut out)
+        }
         Command::Bundle(BundleCommand::Inspect { path, output }) => bundle::inspect(&path, output, &mut out),
         Command::Bundle(BundleCommand::Verify { path, output }) => bundle::verify(&path, output, &mut out),
         Command::Bundle(BundleCommand::Pack { path, out: file }) => bundle::pack(&path, &file, &mut out),

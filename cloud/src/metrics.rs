@@ -6,12 +6,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use millgate_shared::metrics::{latency_histogram, registry};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -56,6 +56,24 @@ pub struct Metrics {
     connections: Gauge,
     /// Connections closed because there were too many.
     connections_refused: Counter,
+    /// Calls of those who may not, by what they lack.
+    calls_refused: Family<ReasonLabels, Counter>,
+    /// Handshakes that came to nothing.
+    handshakes_failed: Counter,
+    /// Certificates that devices asked for: `issued`, `refused`, `failed`.
+    certificates: Family<OutcomeLabels, Counter>,
+    /// When the pool's own certificate ends, in seconds since 1970; 0: it has none.
+    certificate_end: Gauge,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
 }
 
 impl Metrics {
@@ -88,6 +106,21 @@ impl Metrics {
         registry.register("in_flight", "Calls that are not answered yet", in_flight.clone());
         registry.register("connections", "Open connections, gRPC and REST", connections.clone());
         registry.register("connections_refused", "Connections over the limit", connections_refused.clone());
+        let (calls_refused, certificates) = (Family::default(), Family::default());
+        let (handshakes_failed, certificate_end) = (Counter::default(), Gauge::default());
+        registry.register(
+            "calls_refused",
+            "Calls without the right to be made, by reason",
+            calls_refused.clone(),
+        );
+        registry.register(
+            "tls_handshakes_failed",
+            "TLS handshakes that came to nothing",
+            handshakes_failed.clone(),
+        );
+        registry.register("device_certificates", "Certificates that devices asked for", certificates.clone());
+        let help = "When the pool's own certificate ends, in seconds since 1970";
+        registry.register("certificate_expiry_timestamp_seconds", help, certificate_end.clone());
         registry.register_collector(Box::new(models::Models { pool: Arc::clone(pool) }));
         registry.register_collector(Box::new(Spans(spans)));
         if triton {
@@ -104,6 +137,10 @@ impl Metrics {
             in_flight,
             connections,
             connections_refused,
+            calls_refused,
+            handshakes_failed,
+            certificates,
+            certificate_end,
         }
     }
 
@@ -149,6 +186,23 @@ impl Metrics {
 
     pub(crate) fn disconnected(&self) {
         self.connections.dec();
+    }
+
+    pub(crate) fn call_refused(&self, reason: &'static str) {
+        self.calls_refused.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    pub(crate) fn handshake_failed(&self) {
+        self.handshakes_failed.inc();
+    }
+
+    pub(crate) fn certificate_asked(&self, outcome: &'static str) {
+        self.certificates.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    pub(crate) fn certificate_ends(&self, end: SystemTime) {
+        let seconds = end.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.certificate_end.set(seconds.try_into().unwrap_or(i64::MAX));
     }
 
     pub(crate) fn connection_refused(&self) {

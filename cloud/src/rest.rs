@@ -3,17 +3,23 @@
 //!
 //! `connections` (bounded, timed) -> here -> `infer`: `body` (bounded) -> `encoding` -> `request` -> api -> `answer`
 
+use std::sync::Arc;
+
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{any, get, post};
 
+use crate::access::Access;
+use crate::access::layer::AccessLayer;
 use crate::api::{Api, server_metadata};
 use crate::failure::Failure;
 use crate::oip::json;
 use crate::readiness::Readiness;
 pub(crate) use connections::serve;
+use path::Admin;
 
 mod answer;
 mod body;
@@ -39,6 +45,14 @@ pub(crate) fn read_for_fuzzing(head: Option<usize>, body: bytes::Bytes) -> Resul
 struct Rest {
     api: Api,
     readiness: Readiness,
+}
+
+/// What anyone may ask: whether the server lives.
+const OPEN: &str = "/v2/health/";
+
+/// Must wrap the router; see [`crate::access`].
+pub(crate) fn access(access: &Arc<Access>) -> AccessLayer<Body> {
+    AccessLayer::new(Arc::clone(access), |path| path.starts_with(OPEN), status::refuse)
 }
 
 pub(crate) fn router(api: Api, readiness: Readiness) -> Router {
@@ -108,10 +122,10 @@ async fn no_region() -> Response {
     status::refuse_with(StatusCode::NOT_FOUND, "no memory is shared with clients")
 }
 
-async fn trace() -> Response {
+async fn trace(_admin: Admin) -> Response {
     unsupported("changing trace settings")
 }
 
-async fn logging() -> Response {
+async fn logging(_admin: Admin) -> Response {
     unsupported("changing log settings")
 }

@@ -5,15 +5,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millgate_shared::identity::dial::H2;
 use millgate_shared::shutdown::Tasks;
+use millgate_shared::transport::quic::ALPN;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server as Grpc;
+use tower::Layer;
 
+use crate::access::Access;
 use crate::admin;
 use crate::api::Api;
+use crate::api::enrollment::Enroller;
 use crate::config::{CloudConfig, ConfigError};
 use crate::engines::{Engines, EnginesError};
+use crate::identity::StateError;
+use crate::identity::material::Material;
 use crate::metrics::Metrics;
 use crate::pool::{Pool, PoolError};
 use crate::readiness::Readiness;
@@ -21,12 +28,19 @@ use crate::repository::RepositoryError;
 use crate::rest;
 use crate::trace::Traces;
 use incoming::{Door, HTTP2_PREFACE};
+use quic::QuicDoor;
+use upkeep::Upkeep;
 
 pub(crate) mod incoming;
+pub(crate) mod peer;
+mod quic;
 pub(crate) mod seats;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 
+/// What REST is called in a TLS handshake.
+const HTTP_1: &[u8] = b"http/1.1";
 /// A peer that says nothing is asked whether it lives after this time, and dropped after [`KEEPALIVE_TIMEOUT`]: a
 /// device whose power was cut holds a connection no longer than that.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
@@ -55,6 +69,8 @@ pub enum ServeError {
     Bundle { bundle: PathBuf, source: Box<PoolError> },
     #[error("`model_repository`: {0}")]
     Repository(#[from] RepositoryError),
+    #[error(transparent)]
+    State(#[from] StateError),
     #[error("the loader stopped: {0}")]
     Loader(#[from] tokio::task::JoinError),
     #[error("reflection: {0}")]
@@ -64,7 +80,11 @@ pub enum ServeError {
 impl ServeError {
     /// What was given is at fault, not the machine.
     pub fn is_bad_input(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::Engines(_) | Self::Bundle { .. } | Self::Repository(_))
+        match self {
+            Self::Config(_) | Self::Engines(_) | Self::Bundle { .. } | Self::Repository(_) => true,
+            Self::State(error) => error.is_bad_input(),
+            Self::Bind { .. } | Self::Loader(_) | Self::Reflection(_) => false,
+        }
     }
 }
 
@@ -76,13 +96,16 @@ impl Server {
     /// Binds the listeners, then loads and proves the bundle, then serves. Returns when calls are answered.
     pub async fn start(config: CloudConfig) -> Result<Running, ServeError> {
         let listeners = Listeners::bind(&config).await?;
+        let material = listeners.material(&config).await?;
         let pool = Arc::new(load(&config).await?);
-        serve(&config, listeners, pool)
+        serve(&config, listeners, material, pool)
     }
 
     /// The same with a pool that is loaded already; `bundle`, `node`, `threads` and `queue` are its own.
     pub async fn start_with(config: &CloudConfig, pool: Arc<Pool>) -> Result<Running, ServeError> {
-        serve(config, Listeners::bind(config).await?, pool)
+        let listeners = Listeners::bind(config).await?;
+        let material = listeners.material(config).await?;
+        serve(config, listeners, material, pool)
     }
 }
 
@@ -104,6 +127,16 @@ impl Listeners {
         let (metrics, metrics_addr) = bind("metrics", config.metrics).await?;
         Ok(Self { grpc, grpc_addr, http, http_addr, metrics, metrics_addr })
     }
+
+    /// What they show and trust; `None` if none of them speaks TLS.
+    async fn material(&self, config: &CloudConfig) -> Result<Option<Arc<Material>>, ServeError> {
+        if !config.has_tls(config.grpc) && !config.has_tls(config.http) {
+            return Ok(None);
+        }
+        let (config, listen) = (config.clone(), [self.grpc_addr, self.http_addr]);
+        let opened = tokio::task::spawn_blocking(move || Material::open(&config, &listen));
+        Ok(Some(Arc::new(opened.await??)))
+    }
 }
 
 async fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
@@ -113,11 +146,17 @@ async fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, So
     Ok((listener, bound))
 }
 
-fn serve(config: &CloudConfig, listeners: Listeners, pool: Arc<Pool>) -> Result<Running, ServeError> {
+fn serve(
+    config: &CloudConfig,
+    listeners: Listeners,
+    material: Option<Arc<Material>>,
+    pool: Arc<Pool>,
+) -> Result<Running, ServeError> {
     let Listeners { grpc, grpc_addr, http, http_addr, metrics: operators, metrics_addr } = listeners;
     pool.keep_answers(&config.cache);
     let traces = Traces::start(&config.traces, pool.node())?;
     let metrics = Arc::new(Metrics::new(&pool, traces.counts(), config.triton_metrics));
+    let access = Arc::new(Access::open(config, Arc::clone(&metrics))?);
     let (readiness, cut) = (Readiness::default(), CancellationToken::new());
     let (tasks, operator_tasks) = (Tasks::new(), Tasks::new());
     let api = Api::new(
@@ -127,12 +166,18 @@ fn serve(config: &CloudConfig, listeners: Listeners, pool: Arc<Pool>) -> Result<
         config.default_deadline(),
         config.max_in_flight_per_stream,
     );
-    let door = |listener, greeting| {
-        Door::new(listener, config.max_connections, cut.clone(), Arc::clone(&metrics), greeting)
+    let door = |listener, listen, greeting, alpn| {
+        let material = material.as_ref().filter(|_| config.has_tls(listen));
+        let tls = material.map(|material| material.server_config(&[alpn]));
+        Door::new(listener, config.max_connections, cut.clone(), Arc::clone(&metrics), greeting, tls)
     };
-    let rest = rest::router(api.clone(), readiness.clone()).layer(traces.layer());
-    tasks.spawn(rest::serve(door(http, None), rest, tasks.clone()));
-    let routes = api.routes(readiness.clone())?;
+    let rest =
+        rest::router(api.clone(), readiness.clone()).layer(rest::access(&access)).layer(traces.layer());
+    tasks.spawn(rest::serve(door(http, config.http, None, HTTP_1), rest, tasks.clone()));
+    let enrolment = material.as_ref().and_then(|material| material.enrolment().cloned());
+    let enroller = Enroller::new(enrolment, Arc::clone(&access), Arc::clone(&metrics));
+    let routes = api.routes(readiness.clone(), enroller)?;
+    let layered = traces.layer().layer(Api::deadlines().layer(Api::access(&access).layer(routes.clone())));
     let server = Grpc::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -141,8 +186,16 @@ fn serve(config: &CloudConfig, listeners: Listeners, pool: Arc<Pool>) -> Result<
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .layer(traces.layer())
         .layer(Api::deadlines())
+        .layer(Api::access(&access))
         .add_routes(routes);
-    let grpc = door(grpc, Some(HTTP2_PREFACE));
+    let grpc = door(grpc, config.grpc, Some(HTTP2_PREFACE), H2);
+    if let Some(material) = material.as_ref().filter(|_| config.has_quic()) {
+        let (tls, seats) = (material.server_config(&[ALPN]), Arc::clone(grpc.seats()));
+        let door =
+            QuicDoor::open(grpc_addr, tls, seats, config.max_streams, cut.clone(), Arc::clone(&metrics))
+                .map_err(|source| ServeError::Bind { key: "grpc", address: grpc_addr, source })?;
+        tasks.spawn(door.serve(layered, tasks.token().clone()));
+    }
     let (seats, stop) = (Arc::clone(grpc.seats()), tasks.token().clone());
     tasks.spawn(async move {
         stop.cancelled().await;
@@ -156,6 +209,7 @@ fn serve(config: &CloudConfig, listeners: Listeners, pool: Arc<Pool>) -> Result<
         }
     });
 
+    let upkeep = Upkeep::start(access, material, Arc::clone(&metrics), &operator_tasks);
     let router = admin::router(Arc::clone(&pool), Arc::clone(&metrics), readiness.clone());
     let stop = operator_tasks.token().clone().cancelled_owned();
     operator_tasks.spawn(async move {
@@ -163,8 +217,10 @@ fn serve(config: &CloudConfig, listeners: Listeners, pool: Arc<Pool>) -> Result<
             tracing::error!(%error, "/metrics has stopped");
         }
     });
-    announce(&pool, grpc_addr, http_addr, metrics_addr);
+    announce(config, &pool, grpc_addr, http_addr, metrics_addr);
     Ok(Running {
+        has_tls: config.has_tls(config.grpc),
+        upkeep,
         grpc_addr,
         http_addr,
         metrics_addr,
@@ -178,12 +234,15 @@ fn serve(config: &CloudConfig, listeners: Listeners, pool: Arc<Pool>) -> Result<
     })
 }
 
-fn announce(pool: &Pool, grpc: SocketAddr, http: SocketAddr, metrics: SocketAddr) {
+fn announce(config: &CloudConfig, pool: &Pool, grpc: SocketAddr, http: SocketAddr, metrics: SocketAddr) {
     let manifest = pool.hosted().map(|hosted| hosted.manifest());
     tracing::info!(
         node = pool.node(),
         %grpc,
+        grpc_tls = config.has_tls(config.grpc),
+        quic = config.has_quic(),
         %http,
+        http_tls = config.has_tls(config.http),
         %metrics,
         bundle = manifest.map_or("none", |manifest| manifest.name.as_str()),
         version = manifest.map(|manifest| manifest.version.as_str()),
@@ -211,6 +270,9 @@ pub(crate) async fn load(config: &CloudConfig) -> Result<Pool, ServeError> {
 /// A pool that serves. Dropping it cuts every connection.
 #[derive(Debug)]
 pub struct Running {
+    /// Of gRPC.
+    has_tls: bool,
+    upkeep: Upkeep,
     grpc_addr: SocketAddr,
     http_addr: SocketAddr,
     metrics_addr: SocketAddr,
@@ -240,7 +302,12 @@ impl Running {
 
     /// Where gRPC clients connect to.
     pub fn url(&self) -> String {
-        format!("http://{}", self.grpc_addr)
+        format!("{}://{}", if self.has_tls { "https" } else { "http" }, self.grpc_addr)
+    }
+
+    /// Reads certificates, devices and tokens again, whether their files seem to have changed or not.
+    pub fn reload(&self) {
+        self.upkeep.reload();
     }
 
     /// Where REST clients connect to.

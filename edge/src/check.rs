@@ -13,6 +13,7 @@ mod bundle;
 mod clock;
 mod disk;
 mod folders;
+mod identity;
 mod pool;
 mod ports;
 
@@ -154,8 +155,14 @@ async fn device(config: EdgeConfig, is_local_only: bool) -> Vec<Item> {
             .await,
         );
     }
+    let (who, needs_tls) = (config.identity.clone(), has_tls(&config));
+    items.extend(many("identity", move || identity::check(&who, needs_tls)).await);
     items.extend(many("ports", move || ports::check(&config, is_running)).await);
     items
+}
+
+fn has_tls(config: &EdgeConfig) -> bool {
+    config.offload.cloud.iter().any(|url| url.starts_with("https://"))
 }
 
 async fn many(name: &str, work: impl FnOnce() -> Vec<Item> + Send + 'static) -> Vec<Item> {

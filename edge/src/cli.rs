@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand};
 use millgate_shared::telemetry::{self, LogFormat};
 
 pub mod check;
+pub mod enroll;
 pub mod infer;
 pub mod queue;
 pub mod run;
@@ -36,6 +37,7 @@ pub struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   millgate-edge infer part_0001.png --bundle models/factory
+  millgate-edge enroll --pool https://pool.example:8001 --token-file claim --device cam-7
   millgate-edge check --config /etc/millgate/edge.toml
   millgate-edge run --config /etc/millgate/edge.toml
   millgate-edge queue --config /etc/millgate/edge.toml
@@ -76,6 +78,13 @@ Examples:
 
 Works while the agent runs, through its admin port, and when it does not.")]
     Queue(queue::QueueArgs),
+    /// Get this device a certificate from a pool, with a claim token of that pool's
+    #[command(after_help = "\
+Example (as the agent's user, who must be able to read the key):
+  sudo -u millgate millgate-edge enroll --pool https://pool.example:8001 --token-file claim --device cam-7
+
+The token also says by which authority the pool is known. docs/security.md tells more.")]
+    Enroll(enroll::EnrollArgs),
 }
 
 impl Cli {
@@ -85,6 +94,10 @@ impl Cli {
             Command::Infer(args) => {
                 telemetry::init("warn", LogFormat::Text);
                 infer::infer(*args, &mut io::stdout().lock()).await
+            }
+            Command::Enroll(args) => {
+                telemetry::init("warn", LogFormat::Text);
+                enroll::enroll(args, &mut io::stdout().lock()).await
             }
             Command::Run(args) => run::run(args).await,
             Command::Check(args) => {

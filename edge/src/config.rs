@@ -12,6 +12,7 @@ use millgate_shared::toml_file::{self, TomlError};
 use serde::Deserialize;
 
 mod check;
+mod identity;
 mod sink;
 mod source;
 mod spool;
@@ -20,6 +21,7 @@ mod tests;
 
 pub use check::Refused;
 pub(crate) use check::check_cloud;
+pub use identity::IdentityConfig;
 pub use sink::{JsonlConfig, SinkConfig, StdoutConfig, WebhookConfig, WhenFull};
 pub use source::{After, Existing, FolderConfig, SourceConfig, Templates};
 pub use spool::{SpoolConfig, SpoolFull, SpoolSync};
@@ -46,6 +48,7 @@ pub struct EdgeConfig {
     pub log: LogConfig,
     pub offload: OffloadConfig,
     pub spool: SpoolConfig,
+    pub identity: IdentityConfig,
     pub sources: Vec<SourceConfig>,
     /// None: standard output.
     pub sinks: Vec<SinkConfig>,
@@ -124,6 +127,7 @@ impl Default for EdgeConfig {
             log: LogConfig::default(),
             offload: OffloadConfig::default(),
             spool: SpoolConfig::default(),
+            identity: IdentityConfig::default(),
             sources: Vec::new(),
             sinks: Vec::new(),
             api: ApiConfig::default(),

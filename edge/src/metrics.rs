@@ -13,6 +13,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::agent::Agent;
+use crate::identity::Identity;
 use crate::uplink::session::LinkState;
 
 mod spool;
@@ -166,6 +167,13 @@ impl Metrics {
         registry.register("sink_queued", "Records that wait", this.sink_queued.clone());
         this.spool.register(&mut registry);
         Self { registry, ..this }
+    }
+
+    /// With what is counted of the device's certificate.
+    pub fn with(identity: &Identity) -> Self {
+        let mut this = Self::new();
+        identity.register(&mut this.registry);
+        this
     }
 
     pub fn decided(&self, decision: &Decision) {

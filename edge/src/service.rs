@@ -29,6 +29,7 @@ use crate::admin;
 use crate::agent::{Agent, AgentConfig};
 use crate::api::{self, Calls};
 use crate::config::{EdgeConfig, Refused, SourceConfig};
+use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::sink::{Key, OpenError, Sinks};
 use crate::source::journal::{Journal, JournalError, JournalHandle, Post};
@@ -126,8 +127,9 @@ impl Service {
         // Ports first: a second agent on the device fails at once, and not after loading its models.
         let grpc = bind("api.listen", config.api.enabled, config.api.listen).await?;
         let admin = bind("admin.listen", config.admin.enabled, config.admin.listen).await?;
+        let identity = start_identity(&config, &base).await?;
         let agent = start_agent(&config, &base).await?;
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::with(&identity));
         let (break_service, broken) = watch::channel(None);
         let on_broken = move |message| {
             break_service.send_replace(Some(message));
@@ -255,6 +257,15 @@ async fn bind(
             Err(source) => return Err(StartError::Listen { key, listen, source }),
         }
     }
+}
+
+/// Who the device is; renews its certificate from now on.
+async fn start_identity(config: &EdgeConfig, tasks: &Tasks) -> Result<Identity, StartError> {
+    let wanted = config.identity.clone();
+    let open = move || Identity::open_or_bare(&wanted);
+    let identity = tokio::task::spawn_blocking(open).await.map_err(|_| StartError::Panicked)?;
+    identity.keep(config.offload.cloud.iter().cloned(), tasks);
+    Ok(identity)
 }
 
 async fn start_agent(config: &EdgeConfig, tasks: &Tasks) -> Result<Agent, StartError> {

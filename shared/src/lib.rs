@@ -16,8 +16,9 @@
 //! * [`workers`]: the threads that run them, behind one bounded queue. [`local`]: a sample's stay on such a thread.
 //! * [`gate`], [`competence`], [`combine`], [`deciding`]: how a decision is made. Pure: no clock, no IO, no model.
 //! * [`decision`]: the record of it. [`wire`]: records and samples as protobuf; the only module that names [`proto`].
+//! * [`transport`]: gRPC between agent and pool.
+//! * [`identity`]: certificates, TLS, tokens, and a clock with a floor.
 //! * [`breaker`]: when to stop asking a peer that does not answer. Pure.
-//! * [`transport`]: sockets between agent and pool, set for bad lines.
 //! * [`shutdown`], [`panics`], [`telemetry`], [`metrics`], [`toml_file`]: the rim both binaries share.
 
 pub mod array;
@@ -29,6 +30,7 @@ pub mod deciding;
 pub mod decision;
 pub mod engine;
 pub mod gate;
+pub mod identity;
 pub mod image;
 pub mod local;
 pub mod metrics;

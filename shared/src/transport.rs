@@ -1,5 +1,10 @@
-//! How bytes get from the agent to the pool. gRPC is the same over both: a client is a tower service over HTTP requests.
+//! How gRPC gets from one machine to another: the same services and the same generated clients over every transport.
 //!
+//! A client is a tower service of `http::Request<tonic::body::Body>`, a server takes any such service.
+//!
+//! * [`quic`]: gRPC messages over bare QUIC streams. [`congestion`]: what decides how much of it is under way.
 //! * [`tcp`]: HTTP/2's socket, set for a bad line; through a proxy where there is one.
 
+pub mod congestion;
+pub mod quic;
 pub mod tcp;

@@ -277,17 +277,18 @@ fn get(addr: SocketAddr, path: &str) -> io::Result<String> {
 }
 
 fn cloud_toml(dir: &tempfile::TempDir, grpc: SocketAddr) -> String {
-    let _ = dir;
     format!(
         r#"bundle = "{bundle}"
 grpc = "{grpc}"
 http = "127.0.0.1:0"
 metrics = "127.0.0.1:0"
+state_dir = "{dir}/pool"
 plaintext_beyond_loopback = true
 threads = 1
 drain_grace_ms = 3000
 "#,
         bundle = bundle().display(),
+        dir = dir.path().display(),
     )
 }
 
@@ -308,6 +309,9 @@ drain_grace = "5s"
 cloud = "http://{target}"
 mode = "always"
 deadline = "{deadline}ms"
+
+[identity]
+dir = "{dir}/identity"
 
 [[sources]]
 type = "folder"

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::clock::Clock;
 use super::{Api, deadline, digest, reply, status, stream};
+use crate::access::Caller;
 use crate::failure::Failure;
 use crate::metrics::RunResult;
 use crate::mixture::{self, Question, Read};
@@ -27,9 +28,10 @@ impl InferenceService for Api {
         request: Request<v1::DecideRequest>,
     ) -> Result<Response<v1::DecideResponse>, Status> {
         let clock = self.clock(&request, None);
+        let caller = super::caller(&request)?;
         let request = request.into_inner();
         let request_id = request.request_id.clone();
-        let decision = self.answer("Decide", clock, decide(self, request, clock)).await;
+        let decision = self.answer("Decide", clock, decide(self, &caller, request, clock)).await;
         reply(decision.map(|decision| v1::DecideResponse { request_id, decision: Some(decision) }))
     }
 
@@ -41,13 +43,15 @@ impl InferenceService for Api {
     ) -> Result<Response<Self::DecideStreamStream>, Status> {
         use v1::decide_stream_response::Result as InBand;
         let whole = deadline::of(&request);
+        let caller = super::caller(&request)?;
         let api = self.clone();
         let call = move |request: v1::DecideRequest| {
             let clock = Clock::new(Instant::now(), whole, None, api.default_deadline);
-            let api = api.clone();
+            let (api, caller) = (api.clone(), caller.clone());
             async move {
                 let request_id = request.request_id.clone();
-                let decision = api.answer("DecideStream", clock, decide(&api, request, clock)).await;
+                let work = decide(&api, &caller, request, clock);
+                let decision = api.answer("DecideStream", clock, work).await;
                 let result = match decision {
                     Ok(decision) => InBand::Decision(decision),
                     Err(failure) => InBand::Error(status::in_band(&failure)),
@@ -60,7 +64,12 @@ impl InferenceService for Api {
     }
 }
 
-async fn decide(api: &Api, request: v1::DecideRequest, clock: Clock) -> Result<v1::Decision, Failure> {
+async fn decide(
+    api: &Api,
+    caller: &Caller,
+    request: v1::DecideRequest,
+    clock: Clock,
+) -> Result<v1::Decision, Failure> {
     let pool = &api.pool;
     let hosted = pool.bundle()?;
     if !request.bundle_digest.is_empty() {
@@ -68,6 +77,10 @@ async fn decide(api: &Api, request: v1::DecideRequest, clock: Clock) -> Result<v
     }
     let policy = policy(hosted.manifest(), &request, clock)?;
     let sample = request.sample.ok_or_else(|| Failure::field("sample", "is missing"))?;
+    caller.may_ask(&sample.task)?;
+    for expert in &request.pinned {
+        caller.may_run(pool, expert)?;
+    }
     let origin = origin(&sample);
     let bytes = sample.images.iter().map(|image| image.data.len()).sum();
     let (task, images) = (sample.task, sample.images);

@@ -15,6 +15,7 @@ use super::clock::Clock;
 use super::digest::{Inherited, check};
 use super::input::Input;
 use super::{Api, deadline, reply, status, stream};
+use crate::access::Caller;
 use crate::failure::Failure;
 use crate::hosted::Ran;
 use crate::metrics::RunResult;
@@ -30,10 +31,11 @@ impl ExpertService for Api {
         request: Request<v1::RunExpertsRequest>,
     ) -> Result<Response<v1::RunExpertsResponse>, Status> {
         let clock = self.clock(&request, timeout(request.get_ref()));
+        let caller = super::caller(&request)?;
         let request = request.into_inner();
         let work = async {
             check(&request.bundle_digest, self.pool.bundle()?.digest())?;
-            run(self, request, clock).await
+            run(self, &caller, request, clock).await
         };
         reply(self.answer("RunExperts", clock, work).await)
     }
@@ -46,18 +48,19 @@ impl ExpertService for Api {
     ) -> Result<Response<Self::RunExpertsStreamStream>, Status> {
         use v1::run_experts_stream_response::Result as InBand;
         let whole = deadline::of(&request);
+        let caller = super::caller(&request)?;
         let mut digest = Inherited::default();
         let api = self.clone();
         let call = move |request: v1::RunExpertsRequest| {
             let clock = Clock::new(Instant::now(), whole, timeout(&request), api.default_deadline);
             let held = api.pool.bundle().map(|hosted| hosted.digest());
             let checked = held.and_then(|held| digest.check(&request.bundle_digest, held));
-            let api = api.clone();
+            let (api, caller) = (api.clone(), caller.clone());
             async move {
                 let call_id = request.call_id;
                 let work = async {
                     checked?;
-                    run(&api, request, clock).await
+                    run(&api, &caller, request, clock).await
                 };
                 let result = match api.answer("RunExpertsStream", clock, work).await {
                     Ok(response) => InBand::Response(response),
@@ -75,7 +78,8 @@ impl ExpertService for Api {
         request: Request<v1::ListExpertsRequest>,
     ) -> Result<Response<v1::ListExpertsResponse>, Status> {
         let clock = self.clock(&request, None);
-        let listed = std::future::ready(super::listing::list(&self.pool));
+        let caller = super::caller(&request)?;
+        let listed = async { super::listing::list(&self.pool, caller.rights()?.as_ref()) };
         reply(self.answer("ListExperts", clock, listed).await)
     }
 }
@@ -86,12 +90,16 @@ fn timeout(request: &v1::RunExpertsRequest) -> Option<Duration> {
 
 async fn run(
     api: &Api,
+    caller: &Caller,
     request: v1::RunExpertsRequest,
     clock: Clock,
 ) -> Result<v1::RunExpertsResponse, Failure> {
     let hosted = api.pool.bundle()?;
     let manifest = hosted.manifest();
     let experts = named(manifest, &request.experts)?;
+    for expert in &request.experts {
+        caller.may_run(&api.pool, expert)?;
+    }
     let input = Input::new(manifest, request.images, request.tensors)?;
     let call = Call::new(clock.arrived, clock.deadline);
     let inputs = input.tensors(manifest, &experts, api.pool.serving(), call).await?;

@@ -8,6 +8,7 @@ use tonic::Code;
 
 use super::Api;
 use super::clock::Clock;
+use crate::access::Caller;
 use crate::failure::Failure;
 use crate::pool::Pool;
 use crate::serving::request::{InferRequest, InferResponse};
@@ -27,6 +28,7 @@ impl Api {
     pub(crate) async fn infer<Kept, Answer, Write>(
         &self,
         arrival: Arrival,
+        caller: &Caller,
         read: impl Future<Output = Result<(InferRequest, Kept), Failure>>,
         write: impl FnOnce(InferResponse, Kept) -> Write,
     ) -> Result<Answer, Failure>
@@ -38,6 +40,7 @@ impl Api {
         let mut guard = self.metrics.begin(method, clock.deadline);
         let answer = async {
             let (request, kept) = clock.limit(read).await?;
+            caller.may_run(&self.pool, &request.model)?;
             let timeout = request.timeout()?;
             let clock = Clock::new(at, deadline, timeout, self.default_deadline);
             guard.until(clock.deadline);

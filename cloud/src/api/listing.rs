@@ -1,16 +1,19 @@
-//! What this node holds, for those who ask.
+//! What this node holds, for those who ask: of its experts, those that they may run.
 
 use millgate_shared::bundle::manifest::Expert;
 use millgate_shared::proto::v1;
 
+use crate::access::may_run;
+use crate::access::rights::Rights;
 use crate::failure::Failure;
 use crate::pool::Pool;
 
-pub(super) fn list(pool: &Pool) -> Result<v1::ListExpertsResponse, Failure> {
+pub(super) fn list(pool: &Pool, rights: &Rights) -> Result<v1::ListExpertsResponse, Failure> {
     let hosted = pool.bundle()?;
     let manifest = hosted.manifest();
     let latency_us = |served| pool.serving().expected(served).as_micros() as u64;
     let experts = manifest.experts.iter().zip(hosted.experts());
+    let experts = experts.filter(|(expert, _)| may_run(rights, pool, &expert.name).is_ok());
     Ok(v1::ListExpertsResponse {
         bundle_name: manifest.name.clone(),
         bundle_version: manifest.version.clone(),

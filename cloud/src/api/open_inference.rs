@@ -1,5 +1,6 @@
 //! `inference.GRPCInferenceService`: the Open Inference Protocol with Triton's extensions.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::stream::BoxStream;
@@ -9,11 +10,13 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::infer::Arrival;
 use super::{Api, deadline, reply, status, stream};
+use crate::access::{Caller, may_run};
 use crate::failure::Failure;
 use crate::heavy;
 use crate::oip::{convert, describe};
 use crate::readiness::Readiness;
 use crate::serving::request::InferResponse;
+use crate::serving::served::Served;
 
 /// What we answer beyond the protocol itself, in Triton's words.
 const EXTENSIONS: [&str; 7] = [
@@ -46,9 +49,20 @@ fn unsupported<T>(what: &str) -> Result<Response<T>, Status> {
 }
 
 impl OpenInference {
+    /// Is the caller allowed to know of this model?
+    fn check<T>(&self, request: &Request<T>, model: &str) -> Result<(), Status> {
+        let checked = super::caller(request)?.may_run(&self.api.pool, model);
+        checked.map_err(|failure| status::of(&failure))
+    }
+
+    fn check_admin<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        super::caller(request)?.may_change_the_pool().map_err(|failure| status::of(&failure))
+    }
+
     async fn infer(
         &self,
         method: &'static str,
+        caller: &Caller,
         request: proto::ModelInferRequest,
         arrived: Instant,
         whole: Option<Instant>,
@@ -58,7 +72,8 @@ impl OpenInference {
         let write = |response: InferResponse, typed| async move {
             heavy::run(response.size(), move || convert::response(response, typed)).await
         };
-        self.api.infer(Arrival { method, at: arrived, deadline: whole }, read, write).await
+        let arrival = Arrival { method, at: arrived, deadline: whole };
+        self.api.infer(arrival, caller, read, write).await
     }
 }
 
@@ -82,6 +97,7 @@ impl GrpcInferenceService for OpenInference {
         &self,
         request: Request<proto::ModelReadyRequest>,
     ) -> Result<Response<proto::ModelReadyResponse>, Status> {
+        self.check(&request, &request.get_ref().name)?;
         let request = request.get_ref();
         let ready = self.api.pool.serving().find(&request.name, &request.version).is_ok();
         Ok(Response::new(proto::ModelReadyResponse { ready }))
@@ -98,6 +114,7 @@ impl GrpcInferenceService for OpenInference {
         &self,
         request: Request<proto::ModelMetadataRequest>,
     ) -> Result<Response<proto::ModelMetadataResponse>, Status> {
+        self.check(&request, &request.get_ref().name)?;
         let request = request.get_ref();
         let serving = self.api.pool.serving();
         let found = serving.find(&request.name, &request.version);
@@ -109,7 +126,8 @@ impl GrpcInferenceService for OpenInference {
         request: Request<proto::ModelInferRequest>,
     ) -> Result<Response<proto::ModelInferResponse>, Status> {
         let (arrived, whole) = (Instant::now(), deadline::of(&request));
-        reply(self.infer("ModelInfer", request.into_inner(), arrived, whole).await)
+        let caller = super::caller(&request)?;
+        reply(self.infer("ModelInfer", &caller, request.into_inner(), arrived, whole).await)
     }
 
     type ModelStreamInferStream = BoxStream<'static, Result<proto::ModelStreamInferResponse, Status>>;
@@ -119,12 +137,13 @@ impl GrpcInferenceService for OpenInference {
         request: Request<Streaming<proto::ModelInferRequest>>,
     ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
         let whole = deadline::of(&request);
+        let caller = super::caller(&request)?;
         let service = self.clone();
         let call = move |request: proto::ModelInferRequest| {
-            let (service, arrived) = (service.clone(), Instant::now());
+            let (service, caller, arrived) = (service.clone(), caller.clone(), Instant::now());
             async move {
                 let id = request.id.clone();
-                match service.infer("ModelStreamInfer", request, arrived, whole).await {
+                match service.infer("ModelStreamInfer", &caller, request, arrived, whole).await {
                     Ok(response) => proto::ModelStreamInferResponse {
                         error_message: String::new(),
                         infer_response: Some(response),
@@ -145,6 +164,7 @@ impl GrpcInferenceService for OpenInference {
         &self,
         request: Request<proto::ModelConfigRequest>,
     ) -> Result<Response<proto::ModelConfigResponse>, Status> {
+        self.check(&request, &request.get_ref().name)?;
         let request = request.get_ref();
         let found = self.api.pool.serving().find(&request.name, &request.version);
         reply(found.map(|served| proto::ModelConfigResponse { config: Some(describe::config(&served)) }))
@@ -154,10 +174,16 @@ impl GrpcInferenceService for OpenInference {
         &self,
         request: Request<proto::ModelStatisticsRequest>,
     ) -> Result<Response<proto::ModelStatisticsResponse>, Status> {
+        let rights = super::caller(&request)?.rights().map_err(|failure| status::of(&failure))?;
+        if !request.get_ref().name.is_empty() {
+            self.check(&request, &request.get_ref().name)?;
+        }
         let request = request.get_ref();
-        let serving = self.api.pool.serving();
+        let pool = &self.api.pool;
+        let serving = pool.serving();
+        let is_allowed = |served: &Arc<Served>| may_run(&rights, pool, &served.name).is_ok();
         let found = match request.name.is_empty() {
-            true => Ok(serving.all()),
+            true => Ok(serving.all().into_iter().filter(is_allowed).collect()),
             false => serving.find_all(&request.name, &request.version),
         };
         reply(found.map(|served| proto::ModelStatisticsResponse {
@@ -169,9 +195,11 @@ impl GrpcInferenceService for OpenInference {
         &self,
         request: Request<proto::RepositoryIndexRequest>,
     ) -> Result<Response<proto::RepositoryIndexResponse>, Status> {
+        let rights = super::caller(&request)?.rights().map_err(|failure| status::of(&failure))?;
         let ready_only = request.get_ref().ready;
         let index = self.api.pool.serving().index();
         let models = index.into_iter().filter(|listed| !ready_only || listed.reason.is_none());
+        let models = models.filter(|listed| may_run(&rights, &self.api.pool, &listed.name).is_ok());
         let models = models.map(|listed| proto::repository_index_response::ModelIndex {
             name: listed.name,
             version: listed.version,
@@ -185,6 +213,8 @@ impl GrpcInferenceService for OpenInference {
         &self,
         request: Request<proto::RepositoryModelLoadRequest>,
     ) -> Result<Response<proto::RepositoryModelLoadResponse>, Status> {
+        self.check_admin(&request)?;
+        self.check(&request, &request.get_ref().model_name)?;
         let request = request.into_inner();
         if let Some(name) = request.parameters.keys().next() {
             return unsupported(&format!("parameter `{name}`"));
@@ -197,6 +227,8 @@ impl GrpcInferenceService for OpenInference {
         &self,
         request: Request<proto::RepositoryModelUnloadRequest>,
     ) -> Result<Response<proto::RepositoryModelUnloadResponse>, Status> {
+        self.check_admin(&request)?;
+        self.check(&request, &request.get_ref().model_name)?;
         let name = request.into_inner().model_name;
         let unloaded = self.api.change_models(move |pool| pool.unload_model(&name)).await;
         reply(unloaded.map(|()| proto::RepositoryModelUnloadResponse {}))
@@ -246,15 +278,17 @@ impl GrpcInferenceService for OpenInference {
 
     async fn trace_setting(
         &self,
-        _request: Request<proto::TraceSettingRequest>,
+        request: Request<proto::TraceSettingRequest>,
     ) -> Result<Response<proto::TraceSettingResponse>, Status> {
+        self.check_admin(&request)?;
         unsupported("changing trace settings")
     }
 
     async fn log_settings(
         &self,
-        _request: Request<proto::LogSettingsRequest>,
+        request: Request<proto::LogSettingsRequest>,
     ) -> Result<Response<proto::LogSettingsResponse>, Status> {
+        self.check_admin(&request)?;
         unsupported("changing log settings")
     }
 }

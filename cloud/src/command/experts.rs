@@ -1,35 +1,69 @@
 //! `experts`: what a running pool holds.
 
 use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use millgate_shared::bundle::hex;
+use millgate_shared::identity::dial::{self, DialError};
+use millgate_shared::identity::{Floor, Roots, pem, tls};
 use millgate_shared::proto::v1;
 use millgate_shared::proto::v1::expert_service_client::ExpertServiceClient;
 use serde_json::json;
-use tonic::transport::Endpoint;
+use tonic::Request;
+use tonic::metadata::MetadataValue;
 
 use super::{CommandError, Output, table};
+use crate::identity::StateError;
 
 /// A pool that has not answered by then is taken for dead.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Asks the pool at `url`.
-pub async fn experts(url: &str, output: Output, out: &mut impl Write) -> Result<(), CommandError> {
-    let bad_url = || CommandError::Url { url: url.to_owned() };
-    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| bad_url())?;
-    if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().host().is_none() {
-        return Err(bad_url());
+#[derive(Debug, Clone, clap::Args)]
+pub struct ExpertsArgs {
+    /// The pool's gRPC address
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8001")]
+    pub pool: String,
+    /// PEM file of the authority that the pool's certificate is signed by (`ca.pem` in its `state_dir`)
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// File with an API token
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// Asks a pool.
+pub async fn experts(args: &ExpertsArgs, out: &mut impl Write) -> Result<(), CommandError> {
+    let url = &args.pool;
+    let failed = |reason: String| CommandError::Pool { url: url.clone(), reason };
+    let clock = Arc::new(Floor::unkept());
+    let authorities = args.ca.as_deref().map_or_else(|| Ok(Vec::new()), pem::certificates);
+    let authorities = authorities.map_err(StateError::from)?;
+    let roots = Roots::new(authorities, Arc::clone(&clock));
+    let path = || args.ca.clone().unwrap_or_default();
+    let roots = roots.map_err(|source| StateError::Roots { path: path(), source })?;
+    let tls = tls::client(roots, None, clock, &[dial::H2]);
+    let channel = dial::dial(url, &tls, PATIENCE).await.map_err(|error| match error {
+        DialError::Url(url) => CommandError::Url { url },
+        error => CommandError::Dial(error),
+    })?;
+    let mut request = Request::new(v1::ListExpertsRequest {});
+    if let Some(path) = &args.token_file {
+        let token = std::fs::read_to_string(path);
+        let token = token.map_err(|source| StateError::Io { path: path.clone(), source })?;
+        let bearer = MetadataValue::try_from(format!("Bearer {}", token.trim()));
+        let bearer = bearer.map_err(|_| CommandError::Value(format!("{}: is no token", path.display())))?;
+        request.metadata_mut().insert("authorization", bearer);
     }
-    let failed = |reason: String| CommandError::Pool { url: url.to_owned(), reason };
-    let asked = async {
-        let channel = endpoint.connect().await.map_err(|error| failed(causes(&error)))?;
-        let listed = ExpertServiceClient::new(channel).list_experts(v1::ListExpertsRequest {}).await;
-        listed.map_err(|status| failed(format!("{:?}: {}", status.code(), status.message())))
-    };
-    let late = || failed(format!("no answer within {} s", PATIENCE.as_secs()));
-    let listed = tokio::time::timeout(PATIENCE, asked).await.map_err(|_| late())??.into_inner();
-    match output {
+    let late = |_| failed(format!("no answer within {} s", PATIENCE.as_secs()));
+    let mut client = ExpertServiceClient::new(channel);
+    let listed = tokio::time::timeout(PATIENCE, client.list_experts(request)).await.map_err(late)?;
+    let listed = listed.map_err(|status| failed(format!("{:?}: {}", status.code(), status.message())))?;
+    let listed = listed.into_inner();
+    match args.output {
         Output::Text => write_text(&listed, out),
         Output::Json => write_json(&listed, out),
     }
@@ -86,18 +120,4 @@ fn write_json(listed: &v1::ListExpertsResponse, out: &mut impl Write) -> Result<
         json!({ "node": listed.node, "bundle": bundle, "experts": experts.collect::<Vec<_>>() })
     )?;
     Ok(())
-}
-
-/// "transport error" alone helps nobody.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
 }

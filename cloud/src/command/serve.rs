@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use millgate_shared::shutdown;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::CommandError;
 use crate::config::CloudConfig;
 use crate::engines::EnginesConfig;
-use crate::server::Server;
+use crate::server::{Running, Server};
 
 /// What overrides the file.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -78,13 +79,26 @@ impl ServeArgs {
 pub async fn serve(config: CloudConfig) -> Result<(), CommandError> {
     let grace = config.drain_grace();
     let running = Server::start(config).await?;
-    shutdown::signal().await?;
+    stopped(&running).await?;
     tracing::info!(in_flight = running.in_flight(), grace_ms = grace.as_millis() as u64, "draining");
     let drained = running.drain(grace).await;
     tracing::info!(cut_calls = drained.cut_calls, "stopped");
     match drained.cut_calls {
         0 => Ok(()),
         calls => Err(CommandError::Cut(calls)),
+    }
+}
+
+/// Until SIGTERM or SIGINT; SIGHUP reads certificates, devices and tokens again.
+async fn stopped(running: &Running) -> std::io::Result<()> {
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let stop = shutdown::signal();
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            stopped = &mut stop => return stopped,
+            _ = hang_up.recv() => running.reload(),
+        }
     }
 }
 

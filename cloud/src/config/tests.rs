@@ -29,7 +29,16 @@ fn the_sample_file_names_every_key() {
     ]
     .into_iter()
     .chain(["max_streams", "max_in_flight_per_stream", "default_deadline_ms", "drain_grace_ms"])
-    .chain(["triton_metrics", "bytes", "sample_ratio", "default", "execution_providers"]);
+    .chain(["triton_metrics", "bytes", "sample_ratio", "default", "execution_providers"])
+    .chain([
+        "state_dir",
+        "client_ca",
+        "names",
+        "certificate_days",
+        "renewal_grace_days",
+        "loopback",
+        "enabled",
+    ]);
     // `bundle` stands in the cache's table too.
     let mut count = 1;
     for key in keys {
@@ -38,7 +47,7 @@ fn the_sample_file_names_every_key() {
         count += 1;
     }
     // Keys that are absent by default are shown, commented out.
-    for key in ["endpoint", "service_name"] {
+    for key in ["endpoint", "service_name", "enabled", "certificate", "key"] {
         assert!(
             config.contains(&format!("{key}: None")) && SAMPLE.contains(&format!("\n# {key} = ")),
             "{key}"
@@ -56,11 +65,40 @@ fn a_mistake_is_named_with_file_line_and_key() {
 }
 
 #[test]
-fn plain_text_beyond_loopback_must_be_asked_for() {
+fn beyond_loopback_there_is_tls_and_plain_text_must_be_asked_for() {
     let open = CloudConfig { grpc: "0.0.0.0:8001".parse().unwrap(), ..CloudConfig::default() };
-    let message = open.check().unwrap_err().to_string();
+    open.check().unwrap();
+    assert!(open.has_tls(open.grpc) && !open.has_tls(open.http));
+    let off = TlsConfig { enabled: Some(false), ..TlsConfig::default() };
+    let message = CloudConfig { tls: off, ..open.clone() }.check().unwrap_err().to_string();
     assert!(message.contains("`grpc`") && message.contains("plaintext_beyond_loopback = true"), "{message}");
-    CloudConfig { plaintext_beyond_loopback: true, ..open }.check().unwrap();
+    let plain = CloudConfig { plaintext_beyond_loopback: true, ..open.clone() };
+    plain.check().unwrap();
+    assert!(!plain.has_tls(plain.grpc));
+    let on = TlsConfig { enabled: Some(true), ..TlsConfig::default() };
+    let on = CloudConfig { tls: on, ..plain };
+    assert!(on.has_tls(on.grpc) && on.has_tls(on.http));
+    let metrics = CloudConfig { metrics: "0.0.0.0:8002".parse().unwrap(), ..open };
+    let message = metrics.check().unwrap_err().to_string();
+    assert!(message.contains("`metrics`") && message.contains("no TLS"), "{message}");
+}
+
+#[test]
+fn what_makes_no_sense_of_identity_is_refused_with_its_key() {
+    for (text, key) in [
+        ("[tls]\ncertificate = \"a.pem\"", "`tls.key`"),
+        ("[tls]\nkey = \"a.key\"", "`tls.certificate`"),
+        ("[tls]\nnames = [\"a b\"]", "`tls.names`"),
+        ("[devices]\ncertificate_days = 0", "`devices.certificate_days`"),
+        ("[[tenants]]\nname = \"a/b\"", "`tenants.name`"),
+        ("[[tenants]]\nname = \"a\"\n[[tenants]]\nname = \"a\"", "`tenants.name`"),
+        ("[[tenants]]\nname = \"a\"\n[[tenants.devices]]\nname = \"\"", "`tenants.devices.name`"),
+        ("state_dir = \"\"", "`state_dir`"),
+    ] {
+        let message = parse(text).unwrap().check().unwrap_err().to_string();
+        assert!(message.contains(key), "{text}: {message}");
+    }
+    assert!(parse("[access]\nloopback = \"none\"").unwrap_err().to_string().contains("access.loopback"));
 }
 
 fn traced(traces: TracesConfig) -> CloudConfig {

@@ -28,7 +28,7 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(60);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Serves until `tasks` are told to stop; each connection is one of them.
-pub(crate) async fn serve(door: Door, router: Router, tasks: Tasks) {
+pub(crate) async fn serve(mut door: Door, router: Router, tasks: Tasks) {
     let stop = tasks.token().clone();
     loop {
         let connection = tokio::select! {
@@ -42,15 +42,18 @@ pub(crate) async fn serve(door: Door, router: Router, tasks: Tasks) {
 
 async fn converse(connection: Connection, router: Router, stop: CancellationToken) {
     let seat = Arc::clone(connection.seat());
+    let peer = connection.peer().clone();
     let (of_service, is_asked) = (Arc::clone(&seat), Arc::new(AtomicBool::new(false)));
     let has_request = Arc::clone(&is_asked);
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
         // Until its answer is on its way: also if it is dropped before.
         let busy = Busy::new(Arc::clone(&of_service), Arc::clone(&is_asked));
-        let answer = router.clone().oneshot(request.map(|body| {
+        let mut request = request.map(|body| {
             let seat = Arc::clone(&of_service);
             Body::new(Upload { body, seat, is_awaited: false })
-        }));
+        });
+        request.extensions_mut().insert(peer.clone());
+        let answer = router.clone().oneshot(request);
         async move { answer.await.map(|response: Response| response.map(|body| Answer { body, _busy: busy })) }
     });
     let mut http = http1::Builder::new();

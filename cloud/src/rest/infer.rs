@@ -9,7 +9,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use millgate_shared::proto::MAX_MESSAGE_BYTES;
 
-use super::path::Model;
+use super::path::{Asker, Model};
 use super::request::{self, Forms};
 use super::{Rest, answer, body, encoding, status};
 use crate::api::infer::Arrival;
@@ -22,6 +22,7 @@ const TEXT_COST: usize = 16;
 
 pub(super) async fn infer(
     State(rest): State<Rest>,
+    Asker(caller): Asker,
     model: Model,
     headers: HeaderMap,
     request: Body,
@@ -36,7 +37,7 @@ pub(super) async fn infer(
         let cost = (text + packed).saturating_mul(TEXT_COST).max(response.size());
         heavy::run(cost, move || answer::write(&response, &forms, encoding)).await?
     };
-    match rest.api.infer(arrival, read, write).await {
+    match rest.api.infer(arrival, &caller, read, write).await {
         Ok(response) => response,
         Err(failure) => status::refuse(&failure),
     }

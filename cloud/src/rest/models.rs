@@ -11,8 +11,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::path::Model;
+use super::path::{Admin, Asker, Model};
 use super::{Rest, body, head, status};
+use crate::access::may_run;
 use crate::failure::Failure;
 use crate::oip::{describe, json};
 use crate::serving::served::Served;
@@ -46,8 +47,14 @@ pub(super) async fn statistics(State(rest): State<Rest>, model: Model) -> Respon
     status::reply(found.and_then(|served| statistics_of(&served)))
 }
 
-pub(super) async fn all_statistics(State(rest): State<Rest>) -> Response {
-    let all = rest.api.pool().serving().all();
+pub(super) async fn all_statistics(State(rest): State<Rest>, asker: Asker) -> Response {
+    let rights = match asker.rights() {
+        Ok(rights) => rights,
+        Err(failure) => return status::refuse(&failure),
+    };
+    let pool = rest.api.pool();
+    let all = pool.serving().all().into_iter();
+    let all: Vec<_> = all.filter(|served| may_run(&rights, pool, &served.name).is_ok()).collect();
     status::reply(statistics_of(&all))
 }
 
@@ -81,13 +88,23 @@ struct Listed {
     reason: Option<String>,
 }
 
-pub(super) async fn index(State(rest): State<Rest>, headers: HeaderMap, request: Body) -> Response {
+pub(super) async fn index(
+    State(rest): State<Rest>,
+    asker: Asker,
+    headers: HeaderMap,
+    request: Body,
+) -> Response {
+    let rights = match asker.rights() {
+        Ok(rights) => rights,
+        Err(failure) => return status::refuse(&failure),
+    };
     let only_ready = match asked::<IndexRequest>(&headers, request).await {
         Ok(asked) => asked.ready,
         Err(failure) => return status::refuse(&failure),
     };
     let index = rest.api.pool().serving().index();
     let models = index.into_iter().filter(|listed| !only_ready || listed.reason.is_none());
+    let models = models.filter(|listed| may_run(&rights, rest.api.pool(), &listed.name).is_ok());
     let models = models.map(|listed| Listed {
         name: listed.name,
         version: listed.version,
@@ -112,6 +129,7 @@ fn changed(done: Result<(), Failure>) -> Response {
 
 pub(super) async fn load(
     State(rest): State<Rest>,
+    _admin: Admin,
     model: Model,
     headers: HeaderMap,
     request: Body,
@@ -129,6 +147,7 @@ pub(super) async fn load(
 /// Nothing here depends on another model, so that `unload_dependents` means nothing.
 pub(super) async fn unload(
     State(rest): State<Rest>,
+    _admin: Admin,
     model: Model,
     headers: HeaderMap,
     request: Body,

@@ -27,6 +27,9 @@ pub(super) fn status_of(failure: &Failure) -> StatusCode {
         Failure::Stopped | Failure::NotReady { .. } => StatusCode::SERVICE_UNAVAILABLE,
         Failure::Model(_) => StatusCode::INTERNAL_SERVER_ERROR,
         Failure::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
+        Failure::Denied(denial) if denial.is_unauthenticated() => StatusCode::UNAUTHORIZED,
+        Failure::Denied(_) => StatusCode::FORBIDDEN,
+        Failure::Precondition(_) | Failure::Enrolment { .. } => StatusCode::BAD_REQUEST,
         Failure::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
     }
 }
@@ -35,6 +38,9 @@ pub(super) fn refuse(failure: &Failure) -> Response {
     let mut response = refuse_with(status_of(failure), &shortened(failure.to_string()));
     if let Failure::Refused { retry_after, .. } = failure {
         retry(response.headers_mut(), *retry_after);
+    }
+    if response.status() == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
 }

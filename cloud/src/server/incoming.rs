@@ -1,35 +1,43 @@
-//! Accepted connections: bounded in number, without Nagle's delay, and cut when the pool's grace is over.
+//! Accepted connections: bounded in number, without Nagle's delay, and cut when the pool's grace is over. TLS handshakes
+//! run beside each other and beside the accepting; each has a place among the quiet, and a time to come to its end.
 //!
 //! tonic runs each connection on a task of its own that cannot be reached from here; an error from the socket is what
 //! ends it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use futures_util::Stream;
-use futures_util::stream::unfold;
+use futures_util::stream::{FuturesUnordered, unfold};
+use futures_util::{Stream, StreamExt};
+use millgate_shared::identity::dial::reason;
 use millgate_shared::transport::tcp;
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Sleep;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
+use super::peer::{Line, Peer};
 use super::seats::{Offer, Seat, Seats};
 use crate::metrics::Metrics;
 
 /// Pause after an accept that failed (out of file descriptors, mostly): time for a connection to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// From the connection to the end of its TLS handshake.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 /// A peer that takes nothing of what it is sent for so long is given up.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 /// HTTP/2's preface. A gRPC peer that has not sent as much has said nothing.
 pub(super) const HTTP2_PREFACE: usize = 24;
 
 /// A listener with its bounds.
-#[derive(Debug)]
 pub(crate) struct Door {
     listener: TcpListener,
     seats: Arc<Seats>,
@@ -37,6 +45,16 @@ pub(crate) struct Door {
     metrics: Arc<Metrics>,
     /// Bytes after which a peer counts as served; `None`: whoever serves it says so.
     greeting: Option<usize>,
+    /// `None`: plain text.
+    tls: Option<Arc<ServerConfig>>,
+    /// As many as there are seats, at most.
+    handshakes: FuturesUnordered<Pin<Box<dyn Future<Output = Option<Connection>> + Send>>>,
+}
+
+impl std::fmt::Debug for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Door").field("listener", &self.listener).finish_non_exhaustive()
+    }
 }
 
 impl Door {
@@ -47,8 +65,10 @@ impl Door {
         cut: CancellationToken,
         metrics: Arc<Metrics>,
         greeting: Option<usize>,
+        tls: Option<Arc<ServerConfig>>,
     ) -> Self {
-        Self { listener, seats: Seats::new(limit), cut, metrics, greeting }
+        let (seats, handshakes) = (Seats::new(limit), FuturesUnordered::new());
+        Self { listener, seats, cut, metrics, greeting, tls, handshakes }
     }
 
     pub(super) fn seats(&self) -> &Arc<Seats> {
@@ -57,13 +77,21 @@ impl Door {
 
     /// For tonic.
     pub(super) fn connections(self) -> impl Stream<Item = io::Result<Connection>> {
-        unfold(self, |door| async move { Some((Ok(door.accept().await), door)) })
+        unfold(self, |mut door| async move { Some((Ok(door.accept().await), door)) })
     }
 
-    /// Cancel-safe: the listener's `accept` is, and nothing else waits with a socket in hand.
-    pub(crate) async fn accept(&self) -> Connection {
+    /// Cancel-safe: the listener's `accept` is, nothing else waits with a socket in hand, and handshakes go on with the
+    /// next call.
+    pub(crate) async fn accept(&mut self) -> Connection {
         loop {
-            let (stream, peer) = match self.listener.accept().await {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                Some(shaken) = self.handshakes.next() => match shaken {
+                    Some(connection) => return connection,
+                    None => continue,
+                },
+            };
+            let (tcp, addr) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -71,32 +99,72 @@ impl Door {
                     continue;
                 }
             };
-            let seat = match self.seats.take(Instant::now(), &self.cut) {
-                Offer::Seated(seat) => seat,
-                Offer::Displaced(seat) => {
-                    tracing::debug!(%peer, "the quietest connection is cut: there are `max_connections`");
-                    self.metrics.connection_refused();
-                    seat
-                }
-                Offer::Full => {
-                    tracing::warn!(%peer, "connection refused: there are `max_connections`");
-                    self.metrics.connection_refused();
-                    continue;
-                }
-            };
-            tcp::tune(&stream, tcp::Role::Accepted);
-            self.metrics.connected();
-            let cut = Box::pin(seat.cut().clone().cancelled_owned());
+            let Some(seat) = self.seat(addr) else { continue };
+            tcp::tune(&tcp, tcp::Role::Accepted);
             let (metrics, greeting) = (Arc::clone(&self.metrics), self.greeting);
-            return Connection { tcp: stream, seat: Arc::new(seat), cut, stalled: None, metrics, greeting };
+            match &self.tls {
+                None => return Connection::new(Wire::Plain(tcp), Peer::plain(addr), seat, metrics, greeting),
+                Some(tls) => {
+                    let shaking = handshake(Arc::clone(tls), tcp, addr, seat, metrics, greeting);
+                    self.handshakes.push(Box::pin(shaking));
+                }
+            }
         }
     }
+
+    fn seat(&self, peer: SocketAddr) -> Option<Seat> {
+        match self.seats.take(Instant::now(), &self.cut) {
+            Offer::Seated(seat) => Some(seat),
+            Offer::Displaced(seat) => {
+                tracing::debug!(%peer, "the quietest connection is cut: there are `max_connections`");
+                self.metrics.connection_refused();
+                Some(seat)
+            }
+            Offer::Full => {
+                tracing::warn!(%peer, "connection refused: there are `max_connections`");
+                self.metrics.connection_refused();
+                None
+            }
+        }
+    }
+}
+
+/// `None`: it came to nothing.
+async fn handshake(
+    tls: Arc<ServerConfig>,
+    tcp: TcpStream,
+    addr: SocketAddr,
+    seat: Seat,
+    metrics: Arc<Metrics>,
+    greeting: Option<usize>,
+) -> Option<Connection> {
+    let shaking = tokio::time::timeout(HANDSHAKE_PATIENCE, TlsAcceptor::from(tls).accept(tcp));
+    let failure = match seat.cut().run_until_cancelled(shaking).await {
+        Some(Ok(Ok(stream))) => {
+            let peer = Peer::shown(addr, Line::Tls, stream.get_ref().1.peer_certificates());
+            return Some(Connection::new(Wire::Tls(Box::new(stream)), peer, seat, metrics, greeting));
+        }
+        Some(Ok(Err(error))) => reason(&error),
+        Some(Err(_)) => format!("it took more than {} s", HANDSHAKE_PATIENCE.as_secs()),
+        None => "it was cut".to_owned(),
+    };
+    metrics.handshake_failed();
+    tracing::debug!(peer = %addr, failure, "a TLS handshake came to nothing");
+    None
+}
+
+/// What a connection is made of.
+#[derive(Debug)]
+enum Wire {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// One accepted connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    tcp: TcpStream,
+    wire: Wire,
+    peer: Peer,
     seat: Arc<Seat>,
     /// Wakes the reader when it is to end; a connection always has one.
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -108,6 +176,16 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    fn new(wire: Wire, peer: Peer, seat: Seat, metrics: Arc<Metrics>, greeting: Option<usize>) -> Self {
+        metrics.connected();
+        let cut = Box::pin(seat.cut().clone().cancelled_owned());
+        Self { wire, peer, seat: Arc::new(seat), cut, stalled: None, metrics, greeting }
+    }
+
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
     pub(crate) fn seat(&self) -> &Arc<Seat> {
         &self.seat
     }
@@ -141,10 +219,10 @@ impl Drop for Connection {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.tcp.connect_info()
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
     }
 }
 
@@ -158,7 +236,10 @@ impl AsyncRead for Connection {
             return Poll::Ready(Err(was_cut()));
         }
         let before = buf.filled().len();
-        let read = Pin::new(&mut self.tcp).poll_read(cx, buf);
+        let read = match &mut self.wire {
+            Wire::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Wire::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+        };
         if let Some(left) = self.greeting {
             let left = left.saturating_sub(buf.filled().len() - before);
             self.greeting = (left > 0).then_some(left);
@@ -173,17 +254,28 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.check()?;
-        let wrote = Pin::new(&mut self.tcp).poll_write(cx, buf);
+        let wrote = match &mut self.wire {
+            Wire::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Wire::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+        };
         self.written(cx, wrote)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.check()?;
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        let flushed = match &mut self.wire {
+            Wire::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            // What TLS holds back is written here.
+            Wire::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        };
+        self.written(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        match &mut self.wire {
+            Wire::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Wire::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
     }
 
     fn poll_write_vectored(
@@ -192,11 +284,17 @@ impl AsyncWrite for Connection {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.check()?;
-        let wrote = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
+        let wrote = match &mut self.wire {
+            Wire::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Wire::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+        };
         self.written(cx, wrote)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        match &self.wire {
+            Wire::Plain(tcp) => tcp.is_write_vectored(),
+            Wire::Tls(tls) => tls.is_write_vectored(),
+        }
     }
 }

@@ -41,6 +41,10 @@ impl Seats {
         Arc::new(Self { most, taken: Mutex::default() })
     }
 
+    pub(crate) fn most(&self) -> usize {
+        self.most
+    }
+
     fn lock(&self) -> MutexGuard<'_, Taken> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -108,7 +108,7 @@ async fn a_malformed_context_begins_a_new_trace() {
     let kept = Kept::default();
     let mut service = kept.layer().layer(router());
     for parent in ["", "00-0-0-01", "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "\u{7f}é"] {
-        let Ok(value) = axum::http::HeaderValue::from_bytes(parent.as_bytes()) else { continue };
+        let Ok(value) = http::HeaderValue::from_bytes(parent.as_bytes()) else { continue };
         let mut request = asked("/broken", &[]);
         request.headers_mut().insert("traceparent", value);
         drop(service.call(request).await.unwrap());

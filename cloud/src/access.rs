@@ -1,0 +1,198 @@
+//! Who may call what. Each connection has a [`Peer`]; the layer here makes a [`Caller`] of it and of the request's
+//! headers, and turns away at once whoever is nobody. Each service asks the caller about what it is to do, for each
+//! message of a stream again: who is revoked meanwhile gets no further answer.
+//!
+//! * [`rights`]: what a caller may ask for. `book`: who has which. Both are pure. [`tokens`]: the API tokens on disk.
+//! * `layer`: before the services. Here: the book as it is now, counting, and a log that cannot be flooded.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use http::HeaderMap;
+use jiff::Timestamp;
+use millgate_shared::identity::files::Watched;
+use millgate_shared::identity::secret::{API_PREFIX, Secret};
+
+use crate::config::{CloudConfig, Loopback};
+use crate::failure::Failure;
+use crate::identity::{StateDir, StateError, devices};
+use crate::metrics::Metrics;
+use crate::pool::Pool;
+use crate::server::peer::{Line, Peer};
+use book::{Book, Denial, Who};
+use rights::{Kind, Refusal, Rights};
+
+pub(crate) mod book;
+pub(crate) mod layer;
+pub mod rights;
+pub mod tokens;
+
+/// Of refusals for one reason one line is logged in so long, with the number of those in between.
+const LOG_PAUSE: Duration = Duration::from_secs(10);
+
+/// The book, and whoever asks it.
+#[derive(Debug)]
+pub(crate) struct Access {
+    state: StateDir,
+    config: (Loopback, Vec<crate::config::TenantConfig>),
+    book: RwLock<Arc<Book>>,
+    watched: Mutex<Watched>,
+    metrics: Arc<Metrics>,
+    logged: Mutex<HashMap<&'static str, Logged>>,
+}
+
+#[derive(Debug)]
+struct Logged {
+    at: Instant,
+    since: u64,
+}
+
+impl Access {
+    /// Blocks.
+    pub(crate) fn open(config: &CloudConfig, metrics: Arc<Metrics>) -> Result<Self, StateError> {
+        let state = StateDir::new(&config.state_dir);
+        let watched = [devices::TABLE, tokens::TABLE].map(|table| state.file(table));
+        let access = Self {
+            state,
+            config: (config.access.loopback, config.tenants.clone()),
+            book: RwLock::default(),
+            watched: Mutex::new(Watched::new(watched)),
+            metrics,
+            logged: Mutex::default(),
+        };
+        access.load()?;
+        Ok(access)
+    }
+
+    /// Reads the tables again if they have changed. Blocks.
+    pub(crate) fn reload(&self) {
+        if !self.watched.lock().unwrap_or_else(PoisonError::into_inner).have_changed() {
+            return;
+        }
+        match self.load() {
+            Ok(()) => tracing::debug!("devices and tokens were read again"),
+            Err(error) => tracing::error!(%error, "devices or tokens cannot be read; what was known stays"),
+        }
+    }
+
+    fn load(&self) -> Result<(), StateError> {
+        let (loopback, tenants) = self.config.clone();
+        let tokens = self.state.rows(tokens::TABLE)?;
+        let book = Book::new(loopback, tenants, devices::list(&self.state)?, tokens);
+        *self.book.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(book);
+        Ok(())
+    }
+
+    fn book(&self) -> Arc<Book> {
+        Arc::clone(&self.book.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Without a peer nobody calls.
+    pub(crate) fn caller(self: &Arc<Self>, peer: Option<&Peer>, headers: &HeaderMap) -> Caller {
+        let is_trusted = peer.is_some_and(|peer| peer.line == Line::Plain) && self.config.0 == Loopback::Full;
+        let who = match bearer(headers) {
+            Some(Ok(secret)) => Who::Token(secret.hash()),
+            // What another service's proxy may leave there.
+            Some(Err(is_ours)) if is_ours || !is_trusted => Who::Malformed,
+            _ if is_trusted => Who::Local,
+            _ => match peer.and_then(|peer| peer.certificate.clone()) {
+                Some(certificate) => Who::Device(certificate),
+                None => Who::Nobody,
+            },
+        };
+        Caller { access: Arc::clone(self), who, addr: peer.map(|peer| peer.addr) }
+    }
+
+    fn denied(&self, denial: Denial, addr: Option<SocketAddr>) -> Failure {
+        let reason = denial.reason();
+        self.metrics.call_refused(reason);
+        if let Some(others) = self.log_now(reason, Instant::now()) {
+            let addr = addr.map(tracing::field::display);
+            tracing::warn!(addr, reason, others, "a call was refused: {denial}");
+        }
+        Failure::Denied(Box::new(denial))
+    }
+
+    /// Whether to log: how many were not since the last time.
+    fn log_now(&self, reason: &'static str, now: Instant) -> Option<u64> {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        match logged.get_mut(reason) {
+            Some(logged) if now.duration_since(logged.at) < LOG_PAUSE => {
+                logged.since += 1;
+                None
+            }
+            Some(logged) => {
+                logged.at = now;
+                Some(std::mem::take(&mut logged.since))
+            }
+            None => {
+                logged.insert(reason, Logged { at: now, since: 0 });
+                Some(0)
+            }
+        }
+    }
+}
+
+/// The API token in `authorization`; an error where something else stands there, which may look like one of ours.
+fn bearer(headers: &HeaderMap) -> Option<Result<Secret, bool>> {
+    let value = headers.get(http::header::AUTHORIZATION)?;
+    let token = value.to_str().ok().and_then(|text| {
+        let (scheme, token) = text.trim().split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    });
+    let token = token.unwrap_or_default();
+    Some(Secret::from_api_token(token).ok_or_else(|| token.starts_with(API_PREFIX)))
+}
+
+/// Whoever makes a call; in the extensions of each request.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    access: Arc<Access>,
+    who: Who,
+    addr: Option<SocketAddr>,
+}
+
+impl Caller {
+    /// What it may ask for, as things are now.
+    pub(crate) fn rights(&self) -> Result<Arc<Rights>, Failure> {
+        let rights = self.access.book().rights(&self.who, Timestamp::now());
+        rights.map_err(|denial| self.access.denied(denial, self.addr))
+    }
+
+    fn check(&self, check: impl FnOnce(&Rights) -> Result<(), Refusal>) -> Result<(), Failure> {
+        let granted = check(self.rights()?.as_ref());
+        granted.map_err(|refusal| self.access.denied(Denial::Refused(refusal), self.addr))
+    }
+
+    pub(crate) fn may_ask(&self, task: &str) -> Result<(), Failure> {
+        self.check(|rights| rights.may_ask(task))
+    }
+
+    /// A model of any kind, by the name under which it is served.
+    pub(crate) fn may_run(&self, pool: &Pool, model: &str) -> Result<(), Failure> {
+        self.check(|rights| may_run(rights, pool, model))
+    }
+
+    pub(crate) fn may_change_the_pool(&self) -> Result<(), Failure> {
+        self.check(Rights::may_change_the_pool)
+    }
+}
+
+/// As [`Rights::may_run`], for a name.
+pub(crate) fn may_run(rights: &Rights, pool: &Pool, model: &str) -> Result<(), Refusal> {
+    let manifest = pool.hosted().map(|hosted| hosted.manifest());
+    let expert = manifest.and_then(|manifest| Some(&manifest.experts[manifest.expert_index(model)?].tasks));
+    let kind = match expert {
+        Some(tasks) => Kind::Expert(tasks),
+        None if manifest.is_some_and(|manifest| manifest.task(model).is_some()) => Kind::Task,
+        None => Kind::Other,
+    };
+    rights.may_run(model, kind)
+}
+
+/// The caller of a request; a request that did not come through the layer has none, and gets nothing.
+pub(crate) fn caller(extensions: &http::Extensions) -> Result<Caller, Failure> {
+    extensions.get::<Caller>().cloned().ok_or_else(|| Failure::Denied(Box::new(Denial::Nobody)))
+}

@@ -1,0 +1,121 @@
+use std::time::{Duration, SystemTime};
+
+use super::*;
+use crate::access::rights::Kind;
+use crate::config::DeviceBounds;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn token(name: &str, hash: Fingerprint) -> Token {
+    Token {
+        name: name.to_owned(),
+        tenant: "acme".to_owned(),
+        hash: hex(&hash),
+        tasks: None,
+        models: None,
+        admin: false,
+        created: at(0),
+        expires: None,
+        revoked: None,
+    }
+}
+
+fn certificate(device: Option<&str>, key: Fingerprint) -> Who {
+    let now = SystemTime::UNIX_EPOCH;
+    Who::Device(Arc::new(Certificate {
+        device: device.map(|device| DeviceName::new("acme", device).unwrap()),
+        key,
+        fingerprint: [0; 32],
+        serial: String::new(),
+        not_before: now,
+        not_after: now + Duration::from_secs(1),
+        names: Vec::new(),
+        subject: String::new(),
+        is_authority: false,
+    }))
+}
+
+fn device(name: &str, key: Fingerprint, revoked: Option<Timestamp>) -> Device {
+    Device {
+        tenant: "acme".to_owned(),
+        device: name.to_owned(),
+        key: hex(&key),
+        serial: String::new(),
+        enrolled: at(0),
+        renewed: None,
+        not_after: at(1),
+        revoked,
+    }
+}
+
+fn denial(book: &Book, who: &Who) -> Denial {
+    book.rights(who, at(1000)).unwrap_err()
+}
+
+#[test]
+fn each_way_to_be_nobody_has_its_own_words() {
+    let mut gone = token("gone", [1; 32]);
+    gone.revoked = Some(at(5));
+    let mut late = token("late", [2; 32]);
+    late.expires = Some(at(999));
+    let devices = vec![device("cam-1", [7; 32], None), device("cam-2", [8; 32], Some(at(5)))];
+    let book = Book::new(Loopback::Token, Vec::new(), devices, vec![gone, late]);
+    let name = |device: &str| DeviceName::new("acme", device).unwrap();
+    for (who, expected, is_unauthenticated) in [
+        (Who::Local, Denial::Nobody, true),
+        (Who::Nobody, Denial::Nobody, true),
+        (Who::Malformed, Denial::Malformed, true),
+        (Who::Token([9; 32]), Denial::UnknownToken, true),
+        (Who::Token([1; 32]), Denial::TokenRevoked("gone".to_owned()), true),
+        (Who::Token([2; 32]), Denial::TokenExpired { name: "late".to_owned(), at: at(999) }, true),
+        (certificate(None, [7; 32]), Denial::NoDevice, true),
+        (certificate(Some("cam-1"), [6; 32]), Denial::DeviceReplaced(name("cam-1")), true),
+        (certificate(Some("cam-2"), [8; 32]), Denial::DeviceRevoked(name("cam-2")), false),
+    ] {
+        let denied = denial(&book, &who);
+        assert_eq!(denied, expected);
+        assert_eq!(denied.is_unauthenticated(), is_unauthenticated, "{denied}");
+    }
+    assert!(book.rights(&certificate(Some("cam-1"), [7; 32]), at(0)).is_ok());
+    // A device without a row: the table was lost, its certificate is as good as ever.
+    assert!(book.rights(&certificate(Some("cam-9"), [9; 32]), at(0)).is_ok());
+}
+
+#[test]
+fn this_machine_may_do_all_and_a_device_never_changes_the_pool() {
+    let book = Book::new(Loopback::Full, Vec::new(), Vec::new(), vec![token("t", [1; 32])]);
+    let may_change = |who: &Who| book.rights(who, at(0)).unwrap().may_change_the_pool().is_ok();
+    assert!(may_change(&Who::Local));
+    assert!(!may_change(&certificate(Some("cam-1"), [7; 32])) && !may_change(&Who::Token([1; 32])));
+    let admin = Token { admin: true, ..token("a", [2; 32]) };
+    let book = Book::new(Loopback::Full, Vec::new(), Vec::new(), vec![admin]);
+    assert!(book.rights(&Who::Token([2; 32]), at(0)).unwrap().may_change_the_pool().is_ok());
+}
+
+#[test]
+fn a_tenants_bounds_hold_for_its_devices_and_its_tokens() {
+    let list = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+    let narrow = DeviceBounds { name: "cam-1".to_owned(), tasks: None, models: list(&["pcb-s"]) };
+    let acme = TenantConfig {
+        name: "acme".to_owned(),
+        tasks: list(&["inspect"]),
+        models: list(&["pcb-*"]),
+        devices: vec![narrow],
+    };
+    let mut scoped = token("scoped", [1; 32]);
+    scoped.models = list(&["pcb-l", "steel-l"]);
+    let foreign = Token { tenant: "other".to_owned(), ..token("foreign", [2; 32]) };
+    let book = Book::new(Loopback::Full, vec![acme], Vec::new(), vec![scoped, foreign]);
+    let runs = |who: &Who, model: &str| book.rights(who, at(0)).unwrap().may_run(model, Kind::Other).is_ok();
+    let (one, two) = (certificate(Some("cam-1"), [7; 32]), certificate(Some("cam-2"), [7; 32]));
+    assert!(runs(&one, "pcb-s") && !runs(&one, "pcb-l"));
+    assert!(runs(&two, "pcb-s") && runs(&two, "pcb-l") && !runs(&two, "steel-l"));
+    let token = Who::Token([1; 32]);
+    assert!(runs(&token, "pcb-l") && !runs(&token, "pcb-s") && !runs(&token, "steel-l"));
+    assert!(book.rights(&two, at(0)).unwrap().may_ask("maintain").is_err());
+    let denied = denial(&book, &Who::Token([2; 32]));
+    assert_eq!(denied.reason(), "tenant");
+    assert!(denied.to_string().contains("`other`") && denied.to_string().contains("`foreign`"), "{denied}");
+}

@@ -1,0 +1,86 @@
+//! The layer before all services, for gRPC and REST alike: it puts the [`super::Caller`] into each request, and turns
+//! away at once whoever is nobody. What is open to all is a short list of paths.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use tower::{Layer, Service};
+
+use super::Access;
+use crate::failure::Failure;
+use crate::server::peer::Peer;
+
+/// For answers with bodies of one kind.
+#[derive(Debug)]
+pub(crate) struct AccessLayer<Out> {
+    access: Arc<Access>,
+    is_open: fn(&str) -> bool,
+    refuse: fn(&Failure) -> Response<Out>,
+}
+
+impl<Out> AccessLayer<Out> {
+    /// `is_open`: paths that anyone may call.
+    pub(crate) fn new(
+        access: Arc<Access>,
+        is_open: fn(&str) -> bool,
+        refuse: fn(&Failure) -> Response<Out>,
+    ) -> Self {
+        Self { access, is_open, refuse }
+    }
+}
+
+impl<Out> Clone for AccessLayer<Out> {
+    fn clone(&self) -> Self {
+        Self { access: Arc::clone(&self.access), is_open: self.is_open, refuse: self.refuse }
+    }
+}
+
+impl<S, Out> Layer<S> for AccessLayer<Out> {
+    type Service = Guarded<S, Out>;
+
+    fn layer(&self, inner: S) -> Guarded<S, Out> {
+        Guarded { inner, layer: self.clone() }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Guarded<S, Out> {
+    inner: S,
+    layer: AccessLayer<Out>,
+}
+
+impl<S: Clone, Out> Clone for Guarded<S, Out> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), layer: self.layer.clone() }
+    }
+}
+
+impl<S, In, Out> Service<Request<In>> for Guarded<S, Out>
+where
+    S: Service<Request<In>, Response = Response<Out>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    Out: Send + 'static,
+{
+    type Response = Response<Out>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Out>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<In>) -> Self::Future {
+        let AccessLayer { access, is_open, refuse } = &self.layer;
+        let caller = access.caller(request.extensions().get::<Peer>(), request.headers());
+        if !is_open(request.uri().path())
+            && let Err(failure) = caller.rights()
+        {
+            return Box::pin(std::future::ready(Ok(refuse(&failure))));
+        }
+        request.extensions_mut().insert(caller);
+        Box::pin(self.inner.call(request))
+    }
+}

@@ -1,0 +1,129 @@
+//! `EnrollmentService`: certificates for devices. What it writes to disk is written on a thread that may block.
+
+use std::sync::Arc;
+
+use millgate_shared::proto::v1;
+use millgate_shared::proto::v1::enrollment_service_server::EnrollmentService;
+use rustls::pki_types::CertificateDer;
+use tonic::{Code, Request, Response, Status};
+
+use super::status;
+use crate::access::Access;
+use crate::failure::Failure;
+use crate::identity::enrolment::{EnrolError, Enrolment, Issued};
+use crate::metrics::Metrics;
+use crate::server::peer::{Line, Peer};
+
+/// A request for a certificate is a few hundred bytes.
+pub(super) const LONGEST_MESSAGE: usize = 64 << 10;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Enroller {
+    /// `None`: this pool signs no certificates.
+    enrolment: Option<Arc<Enrolment>>,
+    access: Arc<Access>,
+    metrics: Arc<Metrics>,
+}
+
+impl Enroller {
+    pub(crate) fn new(enrolment: Option<Arc<Enrolment>>, access: Arc<Access>, metrics: Arc<Metrics>) -> Self {
+        Self { enrolment, access, metrics }
+    }
+
+    async fn issue<T>(
+        &self,
+        request: Request<T>,
+        issue: impl FnOnce(&Enrolment, T) -> Result<Issued, EnrolError> + Send + 'static,
+    ) -> Result<v1::DeviceCertificate, Status>
+    where
+        T: Send + 'static,
+    {
+        let peer = request.extensions().get::<Peer>().cloned();
+        if peer.as_ref().is_none_or(|peer| peer.line == Line::Plain) {
+            let failure = Failure::Precondition("devices enrol over TLS only (`tls.enabled`)".to_owned());
+            return Err(status::of(&failure));
+        }
+        let signs_none = || Failure::Precondition("this pool signs no certificates for devices".to_owned());
+        let enrolment = self.enrolment.clone().ok_or_else(|| status::of(&signs_none()))?;
+        let (request, access) = (request.into_inner(), Arc::clone(&self.access));
+        let signing = tokio::task::spawn_blocking(move || {
+            let issued = issue(&enrolment, request)?;
+            // At once, and not when the tables are next looked at.
+            access.reload();
+            Ok(answer(&enrolment, &issued))
+        });
+        let issued = signing.await.unwrap_or_else(|error| Err(panicked(&error)));
+        self.metrics.certificate_asked(issued.as_ref().err().map_or("issued", reason));
+        issued.map_err(|error| {
+            if let EnrolError::State(error) = &error {
+                tracing::error!(%error, "no certificate can be signed");
+            }
+            tracing::info!(addr = peer.map(|peer| tracing::field::display(peer.addr)), %error, "no certificate");
+            status::of(&failure(error))
+        })
+    }
+}
+
+fn panicked(error: &tokio::task::JoinError) -> EnrolError {
+    let (path, reason) = ("enrolment".into(), error.to_string());
+    EnrolError::State(crate::identity::StateError::Content { path, reason })
+}
+
+fn answer(enrolment: &Enrolment, issued: &Issued) -> v1::DeviceCertificate {
+    let der = |certificate: &CertificateDer<'_>| certificate.to_vec().into();
+    v1::DeviceCertificate {
+        tenant: issued.name.tenant().to_owned(),
+        device: issued.name.device().to_owned(),
+        chain: [&issued.certificate, enrolment.authority()].map(der).to_vec(),
+        authorities: enrolment.anchors().iter().map(der).collect(),
+    }
+}
+
+/// For metrics.
+fn reason(error: &EnrolError) -> &'static str {
+    match error {
+        EnrolError::State(_) => "failed",
+        _ => "refused",
+    }
+}
+
+fn failure(error: EnrolError) -> Failure {
+    let code = match &error {
+        EnrolError::NoToken(_) | EnrolError::WrongPool | EnrolError::Unknown => Code::Unauthenticated,
+        EnrolError::Expired(_) | EnrolError::Used => Code::Unauthenticated,
+        EnrolError::Foreign | EnrolError::Replaced(_) | EnrolError::TooLate { .. } => Code::Unauthenticated,
+        EnrolError::Name(_) | EnrolError::OtherDevice(_) | EnrolError::NoDevice => Code::InvalidArgument,
+        EnrolError::Request(_) | EnrolError::OtherKey => Code::InvalidArgument,
+        EnrolError::Taken(_) => Code::AlreadyExists,
+        EnrolError::Revoked(_) => Code::PermissionDenied,
+        EnrolError::State(_) => {
+            return Failure::Enrolment {
+                code: Code::Internal,
+                message: "the pool cannot sign; see its log".to_owned(),
+            };
+        }
+    };
+    Failure::Enrolment { code, message: error.to_string() }
+}
+
+#[tonic::async_trait]
+impl EnrollmentService for Enroller {
+    async fn enroll(
+        &self,
+        request: Request<v1::EnrollRequest>,
+    ) -> Result<Response<v1::EnrollResponse>, Status> {
+        let issue = |enrolment: &Enrolment, request: v1::EnrollRequest| {
+            enrolment.enrol(&request.token, &request.device, &request.certificate_request)
+        };
+        let certificate = self.issue(request, issue).await?;
+        Ok(Response::new(v1::EnrollResponse { certificate: Some(certificate) }))
+    }
+
+    async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
+        let issue = |enrolment: &Enrolment, request: v1::RenewRequest| {
+            enrolment.renew(&request.certificate, &request.certificate_request)
+        };
+        let certificate = self.issue(request, issue).await?;
+        Ok(Response::new(v1::RenewResponse { certificate: Some(certificate) }))
+    }
+}

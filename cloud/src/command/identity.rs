@@ -1,0 +1,308 @@
+//! `enroll-token`, `devices` and `api-token`: what they change, a running pool sees within a second or two.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use jiff::{Span, SpanRelativeTo, Timestamp};
+use millgate_shared::bundle::hex;
+use millgate_shared::identity::DeviceName;
+use millgate_shared::identity::name::{self, DEFAULT_TENANT};
+use serde_json::{Value, json};
+
+use super::{CommandError, Output, table};
+use crate::access::tokens::{self, Token};
+use crate::config::CloudConfig;
+use crate::identity::claims::{self, Terms};
+use crate::identity::devices::{self, Device};
+use crate::identity::{StateDir, material};
+
+/// Whose devices and tokens.
+#[derive(Debug, Clone, Default, Args)]
+pub struct StateArgs {
+    /// The pool's TOML file; its `state_dir` counts, and for claim tokens its `tls.certificate`
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Instead of the configuration's
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+}
+
+impl StateArgs {
+    fn resolve(&self) -> Result<CloudConfig, CommandError> {
+        let base = self.config.as_deref().map_or_else(|| Ok(CloudConfig::default()), CloudConfig::read)?;
+        let state_dir = self.state_dir.clone().unwrap_or_else(|| base.state_dir.clone());
+        let config = CloudConfig { state_dir, ..base };
+        config.check()?;
+        Ok(config)
+    }
+
+    fn state(&self) -> Result<StateDir, CommandError> {
+        Ok(StateDir::new(&self.resolve()?.state_dir))
+    }
+}
+
+/// "1h", "30d", "90m".
+fn duration(text: &str) -> Result<Duration, String> {
+    let span: Span = text.parse().map_err(|error: jiff::Error| error.to_string())?;
+    let exact = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|error| error.to_string())?;
+    let exact = Duration::try_from(exact).map_err(|_| "must not be negative".to_owned())?;
+    if exact.is_zero() { Err("must be longer than 0".to_owned()) } else { Ok(exact) }
+}
+
+fn after(ttl: Duration) -> Result<Timestamp, CommandError> {
+    let too_long = |_| CommandError::Value("`--ttl` is too long".to_owned());
+    Timestamp::now().checked_add(ttl).map_err(too_long)
+}
+
+fn checked(what: &'static str, name: &str) -> Result<(), CommandError> {
+    name::check(what, name).map_err(|error| CommandError::Value(error.to_string()))
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ClaimArgs {
+    #[command(flatten)]
+    pub state: StateArgs,
+    /// Whom the device will belong to
+    #[arg(long, default_value = DEFAULT_TENANT)]
+    pub tenant: String,
+    /// The only device that may use it; needed to replace one that is enrolled already
+    #[arg(long)]
+    pub device: Option<String>,
+    /// How long it can be used: 30m, 1h, 7d
+    #[arg(long, default_value = "1h", value_parser = duration)]
+    pub ttl: Duration,
+    /// How many devices may enrol with it
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub uses: u32,
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// Makes a claim token and prints it.
+pub fn enroll_token(args: ClaimArgs, out: &mut impl Write) -> Result<(), CommandError> {
+    let config = args.state.resolve()?;
+    checked("tenant", &args.tenant)?;
+    if let Some(device) = &args.device {
+        checked("device", device)?;
+    }
+    let expires = after(args.ttl)?;
+    let authority = material::anchor_for_claims(&config)?;
+    let terms = Terms { tenant: args.tenant, device: args.device, expires, uses: args.uses };
+    let claim = claims::make(&StateDir::new(&config.state_dir), authority, terms.clone(), Timestamp::now())?;
+    match args.output {
+        Output::Text => writeln!(out, "{claim}")?,
+        Output::Json => writeln!(
+            out,
+            "{}",
+            json!({
+                "token": claim.to_string(),
+                "tenant": terms.tenant,
+                "device": terms.device,
+                "uses": terms.uses,
+                "expires": terms.expires,
+                "authority_sha256": hex(&authority),
+            })
+        )?,
+    }
+    Ok(())
+}
+
+/// Lists the devices that have enrolled.
+pub fn devices(state: &StateArgs, output: Output, out: &mut impl Write) -> Result<(), CommandError> {
+    let devices = devices::list(&state.state()?)?;
+    match output {
+        Output::Json => {
+            let rows: Vec<Value> = devices.iter().map(device_json).collect();
+            writeln!(out, "{}", json!({ "devices": rows }))?;
+        }
+        Output::Text => {
+            let rows: Vec<Vec<String>> = devices.iter().map(device_row).collect();
+            table::write(out, &["device", "state", "enrolled", "renewed", "certificate ends"], &rows)?;
+        }
+    }
+    Ok(())
+}
+
+fn day(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d").to_string()
+}
+
+fn device_state(device: &Device) -> &'static str {
+    match device {
+        Device { revoked: Some(_), .. } => "revoked",
+        Device { not_after, .. } if *not_after <= Timestamp::now() => "expired",
+        _ => "good",
+    }
+}
+
+fn device_row(device: &Device) -> Vec<String> {
+    vec![
+        format!("{}/{}", device.tenant, device.device),
+        device_state(device).to_owned(),
+        day(device.enrolled),
+        device.renewed.map_or("-".to_owned(), day),
+        day(device.not_after),
+    ]
+}
+
+fn device_json(device: &Device) -> Value {
+    json!({
+        "tenant": device.tenant,
+        "device": device.device,
+        "state": device_state(device),
+        "key_sha256": device.key,
+        "serial": device.serial,
+        "enrolled": device.enrolled,
+        "renewed": device.renewed,
+        "certificate_ends": device.not_after,
+        "revoked": device.revoked,
+    })
+}
+
+/// Revokes a device, or restores it.
+pub fn set_revoked(
+    state: &StateArgs,
+    device: &DeviceName,
+    is_revoked: bool,
+    out: &mut impl Write,
+) -> Result<(), CommandError> {
+    let revoked = is_revoked.then(Timestamp::now);
+    if !devices::set_revoked(&state.state()?, device, revoked)? {
+        return Err(CommandError::Value(format!("no device {device} has enrolled here")));
+    }
+    writeln!(out, "{device} is {}", if is_revoked { "revoked" } else { "restored" })?;
+    Ok(())
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct TokenArgs {
+    #[command(flatten)]
+    pub state: StateArgs,
+    /// What the token is called in lists, logs and refusals
+    #[arg(long)]
+    pub name: String,
+    /// Whose bounds hold for it
+    #[arg(long, default_value = DEFAULT_TENANT)]
+    pub tenant: String,
+    /// Tasks that may be asked with it; default: all that its tenant may
+    #[arg(long, value_delimiter = ',')]
+    pub tasks: Option<Vec<String>>,
+    /// Experts and other models that may be run with it; default: all that its tenant may
+    #[arg(long, value_delimiter = ',')]
+    pub models: Option<Vec<String>>,
+    /// It may also load and unload models and change settings
+    #[arg(long)]
+    pub admin: bool,
+    /// How long it is good: 12h, 90d; default: until it is revoked
+    #[arg(long, value_parser = duration)]
+    pub ttl: Option<Duration>,
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// Makes an API token and prints it, the only time that it can be seen.
+pub fn create_token(args: TokenArgs, out: &mut impl Write) -> Result<(), CommandError> {
+    let state = args.state.state()?;
+    checked("name", &args.name)?;
+    checked("tenant", &args.tenant)?;
+    let token = Token {
+        name: args.name.clone(),
+        tenant: args.tenant,
+        hash: String::new(),
+        tasks: args.tasks,
+        models: args.models,
+        admin: args.admin,
+        created: Timestamp::now(),
+        expires: args.ttl.map(after).transpose()?,
+        revoked: None,
+    };
+    let Some(secret) = tokens::create(&state, token.clone())? else {
+        return Err(CommandError::Value(format!("there is an API token `{}`: revoke it first", args.name)));
+    };
+    match args.output {
+        Output::Text => writeln!(out, "{}", secret.api_token())?,
+        Output::Json => {
+            let mut shown = token_json(&token);
+            shown["token"] = Value::String(secret.api_token());
+            writeln!(out, "{shown}")?;
+        }
+    }
+    Ok(())
+}
+
+/// Lists API tokens, without what they are.
+pub fn list_tokens(state: &StateArgs, output: Output, out: &mut impl Write) -> Result<(), CommandError> {
+    let tokens = tokens::list(&state.state()?)?;
+    match output {
+        Output::Json => {
+            let rows: Vec<Value> = tokens.iter().map(token_json).collect();
+            writeln!(out, "{}", json!({ "tokens": rows }))?;
+        }
+        Output::Text => {
+            let rows: Vec<Vec<String>> = tokens.iter().map(token_row).collect();
+            table::write(out, &["name", "tenant", "state", "tasks", "models", "admin", "expires"], &rows)?;
+        }
+    }
+    Ok(())
+}
+
+fn token_state(token: &Token) -> &'static str {
+    match token {
+        Token { revoked: Some(_), .. } => "revoked",
+        Token { expires: Some(at), .. } if *at <= Timestamp::now() => "expired",
+        _ => "good",
+    }
+}
+
+fn token_row(token: &Token) -> Vec<String> {
+    let list = |names: &Option<Vec<String>>| names.as_ref().map_or("all".to_owned(), |it| it.join(","));
+    vec![
+        token.name.clone(),
+        token.tenant.clone(),
+        token_state(token).to_owned(),
+        list(&token.tasks),
+        list(&token.models),
+        if token.admin { "yes" } else { "no" }.to_owned(),
+        token.expires.map_or("never".to_owned(), day),
+    ]
+}
+
+fn token_json(token: &Token) -> Value {
+    json!({
+        "name": token.name,
+        "tenant": token.tenant,
+        "state": token_state(token),
+        "tasks": token.tasks,
+        "models": token.models,
+        "admin": token.admin,
+        "created": token.created,
+        "expires": token.expires,
+        "revoked": token.revoked,
+    })
+}
+
+/// Revokes an API token.
+pub fn revoke_token(state: &StateArgs, name: &str, out: &mut impl Write) -> Result<(), CommandError> {
+    if !tokens::revoke(&state.state()?, name, Timestamp::now())? {
+        return Err(CommandError::Value(format!("no API token `{name}` that is good")));
+    }
+    writeln!(out, "API token `{name}` is revoked")?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_with_their_units() {
+        for (text, seconds) in [("90s", 90), ("30m", 1800), ("1h", 3600), ("7d", 604_800), ("1h30m", 5400)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "5", "0s", "-1h", "soon"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+use jiff::SignedDuration;
+use rcgen::{CertificateParams, KeyPair};
+
+use super::*;
+use crate::config::DevicesConfig;
+use crate::identity::claims::Terms;
+
+struct Pool {
+    _dir: tempfile::TempDir,
+    state: StateDir,
+    enrolment: Enrolment,
+}
+
+fn pool_with(config: &DevicesConfig) -> Pool {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::new(dir.path());
+    let authority = Arc::new(Authority::open_or_make(&state, SystemTime::now()).unwrap());
+    let anchors = vec![authority.certificate().clone()];
+    let clock = Arc::new(Floor::unkept());
+    let enrolment = Enrolment::new(state.clone(), authority, anchors, config, clock).unwrap();
+    Pool { _dir: dir, state, enrolment }
+}
+
+fn pool() -> Pool {
+    pool_with(&DevicesConfig::default())
+}
+
+impl Pool {
+    fn token(&self, device: Option<&str>, uses: u32, minutes: i64) -> String {
+        let now = Timestamp::now();
+        let expires = now + SignedDuration::from_mins(minutes);
+        let terms = Terms { tenant: "acme".to_owned(), device: device.map(str::to_owned), expires, uses };
+        let authority = millgate_shared::identity::certificate::digest(self.enrolment.authority());
+        claims::make(&self.state, authority, terms, now).unwrap().to_string()
+    }
+
+    fn revoke(&self, device: &str, revoked: bool) {
+        let name = DeviceName::new("acme", device).unwrap();
+        assert!(devices::set_revoked(&self.state, &name, revoked.then(Timestamp::now)).unwrap());
+    }
+}
+
+fn request(key: &KeyPair) -> Vec<u8> {
+    CertificateParams::default().serialize_request(key).unwrap().der().to_vec()
+}
+
+fn key() -> KeyPair {
+    KeyPair::generate().unwrap()
+}
+
+#[test]
+fn a_token_is_good_once_and_a_lost_answer_costs_nothing() {
+    let pool = pool();
+    let (token, one) = (pool.token(None, 1, 60), key());
+    let issued = pool.enrolment.enrol(&token, "cam-1", &request(&one)).unwrap();
+    assert_eq!(issued.name.to_string(), "acme/cam-1");
+    // The same device asks again: its answer was lost.
+    pool.enrolment.enrol(&token, "cam-1", &request(&one)).unwrap();
+    let again = pool.enrolment.enrol(&token, "cam-2", &request(&key()));
+    assert!(matches!(again, Err(EnrolError::Used)), "{again:?}");
+    let many = pool.token(None, 2, 60);
+    pool.enrolment.enrol(&many, "cam-2", &request(&key())).unwrap();
+    pool.enrolment.enrol(&many, "cam-3", &request(&key())).unwrap();
+    assert!(matches!(pool.enrolment.enrol(&many, "cam-4", &request(&key())), Err(EnrolError::Used)));
+    let names: Vec<String> = devices::list(&pool.state).unwrap().into_iter().map(|it| it.device).collect();
+    assert_eq!(names, ["cam-1", "cam-2", "cam-3"]);
+}
+
+#[test]
+fn what_is_wrong_with_a_token_or_a_request_is_told_apart() {
+    let (other, pool) = (pool(), pool());
+    let refused = |token: &str, device: &str| {
+        pool.enrolment.enrol(token, device, &request(&key())).unwrap_err().to_string()
+    };
+    assert!(refused("mgc_x", "a").contains("no claim token"));
+    assert!(refused(&other.token(None, 1, 60), "a").contains("another pool"));
+    assert!(refused(&pool.token(None, 1, -1), "a").contains("expired on"));
+    assert!(refused(&pool.token(Some("b"), 1, 60), "a").contains("`b` only"));
+    assert!(refused(&pool.token(None, 1, 60), "").contains("`device`: is missing"));
+    assert!(refused(&pool.token(None, 1, 60), "a/b").contains("`device`"));
+    let unknown = Claim {
+        secret: millgate_shared::identity::secret::Secret::generate().unwrap(),
+        authority: millgate_shared::identity::certificate::digest(pool.enrolment.authority()),
+    };
+    assert!(refused(&unknown.to_string(), "a").contains("unknown"));
+    // What failed has not used the token up.
+    let token = pool.token(Some("b"), 1, 60);
+    assert!(matches!(pool.enrolment.enrol(&token, "", b"nonsense"), Err(EnrolError::Request(_))));
+    assert_eq!(pool.enrolment.enrol(&token, "", &request(&key())).unwrap().name.device(), "b");
+}
+
+#[test]
+fn a_name_is_taken_until_a_token_says_otherwise_and_a_revoked_one_stays_out() {
+    let pool = pool();
+    let old = key();
+    let first = pool.enrolment.enrol(&pool.token(None, 1, 60), "cam", &request(&old)).unwrap();
+    let taken = pool.enrolment.enrol(&pool.token(None, 1, 60), "cam", &request(&key()));
+    assert!(taken.unwrap_err().to_string().contains("--tenant acme --device cam"));
+    let new = key();
+    pool.enrolment.enrol(&pool.token(Some("cam"), 1, 60), "", &request(&new)).unwrap();
+    let renewed = pool.enrolment.renew(&first.certificate, &request(&old));
+    assert!(matches!(renewed, Err(EnrolError::Replaced(_))), "{renewed:?}");
+    pool.revoke("cam", true);
+    let again = pool.enrolment.enrol(&pool.token(Some("cam"), 1, 60), "", &request(&key()));
+    assert!(matches!(again, Err(EnrolError::Revoked(_))), "{again:?}");
+}
+
+#[test]
+fn a_certificate_is_renewed_for_its_own_key_only() {
+    let (other, pool) = (pool(), pool());
+    let own = key();
+    let issued = pool.enrolment.enrol(&pool.token(None, 1, 60), "cam", &request(&own)).unwrap();
+    let renewed = pool.enrolment.renew(&issued.certificate, &request(&own)).unwrap();
+    assert_ne!(renewed.certificate, issued.certificate);
+    let read = Certificate::from_der(&renewed.certificate).unwrap();
+    assert_eq!(read.device, Some(issued.name));
+    assert!(devices::list(&pool.state).unwrap()[0].renewed.is_some());
+    let stolen = pool.enrolment.renew(&issued.certificate, &request(&key()));
+    assert!(matches!(stolen, Err(EnrolError::OtherKey)), "{stolen:?}");
+    let foreign = other.enrolment.renew(&issued.certificate, &request(&own));
+    assert!(matches!(foreign, Err(EnrolError::Foreign)), "{foreign:?}");
+    assert!(matches!(pool.enrolment.renew(b"nonsense", &request(&own)), Err(EnrolError::Foreign)));
+    let authority = pool.enrolment.authority().clone();
+    assert!(matches!(pool.enrolment.renew(&authority, &request(&own)), Err(EnrolError::Foreign)));
+    pool.revoke("cam", true);
+    let revoked = pool.enrolment.renew(&issued.certificate, &request(&own));
+    assert!(matches!(revoked, Err(EnrolError::Revoked(_))), "{revoked:?}");
+    pool.revoke("cam", false);
+    pool.enrolment.renew(&issued.certificate, &request(&own)).unwrap();
+    // The table was lost: the authority's word is enough.
+    std::fs::remove_file(pool.state.file(devices::TABLE)).unwrap();
+    pool.enrolment.renew(&issued.certificate, &request(&own)).unwrap();
+}
+
+#[test]
+fn one_that_has_ended_is_renewed_within_the_grace() {
+    let pool = pool_with(&DevicesConfig { renewal_grace_days: 100, ..DevicesConfig::default() });
+    let own = key();
+    let ended = |days: u64| {
+        let then = SystemTime::now() - Duration::from_secs(days * 24 * 3600);
+        let name = DeviceName::new("acme", "cam").unwrap();
+        let life = Duration::from_secs(24 * 3600);
+        pool.enrolment.authority.sign_device(&name, &request(&own), then, life).unwrap()
+    };
+    pool.enrolment.renew(&ended(90), &request(&own)).unwrap();
+    let late = pool.enrolment.renew(&ended(102), &request(&own)).unwrap_err().to_string();
+    assert!(late.contains("100 days of grace") && late.contains("enrol the device again"), "{late}");
+}

@@ -1,0 +1,172 @@
+//! What the doors show and trust: read at the start, read again when the files are exchanged. A file that is no good
+//! leaves everything as it was, and is complained about once.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use millgate_shared::identity::files::Watched;
+use millgate_shared::identity::held::Chain;
+use millgate_shared::identity::{Fingerprint, Floor, Held, Roots, certificate, pem, tls};
+use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
+
+use super::authority::Authority;
+use super::enrolment::Enrolment;
+use super::{StateDir, StateError, own};
+use crate::config::{CloudConfig, TlsConfig};
+
+#[derive(Debug)]
+pub(crate) struct Material {
+    state: StateDir,
+    config: TlsConfig,
+    /// `None`: certificates of pool and devices come from elsewhere.
+    authority: Option<Arc<Authority>>,
+    enrolment: Option<Arc<Enrolment>>,
+    /// For the pool's own certificate.
+    names: Vec<String>,
+    held: Arc<Held>,
+    clients: Arc<Roots>,
+    clock: Arc<Floor>,
+    watched: Mutex<Watched>,
+}
+
+impl Material {
+    /// Makes what is missing. Blocks.
+    pub(crate) fn open(config: &CloudConfig, listen: &[SocketAddr]) -> Result<Self, StateError> {
+        let (state, clock) = (StateDir::new(&config.state_dir), Arc::new(Floor::unkept()));
+        let tls = config.tls.clone();
+        let needs_own = tls.certificate.is_none() || tls.client_ca.is_empty();
+        let authority = needs_own.then(|| Authority::open_or_make(&state, clock.now())).transpose()?;
+        let authority = authority.map(Arc::new);
+        let clients = Roots::new(Vec::new(), Arc::clone(&clock));
+        let clients =
+            clients.map_err(|source| StateError::Roots { path: config.state_dir.clone(), source })?;
+        let names = own::names(&tls.names, &config.node, listen);
+        let mut material = Self {
+            watched: Mutex::new(Watched::new(watched_files(&tls))),
+            state,
+            config: tls,
+            authority,
+            enrolment: None,
+            names,
+            held: Held::new(None),
+            clients,
+            clock,
+        };
+        if material.config.certificate.is_none()
+            && let Some(authority) = &material.authority
+        {
+            own::ensure(&material.state, authority, &material.names, material.clock.now())?;
+        }
+        material.load()?;
+        if let Some(authority) = &material.authority {
+            let (state, clock) = (material.state.clone(), Arc::clone(&material.clock));
+            let anchors = vec![material.anchor()?];
+            let enrolment = Enrolment::new(state, Arc::clone(authority), anchors, &config.devices, clock)?;
+            material.enrolment = Some(Arc::new(enrolment));
+        }
+        Ok(material)
+    }
+
+    /// Follows whatever is read later.
+    pub(crate) fn server_config(&self, alpn: &[&[u8]]) -> Arc<ServerConfig> {
+        tls::server(Arc::clone(&self.held), Some(Arc::clone(&self.clients)), Arc::clone(&self.clock), alpn)
+    }
+
+    /// `None`: this pool signs no certificates.
+    pub(crate) fn enrolment(&self) -> Option<&Arc<Enrolment>> {
+        self.enrolment.as_ref()
+    }
+
+    /// When the certificate that is shown ends.
+    pub(crate) fn not_after(&self) -> Option<SystemTime> {
+        Some(self.held.get()?.leaf().not_after)
+    }
+
+    /// Reads the files again if they have changed, or if it is `asked`. Blocks.
+    pub(crate) fn reload(&self, asked: bool) {
+        let changed = self.watched.lock().unwrap_or_else(PoisonError::into_inner).have_changed();
+        if changed || asked {
+            self.read_again();
+        }
+    }
+
+    /// Renews the pool's own certificate when it is time. Blocks.
+    pub(crate) fn tend(&self) {
+        if self.config.certificate.is_some() {
+            return;
+        }
+        let Some(authority) = &self.authority else { return };
+        match own::ensure(&self.state, authority, &self.names, self.clock.now()) {
+            Ok(true) => self.read_again(),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "the pool's certificate cannot be renewed"),
+        }
+    }
+
+    fn read_again(&self) {
+        match self.load() {
+            Ok(()) => {
+                let not_after = self.not_after().and_then(|end| jiff::Timestamp::try_from(end).ok());
+                let not_after = not_after.map(tracing::field::display);
+                tracing::info!(not_after, "certificates were read again");
+            }
+            Err(error) => tracing::error!(%error, "certificates cannot be read again; the old ones stay"),
+        }
+    }
+
+    fn load(&self) -> Result<(), StateError> {
+        let chain = match (&self.config.certificate, &self.config.key) {
+            (Some(certificate), Some(key)) => Chain::read(certificate, key)?,
+            _ => {
+                let file = self.state.file(own::FILE);
+                Chain::read(&file, &file)?
+            }
+        };
+        let mut clients: Vec<CertificateDer<'static>> =
+            self.authority.iter().map(|authority| authority.certificate().clone()).collect();
+        for path in &self.config.client_ca {
+            clients.extend(pem::certificates(path)?);
+        }
+        let path = || self.config.client_ca.first().cloned().unwrap_or_default();
+        self.clients.set(clients).map_err(|source| StateError::Roots { path: path(), source })?;
+        self.held.set(Some(chain));
+        Ok(())
+    }
+
+    fn anchor(&self) -> Result<CertificateDer<'static>, StateError> {
+        anchor(&self.config, || match &self.authority {
+            Some(authority) => Ok(authority.certificate().clone()),
+            None => Err(StateError::Content { path: PathBuf::new(), reason: "no authority".to_owned() }),
+        })
+    }
+}
+
+fn watched_files(tls: &TlsConfig) -> Vec<PathBuf> {
+    tls.certificate.iter().chain(&tls.key).chain(&tls.client_ca).cloned().collect()
+}
+
+/// What the pool's certificate is trusted by: the last of its chain, or its own authority.
+fn anchor(
+    tls: &TlsConfig,
+    own: impl FnOnce() -> Result<CertificateDer<'static>, StateError>,
+) -> Result<CertificateDer<'static>, StateError> {
+    match &tls.certificate {
+        Some(path) => {
+            let mut chain = pem::certificates(path)?;
+            chain
+                .pop()
+                .ok_or_else(|| StateError::Content { path: path.clone(), reason: "is empty".to_owned() })
+        }
+        None => own(),
+    }
+}
+
+/// The certificate that a claim token names. Makes the authority if there is none. Blocks.
+pub(crate) fn anchor_for_claims(config: &CloudConfig) -> Result<Fingerprint, StateError> {
+    let state = StateDir::new(&config.state_dir);
+    let own = || Ok(Authority::open_or_make(&state, SystemTime::now())?.certificate().clone());
+    Ok(certificate::digest(&anchor(&config.tls, own)?))
+}

@@ -1,0 +1,210 @@
+//! gRPC over QUIC, on UDP at gRPC's own address: the same services, places, drain and cut as at the door for TCP.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Extensions, Request, Response};
+use http_body::Body as HttpBody;
+use millgate_shared::transport::quic::server::{self, Limits};
+use millgate_shared::transport::quic::{Goodbye, Tuning};
+use quinn::{Connection, Endpoint, Incoming};
+use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::transport::server::TcpConnectInfo;
+use tower::Service;
+
+use super::peer::{Line, Peer};
+use super::seats::{Offer, Seat, Seats};
+use crate::metrics::Metrics;
+
+/// From a connection's first packet to the end of its handshake.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
+/// What the last words to peers get to leave the machine.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// A socket with its bounds.
+#[derive(Debug)]
+pub(super) struct QuicDoor {
+    endpoint: Endpoint,
+    seats: Arc<Seats>,
+    limits: Limits,
+    cut: CancellationToken,
+    metrics: Arc<Metrics>,
+}
+
+impl QuicDoor {
+    /// Binds. `seats` are shared with the door for TCP; `streams`: calls of one connection at a time.
+    pub(super) fn open(
+        address: SocketAddr,
+        tls: Arc<ServerConfig>,
+        seats: Arc<Seats>,
+        streams: u32,
+        cut: CancellationToken,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<Self> {
+        let endpoint = server::listen(address, tls, &Tuning::pool(streams))?;
+        let limits = Limits { streams, ..Limits::default() };
+        Ok(Self { endpoint, seats, limits, cut, metrics })
+    }
+
+    /// Serves until `stop` is cancelled, and then until what is under way is answered, or cut.
+    pub(super) async fn serve<S, B>(self, service: S, stop: CancellationToken)
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        S::Future: Send,
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let mut connections = JoinSet::new();
+        loop {
+            let incoming = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(_) = connections.join_next() => continue,
+                incoming = self.endpoint.accept() => incoming,
+            };
+            let Some(incoming) = incoming else { break };
+            // While half of the places are taken, who wants one has to show that it is where it says it is.
+            if !incoming.remote_address_validated()
+                && incoming.may_retry()
+                && self.endpoint.open_connections() * 2 >= self.seats.most()
+            {
+                if let Err(error) = incoming.retry() {
+                    tracing::debug!(%error, "a peer could not be asked to try again");
+                }
+                continue;
+            }
+            let Some(seat) = self.seat(incoming.remote_address()) else {
+                incoming.refuse();
+                continue;
+            };
+            let talk =
+                Talk { seat, limits: self.limits, stop: stop.clone(), metrics: Arc::clone(&self.metrics) };
+            connections.spawn(talk.run(incoming, service.clone()));
+        }
+        // Nobody else is let in, and who is not being served leaves.
+        self.endpoint.set_server_config(None);
+        self.seats.clear();
+        let answered = async { while connections.join_next().await.is_some() {} };
+        tokio::select! {
+            () = self.cut.cancelled() => {}
+            () = answered => {}
+        }
+        let goodbye = Goodbye::Cut;
+        self.endpoint.close(goodbye.code(), goodbye.words().as_bytes());
+        // Whoever does not hear it finds out by the silence.
+        tokio::time::timeout(LAST_WORDS, self.endpoint.wait_idle()).await.ok();
+    }
+
+    fn seat(&self, peer: SocketAddr) -> Option<Seat> {
+        match self.seats.take(Instant::now(), &self.cut) {
+            Offer::Seated(seat) => Some(seat),
+            Offer::Displaced(seat) => {
+                tracing::debug!(%peer, "the quietest connection is cut: there are `max_connections`");
+                self.metrics.connection_refused();
+                Some(seat)
+            }
+            Offer::Full => {
+                tracing::warn!(%peer, "connection refused: there are `max_connections`");
+                self.metrics.connection_refused();
+                None
+            }
+        }
+    }
+}
+
+/// One connection.
+struct Talk {
+    seat: Seat,
+    limits: Limits,
+    stop: CancellationToken,
+    metrics: Arc<Metrics>,
+}
+
+impl Talk {
+    async fn run<S, B>(self, incoming: Incoming, service: S)
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        S::Future: Send,
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let address = incoming.remote_address();
+        let handshake = async { incoming.accept()?.await };
+        let shaken = tokio::select! {
+            biased;
+            () = self.seat.cut().cancelled() => return,
+            shaken = tokio::time::timeout(HANDSHAKE_PATIENCE, handshake) => shaken,
+        };
+        let failure = match shaken {
+            Ok(Ok(connection)) => return self.talk(connection, service).await,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("it took more than {} s", HANDSHAKE_PATIENCE.as_secs()),
+        };
+        self.metrics.handshake_failed();
+        tracing::debug!(peer = %address, failure, "a QUIC handshake came to nothing");
+    }
+
+    async fn talk<S, B>(self, connection: Connection, service: S)
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        S::Future: Send,
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        // Its handshake has verified it: it stays, as one does over TCP that has said as much as a preface.
+        self.seat.busy();
+        let _open = Open::new(&self.metrics);
+        let served = server::serve(
+            connection.clone(),
+            service,
+            extensions(&connection),
+            self.limits,
+            self.stop.clone(),
+        );
+        tokio::select! {
+            biased;
+            () = self.seat.cut().cancelled() => {
+                let goodbye = Goodbye::Cut;
+                connection.close(goodbye.code(), goodbye.words().as_bytes());
+            }
+            ended = served => tracing::debug!(peer = %connection.remote_address(), reason = %ended, "a QUIC connection has ended"),
+        }
+    }
+}
+
+/// What each of its requests carries.
+fn extensions(connection: &Connection) -> Extensions {
+    let identity = connection.peer_identity().and_then(|identity| identity.downcast().ok());
+    let chain: Option<Box<Vec<CertificateDer<'static>>>> = identity;
+    let address = connection.remote_address();
+    let mut extensions = Extensions::new();
+    extensions.insert(Peer::shown(address, Line::Quic, chain.as_deref().map(Vec::as_slice)));
+    // Where tonic looks for a peer's address.
+    extensions.insert(TcpConnectInfo { local_addr: None, remote_addr: Some(address) });
+    extensions
+}
+
+/// Counted while it is open.
+struct Open<'a>(&'a Metrics);
+
+impl<'a> Open<'a> {
+    fn new(metrics: &'a Metrics) -> Self {
+        metrics.connected();
+        Self(metrics)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.disconnected();
+    }
+}

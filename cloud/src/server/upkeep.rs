@@ -1,0 +1,65 @@
+//! While a pool runs: certificates, devices and tokens whose files have changed are read again, and the pool's own
+//! certificate is renewed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millgate_shared::shutdown::Tasks;
+use tokio::sync::Notify;
+
+use crate::access::Access;
+use crate::identity::material::Material;
+use crate::metrics::Metrics;
+
+/// A token that is revoked is refused after so long.
+const LOOK: Duration = Duration::from_secs(1);
+/// Looks from one thought of renewal to the next.
+const TEND: u32 = 600;
+
+#[derive(Debug)]
+pub(super) struct Upkeep {
+    asked: Arc<Notify>,
+}
+
+impl Upkeep {
+    pub(super) fn start(
+        access: Arc<Access>,
+        material: Option<Arc<Material>>,
+        metrics: Arc<Metrics>,
+        tasks: &Tasks,
+    ) -> Self {
+        let asked = Arc::new(Notify::new());
+        let (asks, stop) = (Arc::clone(&asked), tasks.token().clone());
+        tasks.spawn(async move {
+            let mut looks = 0u32;
+            loop {
+                let is_asked = tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = asks.notified() => true,
+                    () = tokio::time::sleep(LOOK) => false,
+                };
+                let (access, material) = (Arc::clone(&access), material.clone());
+                let is_time = looks.is_multiple_of(TEND);
+                looks = looks.wrapping_add(1);
+                let look = move || {
+                    access.reload();
+                    let material = material?;
+                    if is_time {
+                        material.tend();
+                    }
+                    material.reload(is_asked);
+                    material.not_after()
+                };
+                match tokio::task::spawn_blocking(look).await {
+                    Ok(end) => end.into_iter().for_each(|end| metrics.certificate_ends(end)),
+                    Err(error) => tracing::error!(%error, "a look at certificates and tokens has failed"),
+                }
+            }
+        });
+        Self { asked }
+    }
+
+    pub(super) fn reload(&self) {
+        self.asked.notify_one();
+    }
+}

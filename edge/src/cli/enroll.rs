@@ -1,0 +1,102 @@
+//! `millgate-edge enroll`: a claim token becomes this device's certificate.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::{FAILED, OK, UNUSABLE, complain};
+use crate::config::EdgeConfig;
+use crate::identity::asking::{Enrolment, enrol};
+use crate::identity::store::Store;
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("claim").required(true).args(["token", "token_file"]))]
+pub struct EnrollArgs {
+    /// The pool's gRPC port, https://HOST:PORT
+    #[arg(long, value_name = "URL")]
+    pool: String,
+    /// What `millgate-cloud enroll-token` printed
+    #[arg(long, env = "MILLGATE_CLAIM_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// A file with it: other users of this device can see flags
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// This device's name; not needed if the token was made for one device
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    device: String,
+    /// Where to keep key and certificate; default: `identity.dir` of the configuration, or its default
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// edge.toml, for `identity.dir`
+    #[arg(long, value_name = "FILE", env = "MILLGATE_EDGE_CONFIG")]
+    config: Option<PathBuf>,
+    /// PEM file of an authority to know the pool by, instead of the one that the token names
+    #[arg(long, value_name = "FILE")]
+    ca: Vec<PathBuf>,
+    /// Also if this device is enrolled already; its key stays
+    #[arg(long)]
+    force: bool,
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+/// Gives the exit code.
+pub async fn enroll(args: EnrollArgs, out: &mut impl Write) -> io::Result<u8> {
+    let dir = match (&args.dir, &args.config) {
+        (Some(dir), _) => dir.clone(),
+        (None, Some(config)) => match EdgeConfig::load(config) {
+            Ok(config) => config.identity.dir,
+            Err(error) => {
+                complain(&error)?;
+                return Ok(UNUSABLE);
+            }
+        },
+        (None, None) => EdgeConfig::default().identity.dir,
+    };
+    let token = match (args.token, &args.token_file) {
+        (Some(token), _) => token,
+        (None, Some(path)) => match std::fs::read_to_string(path) {
+            Ok(token) => token,
+            Err(error) => {
+                complain(&format!("{}: {error}", path.display()))?;
+                return Ok(UNUSABLE);
+            }
+        },
+        (None, None) => String::new(),
+    };
+    let ask = Enrolment { pool: args.pool, token, device: args.device, ca: args.ca, force: args.force };
+    let certificate = match enrol(&Store::new(&dir), &ask).await {
+        Ok(certificate) => certificate,
+        Err(error) => {
+            complain(&error)?;
+            return Ok(if error.is_final() { UNUSABLE } else { FAILED });
+        }
+    };
+    let name = certificate.device.as_ref().map_or_else(|| "?".to_owned(), ToString::to_string);
+    let ends = humantime::format_rfc3339_seconds(certificate.not_after).to_string();
+    match args.output {
+        Output::Text => {
+            writeln!(out, "enrolled as {name}; the certificate ends on {ends} and is renewed by `run`")?;
+            writeln!(out, "key and certificate are in {}", dir.display())?;
+            writeln!(out, "next: `cloud = \"{}\"` in [offload] of edge.toml", ask.pool)?;
+        }
+        Output::Json => {
+            let shown = serde_json::json!({
+                "device": name,
+                "certificate_ends": ends,
+                "dir": dir.display().to_string(),
+                "pool": ask.pool,
+            });
+            writeln!(out, "{shown}")?;
+        }
+    }
+    out.flush()?;
+    Ok(OK)
+}

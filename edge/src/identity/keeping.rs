@@ -1,0 +1,242 @@
+//! While the agent runs: files that were exchanged are read again, the certificate is renewed in time, and the last known
+//! time is kept. No sample waits for any of it.
+
+use std::time::{Duration, SystemTime};
+
+use millgate_shared::identity::Certificate;
+use millgate_shared::shutdown::Tasks;
+use tokio::time::Instant;
+
+use super::asking::{self, AskError};
+use super::{Identity, Inner};
+
+/// From one look at files and dates to the next.
+const LOOK: Duration = Duration::from_secs(2);
+/// The first pause after a renewal that failed, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
+impl Identity {
+    /// Keeps it good until `tasks` stop. `pools` are asked for renewals, then the one where the device has enrolled; those
+    /// without https are left out.
+    pub fn keep(&self, pools: impl IntoIterator<Item = String>, tasks: &Tasks) {
+        let pools: Vec<String> = pools.into_iter().filter(|url| url.starts_with("https://")).collect();
+        let (identity, stop) = (self.clone(), tasks.token().clone());
+        tasks.spawn(async move {
+            let mut renewals = Renewals::new(jitter());
+            while stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
+                let look = {
+                    let identity = identity.clone();
+                    move || identity.inner.look()
+                };
+                if tokio::task::spawn_blocking(look).await.is_err() {
+                    tracing::error!("a look at the device's certificate has failed");
+                }
+                if !renewals.is_due(identity.certificate().as_ref(), identity.clock().now(), Instant::now()) {
+                    continue;
+                }
+                let renewing = Box::pin(identity.renew(&pools, &mut renewals));
+                if stop.run_until_cancelled(renewing).await.is_none() {
+                    return;
+                }
+            }
+        });
+    }
+
+    async fn renew(&self, pools: &[String], renewals: &mut Renewals) {
+        let Some(chain) = self.inner.held.get() else { return };
+        let old = &chain.certificates()[0];
+        let counts = &self.inner.counts;
+        let mut failure = None;
+        for pool in self.pools(pools) {
+            match self.renew_at(&pool, old).await {
+                Ok(certificate) => {
+                    let not_after = date(certificate.not_after);
+                    tracing::info!(pool, not_after, "the device's certificate was renewed");
+                    counts.renewed.inc();
+                    renewals.succeeded();
+                    let inner = self.clone();
+                    let loaded = tokio::task::spawn_blocking(move || inner.inner.load()).await;
+                    if let Ok(Err(error)) = loaded {
+                        tracing::error!(%error, "the renewed certificate cannot be used");
+                    }
+                    return;
+                }
+                Err(error) => failure = Some((pool, error)),
+            }
+        }
+        let Some((pool, error)) = failure else { return };
+        counts.failed.inc();
+        let pause = renewals.failed(Instant::now());
+        let ends = date(chain.leaf().not_after);
+        let again_in = humantime::format_duration(Duration::from_secs(pause.as_secs())).to_string();
+        match Urgency::of(chain.leaf(), self.clock().now()) {
+            Urgency::Calm => tracing::warn!(pool, %error, ends, again_in, "the certificate was not renewed"),
+            Urgency::Near => {
+                tracing::error!(pool, %error, ends, again_in, "the certificate ends soon and is not renewed");
+            }
+            Urgency::Over => {
+                tracing::error!(pool, %error, ends, again_in, "the certificate has ended and is not renewed");
+            }
+        }
+    }
+
+    /// With the certificate, and then without: one that the pool takes for ended is proved by its key alone.
+    async fn renew_at(
+        &self,
+        pool: &str,
+        old: &rustls::pki_types::CertificateDer<'static>,
+    ) -> Result<Certificate, AskError> {
+        let store = &self.inner.store;
+        let shown = self.client_config(&[millgate_shared::identity::dial::H2]);
+        match asking::renew(store, old, pool, &shown).await {
+            Err(AskError::Dial(_) | AskError::NoAnswer { .. }) => {}
+            answered => return answered,
+        }
+        asking::renew(store, old, pool, &self.nameless_config()).await
+    }
+
+    fn pools(&self, pools: &[String]) -> Vec<String> {
+        let record = self.inner.store.record().ok().flatten().map(|record| record.pool);
+        let mut all = pools.to_vec();
+        all.extend(record.filter(|pool| !pools.contains(pool)));
+        all
+    }
+}
+
+impl Inner {
+    /// Blocks.
+    fn look(&self) {
+        let changed = self.watched.lock().unwrap_or_else(std::sync::PoisonError::into_inner).have_changed();
+        if changed {
+            match self.load() {
+                Ok(()) => tracing::info!("the device's identity was read again"),
+                Err(error) => {
+                    tracing::error!(%error, "the device's identity cannot be read; the old one stays")
+                }
+            }
+        }
+        if let Err(error) = self.clock.keep() {
+            tracing::debug!(%error, "the last known time cannot be kept");
+        }
+    }
+}
+
+fn date(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+/// From 0 to 1.
+fn jitter() -> f64 {
+    let mut bytes = [0; 4];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX),
+        Err(_) => 0.5,
+    }
+}
+
+/// When to renew. Pure.
+#[derive(Debug)]
+struct Renewals {
+    /// Devices that enrolled together do not renew together.
+    jitter: f64,
+    failures: u32,
+    /// Not before then, after a failure.
+    pause: Option<Instant>,
+}
+
+impl Renewals {
+    fn new(jitter: f64) -> Self {
+        Self { jitter, failures: 0, pause: None }
+    }
+
+    /// From two thirds of its life on, a little later for some.
+    fn is_due(&self, certificate: Option<&Certificate>, time: SystemTime, now: Instant) -> bool {
+        let Some(certificate) = certificate else { return false };
+        let life = certificate.not_after.duration_since(certificate.not_before).unwrap_or_default();
+        time >= certificate.renewal() + life.mul_f64(self.jitter / 20.0)
+            && self.pause.is_none_or(|until| now >= until)
+    }
+
+    fn succeeded(&mut self) {
+        (self.failures, self.pause) = (0, None);
+    }
+
+    /// How long to wait.
+    fn failed(&mut self, now: Instant) -> Duration {
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(10)).min(LONGEST_PAUSE);
+        let pause = pause.mul_f64(0.5 + self.jitter / 2.0);
+        self.failures += 1;
+        self.pause = Some(now + pause);
+        pause
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Urgency {
+    Calm,
+    /// The last tenth of its life.
+    Near,
+    Over,
+}
+
+impl Urgency {
+    pub(crate) fn of(certificate: &Certificate, time: SystemTime) -> Self {
+        let life = certificate.not_after.duration_since(certificate.not_before).unwrap_or_default();
+        match certificate.not_after.duration_since(time) {
+            Err(_) => Self::Over,
+            Ok(left) if left < life / 10 => Self::Near,
+            Ok(_) => Self::Calm,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    fn certificate(from: SystemTime) -> Certificate {
+        Certificate {
+            device: None,
+            key: [0; 32],
+            fingerprint: [0; 32],
+            serial: String::new(),
+            not_before: from,
+            not_after: from + 90 * DAY,
+            names: Vec::new(),
+            subject: String::new(),
+            is_authority: false,
+        }
+    }
+
+    #[test]
+    fn it_renews_after_two_thirds_and_waits_longer_after_each_failure() {
+        let (from, now) = (SystemTime::UNIX_EPOCH + 20_000 * DAY, Instant::now());
+        let certificate = certificate(from);
+        let due =
+            |renewals: &Renewals, day: u32, now| renewals.is_due(Some(&certificate), from + day * DAY, now);
+        let (first, last) = (Renewals::new(0.0), Renewals::new(1.0));
+        assert!(!due(&first, 59, now) && due(&first, 60, now));
+        assert!(!due(&last, 64, now) && due(&last, 65, now));
+        assert!(!first.is_due(None, from + 80 * DAY, now));
+        let mut renewals = Renewals::new(1.0);
+        let pauses: Vec<u64> = (0..10).map(|_| renewals.failed(now).as_secs()).collect();
+        assert_eq!(pauses, [30, 60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]);
+        assert!(!due(&renewals, 80, now) && due(&renewals, 80, now + LONGEST_PAUSE));
+        renewals.succeeded();
+        assert!(due(&renewals, 80, now));
+        assert!(Renewals::new(0.0).failed(now) >= FIRST_PAUSE / 2);
+    }
+
+    #[test]
+    fn the_end_is_near_in_the_last_tenth() {
+        let from = SystemTime::UNIX_EPOCH + 20_000 * DAY;
+        let of = |day: u32| Urgency::of(&certificate(from), from + day * DAY);
+        assert_eq!(
+            [of(0), of(80), of(82), of(91)],
+            [Urgency::Calm, Urgency::Calm, Urgency::Near, Urgency::Over]
+        );
+    }
+}

@@ -1,0 +1,139 @@
+//! gRPC over QUIC: one bidirectional stream a call, gRPC's own length-prefixed messages on it, nothing of HTTP/3.
+//!
+//! ```text
+//! client  channel -> sending (head, messages) ──── stream ───> server: reading -> any http service
+//!         reading <- (head, messages, trailers) <─ stream ──── sending <─────────┘
+//! ```
+//!
+//! * `head`, `blocks`: the bytes, pure; fuzzed. The ALPN name [`ALPN`] carries their version.
+//! * [`Endpoint`], [`Channel`]: the client. [`server`]: the other side.
+//! * [`Tuning`]: what is asked of QUIC itself.
+//!
+//! Cancelling a call resets its stream, and the other side drops its work. Nothing is buffered beyond QUIC's own windows:
+//! a reader that reads no more holds its sender back.
+
+use std::time::Duration;
+
+use quinn::{ConnectError, ConnectionError, VarInt};
+use tonic::{Code, Status};
+
+pub use channel::Channel;
+pub use endpoint::Endpoint;
+pub use tuning::{Control, Tuning};
+
+pub mod blocks;
+mod channel;
+mod endpoint;
+pub mod head;
+mod reading;
+mod sending;
+pub mod server;
+#[cfg(test)]
+mod tests;
+mod tuning;
+
+/// Names the protocol and its version in the handshake.
+pub const ALPN: &[u8] = b"millgate-grpc/1";
+
+/// Stream codes: why one side gave a call up.
+const CANCELLED: VarInt = VarInt::from_u32(1);
+const MALFORMED: VarInt = VarInt::from_u32(2);
+const BROKEN: VarInt = VarInt::from_u32(3);
+
+/// Why a peer closed its connection, as the code that it sends along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goodbye {
+    /// Its side has nothing more to ask or to say.
+    Done,
+    /// The pool drains; another one may answer.
+    Stopping,
+    /// The pool has as many connections as it takes.
+    Full,
+    /// The pool gave the place to another one, or its grace was over.
+    Cut,
+}
+
+impl Goodbye {
+    pub fn code(self) -> VarInt {
+        VarInt::from_u32(match self {
+            Self::Done => 0,
+            Self::Stopping => 1,
+            Self::Full => 2,
+            Self::Cut => 3,
+        })
+    }
+
+    fn of(code: VarInt) -> Option<Self> {
+        [Self::Done, Self::Stopping, Self::Full, Self::Cut].into_iter().find(|goodbye| goodbye.code() == code)
+    }
+
+    /// What the peer's log may say.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Stopping => "the pool is stopping",
+            Self::Full => "the pool has as many connections as it takes",
+            Self::Cut => "the connection was cut",
+        }
+    }
+}
+
+/// Why there is no connection, or no more.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    #[error("cannot connect: {0}")]
+    Connect(#[from] ConnectError),
+    #[error("{}", lost(.0))]
+    Lost(#[from] ConnectionError),
+}
+
+impl Error {
+    /// What the peer said, if it closed the connection in so many words.
+    pub fn goodbye(&self) -> Option<Goodbye> {
+        match self {
+            Self::Lost(ConnectionError::ApplicationClosed(close)) => Goodbye::of(close.error_code),
+            _ => None,
+        }
+    }
+
+    /// Nobody answered, as on a line that is down or lets no UDP through.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Lost(ConnectionError::TimedOut))
+    }
+}
+
+fn lost(error: &ConnectionError) -> String {
+    match error {
+        ConnectionError::TimedOut => "the line is silent".to_owned(),
+        ConnectionError::ApplicationClosed(close) => Goodbye::of(close.error_code)
+            .map_or_else(|| close.to_string(), |goodbye| goodbye.words().to_owned()),
+        other => other.to_string(),
+    }
+}
+
+/// Calls on a connection that is gone: another one may take them.
+fn gone(error: &ConnectionError) -> Status {
+    Status::unavailable(format!("the connection is gone: {}", lost(error)))
+}
+
+/// The peer gave up this call alone.
+fn given_up(code: VarInt) -> Status {
+    match code {
+        CANCELLED => Status::cancelled("the peer has cancelled the call"),
+        MALFORMED => Status::internal("the peer could not read the call"),
+        _ => Status::new(Code::Internal, format!("the peer gave the call up (code {code})")),
+    }
+}
+
+/// Of a connection, since it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stats {
+    pub round_trip: Duration,
+    pub sent_packets: u64,
+    pub lost_packets: u64,
+    /// UDP payload.
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
+    /// Bytes that may be under way.
+    pub window: u64,
+}
