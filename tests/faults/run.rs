@@ -34,6 +34,8 @@ pub struct Schedule {
     /// Between two samples.
     pub pause: Duration,
     pub rules: Rules,
+    /// TLS, with QUIC and TCP raced.
+    pub is_secure: bool,
 }
 
 /// How it ended.
@@ -66,10 +68,13 @@ impl Schedule {
         let plan = Plan::new(self.seed, self.length);
         let samples = self.length.as_millis() / self.pause.as_millis().max(1);
         let disk = (48 << 20) + 8 * 1024 * u64::try_from(samples).unwrap_or(0);
-        let choice = Choice { seed: self.seed, deadline: self.rules.deadline, disk };
+        let choice = Choice { seed: self.seed, deadline: self.rules.deadline, disk, is_secure: self.is_secure };
         let mut site = Site::build(&choice)?;
         let mut director = Director { chance: fastrand::Rng::with_seed(self.seed), damages: 0, trap: None };
         site.pool.start()?;
+        if self.is_secure {
+            site.enrol()?;
+        }
         site.agent.start()?;
         await_ready(&mut site)?;
         let begun = Instant::now();

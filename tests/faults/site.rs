@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millgate_shared::shutdown::Tasks;
 
@@ -15,7 +15,7 @@ use super::process::Process;
 use super::receiver::Receiver;
 use crate::line::relay::Relay;
 use crate::line::{Line, LineError, Rebind, Weather};
-use crate::{binary, bundle};
+use crate::{PATIENCE, binary, bundle, run};
 
 /// What lies between device and pool.
 #[derive(Debug)]
@@ -40,6 +40,7 @@ pub struct Site {
     pub ground: Ground,
     disks: Vec<Volume>,
     admin: SocketAddr,
+    target: SocketAddr,
     dir: tempfile::TempDir,
 }
 
@@ -51,6 +52,8 @@ pub struct Choice {
     pub deadline: Duration,
     /// Room of the small disks, bytes.
     pub disk: u64,
+    /// TLS with an enrolled device, and so QUIC and TCP raced; otherwise plain TCP.
+    pub is_secure: bool,
 }
 
 impl Site {
@@ -89,7 +92,7 @@ impl Site {
         let receiver = Receiver::start(plant)?;
         // In its namespace every port is free.
         let admin = if device == Ipv4Addr::LOCALHOST { free(device)? } else { (device, 8012).into() };
-        std::fs::write(at("cloud.toml"), cloud_toml(&dir, pool_addr))?;
+        std::fs::write(at("cloud.toml"), cloud_toml(&dir, pool_addr, choice))?;
         std::fs::write(at("edge.toml"), edge_toml(&dir, target, admin, &receiver, choice))?;
 
         let cloud = (binary("millgate-cloud"), at("cloud.toml"));
@@ -100,7 +103,29 @@ impl Site {
         });
         let agent = Process::new("agent", &at("agent.log"), agent_command(&ground, &at("edge.toml")));
         let disks = disks.into_iter().flatten().collect();
-        Ok(Self { agent, pool, receiver, ground, disks, admin, dir })
+        Ok(Self { agent, pool, receiver, ground, disks, admin, target, dir })
+    }
+
+    /// The device gets its certificate from the running pool, over the line, with the real commands.
+    pub fn enrol(&self) -> io::Result<()> {
+        let cloud = self.path("cloud.toml").display().to_string();
+        let made = run("millgate-cloud", &["enroll-token", "--config", &cloud, "--device", "cam-1"]);
+        let (dir, token) = (self.path("identity").display().to_string(), made.stdout.trim().to_owned());
+        let pool = format!("https://{}", self.target);
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let mut command = self.ground.command(&binary("millgate-edge"));
+            let args = ["enroll", "--pool", &pool, "--token", &token, "--device", "cam-1", "--dir", &dir];
+            let output = command.args(args).output()?;
+            if output.status.success() {
+                return Ok(());
+            }
+            // The pool has only just been started.
+            if Instant::now() > until {
+                let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                return Err(io::Error::other(format!("enrolment: {said}; {}", made.stderr)));
+            }
+        }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -218,6 +243,14 @@ impl Ground {
         }
     }
 
+    /// A command that will run on the device.
+    pub fn command(&self, program: &Path) -> Command {
+        match self {
+            Self::Line(line) => line.command(program),
+            Self::Relay { .. } => Command::new(program),
+        }
+    }
+
     /// In a word for the report.
     pub fn describe(&self) -> String {
         match self {
@@ -276,19 +309,24 @@ fn get(addr: SocketAddr, path: &str) -> io::Result<String> {
     Ok(text)
 }
 
-fn cloud_toml(dir: &tempfile::TempDir, grpc: SocketAddr) -> String {
+fn cloud_toml(dir: &tempfile::TempDir, grpc: SocketAddr, choice: &Choice) -> String {
     format!(
         r#"bundle = "{bundle}"
 grpc = "{grpc}"
 http = "127.0.0.1:0"
 metrics = "127.0.0.1:0"
 state_dir = "{dir}/pool"
-plaintext_beyond_loopback = true
+plaintext_beyond_loopback = {is_plain}
 threads = 1
 drain_grace_ms = 3000
+
+[tls]
+enabled = {is_secure}
 "#,
         bundle = bundle().display(),
         dir = dir.path().display(),
+        is_plain = !choice.is_secure,
+        is_secure = choice.is_secure,
     )
 }
 
@@ -306,7 +344,7 @@ threads = 1
 drain_grace = "5s"
 
 [offload]
-cloud = "http://{target}"
+cloud = "{scheme}://{target}"
 mode = "always"
 deadline = "{deadline}ms"
 
@@ -338,6 +376,7 @@ plaintext_beyond_loopback = {beyond}
 "#,
         bundle = bundle().display(),
         dir = dir.path().display(),
+        scheme = if choice.is_secure { "https" } else { "http" },
         deadline = choice.deadline.as_millis(),
         url = receiver.url(),
         beyond = admin.ip() != IpAddr::V4(Ipv4Addr::LOCALHOST),
