@@ -109,7 +109,7 @@ pub async fn agent(cloud: Option<String>, mode: Mode) -> TestAgent {
 pub async fn agent_with(cloud: Option<String>, change: impl FnOnce(&mut AgentConfig)) -> TestAgent {
     let mut config = AgentConfig {
         bundle: bundle(),
-        cloud,
+        cloud: cloud.map(Into::into),
         task: "inspect".to_owned(),
         mode: Mode::Confidence,
         risk: None,

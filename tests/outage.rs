@@ -58,7 +58,7 @@ async fn a_pool_that_hangs_costs_at_most_the_deadline() {
     let agent = {
         let config = millgate_edge::agent::AgentConfig {
             bundle: system_tests::bundle(),
-            cloud: Some(url),
+            cloud: Some(url.into()),
             task: "inspect".to_owned(),
             mode: Mode::Always,
             risk: None,

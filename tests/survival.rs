@@ -19,7 +19,7 @@ fn seed() -> u64 {
 }
 
 fn run(length: Duration, pause: Duration) {
-    let schedule = Schedule { seed: seed(), length, pause, rules: RULES, is_secure: false };
+    let schedule = Schedule { seed: seed(), length, pause, rules: RULES, is_secure: true };
     let outcome = schedule.run().unwrap();
     outcome.print().unwrap();
     assert!(outcome.is_good(), "seed {}: see above", schedule.seed);

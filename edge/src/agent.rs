@@ -19,7 +19,7 @@ use millgate_shared::workers::{WorkError, Workers};
 
 use crate::input::Input;
 use crate::uplink::session::LinkState;
-use crate::uplink::{Uplink, UplinkConfig, check_url};
+use crate::uplink::{Counts, Pools, PoolsError, Uplink, UplinkConfig};
 
 mod asking;
 mod deciding;
@@ -33,8 +33,8 @@ pub(crate) use later::{Decided, Late, LateAnswers, Left};
 pub struct AgentConfig {
     /// A directory or a `.tar.zst`.
     pub bundle: PathBuf,
-    /// `http://host:port` of the pool.
-    pub cloud: Option<String>,
+    /// Where the pools are.
+    pub cloud: Option<Pools>,
     pub task: String,
     pub mode: Mode,
     /// `None` takes the bundle's default.
@@ -61,8 +61,11 @@ pub enum StartError {
     UnknownExpert(String),
     #[error("risk {0}: must be over 0 and under 1")]
     Risk(f64),
-    #[error("cloud: {0}")]
-    Cloud(String),
+    #[error("`offload.{}`: {source}", source.key)]
+    Cloud {
+        #[from]
+        source: PoolsError,
+    },
 }
 
 /// What one sample asks for, where it differs from the agent's own.
@@ -96,22 +99,18 @@ impl Agent {
         let bundle = Bundle::open(&config.bundle).map_err(refuse)?;
         let models = Arc::new(Models::load(&bundle, Holding::Edge).map_err(refuse)?);
         let policy = policy(&config, &models)?;
-        if let Some(url) = &config.cloud {
-            check_url(url).map_err(StartError::Cloud)?;
+        if let Some(pools) = &config.cloud {
+            pools.parsed()?;
         }
         golden::check(&bundle, &models).map_err(refuse)?;
         let workers = Workers::start(&models, config.threads, config.queue)
             .map_err(|source| StartError::Models { path, source: Box::new(source) })?;
-        let uplink = config.cloud.map(|url| {
+        let uplink = config.cloud.map(|pools| {
             let dial_timeout = config.deadline.clamp(Duration::from_millis(500), Duration::from_secs(5));
-            let config = UplinkConfig {
-                url,
-                digest: models.digest(),
-                dial_timeout,
-                breaker: breaker::Config::default(),
-            };
-            Uplink::start(config, tasks)
+            let breaker = breaker::Config::default();
+            Uplink::start(UplinkConfig { pools, digest: models.digest(), dial_timeout, breaker }, tasks)
         });
+        let uplink = uplink.transpose()?;
         Ok(Self {
             parts: Arc::new(Parts {
                 task: config.task,
@@ -157,6 +156,11 @@ impl Agent {
 
     pub fn link(&self) -> LinkState {
         self.parts.uplink.as_ref().map_or(LinkState::Unconfigured, Uplink::link)
+    }
+
+    /// What the uplink counts, if there is one.
+    pub fn uplink_counts(&self) -> Option<&Counts> {
+        self.parts.uplink.as_ref().map(Uplink::counts)
     }
 
     /// Waits until it is known whether the pool answers, or for `limit`.

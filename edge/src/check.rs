@@ -8,6 +8,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::config::EdgeConfig;
+use crate::identity::IdentityError;
+use crate::uplink::Pools;
 
 mod bundle;
 mod clock;
@@ -102,10 +104,17 @@ pub async fn examine(subject: Subject) -> Report {
     if let Some(config) = &mut config
         && let Some(cloud) = &subject.cloud
     {
-        config.offload.cloud = Some(cloud.clone());
+        config.offload.cloud = vec![cloud.clone()];
     }
     let bundle = subject.bundle.clone().or_else(|| config.as_ref().map(|config| config.bundle.clone()));
-    let cloud = subject.cloud.clone().or_else(|| config.as_ref()?.offload.cloud.clone());
+    let pools = match (&config, &subject.cloud) {
+        (Some(config), _) => {
+            let config = config.clone();
+            let opened = blocking("identity", LIMIT, move || config.pools()).await;
+            opened.and_then(|opened| opened.map_err(|error| identity_failed(&error)))
+        }
+        (None, cloud) => Ok(cloud.clone().map(Pools::from)),
+    };
 
     let opened = match bundle.clone() {
         Some(path) => {
@@ -125,16 +134,21 @@ pub async fn examine(subject: Subject) -> Report {
     }
     items.extend(many("clock", move || vec![clock::check(bundle.as_deref())]).await);
     if !subject.is_local_only {
-        match cloud {
-            Some(url) => items.extend(pool::check(&url, opened.as_deref()).await),
-            None => items.push(Item::warning(
+        match pools {
+            Ok(Some(pools)) => items.extend(pool::check(&pools, opened.as_deref()).await),
+            Ok(None) => items.push(Item::warning(
                 "pool",
                 "none is configured: decisions that want it are `degraded`",
                 "set `offload.cloud` if there is one",
             )),
+            Err(item) => items.push(item),
         }
     }
     Report { ok: items.iter().all(|item| item.status != Status::Failed), items }
+}
+
+fn identity_failed(error: &IdentityError) -> Item {
+    Item::failed("identity", error.to_string(), "see `[identity]`; `millgate-edge enroll` makes its files")
 }
 
 /// What the configuration names on this device.

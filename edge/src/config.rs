@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use millgate_shared::toml_file::{self, TomlError};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+
+use crate::identity::{Identity, IdentityError};
+use crate::uplink::{Allowed, Pools};
 
 mod check;
 mod identity;
@@ -20,7 +23,6 @@ mod spool;
 mod tests;
 
 pub use check::Refused;
-pub(crate) use check::check_cloud;
 pub use identity::IdentityConfig;
 pub use sink::{JsonlConfig, SinkConfig, StdoutConfig, WebhookConfig, WhenFull};
 pub use source::{After, Existing, FolderConfig, SourceConfig, Templates};
@@ -60,8 +62,16 @@ pub struct EdgeConfig {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OffloadConfig {
-    /// The pool, `http://host:port`. None: the agent decides alone, and says so in each decision that wanted the pool.
-    pub cloud: Option<String>,
+    /// The pools, each `https://host:port`, the preferred one first; one alone needs no list. None: the agent decides alone,
+    /// and says so in each decision that wanted a pool.
+    #[serde(deserialize_with = "one_or_many")]
+    pub cloud: Vec<String>,
+    /// auto, quic or tcp.
+    pub transport: Allowed,
+    /// `http://[user:password@]host:port` of an HTTP proxy, for TCP.
+    pub proxy: Option<String>,
+    /// Allows `http://` to pools that are not on this machine.
+    pub plaintext_beyond_loopback: bool,
     /// confidence, gate, always, never or pinned.
     pub mode: String,
     /// Accepted error rate among samples that stay local, above 0 and below 1. None: the bundle's own.
@@ -139,7 +149,10 @@ impl Default for EdgeConfig {
 impl Default for OffloadConfig {
     fn default() -> Self {
         Self {
-            cloud: None,
+            cloud: Vec::new(),
+            transport: Allowed::Auto,
+            proxy: None,
+            plaintext_beyond_loopback: false,
             mode: "confidence".to_owned(),
             risk: None,
             pinned: Vec::new(),
@@ -169,6 +182,20 @@ impl Default for LogConfig {
     }
 }
 
+/// A text, or a list of them.
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected an address or a list of them")]
+    enum OneOrMany {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match OneOrMany::deserialize(deserializer)? {
+        OneOrMany::One(one) => vec![one],
+        OneOrMany::Many(many) => many,
+    })
+}
+
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -193,6 +220,24 @@ impl EdgeConfig {
         let config: Self = toml_file::parse(file, text)?;
         config.check().map_err(|refused| ConfigError::Refused { file: file.to_owned(), refused })?;
         Ok(config)
+    }
+
+    /// Where the pools are and who this device is towards them. Reads files.
+    pub fn pools(&self) -> Result<Option<Pools>, IdentityError> {
+        self.pools_of(|| Identity::open(&self.identity))
+    }
+
+    /// The same with an identity that is there already.
+    pub(crate) fn pools_of(
+        &self,
+        identity: impl FnOnce() -> Result<Identity, IdentityError>,
+    ) -> Result<Option<Pools>, IdentityError> {
+        if self.offload.cloud.is_empty() {
+            return Ok(None);
+        }
+        let is_tls = self.offload.cloud.iter().any(|url| url.starts_with("https://"));
+        let identity = is_tls.then(identity).transpose()?;
+        Ok(Some(Pools { identity, state_dir: Some(self.state_dir.clone()), ..self.offload.pools() }))
     }
 
     /// `threads`, with 0 made into a number.

@@ -169,10 +169,13 @@ impl Metrics {
         Self { registry, ..this }
     }
 
-    /// With what is counted of the device's certificate.
-    pub fn with(identity: &Identity) -> Self {
+    /// With what is counted of the device's certificate and of the agent's uplink.
+    pub fn of(agent: &Agent, identity: &Identity) -> Self {
         let mut this = Self::new();
         identity.register(&mut this.registry);
+        if let Some(counts) = agent.uplink_counts() {
+            counts.register(&mut this.registry);
+        }
         this
     }
 

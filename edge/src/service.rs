@@ -60,6 +60,8 @@ pub enum StartError {
     Config(#[from] Refused),
     #[error(transparent)]
     Agent(Box<crate::agent::StartError>),
+    #[error("`[identity]`: {0}")]
+    Identity(Box<crate::identity::IdentityError>),
     #[error("the agent's start panicked")]
     Panicked,
     #[error(transparent)]
@@ -78,7 +80,7 @@ impl StartError {
     /// True if only a change of the configuration or of the bundle helps, and a restart does not.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Config(_) | Self::Agent(_) | Self::Reflection(_) => true,
+            Self::Config(_) | Self::Agent(_) | Self::Identity(_) | Self::Reflection(_) => true,
             Self::Panicked | Self::Journal(_) | Self::Sink(_) | Self::Spool(_) | Self::Listen { .. } => false,
         }
     }
@@ -128,8 +130,8 @@ impl Service {
         let grpc = bind("api.listen", config.api.enabled, config.api.listen).await?;
         let admin = bind("admin.listen", config.admin.enabled, config.admin.listen).await?;
         let identity = start_identity(&config, &base).await?;
-        let agent = start_agent(&config, &base).await?;
-        let metrics = Arc::new(Metrics::with(&identity));
+        let agent = start_agent(&config, &identity, &base).await?;
+        let metrics = Arc::new(Metrics::of(&agent, &identity));
         let (break_service, broken) = watch::channel(None);
         let on_broken = move |message| {
             break_service.send_replace(Some(message));
@@ -268,10 +270,11 @@ async fn start_identity(config: &EdgeConfig, tasks: &Tasks) -> Result<Identity, 
     Ok(identity)
 }
 
-async fn start_agent(config: &EdgeConfig, tasks: &Tasks) -> Result<Agent, StartError> {
+async fn start_agent(config: &EdgeConfig, identity: &Identity, tasks: &Tasks) -> Result<Agent, StartError> {
+    let pools = config.pools_of(|| Ok(identity.clone())).map_err(|error| StartError::Identity(Box::new(error)))?;
     let config = AgentConfig {
         bundle: config.bundle.clone(),
-        cloud: config.offload.cloud.clone(),
+        cloud: pools,
         task: config.task.clone(),
         mode: config.offload.parsed_mode()?,
         risk: config.offload.risk,
@@ -311,7 +314,7 @@ impl Kept {
 /// There is a pool that may answer later, and something that may be amended.
 fn has_spool(config: &EdgeConfig) -> bool {
     let has_records = !config.sources.is_empty() || (config.api.enabled && config.api.record);
-    config.spool.enabled && config.offload.cloud.is_some() && has_records
+    config.spool.enabled && !config.offload.cloud.is_empty() && has_records
 }
 
 fn key(post: &Post) -> Key {

@@ -31,7 +31,7 @@ pub fn framed_len(message: &impl prost::Message) -> u64 {
 
 /// A status, in band.
 pub fn stream_error(status: &tonic::Status) -> v1::StreamError {
-    v1::StreamError { code: status.code() as i32, message: status.message().to_owned() }
+    v1::StreamError { code: status.code() as i32, message: status.message().to_owned(), retry_after_us: 0 }
 }
 
 /// A message as it is kept on disk.

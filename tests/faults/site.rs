@@ -345,6 +345,7 @@ drain_grace = "5s"
 
 [offload]
 cloud = "{scheme}://{target}"
+plaintext_beyond_loopback = {is_plain}
 mode = "always"
 deadline = "{deadline}ms"
 
@@ -376,6 +377,7 @@ plaintext_beyond_loopback = {beyond}
 "#,
         bundle = bundle().display(),
         dir = dir.path().display(),
+        is_plain = !choice.is_secure,
         scheme = if choice.is_secure { "https" } else { "http" },
         deadline = choice.deadline.as_millis(),
         url = receiver.url(),

@@ -33,7 +33,11 @@ pub(super) fn of(failure: &Failure) -> Status {
 
 /// The same, inside a stream or beside other answers; the stream stays usable.
 pub(super) fn in_band(failure: &Failure) -> v1::StreamError {
-    stream_error(&of(failure))
+    let mut error = stream_error(&of(failure));
+    if let Failure::Refused { retry_after, .. } = failure {
+        error.retry_after_us = u64::try_from(retry_after.as_micros()).unwrap_or(u64::MAX);
+    }
+    error
 }
 
 /// What ends a stream that the pool had to leave: calls that were not read yet are for another node.

@@ -84,7 +84,7 @@ impl Stage {
         let link = Link::start(pool.grpc_addr(), &tasks).await?;
         let agent_config = AgentConfig {
             bundle: config.bundle,
-            cloud: Some(format!("http://{}", link.addr())),
+            cloud: Some(format!("http://{}", link.addr()).into()),
             task: TASK.to_owned(),
             mode: Mode::Confidence,
             risk: config.risk,

@@ -6,14 +6,14 @@ use millgate_shared::bundle::manifest::{Manifest, Tier};
 use millgate_shared::bundle::{Bundle, BundleDigest};
 use millgate_shared::proto::v1::expert_service_client::ExpertServiceClient;
 use millgate_shared::proto::{MAX_MESSAGE_BYTES, v1};
-use tonic::transport::{Channel, Endpoint};
+use millgate_shared::shutdown::Tasks;
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::{Item, within};
-use crate::config::check_cloud;
+use crate::uplink::{Carrier, Pools, Transport, Tried, try_each};
 
 /// For each step.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -23,45 +23,76 @@ const ROUND_TRIPS: usize = 5;
 /// Why the rest was not tried.
 type Stop = Box<Item>;
 
-pub(super) async fn check(url: &str, bundle: Option<&Bundle>) -> Vec<Item> {
+/// Each transport to each pool, then all of the rest over the best that works.
+pub(super) async fn check(pools: &Pools, bundle: Option<&Bundle>) -> Vec<Item> {
+    let tasks = Tasks::new();
     let mut items = Vec::new();
-    if let Err(stop) = steps(url, bundle, &mut items).await {
-        items.push(*stop);
+    match try_each(pools, LIMIT, &tasks).await {
+        Ok(tried) => {
+            for pool in tried.chunk_by(|a, b| a.pool == b.pool) {
+                of_one(pool, bundle, &mut items).await;
+            }
+        }
+        Err(refused) => {
+            let message = format!("`offload.{}`: {refused}", refused.key);
+            items.push(Item::failed("pool", message, "write it as https://host:port"));
+        }
     }
+    tasks.stop();
     items
 }
 
-async fn steps(url: &str, bundle: Option<&Bundle>, items: &mut Vec<Item>) -> Result<(), Stop> {
-    let channel = connect(url).await?;
-    items.push(health(url, &channel).await?);
-    let listed = experts(&channel).await?;
+async fn of_one(tried: &[Tried], bundle: Option<&Bundle>, items: &mut Vec<Item>) {
+    let works = tried.iter().find_map(|tried| tried.result.as_ref().ok());
+    for Tried { pool, transport, result } in tried {
+        let name = format!("pool {}", transport.as_str());
+        items.push(match result {
+            Ok((_, listed, took)) => {
+                let took = took.as_secs_f64() * 1e3;
+                Item::ok(name, format!("{pool}: {} answers in {took:.2} ms", listed.node))
+            }
+            Err(error) if works.is_some() => {
+                Item::warning(name, format!("{pool}: {error}"), "the agent will use what works")
+            }
+            Err(error) => {
+                let advice = match transport {
+                    Transport::Quic => "is UDP open to that port, and does the pool have TLS?",
+                    Transport::Tcp => {
+                        "is `millgate-cloud serve` running there? is the port open in the firewall? \
+                         until then the agent decides alone"
+                    }
+                };
+                Item::failed(name, format!("{pool}: {error}"), advice)
+            }
+        });
+    }
+    if let (Some((carrier, listed, _)), Some(first)) = (works, tried.first())
+        && let Err(stop) = steps(&first.pool.to_string(), carrier, listed, bundle, items).await
+    {
+        items.push(*stop);
+    }
+}
+
+async fn steps(
+    url: &str,
+    channel: &Carrier,
+    listed: &v1::ListExpertsResponse,
+    bundle: Option<&Bundle>,
+    items: &mut Vec<Item>,
+) -> Result<(), Stop> {
+    items.push(health(url, channel).await?);
     let Some(bundle) = bundle else {
         items.push(Item::ok("pool experts", format!("{} listed", listed.experts.len())));
         return Ok(());
     };
-    items.push(same_bundle(bundle, &listed)?);
-    items.push(not_ready(bundle.manifest(), &listed));
-    items.extend(run_one(&channel, bundle).await);
+    items.push(same_bundle(bundle, listed)?);
+    items.push(not_ready(bundle.manifest(), listed));
+    items.extend(run_one(channel, bundle).await);
     Ok(())
 }
 
-async fn connect(url: &str) -> Result<Channel, Stop> {
-    let stop = |message: String, advice: &str| Box::new(Item::failed("pool", message, advice));
-    check_cloud("offload.cloud", url)
-        .map_err(|refused| stop(refused.to_string(), "write it as http://host:port"))?;
-    let endpoint = Endpoint::from_shared(url.to_owned())
-        .map_err(|error| stop(format!("{url}: {error}"), "write it as http://host:port"))?;
-    let unreachable = "is `millgate-cloud serve` running there? is the port open in the firewall? \
-                       until then the agent decides alone";
-    match within(LIMIT, endpoint.connect_timeout(LIMIT).timeout(LIMIT).connect()).await {
-        Some(Ok(channel)) => Ok(channel),
-        Some(Err(error)) => Err(stop(format!("{url}: {}", chain(&error)), unreachable)),
-        None => Err(stop(format!("{url}: no connection within 5 s"), unreachable)),
-    }
-}
-
 /// Connection, health and round-trip time.
-async fn health(url: &str, channel: &Channel) -> Result<Item, Stop> {
+async fn health(url: &str, channel: &Carrier) -> Result<Item, Stop> {
     let mut client = HealthClient::new(channel.clone());
     let mut fastest = Duration::MAX;
     for _ in 0..ROUND_TRIPS {
@@ -78,11 +109,6 @@ async fn health(url: &str, channel: &Channel) -> Result<Item, Stop> {
         fastest = fastest.min(started.elapsed());
     }
     Ok(Item::ok("pool", format!("{url}: serving, round trip {:.2} ms", fastest.as_secs_f64() * 1e3)))
-}
-
-async fn experts(channel: &Channel) -> Result<v1::ListExpertsResponse, Stop> {
-    let mut client = ExpertServiceClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
-    call("pool experts", client.list_experts(v1::ListExpertsRequest {})).await
 }
 
 fn same_bundle(bundle: &Bundle, listed: &v1::ListExpertsResponse) -> Result<Item, Stop> {
@@ -112,7 +138,7 @@ fn not_ready(manifest: &Manifest, listed: &v1::ListExpertsResponse) -> Item {
 }
 
 /// A cloud expert on a golden sample; nothing if the bundle has none that fits.
-async fn run_one(channel: &Channel, bundle: &Bundle) -> Option<Item> {
+async fn run_one(channel: &Carrier, bundle: &Bundle) -> Option<Item> {
     let manifest = bundle.manifest();
     let (expert, images) = manifest.golden.decisions.iter().find_map(|golden| {
         let files = [("image", Some(&golden.image)), ("template", golden.template.as_ref())];
@@ -194,16 +220,4 @@ fn advice(code: Code) -> &'static str {
         Code::Unauthenticated | Code::PermissionDenied => "this agent is not allowed there",
         _ => "see the pool's log",
     }
-}
-
-/// tonic says only "transport error"; the reason is behind it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

@@ -85,7 +85,7 @@ impl InferArgs {
     fn agent_config(&self, threads: usize) -> AgentConfig {
         AgentConfig {
             bundle: self.bundle.clone(),
-            cloud: self.cloud.clone(),
+            cloud: self.cloud.clone().map(Into::into),
             task: self.task.clone(),
             mode: match self.mode {
                 ModeArg::Confidence => Mode::Confidence,

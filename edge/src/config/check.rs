@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use millgate_shared::deciding::Mode;
 
+use crate::uplink::Pools;
+
 use super::{After, EdgeConfig, FolderConfig, OffloadConfig, SinkConfig, SourceConfig, SpoolConfig};
 
 /// What is wrong with one key.
@@ -106,6 +108,18 @@ impl OffloadConfig {
         })
     }
 
+    /// Where the pools are; without what is not in this table.
+    pub(crate) fn pools(&self) -> Pools {
+        Pools {
+            urls: self.cloud.clone(),
+            transport: self.transport,
+            proxy: self.proxy.clone(),
+            plaintext_beyond_loopback: self.plaintext_beyond_loopback,
+            identity: None,
+            state_dir: None,
+        }
+    }
+
     fn check(&self) -> Result<(), Refused> {
         let is_pinned = matches!(self.parsed_mode()?, Mode::Pinned(_));
         if is_pinned && self.pinned.is_empty() {
@@ -117,23 +131,12 @@ impl OffloadConfig {
         if self.risk.is_some_and(|risk| !(risk > 0.0 && risk < 1.0)) {
             return refuse("offload.risk", "must be above 0 and below 1");
         }
-        if let Some(cloud) = &self.cloud {
-            check_cloud("offload.cloud", cloud)?;
-        }
+        self.pools().parsed().map_err(|error| Refused {
+            key: format!("offload.{}", error.key),
+            message: error.message,
+        })?;
         not_zero("offload.deadline", self.deadline)
     }
-}
-
-/// A pool's address must be `http://host:port`.
-pub(crate) fn check_cloud(key: &str, url: &str) -> Result<(), Refused> {
-    let uri: tonic::transport::Uri = match url.parse() {
-        Ok(uri) => uri,
-        Err(error) => return refuse(key, format!("`{url}` is not an address: {error}")),
-    };
-    if uri.scheme_str() != Some("http") || uri.host().is_none_or(str::is_empty) || uri.port_u16().is_none() {
-        return refuse(key, format!("`{url}` is not of the form http://host:port"));
-    }
-    Ok(())
 }
 
 impl SpoolConfig {

@@ -78,6 +78,10 @@ fn what_makes_no_sense_is_refused_with_its_key() {
         ("[spool]\nmax_bytes = 10", "`spool.max_bytes`"),
         ("[spool]\nmax_age = \"0s\"", "`spool.max_age`"),
         ("[spool]\nparallel = 0", "`spool.parallel`"),
+        ("[offload]\ncloud = \"http://10.0.0.5:8001\"", "`offload.cloud`"),
+        ("[offload]\ncloud = [\"https://a:1\", \"https://a:1\"]", "`offload.cloud`"),
+        ("[offload]\ncloud = \"http://127.0.0.1:1\"\ntransport = \"quic\"", "`offload.transport`"),
+        ("[offload]\nproxy = \"proxy:3128\"", "`offload.proxy`"),
         ("[api]\nlisten = \"0.0.0.0:8011\"", "`api.listen`"),
         ("[admin]\nlisten = \"[::]:8012\"", "`admin.listen`"),
         ("[admin]\nlisten = \"127.0.0.1:8011\"", "`admin.listen`"),
@@ -96,5 +100,16 @@ fn what_makes_no_sense_is_refused_with_its_key() {
 #[test]
 fn beyond_loopback_must_be_meant() {
     let text = "[api]\nlisten = \"0.0.0.0:8011\"\nplaintext_beyond_loopback = true";
+    assert!(EdgeConfig::parse("edge.toml", text).is_ok());
+}
+
+#[test]
+fn a_pool_may_stand_alone_and_several_in_a_list() {
+    for (text, count) in [("\"https://a:1\"", 1), ("[\"https://a:1\", \"https://b:1\"]", 2), ("[]", 0)] {
+        let config = EdgeConfig::parse("edge.toml", &format!("[offload]\ncloud = {text}")).unwrap();
+        assert_eq!(config.offload.cloud.len(), count);
+    }
+    assert!(refused("[offload]\ncloud = 5").contains("list"));
+    let text = "[offload]\ncloud = \"http://10.0.0.5:8001\"\nplaintext_beyond_loopback = true";
     assert!(EdgeConfig::parse("edge.toml", text).is_ok());
 }

@@ -1,0 +1,430 @@
+//! The task that owns the lines: it does what the session says, and tells it what happens.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use millgate_shared::decision::Missing;
+use millgate_shared::proto::v1;
+use millgate_shared::proto::v1::run_experts_stream_response::Result as InBand;
+use millgate_shared::shutdown::Tasks;
+use millgate_shared::transport::quic;
+use millgate_shared::wire::framed_len;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
+use tokio::time::{interval, sleep_until, timeout};
+use tonic::Code;
+
+use super::bulk::{Live, Pace};
+use super::carrier::Carrier;
+use super::counts::Counts;
+use super::dial::Dialler;
+use super::estimate::Estimate;
+use super::line::{Line, Reader, Writer};
+use super::network::{self, Watch};
+use super::pools::Transport;
+use super::session::{self, Action, LinkState, NewLine, Replied, Session};
+use super::{Call, Reply, missing, reply};
+
+/// Events that wait for this task; who brings one more waits too.
+const EVENTS: usize = 256;
+/// Rounds of handshakes with one address at a time.
+const MOST_ROUNDS: usize = 16;
+/// A round that is older gives way to a new one; the oldest of all stays, for lines that are slow and not dead.
+const ROUND_YIELDS: Duration = Duration::from_secs(1);
+/// A sign of life that takes longer is none.
+const PING_LIMIT: Duration = Duration::from_secs(2);
+/// The better transport is not better if the pool takes so much longer to answer over it.
+const WORSE: f64 = 1.5;
+const WORSE_BY: Duration = Duration::from_millis(10);
+/// Without anything to do.
+const LONG: Duration = Duration::from_secs(3600);
+
+#[derive(Debug)]
+enum Event {
+    Dialled { address: usize, is_upgrade: bool, result: Result<Box<Line>, String> },
+    Received { line: u64, response: v1::RunExpertsStreamResponse },
+    Heard { line: u64 },
+    Lost { line: u64, error: String },
+}
+
+/// A line in use.
+#[derive(Debug)]
+struct Open {
+    address: usize,
+    writer: Writer,
+    carrier: Carrier,
+    reader: AbortHandle,
+}
+
+/// A caller and what it asked.
+#[derive(Debug)]
+struct Waiting {
+    request: v1::RunExpertsRequest,
+    deadline: Instant,
+    reply: oneshot::Sender<Result<Reply, Missing>>,
+}
+
+/// What others see of it.
+#[derive(Debug)]
+pub(super) struct Outlets {
+    pub(super) link: watch::Sender<LinkState>,
+    pub(super) estimate: watch::Sender<Estimate>,
+    pub(super) live: watch::Sender<Option<Live>>,
+}
+
+pub(super) struct Driver {
+    session: Session,
+    diallers: Vec<Dialler>,
+    quic: Option<quic::Endpoint>,
+    counts: Counts,
+    pace: Pace,
+    outlets: Outlets,
+    tasks: Tasks,
+    lines: HashMap<u64, Open>,
+    next_line: u64,
+    waiting: HashMap<u64, Waiting>,
+    /// By address, the oldest first.
+    rounds: Vec<VecDeque<(Instant, AbortHandle)>>,
+    /// Why the last round failed, by address.
+    errors: Vec<String>,
+    counted: session::Counts,
+    events: mpsc::Sender<Event>,
+}
+
+impl Driver {
+    #[expect(clippy::too_many_arguments, reason = "called once; each is a part of the uplink")]
+    pub(super) fn start(
+        session: Session,
+        diallers: Vec<Dialler>,
+        quic: Option<quic::Endpoint>,
+        counts: Counts,
+        pace: Pace,
+        outlets: Outlets,
+        calls: mpsc::Receiver<Call>,
+        tasks: &Tasks,
+    ) {
+        let (events, incoming) = mpsc::channel(EVENTS);
+        let driver = Self {
+            session,
+            quic,
+            counts,
+            pace,
+            outlets,
+            tasks: tasks.clone(),
+            lines: HashMap::new(),
+            next_line: 1,
+            waiting: HashMap::new(),
+            rounds: diallers.iter().map(|_| VecDeque::new()).collect(),
+            errors: vec![String::new(); diallers.len()],
+            diallers,
+            counted: session::Counts::default(),
+            events,
+        };
+        tasks.spawn(driver.run(calls, incoming));
+    }
+
+    async fn run(mut self, mut calls: mpsc::Receiver<Call>, mut incoming: mpsc::Receiver<Event>) {
+        let token = self.tasks.token().clone();
+        let mut look = interval(network::PERIOD);
+        let mut network = Watch::default();
+        loop {
+            self.session.tick(Instant::now());
+            self.act();
+            self.publish();
+            let wake = self.session.next_event(Instant::now()).unwrap_or_else(|| Instant::now() + LONG);
+            tokio::select! {
+                biased;
+                () = token.cancelled() => break,
+                Some(event) = incoming.recv() => self.happened(event),
+                call = calls.recv() => match call {
+                    Some(call) => self.call(call),
+                    None => break,
+                },
+                _ = look.tick() => self.look(&mut network),
+                () = sleep_until(wake.into()) => {}
+            }
+        }
+        self.end();
+    }
+
+    fn call(&mut self, call: Call) {
+        let now = Instant::now();
+        match self.session.admit(call.deadline, now) {
+            Ok(id) => {
+                let Call { request, deadline, reply } = call;
+                self.waiting.insert(id, Waiting { request, deadline, reply });
+            }
+            Err(reason) => reply(call.reply, Err(reason)),
+        }
+    }
+
+    fn happened(&mut self, event: Event) {
+        let now = Instant::now();
+        match event {
+            Event::Dialled { address, is_upgrade, result: Ok(line) } => {
+                self.dialled(address, is_upgrade, *line, now);
+            }
+            Event::Dialled { is_upgrade: true, result: Err(error), address } => {
+                tracing::debug!(pool = %self.diallers[address].pool(), error, "the better transport does not work yet");
+            }
+            Event::Dialled { address, result: Err(error), .. } => {
+                self.errors[address] = error;
+                self.session.dial_failed(address, now);
+            }
+            Event::Received { line, response } => self.received(line, response, now),
+            Event::Heard { line } => self.session.heard(line, now),
+            Event::Lost { line, error } => {
+                if let Some(open) = self.lines.remove(&line) {
+                    let pool = self.diallers[open.address].pool();
+                    tracing::debug!(%pool, transport = open.carrier.transport().as_str(), error, "a line is lost");
+                    self.counts.line_lost(&pool.to_string());
+                    self.errors[open.address] = error;
+                    self.session.lost(line, now);
+                }
+            }
+        }
+    }
+
+    fn dialled(&mut self, address: usize, is_upgrade: bool, line: Line, now: Instant) {
+        let dialler = &self.diallers[address];
+        let (pool, transport) = (dialler.pool().to_string(), line.carrier.transport());
+        let usual = self.session.network_of(address);
+        if is_upgrade && usual.is_some_and(|usual| line.answered_in > usual.mul_f64(WORSE) + WORSE_BY) {
+            tracing::debug!(pool, transport = transport.as_str(), "works, but is no better");
+            return;
+        }
+        if !is_upgrade {
+            self.rounds[address].drain(..).for_each(|(_, round)| round.abort());
+        }
+        let is_best = dialler.best() == Some(transport);
+        if dialler.memory().is_news(&pool, transport) {
+            let (memory, pool) = (dialler.memory().clone(), pool.clone());
+            // Writes a small file.
+            drop(tokio::task::spawn_blocking(move || memory.won(&pool, transport)));
+        }
+        tracing::info!(pool, node = line.listed.node, transport = transport.as_str(), "the pool answers");
+        let id = self.next_line;
+        self.next_line += 1;
+        let Line { writer, reader, carrier, answered_in, .. } = line;
+        let reader = self.tasks.spawn(read(id, reader, self.events.clone())).abort_handle();
+        self.lines.insert(id, Open { address, writer, carrier, reader });
+        self.session.dialled(address, NewLine { line: id, is_best, answered_in }, now);
+    }
+
+    fn received(&mut self, line: u64, response: v1::RunExpertsStreamResponse, now: Instant) {
+        let Some(open) = self.lines.get(&line) else { return };
+        let pool = self.diallers[open.address].pool().to_string();
+        self.counts.received(&pool, open.carrier.transport(), framed_len(&response));
+        let attempt = response.call_id;
+        let (replied, answer) = match response.result {
+            Some(InBand::Response(response)) => {
+                let times = response.answers.iter().map(|answer| answer.queue_us + answer.compute_us);
+                let pool = Duration::from_micros(times.max().unwrap_or(0));
+                let answer = Reply { node: response.node, answers: response.answers };
+                (Replied::Answer { pool }, Some(answer))
+            }
+            Some(InBand::Error(error)) => {
+                tracing::debug!(pool, code = error.code, message = error.message, "the pool refused a call");
+                (refused(&error), None)
+            }
+            None => (Replied::Refused(Missing::Failed), None),
+        };
+        let sent = self.session.sent_at(attempt);
+        let answered = self.session.replied(line, attempt, replied, now);
+        if let (Some(call), Some(answer)) = (answered, answer) {
+            if let (Some(sent), Replied::Answer { pool: computing }) = (sent, replied) {
+                let took = now.saturating_duration_since(sent);
+                self.counts.took(&pool, took);
+                self.pace.live(took.saturating_sub(computing), now);
+            }
+            if let Some(waiting) = self.waiting.remove(&call) {
+                reply(waiting.reply, Ok(answer));
+            }
+        }
+    }
+
+    /// Everything that the session wants done.
+    fn act(&mut self) {
+        while let Some(action) = self.session.poll_action() {
+            match action {
+                Action::Dial { address } => self.dial(address),
+                Action::Upgrade { address } => {
+                    if let Some(best) = self.diallers[address].best() {
+                        let round = self.round(address, Some(best));
+                        drop(round);
+                    }
+                }
+                Action::Ping { line } => self.ping(line),
+                Action::Send { line, attempt, call } => self.send(line, attempt, call),
+                // Its answer will find nobody.
+                Action::Cancel { .. } => {}
+                Action::Fail { call, reason } => {
+                    if let Some(waiting) = self.waiting.remove(&call) {
+                        reply(waiting.reply, Err(reason));
+                    }
+                }
+                Action::Close { line, reason } => {
+                    if let Some(open) = self.lines.remove(&line) {
+                        let pool = self.diallers[open.address].pool();
+                        tracing::debug!(%pool, reason, "a line is closed");
+                        self.errors[open.address] = reason.to_owned();
+                        open.reader.abort();
+                    }
+                }
+            }
+        }
+    }
+
+    fn dial(&mut self, address: usize) {
+        let now = Instant::now();
+        let rounds = &mut self.rounds[address];
+        rounds.retain(|(_, round)| !round.is_finished());
+        if rounds.len() >= MOST_ROUNDS {
+            let old = |(started, _): &(Instant, AbortHandle)| now.saturating_duration_since(*started) > ROUND_YIELDS;
+            if !rounds.get(1).is_some_and(old) {
+                return;
+            }
+            if let Some((_, round)) = rounds.remove(1) {
+                round.abort();
+            }
+        }
+        let round = self.round(address, None);
+        self.rounds[address].push_back((now, round));
+    }
+
+    fn round(&self, address: usize, only: Option<Transport>) -> AbortHandle {
+        let (dialler, events) = (self.diallers[address].clone(), self.events.clone());
+        let round = self.tasks.spawn(async move {
+            let result = dialler.race(only).await.map(Box::new);
+            let event = Event::Dialled { address, is_upgrade: only.is_some(), result };
+            // The uplink may have gone.
+            let _gone = events.send(event).await.is_err();
+        });
+        round.abort_handle()
+    }
+
+    fn ping(&self, line: u64) {
+        let Some(open) = self.lines.get(&line) else { return };
+        let (mut client, events) = (open.carrier.experts(), self.events.clone());
+        self.tasks.spawn(async move {
+            let asked = timeout(PING_LIMIT, client.list_experts(v1::ListExpertsRequest {})).await;
+            // Also a refusal is a sign of life; a broken line says so by itself.
+            if asked.is_ok_and(|answer| answer.is_ok()) {
+                let _gone = events.send(Event::Heard { line }).await.is_err();
+            }
+        });
+    }
+
+    fn send(&mut self, line: u64, attempt: u64, call: u64) {
+        let Some(waiting) = self.waiting.get(&call) else { return };
+        let now = Instant::now();
+        let sent = self.lines.get_mut(&line).is_some_and(|open| {
+            let mut request = waiting.request.clone();
+            request.call_id = attempt;
+            // What is left for the pool once the line has had its share.
+            let network = self.session.network_of(open.address).unwrap_or_default();
+            let left = waiting.deadline.saturating_duration_since(now + network);
+            request.timeout_us = u64::try_from(left.as_micros()).unwrap_or(u64::MAX).max(1);
+            let bytes = framed_len(&request);
+            let sent = open.writer.send(request);
+            if sent {
+                let pool = self.diallers[open.address].pool().to_string();
+                self.counts.sent(&pool, open.carrier.transport(), bytes);
+            }
+            sent
+        });
+        if !sent {
+            self.session.unsent(attempt, now);
+        }
+    }
+
+    /// Has the device another address?
+    fn look(&mut self, network: &mut Watch) {
+        let own: Vec<Option<IpAddr>> =
+            self.diallers.iter().map(|dialler| dialler.peer().and_then(network::own_address)).collect();
+        if !network.look(own) {
+            return;
+        }
+        tracing::info!("the network has changed; looking at the lines");
+        if let Some(quic) = &self.quic
+            && let Err(error) = quic.rebind()
+        {
+            tracing::debug!(%error, "no new UDP socket");
+        }
+        self.session.network_changed(Instant::now());
+    }
+
+    fn publish(&mut self) {
+        let now = Instant::now();
+        let link = self.session.link(now);
+        let before = *self.outlets.link.borrow();
+        if link != before {
+            if matches!(link, LinkState::Down { .. }) && !matches!(before, LinkState::Down { .. }) {
+                let reason = self.errors.join("; ");
+                tracing::warn!(reason, "no line to a pool; deciding alone");
+            }
+            self.outlets.link.send_replace(link);
+        }
+        let estimate = self.session.estimate();
+        self.outlets.estimate.send_if_modified(|old| {
+            let is_new = *old != estimate;
+            *old = estimate;
+            is_new
+        });
+        let line = self.session.live_line();
+        if self.outlets.live.borrow().as_ref().map(|live| live.line) != line {
+            let live = line.and_then(|line| {
+                let open = self.lines.get(&line)?;
+                Some(Live { address: open.address, line, carrier: open.carrier.clone() })
+            });
+            self.outlets.live.send_replace(live);
+            for (address, dialler) in self.diallers.iter().enumerate() {
+                let open = self.session.line_of(address).and_then(|line| self.lines.get(&line));
+                let transport = open.map(|open| open.carrier.transport());
+                self.counts.carries(&dialler.pool().to_string(), transport);
+            }
+        }
+        let counts = self.session.counts();
+        if counts != self.counted {
+            self.counts.session(self.counted, counts);
+            self.counted = counts;
+        }
+    }
+
+    /// Nobody will answer any more.
+    fn end(&mut self) {
+        self.rounds.iter_mut().flat_map(|rounds| rounds.drain(..)).for_each(|(_, round)| round.abort());
+        self.lines.drain().for_each(|(_, open)| open.reader.abort());
+        self.outlets.live.send_replace(None);
+        self.waiting.drain().for_each(|(_, waiting)| reply(waiting.reply, Err(Missing::Offline)));
+        if let Some(quic) = &self.quic {
+            quic.close();
+        }
+    }
+}
+
+async fn read(line: u64, mut reader: Reader, events: mpsc::Sender<Event>) {
+    loop {
+        let event = match reader.next().await {
+            Ok(response) => Event::Received { line, response },
+            Err(error) => Event::Lost { line, error },
+        };
+        let is_last = matches!(event, Event::Lost { .. });
+        if events.send(event).await.is_err() || is_last {
+            return;
+        }
+    }
+}
+
+/// What a refusal in band comes to.
+fn refused(error: &v1::StreamError) -> Replied {
+    match Code::from_i32(error.code) {
+        Code::ResourceExhausted => {
+            let retry_after = (error.retry_after_us > 0).then(|| Duration::from_micros(error.retry_after_us));
+            Replied::Shed { retry_after }
+        }
+        Code::Unavailable => Replied::Unavailable,
+        code => Replied::Refused(missing(code)),
+    }
+}
