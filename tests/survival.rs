@@ -8,8 +8,13 @@ use std::time::Duration;
 use system_tests::faults::check::Rules;
 use system_tests::faults::run::Schedule;
 
-const RULES: Rules =
-    Rules { deadline: Duration::from_secs(1), amended: true, exactly_once: true, quarantined: 0 };
+const RULES: Rules = Rules {
+    deadline: Duration::from_secs(1),
+    stall: Duration::ZERO,
+    amended: true,
+    exactly_once: true,
+    quarantined: 0,
+};
 
 fn seed() -> u64 {
     match std::env::var("MILLGATE_FAULTS_SEED") {

@@ -18,7 +18,7 @@ mod repository;
 mod rest;
 mod service;
 mod silent;
-mod survival;
 mod spool;
+mod survival;
 mod tidy;
 mod tritonclient;

@@ -271,7 +271,8 @@ async fn start_identity(config: &EdgeConfig, tasks: &Tasks) -> Result<Identity, 
 }
 
 async fn start_agent(config: &EdgeConfig, identity: &Identity, tasks: &Tasks) -> Result<Agent, StartError> {
-    let pools = config.pools_of(|| Ok(identity.clone())).map_err(|error| StartError::Identity(Box::new(error)))?;
+    let pools =
+        config.pools_of(|| Ok(identity.clone())).map_err(|error| StartError::Identity(Box::new(error)))?;
     let config = AgentConfig {
         bundle: config.bundle.clone(),
         cloud: pools,

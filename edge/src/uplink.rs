@@ -108,8 +108,14 @@ impl Uplink {
         let (live_out, live) = watch::channel(None);
         let pace = Pace::new(now);
         let own = None;
-        let bulk =
-            Bulk { diallers: diallers.clone(), digest, live, pace: pace.clone(), counts: counts.clone(), own };
+        let bulk = Bulk {
+            diallers: diallers.clone(),
+            digest,
+            live,
+            pace: pace.clone(),
+            counts: counts.clone(),
+            own,
+        };
         tasks.spawn(bulk.run(behind, tasks.token().clone()));
         let outlets = Outlets { link: link_out, estimate: estimate_out, live: live_out };
         Driver::start(session, diallers, quic, counts.clone(), pace, outlets, incoming, tasks);

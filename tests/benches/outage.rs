@@ -34,19 +34,23 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() {
     let number = |name: &str, or| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(or);
-    let (seed, rounds) = (number("SEED", 1), number("ROUNDS", 10));
+    let (seed, rounds) = (number("SEED", 1), number("ROUNDS", 10) as usize);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let mut out = std::io::stdout();
     let mut print = |line: &str| writeln!(out, "{line}").expect("standard output");
     let transports = [("QUIC", Allowed::Quic), ("TCP", Allowed::Tcp)];
 
-    print("| 60 s without the pool | calls in flight: added, max (of) | after the breaker opened: added p50 / p99 / max (of) |");
+    print(
+        "| 60 s without the pool | calls in flight: added, max (of) | after the breaker opened: added p50 / p99 / max (of) |",
+    );
     print("|---|---|---|");
     for (name, transport) in transports {
         print(&runtime.block_on(lost(name, transport, seed)));
     }
     let calls = LOST_FOR.as_secs() / YARDSTICK.as_secs();
-    print(&format!("| a client that blocks {YARDSTICK:?} each | {YARDSTICK:?} (all {calls} calls it gets through) | never opens |"));
+    print(&format!(
+        "| a client that blocks {YARDSTICK:?} each | {YARDSTICK:?} (all {calls} calls it gets through) | never opens |"
+    ));
 
     print("\n| first answer after a 5 s cut | median | max | rounds |");
     print("|---|---|---|---|");
@@ -120,7 +124,8 @@ async fn enrolled(dir: PathBuf, url: String) -> Identity {
         let at = |name: &str| dir.join(name).display().to_string();
         let made = run("millgate-cloud", &["enroll-token", "--state-dir", &at("pool"), "--device", "cam-1"]);
         let token = made.stdout.trim().to_owned();
-        let args = ["enroll", "--pool", &url, "--token", &token, "--device", "cam-1", "--dir", &at("identity")];
+        let args =
+            ["enroll", "--pool", &url, "--token", &token, "--device", "cam-1", "--dir", &at("identity")];
         let enrolled = run("millgate-edge", &args);
         assert_eq!(enrolled.code, 0, "{} {}", made.stderr, enrolled.stderr);
         let config = IdentityConfig { dir: dir.join("identity"), ca: Vec::new() };
@@ -219,7 +224,8 @@ async fn moved(name: &str, transport: Allowed, seed: u64, rounds: usize) -> Stri
         let (answers, moved_at) = tokio::join!(calling, moving);
         calls += answers.len();
         failed += answers.iter().filter(|(_, decision, _)| decision.state != State::Final).count();
-        let next = answers.iter().filter(|(begun, decision, _)| *begun > moved_at && decision.state == State::Final);
+        let next =
+            answers.iter().filter(|(begun, decision, _)| *begun > moved_at && decision.state == State::Final);
         let next = next.map(|(_, _, ended)| *ended - moved_at).min();
         times.push(next.unwrap_or(PATIENCE));
         stand.until_cloud().await;

@@ -47,6 +47,8 @@ impl Record {
 pub struct Rules {
     /// Of every first decision.
     pub deadline: Duration,
+    /// What the machine itself was late by, as seen from outside of the agent.
+    pub stall: Duration,
     /// A provisional decision is amended, once.
     pub amended: bool,
     /// A record reaches a sink once. Otherwise one that is delivered again, even decided again, is only counted.
@@ -141,7 +143,7 @@ fn of_sample(sample: &str, records: &[&Record], rules: &Rules, verdict: &mut Ver
     };
     verdict.decided += 1;
     verdict.slowest = verdict.slowest.max(first.total);
-    if first.total > rules.deadline {
+    if first.total > rules.deadline + rules.stall {
         verdict.late.push(format!("{sample}: {:?}", first.total));
     }
     let amendments = seen.range(2..).count();

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use notify::{EventKind, RecursiveMode, Watcher};
@@ -68,9 +68,15 @@ impl Schedule {
         let plan = Plan::new(self.seed, self.length);
         let samples = self.length.as_millis() / self.pause.as_millis().max(1);
         let disk = (48 << 20) + 8 * 1024 * u64::try_from(samples).unwrap_or(0);
-        let choice = Choice { seed: self.seed, deadline: self.rules.deadline, disk, is_secure: self.is_secure };
+        let choice =
+            Choice { seed: self.seed, deadline: self.rules.deadline, disk, is_secure: self.is_secure };
         let mut site = Site::build(&choice)?;
-        let mut director = Director { chance: fastrand::Rng::with_seed(self.seed), damages: 0, trap: None };
+        let mut director = Director {
+            chance: fastrand::Rng::with_seed(self.seed),
+            damages: 0,
+            trap: None,
+            stall: Duration::ZERO,
+        };
         site.pool.start()?;
         if self.is_secure {
             site.enrol()?;
@@ -78,6 +84,7 @@ impl Schedule {
         site.agent.start()?;
         await_ready(&mut site)?;
         let begun = Instant::now();
+        let stalls = Stalls::watch();
         let feed = Feed::start(&site.path("in"), recorded(), self.pause);
         for step in &plan.steps {
             while begun.elapsed() < step.at {
@@ -89,6 +96,7 @@ impl Schedule {
         let samples = feed.stop()?;
         director.make_whole(&mut site)?;
         let wrong = settle(&mut site, &samples, &self.rules)?;
+        director.stall = stalls.worst();
         Ok(self.judge(&mut site, &plan, &director, &samples, wrong, begun.elapsed()))
     }
 
@@ -101,7 +109,7 @@ impl Schedule {
         mut wrong: Vec<String>,
         took: Duration,
     ) -> Outcome {
-        let rules = Rules { quarantined: director.damages, ..self.rules };
+        let rules = Rules { quarantined: director.damages, stall: director.stall, ..self.rules };
         let (in_file, bad) = site.in_file();
         wrong.extend(bad);
         let (received, bad) = site.received();
@@ -166,6 +174,36 @@ struct Director {
     damages: usize,
     /// Waits for a write, to kill then.
     trap: Option<notify::RecommendedWatcher>,
+    /// The machine's worst.
+    stall: Duration,
+}
+
+/// How late the machine wakes a thread that wants nothing: no process on it can be more punctual than that.
+struct Stalls {
+    worst: Arc<AtomicU64>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Stalls {
+    fn watch() -> Self {
+        const NAP: Duration = Duration::from_millis(5);
+        let (worst, is_over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let (seen, stop) = (Arc::clone(&worst), Arc::clone(&is_over));
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::SeqCst) {
+                let begun = Instant::now();
+                std::thread::sleep(NAP);
+                let late = begun.elapsed().saturating_sub(NAP).as_micros();
+                seen.fetch_max(u64::try_from(late).unwrap_or(u64::MAX), Ordering::SeqCst);
+            }
+        });
+        Self { worst, is_over }
+    }
+
+    fn worst(self) -> Duration {
+        self.is_over.store(true, Ordering::SeqCst);
+        Duration::from_micros(self.worst.load(Ordering::SeqCst))
+    }
 }
 
 impl Director {
@@ -336,6 +374,7 @@ impl fmt::Display for Outcome {
         writeln!(f, "  line: {}", self.ground)?;
         let (agent, pool) = (&self.agent, &self.pool);
         writeln!(f, "  {} steps, {} damages to the spool", self.steps, self.damages)?;
+        writeln!(f, "  the machine itself was late by up to {:?}", self.rules.stall)?;
         for (name, counts) in [("agent", agent), ("pool", pool)] {
             let Counts { started, killed, stopped, ended, .. } = counts;
             writeln!(

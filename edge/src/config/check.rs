@@ -131,10 +131,9 @@ impl OffloadConfig {
         if self.risk.is_some_and(|risk| !(risk > 0.0 && risk < 1.0)) {
             return refuse("offload.risk", "must be above 0 and below 1");
         }
-        self.pools().parsed().map_err(|error| Refused {
-            key: format!("offload.{}", error.key),
-            message: error.message,
-        })?;
+        self.pools()
+            .parsed()
+            .map_err(|error| Refused { key: format!("offload.{}", error.key), message: error.message })?;
         not_zero("offload.deadline", self.deadline)
     }
 }

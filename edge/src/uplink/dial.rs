@@ -17,8 +17,8 @@ use hyper_util::rt::TokioIo;
 use millgate_shared::bundle::BundleDigest;
 use millgate_shared::identity::dial::reason;
 use millgate_shared::shutdown::Tasks;
-use millgate_shared::transport::tcp::{self, Proxy};
 use millgate_shared::transport::quic;
+use millgate_shared::transport::tcp::{self, Proxy};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -84,8 +84,7 @@ impl Dialler {
         });
         let resolver = Resolver::new(&pool.host, pool.port, tasks);
         let transports = pool.transports(allowed);
-        let parts =
-            Parts { pool, transports, proxy, resolver, tls, quic, digest, limit, memory, counts };
+        let parts = Parts { pool, transports, proxy, resolver, tls, quic, digest, limit, memory, counts };
         Self { parts: Arc::new(parts) }
     }
 

@@ -281,7 +281,9 @@ impl Driver {
         let rounds = &mut self.rounds[address];
         rounds.retain(|(_, round)| !round.is_finished());
         if rounds.len() >= MOST_ROUNDS {
-            let old = |(started, _): &(Instant, AbortHandle)| now.saturating_duration_since(*started) > ROUND_YIELDS;
+            let old = |(started, _): &(Instant, AbortHandle)| {
+                now.saturating_duration_since(*started) > ROUND_YIELDS
+            };
             if !rounds.get(1).is_some_and(old) {
                 return;
             }

@@ -9,7 +9,8 @@ pub(super) const PERIOD: Duration = Duration::from_millis(200);
 
 /// `None` where there is no way to the peer.
 pub(super) fn own_address(peer: SocketAddr) -> Option<IpAddr> {
-    let any: IpAddr = if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let any: IpAddr =
+        if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).ok()?;
     socket.connect(peer).ok()?;
     socket.local_addr().ok().map(|own| own.ip())

@@ -61,11 +61,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Paced<T> {
 }
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Paced<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         let Some(rate) = &this.rate else { return Pin::new(&mut this.io).poll_write(cx, buf) };
         if let Some(wait) = &mut this.wait {

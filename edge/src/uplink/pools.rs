@@ -91,7 +91,10 @@ impl Pools {
                 return Err(refuse("cloud", message));
             }
             if !pool.is_tls && self.transport == Allowed::Quic {
-                return Err(refuse("transport", format!("`quic` is always encrypted, and `{url}` is http://")));
+                return Err(refuse(
+                    "transport",
+                    format!("`quic` is always encrypted, and `{url}` is http://"),
+                ));
             }
             pools.push(pool);
         }
@@ -167,7 +170,9 @@ mod tests {
         for url in ["https://pool:8001", "http://127.0.0.1:8001", "https://[::1]:8001"] {
             assert_eq!(PoolUrl::parse(url).unwrap().to_string(), url);
         }
-        for url in ["pool:8001", "https://pool", "ftp://pool:1", "https://pool:8001/x", "https://a@pool:8001", ""] {
+        for url in
+            ["pool:8001", "https://pool", "ftp://pool:1", "https://pool:8001/x", "https://a@pool:8001", ""]
+        {
             assert!(PoolUrl::parse(url).is_err(), "{url}");
         }
     }
@@ -190,8 +195,7 @@ mod tests {
         let quic = Pools { transport: Allowed::Quic, ..Pools::from("http://127.0.0.1:1".to_owned()) };
         assert_eq!(quic.parsed().unwrap_err().key, "transport");
         let proxy = Some("http://proxy:3128".to_owned());
-        let both =
-            Pools { transport: Allowed::Quic, proxy, ..Pools::from("https://pool:8001".to_owned()) };
+        let both = Pools { transport: Allowed::Quic, proxy, ..Pools::from("https://pool:8001".to_owned()) };
         assert_eq!(both.parsed().unwrap_err().key, "proxy");
         let twice = Pools { urls: vec!["https://a:1".to_owned(); 2], ..Pools::default() };
         assert_eq!(twice.parsed().unwrap_err().key, "cloud");

@@ -20,7 +20,10 @@ pub(super) struct Candidate {
 }
 
 /// `ways`: transports, the best first, with the addresses for each in the resolver's order.
-pub(super) fn order(mut ways: Vec<(Transport, Vec<SocketAddr>)>, winner: Option<Transport>) -> Vec<Candidate> {
+pub(super) fn order(
+    mut ways: Vec<(Transport, Vec<SocketAddr>)>,
+    winner: Option<Transport>,
+) -> Vec<Candidate> {
     // Stable: the others keep their order.
     ways.sort_by_key(|(transport, _)| Some(*transport) != winner);
     let ways: Vec<(Transport, Vec<SocketAddr>)> =
@@ -29,8 +32,9 @@ pub(super) fn order(mut ways: Vec<(Transport, Vec<SocketAddr>)>, winner: Option<
     let mut candidates = Vec::new();
     for at in 0..most {
         for (transport, addresses) in &ways {
-            candidates
-                .extend(addresses.get(at).map(|address| Candidate { transport: *transport, address: *address }));
+            candidates.extend(
+                addresses.get(at).map(|address| Candidate { transport: *transport, address: *address }),
+            );
         }
     }
     candidates.truncate(MOST);

@@ -2,8 +2,8 @@
 //! addresses that were found are kept and used, and no more than one lookup is under way.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use millgate_shared::shutdown::Tasks;

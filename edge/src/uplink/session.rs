@@ -71,18 +71,37 @@ pub enum LinkState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Start a round of handshakes with an address; older rounds go on.
-    Dial { address: usize },
+    Dial {
+        address: usize,
+    },
     /// Try the better transport beside a line that works.
-    Upgrade { address: usize },
+    Upgrade {
+        address: usize,
+    },
     /// Ask for a sign of life on a line.
-    Ping { line: u64 },
-    Send { line: u64, attempt: u64, call: u64 },
+    Ping {
+        line: u64,
+    },
+    Send {
+        line: u64,
+        attempt: u64,
+        call: u64,
+    },
     /// Nobody waits for this attempt any more.
-    Cancel { line: u64, attempt: u64 },
+    Cancel {
+        line: u64,
+        attempt: u64,
+    },
     /// The call ends without an answer.
-    Fail { call: u64, reason: Missing },
+    Fail {
+        call: u64,
+        reason: Missing,
+    },
     /// Give the line up; what is still out on it has been sent elsewhere or answered.
-    Close { line: u64, reason: &'static str },
+    Close {
+        line: u64,
+        reason: &'static str,
+    },
 }
 
 /// What a pool said to one attempt.

@@ -2,8 +2,13 @@
 
 use super::*;
 
-const RULES: Rules =
-    Rules { deadline: Duration::from_secs(1), amended: true, exactly_once: true, quarantined: 0 };
+const RULES: Rules = Rules {
+    deadline: Duration::from_secs(1),
+    stall: Duration::ZERO,
+    amended: true,
+    exactly_once: true,
+    quarantined: 0,
+};
 
 fn record(sample: &str, version: u64, state: &str) -> Record {
     let text = format!("{sample} {version} {state}");
@@ -34,6 +39,13 @@ fn judged(change: impl FnOnce(&mut Vec<Record>)) -> Verdict {
     verdict
 }
 
+/// Of a history with one that is a microsecond late.
+fn verdict_with(rules: &Rules) -> Verdict {
+    let mut records = good();
+    records[0].total = Duration::from_micros(1_000_001);
+    check(&samples(), &records, rules)
+}
+
 #[test]
 fn a_good_history_passes() {
     let verdict = check(&samples(), &good(), &RULES);
@@ -62,6 +74,8 @@ fn a_doubled_one_is_caught_whether_delivered_or_decided_twice() {
 fn a_late_one_is_caught() {
     let verdict = judged(|records| records[0].total = Duration::from_micros(1_000_001));
     assert_eq!(verdict.late.len(), 1);
+    // Unless the machine stood still for longer than that.
+    assert!(verdict_with(&Rules { stall: Duration::from_millis(1), ..RULES }).is_good(&RULES));
 }
 
 #[test]

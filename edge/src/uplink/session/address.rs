@@ -228,7 +228,8 @@ impl Address {
         let silence = self.total().map_or(UNKNOWN_SILENCE, |total| {
             (total.p95 * SILENCE_TIMES).clamp(SHORTEST_SILENCE, LONGEST_SILENCE)
         });
-        oldest.max(self.heard) + silence.max(self.trip().unwrap_or_default() * SILENCE_TIMES).min(LONGEST_SILENCE)
+        oldest.max(self.heard)
+            + silence.max(self.trip().unwrap_or_default() * SILENCE_TIMES).min(LONGEST_SILENCE)
     }
 
     fn patience(&self) -> Duration {

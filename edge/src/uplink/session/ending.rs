@@ -54,7 +54,8 @@ impl Session {
             attempts.iter().for_each(|attempt| self.unanswered(attempt, now));
         }
         let is_due = |gone: &Gone| !gone.is_judged && gone.deadline <= now;
-        let due: Vec<Attempt> = self.gone.iter().filter(|gone| is_due(gone)).map(|gone| gone.attempt).collect();
+        let due: Vec<Attempt> =
+            self.gone.iter().filter(|gone| is_due(gone)).map(|gone| gone.attempt).collect();
         self.gone.iter_mut().for_each(|gone| gone.is_judged |= is_due(gone));
         due.iter().for_each(|attempt| self.unanswered(attempt, now));
         let held = self.calls.iter().filter(|(_, call)| call.hold_until.is_some_and(|until| until <= now));

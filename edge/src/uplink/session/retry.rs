@@ -22,7 +22,8 @@ impl Session {
         let all = 0..self.addresses.len();
         let sure = |at: &usize| self.addresses[*at].is_healthy() && !self.addresses[*at].is_suspect();
         let healthy = |at: &usize| self.addresses[*at].is_healthy();
-        let found = all.clone().filter(others).find(sure).or_else(|| all.clone().filter(others).find(healthy));
+        let found =
+            all.clone().filter(others).find(sure).or_else(|| all.clone().filter(others).find(healthy));
         found.or_else(|| all.filter(others).find(|at| self.addresses[*at].allow(now)))
     }
 
@@ -141,7 +142,9 @@ impl Session {
         let due = self.calls.iter().filter(|(_, call)| call.retry.is_some_and(|retry| retry.at <= now));
         let retries: Vec<u64> = due.map(|(id, _)| *id).collect();
         for call in retries {
-            let Some(retry) = self.calls.get_mut(&call).and_then(|state| state.retry.take()) else { continue };
+            let Some(retry) = self.calls.get_mut(&call).and_then(|state| state.retry.take()) else {
+                continue;
+            };
             match self.choose(&[], now) {
                 Some(address) => {
                     self.counts.retries += 1;

@@ -144,7 +144,8 @@ fn a_pool_that_lives_but_is_slow_keeps_its_line_and_gets_few_calls() {
     for _ in 0..1000 {
         now += MS * 10;
         session.tick(now);
-        let pings = actions(&mut session).iter().filter(|action| matches!(action, Action::Ping { .. })).count();
+        let pings =
+            actions(&mut session).iter().filter(|action| matches!(action, Action::Ping { .. })).count();
         if pings > 0 {
             session.heard(0, now);
         }

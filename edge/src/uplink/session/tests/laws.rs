@@ -69,7 +69,8 @@ fn a_second_address_that_works_answers_all_that_the_first_one_drops() {
         let bad = Place { trip: random.ms(1, 60), slow: 0, full: 0, ..place(&mut random, length) };
         let good = Place { trip: random.ms(1, 60), computing: MS, slow: 0, full: 0, troubles: Vec::new() };
         let outcome =
-            World { places: vec![bad, good], length, every: (20, 200), deadline: (2_500, 3_000), random }.run();
+            World { places: vec![bad, good], length, every: (20, 200), deadline: (2_500, 3_000), random }
+                .run();
         is_bounded(&outcome);
         assert!(outcome.failed.is_empty() && outcome.refused == 0, "{outcome:?}");
     });
@@ -90,7 +91,8 @@ fn a_pool_that_is_gone_costs_a_few_deadlines_and_no_more() {
         };
         let deadline = 300 + random.below(700);
         let every = (20, 60);
-        let world = World { places: vec![place], length: MS * 40_000, every, deadline: (deadline, deadline), random };
+        let world =
+            World { places: vec![place], length: MS * 40_000, every, deadline: (deadline, deadline), random };
         let outcome = world.run();
         is_bounded(&outcome);
         // Those in flight when it went, and those that came until two deadlines had passed.

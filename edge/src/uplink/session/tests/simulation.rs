@@ -93,7 +93,8 @@ impl World {
     pub(super) fn run(mut self) -> Outcome {
         let start = Instant::now();
         let (mut session, _) = {
-            let config = Config { breaker: breaker::Config::default(), upgrade: false, seed: self.random.next() };
+            let config =
+                Config { breaker: breaker::Config::default(), upgrade: false, seed: self.random.next() };
             (Session::new(config, self.places.len(), start), ())
         };
         let mut queue: BinaryHeap<Reverse<(Duration, u64, Event)>> = BinaryHeap::new();
@@ -151,14 +152,18 @@ impl World {
                     Action::Send { line, attempt, call } => {
                         let count = sends.entry(call).or_default();
                         *count += 1;
-                        assert!(*count <= MAX_ATTEMPTS + self.places.len() as u32, "call {call} went out {count} times");
+                        assert!(
+                            *count <= MAX_ATTEMPTS + self.places.len() as u32,
+                            "call {call} went out {count} times"
+                        );
                         assert!(out.contains_key(&call), "sent for nobody");
                         let (address, lives) = lines[&line];
                         assert!(lives, "sent on a line that was closed");
                         let place = &self.places[address];
                         let factor = if self.random.chance(place.slow) { 10 } else { 1 };
                         let kind = u8::from(self.random.chance(place.full));
-                        let takes = place.trip + if kind == 0 { place.computing * factor } else { Duration::ZERO };
+                        let takes =
+                            place.trip + if kind == 0 { place.computing * factor } else { Duration::ZERO };
                         push(&mut queue, clock + takes, Event::Replied(line, attempt, kind));
                     }
                     Action::Fail { call, reason } => {
@@ -177,7 +182,8 @@ impl World {
             if event.is_none() && out.is_empty() {
                 break;
             }
-            idle_turns = if next <= clock && !did && event.is_none_or(|at| at > clock) { idle_turns + 1 } else { 0 };
+            idle_turns =
+                if next <= clock && !did && event.is_none_or(|at| at > clock) { idle_turns + 1 } else { 0 };
             assert!(idle_turns < 3, "the session asks to be woken for nothing at {clock:?}: {session:?}");
             clock = clock.max(next);
             let now = start + clock;
@@ -212,7 +218,11 @@ impl World {
                     if works && self.places[address].trouble(clock).is_none() {
                         lines.insert(next_line, (address, true));
                         let answered_in = self.places[address].trip;
-                        session.dialled(address, NewLine { line: next_line, is_best: true, answered_in }, now);
+                        session.dialled(
+                            address,
+                            NewLine { line: next_line, is_best: true, answered_in },
+                            now,
+                        );
                         opened[address] = Some(clock);
                         next_line += 1;
                     } else {
@@ -230,8 +240,11 @@ impl World {
                         continue;
                     }
                     let pool = self.places[address].computing;
-                    let replied =
-                        if kind == 0 { Replied::Answer { pool } } else { Replied::Shed { retry_after: None } };
+                    let replied = if kind == 0 {
+                        Replied::Answer { pool }
+                    } else {
+                        Replied::Shed { retry_after: None }
+                    };
                     if let Some(call) = session.replied(line, attempt, replied, now) {
                         let deadline = out.remove(&call).expect("a call ends once");
                         assert!(clock <= deadline, "answered {:?} too late", clock - deadline);
@@ -242,7 +255,9 @@ impl World {
                     let (address, lives) = lines[&line];
                     match self.places[address].trouble(clock) {
                         _ if !lives => {}
-                        Some((_, until, _)) => push(&mut queue, until + self.random.ms(1, 300), Event::Heard(line)),
+                        Some((_, until, _)) => {
+                            push(&mut queue, until + self.random.ms(1, 300), Event::Heard(line))
+                        }
                         None => session.heard(line, now),
                     }
                 }
