@@ -10,12 +10,14 @@ use millgate_cloud::config::CloudConfig;
 use millgate_cloud::server::{Running, Server};
 use millgate_edge::agent::{Agent, AgentConfig, Ask};
 use millgate_edge::input::Input;
+use millgate_edge::uplink::Pools;
 use millgate_shared::deciding::Mode;
 use millgate_shared::decision::Decision;
 use millgate_shared::shutdown::Tasks;
 
 pub mod asking;
 pub mod broken;
+pub mod enrolled;
 pub mod faults;
 pub mod line;
 pub mod onnx;
@@ -104,6 +106,15 @@ impl TestAgent {
 
 pub async fn agent(cloud: Option<String>, mode: Mode) -> TestAgent {
     agent_with(cloud, |config| config.mode = mode).await
+}
+
+/// The same with pools in any shape.
+pub async fn agent_of(pools: Pools, change: impl FnOnce(&mut AgentConfig)) -> TestAgent {
+    agent_with(None, |config| {
+        config.cloud = Some(pools);
+        change(config);
+    })
+    .await
 }
 
 pub async fn agent_with(cloud: Option<String>, change: impl FnOnce(&mut AgentConfig)) -> TestAgent {

@@ -364,7 +364,7 @@ async fn the_command_line_lists_a_running_pools_experts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn plain_text_beyond_loopback_must_be_asked_for_in_so_many_words() {
-    let ran = tokio::task::spawn_blocking(|| run("millgate-cloud", &["serve", "--grpc", "0.0.0.0:0"]))
+    let ran = tokio::task::spawn_blocking(|| run("millgate-cloud", &["serve", "--metrics", "0.0.0.0:0"]))
         .await
         .unwrap();
     assert_eq!(ran.code, 2);

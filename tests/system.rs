@@ -2,11 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, to fail is the answer")]
 
+mod access;
 mod bundles;
 mod decide;
 mod demo;
 mod engines;
 mod hostile;
+mod identity;
 mod lines;
 mod mixture;
 mod neighbours;
@@ -22,3 +24,4 @@ mod spool;
 mod survival;
 mod tidy;
 mod tritonclient;
+mod uplink;

@@ -3,9 +3,8 @@
 //! message of a stream again: who is revoked meanwhile gets no further answer.
 //!
 //! * [`rights`]: what a caller may ask for. `book`: who has which. Both are pure. [`tokens`]: the API tokens on disk.
-//! * `layer`: before the services. Here: the book as it is now, counting, and a log that cannot be flooded.
+//! * `layer`: before the services. `quiet`: a log that cannot be flooded. Here: the book as it is now, and counting.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -22,10 +21,12 @@ use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::server::peer::{Line, Peer};
 use book::{Book, Denial, Who};
+use quiet::Quiet;
 use rights::{Kind, Refusal, Rights};
 
 pub(crate) mod book;
 pub(crate) mod layer;
+mod quiet;
 pub mod rights;
 pub mod tokens;
 
@@ -40,13 +41,7 @@ pub(crate) struct Access {
     book: RwLock<Arc<Book>>,
     watched: Mutex<Watched>,
     metrics: Arc<Metrics>,
-    logged: Mutex<HashMap<&'static str, Logged>>,
-}
-
-#[derive(Debug)]
-struct Logged {
-    at: Instant,
-    since: u64,
+    logged: Mutex<Quiet>,
 }
 
 impl Access {
@@ -60,7 +55,7 @@ impl Access {
             book: RwLock::default(),
             watched: Mutex::new(Watched::new(watched)),
             metrics,
-            logged: Mutex::default(),
+            logged: Mutex::new(Quiet::new(LOG_PAUSE)),
         };
         access.load()?;
         Ok(access)
@@ -108,30 +103,12 @@ impl Access {
     fn denied(&self, denial: Denial, addr: Option<SocketAddr>) -> Failure {
         let reason = denial.reason();
         self.metrics.call_refused(reason);
-        if let Some(others) = self.log_now(reason, Instant::now()) {
+        let noted = self.logged.lock().unwrap_or_else(PoisonError::into_inner).note(reason, Instant::now());
+        if let Some(others) = noted {
             let addr = addr.map(tracing::field::display);
             tracing::warn!(addr, reason, others, "a call was refused: {denial}");
         }
         Failure::Denied(Box::new(denial))
-    }
-
-    /// Whether to log: how many were not since the last time.
-    fn log_now(&self, reason: &'static str, now: Instant) -> Option<u64> {
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        match logged.get_mut(reason) {
-            Some(logged) if now.duration_since(logged.at) < LOG_PAUSE => {
-                logged.since += 1;
-                None
-            }
-            Some(logged) => {
-                logged.at = now;
-                Some(std::mem::take(&mut logged.since))
-            }
-            None => {
-                logged.insert(reason, Logged { at: now, since: 0 });
-                Some(0)
-            }
-        }
     }
 }
 
@@ -157,7 +134,15 @@ pub(crate) struct Caller {
 impl Caller {
     /// What it may ask for, as things are now.
     pub(crate) fn rights(&self) -> Result<Arc<Rights>, Failure> {
-        let rights = self.access.book().rights(&self.who, Timestamp::now());
+        let asked = || self.access.book().rights(&self.who, Timestamp::now());
+        let rights = match asked() {
+            // Made a moment ago: two files are looked at, at once and not when it is time.
+            Err(Denial::UnknownToken) => {
+                self.access.reload();
+                asked()
+            }
+            answered => answered,
+        };
         rights.map_err(|denial| self.access.denied(denial, self.addr))
     }
 

@@ -39,6 +39,7 @@ fi
 
 install -d "$root/usr/local/bin" "$root/etc/millgate" "$root/etc/systemd/system"
 install -d -m 0750 "$root/var/lib/millgate" "$root/var/lib/millgate/state"
+install -d -m 0700 "$root/var/lib/millgate/identity"
 
 # Put beside its place and renamed, so that a power cut leaves the old binary or the new one. (Of the bundle it may leave
 # neither in place: `bundle.old` and `bundle.new` are there then; run this again.)

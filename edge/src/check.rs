@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::config::EdgeConfig;
-use crate::identity::IdentityError;
+use crate::identity::Identity;
 use crate::uplink::Pools;
 
 mod bundle;
@@ -107,13 +107,13 @@ pub async fn examine(subject: Subject) -> Report {
         config.offload.cloud = vec![cloud.clone()];
     }
     let bundle = subject.bundle.clone().or_else(|| config.as_ref().map(|config| config.bundle.clone()));
-    let pools = match (&config, &subject.cloud) {
-        (Some(config), _) => {
+    let pools = match &config {
+        Some(config) => {
             let config = config.clone();
-            let opened = blocking("identity", LIMIT, move || config.pools()).await;
-            opened.and_then(|opened| opened.map_err(|error| identity_failed(&error)))
+            let open = move || config.pools(&Identity::open_or_bare(&config.identity));
+            blocking("identity", LIMIT, open).await
         }
-        (None, cloud) => Ok(cloud.clone().map(Pools::from)),
+        None => Ok(subject.cloud.clone().map(Pools::from)),
     };
 
     let opened = match bundle.clone() {
@@ -145,10 +145,6 @@ pub async fn examine(subject: Subject) -> Report {
         }
     }
     Report { ok: items.iter().all(|item| item.status != Status::Failed), items }
-}
-
-fn identity_failed(error: &IdentityError) -> Item {
-    Item::failed("identity", error.to_string(), "see `[identity]`; `millgate-edge enroll` makes its files")
 }
 
 /// What the configuration names on this device.

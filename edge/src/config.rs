@@ -11,7 +11,7 @@ use std::time::Duration;
 use millgate_shared::toml_file::{self, TomlError};
 use serde::{Deserialize, Deserializer};
 
-use crate::identity::{Identity, IdentityError};
+use crate::identity::Identity;
 use crate::uplink::{Allowed, Pools};
 
 mod check;
@@ -222,22 +222,10 @@ impl EdgeConfig {
         Ok(config)
     }
 
-    /// Where the pools are and who this device is towards them. Reads files.
-    pub fn pools(&self) -> Result<Option<Pools>, IdentityError> {
-        self.pools_of(|| Identity::open(&self.identity))
-    }
-
-    /// The same with an identity that is there already.
-    pub(crate) fn pools_of(
-        &self,
-        identity: impl FnOnce() -> Result<Identity, IdentityError>,
-    ) -> Result<Option<Pools>, IdentityError> {
-        if self.offload.cloud.is_empty() {
-            return Ok(None);
-        }
-        let is_tls = self.offload.cloud.iter().any(|url| url.starts_with("https://"));
-        let identity = is_tls.then(identity).transpose()?;
-        Ok(Some(Pools { identity, state_dir: Some(self.state_dir.clone()), ..self.offload.pools() }))
+    /// Where the pools are and who this device is towards them.
+    pub fn pools(&self, identity: &Identity) -> Option<Pools> {
+        let (identity, state_dir) = (Some(identity.clone()), Some(self.state_dir.clone()));
+        (!self.offload.cloud.is_empty()).then(|| Pools { identity, state_dir, ..self.offload.pools() })
     }
 
     /// `threads`, with 0 made into a number.

@@ -170,7 +170,7 @@ impl Metrics {
     }
 
     /// With what is counted of the device's certificate and of the agent's uplink.
-    pub fn of(agent: &Agent, identity: &Identity) -> Self {
+    pub fn of(identity: &Identity, agent: &Agent) -> Self {
         let mut this = Self::new();
         identity.register(&mut this.registry);
         if let Some(counts) = agent.uplink_counts() {

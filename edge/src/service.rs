@@ -60,8 +60,6 @@ pub enum StartError {
     Config(#[from] Refused),
     #[error(transparent)]
     Agent(Box<crate::agent::StartError>),
-    #[error("`[identity]`: {0}")]
-    Identity(Box<crate::identity::IdentityError>),
     #[error("the agent's start panicked")]
     Panicked,
     #[error(transparent)]
@@ -80,7 +78,7 @@ impl StartError {
     /// True if only a change of the configuration or of the bundle helps, and a restart does not.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Config(_) | Self::Agent(_) | Self::Identity(_) | Self::Reflection(_) => true,
+            Self::Config(_) | Self::Agent(_) | Self::Reflection(_) => true,
             Self::Panicked | Self::Journal(_) | Self::Sink(_) | Self::Spool(_) | Self::Listen { .. } => false,
         }
     }
@@ -131,7 +129,7 @@ impl Service {
         let admin = bind("admin.listen", config.admin.enabled, config.admin.listen).await?;
         let identity = start_identity(&config, &base).await?;
         let agent = start_agent(&config, &identity, &base).await?;
-        let metrics = Arc::new(Metrics::of(&agent, &identity));
+        let metrics = Arc::new(Metrics::of(&identity, &agent));
         let (break_service, broken) = watch::channel(None);
         let on_broken = move |message| {
             break_service.send_replace(Some(message));
@@ -271,11 +269,9 @@ async fn start_identity(config: &EdgeConfig, tasks: &Tasks) -> Result<Identity, 
 }
 
 async fn start_agent(config: &EdgeConfig, identity: &Identity, tasks: &Tasks) -> Result<Agent, StartError> {
-    let pools =
-        config.pools_of(|| Ok(identity.clone())).map_err(|error| StartError::Identity(Box::new(error)))?;
     let config = AgentConfig {
         bundle: config.bundle.clone(),
-        cloud: pools,
+        cloud: config.pools(identity),
         task: config.task.clone(),
         mode: config.offload.parsed_mode()?,
         risk: config.offload.risk,

@@ -10,6 +10,7 @@
 //!
 //! [`Pending::reply`] always returns by its deadline. Nothing here is awaited on a sample's path but that.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use millgate_shared::breaker;
@@ -37,6 +38,7 @@ pub mod pools;
 mod race;
 mod resolver;
 pub mod session;
+mod split;
 mod trial;
 
 pub use carrier::Carrier;
@@ -50,6 +52,7 @@ use dial::{Dialler, Means};
 use driver::{Driver, Outlets};
 use memory::Memory;
 use session::{LinkState, Session};
+use split::{Plan, Split};
 
 /// Calls that wait for the task; it takes them off at once, so that this fills only if the task is starved.
 const QUEUE: usize = 256;
@@ -72,6 +75,7 @@ pub struct Uplink {
     link: watch::Receiver<LinkState>,
     estimate: watch::Receiver<Estimate>,
     counts: Counts,
+    split: Arc<Mutex<Split>>,
 }
 
 /// What the pool answered for one call.
@@ -119,7 +123,7 @@ impl Uplink {
         tasks.spawn(bulk.run(behind, tasks.token().clone()));
         let outlets = Outlets { link: link_out, estimate: estimate_out, live: live_out };
         Driver::start(session, diallers, quic, counts.clone(), pace, outlets, incoming, tasks);
-        Ok(Self { calls, backlog, link, estimate, counts })
+        Ok(Self { calls, backlog, link, estimate, counts, split: Arc::default() })
     }
 
     pub fn link(&self) -> LinkState {
@@ -148,9 +152,19 @@ impl Uplink {
         self.link()
     }
 
-    /// Sends a call at once; its answer is awaited apart. `call_id`, the digest and the timeout are filled in here.
+    /// Sends a call at once; its answer is awaited apart, until a little before the sample's deadline. A call that could
+    /// not be answered by then is not sent. `call_id`, the digest and the timeout are filled in here.
     pub fn send(&self, request: v1::RunExpertsRequest, deadline: Instant) -> Result<Pending, Missing> {
-        self.enter(&self.calls, request, deadline)
+        self.check_link()?;
+        let (plan, parts) = self.splitting(|split| split.plan(deadline, &self.estimate(), Instant::now()));
+        self.counts.split(&parts);
+        match plan {
+            Plan::Send { until } => enter(&self.calls, request, until, Some(&self.split)),
+            Plan::TooLate => {
+                self.counts.unsendable();
+                Err(Missing::Deadline)
+            }
+        }
     }
 
     /// A call that nobody is waiting for at the machine: it goes behind live calls, at a rate that they do not notice. Its
@@ -160,24 +174,38 @@ impl Uplink {
         request: v1::RunExpertsRequest,
         deadline: Instant,
     ) -> Result<Pending, Missing> {
-        self.enter(&self.backlog, request, deadline)
+        self.check_link()?;
+        enter(&self.backlog, request, deadline, None)
     }
 
-    fn enter(
-        &self,
-        queue: &mpsc::Sender<Call>,
-        request: v1::RunExpertsRequest,
-        deadline: Instant,
-    ) -> Result<Pending, Missing> {
-        // Cheaper than asking the task, and the common case of an outage.
-        if matches!(self.link(), LinkState::Down { .. } | LinkState::Unconfigured) {
-            return Err(Missing::Offline);
+    /// Combining and recording a decision took so long: the pool gets that much less of the next deadline.
+    pub fn combined(&self, took: Duration) {
+        self.splitting(|split| split.combined(took));
+    }
+
+    fn splitting<T>(&self, with: impl FnOnce(&mut Split) -> T) -> T {
+        with(&mut self.split.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Cheaper than asking the task, and the common case of an outage.
+    fn check_link(&self) -> Result<(), Missing> {
+        match self.link() {
+            LinkState::Down { .. } | LinkState::Unconfigured => Err(Missing::Offline),
+            LinkState::Up | LinkState::Unknown => Ok(()),
         }
-        let (reply, answer) = oneshot::channel();
-        match queue.try_send(Call { request, deadline, reply }) {
-            Ok(()) => Ok(Pending { answer, deadline }),
-            Err(_) => Err(Missing::Shed),
-        }
+    }
+}
+
+fn enter(
+    queue: &mpsc::Sender<Call>,
+    request: v1::RunExpertsRequest,
+    deadline: Instant,
+    split: Option<&Arc<Mutex<Split>>>,
+) -> Result<Pending, Missing> {
+    let (reply, answer) = oneshot::channel();
+    match queue.try_send(Call { request, deadline, reply }) {
+        Ok(()) => Ok(Pending { answer, deadline, split: split.cloned() }),
+        Err(_) => Err(Missing::Shed),
     }
 }
 
@@ -186,16 +214,23 @@ impl Uplink {
 pub struct Pending {
     answer: oneshot::Receiver<Result<Reply, Missing>>,
     deadline: Instant,
+    /// Learns how late this machine's timers are.
+    split: Option<Arc<Mutex<Split>>>,
 }
 
 impl Pending {
     /// Returns by the deadline, whatever the line does.
     pub async fn reply(self) -> Result<Reply, Missing> {
-        tokio::select! {
+        let answer = tokio::select! {
             biased;
             answer = self.answer => answer.unwrap_or(Err(Missing::Offline)),
             () = sleep_until(self.deadline.into()) => Err(Missing::Deadline),
+        };
+        if let (Err(Missing::Deadline), Some(split)) = (&answer, self.split) {
+            let late = self.deadline.elapsed();
+            split.lock().unwrap_or_else(PoisonError::into_inner).woke(late);
         }
+        answer
     }
 }
 

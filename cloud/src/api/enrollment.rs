@@ -1,10 +1,12 @@
 //! `EnrollmentService`: certificates for devices. What it writes to disk is written on a thread that may block.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use millgate_shared::proto::v1;
 use millgate_shared::proto::v1::enrollment_service_server::EnrollmentService;
 use rustls::pki_types::CertificateDer;
+use tokio::sync::Semaphore;
 use tonic::{Code, Request, Response, Status};
 
 use super::status;
@@ -17,17 +19,22 @@ use crate::server::peer::{Line, Peer};
 /// A request for a certificate is a few hundred bytes.
 pub(super) const LONGEST_MESSAGE: usize = 64 << 10;
 
+/// They wait for each other's writes.
+const AT_ONCE: usize = 64;
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
 #[derive(Debug, Clone)]
 pub(crate) struct Enroller {
     /// `None`: this pool signs no certificates.
     enrolment: Option<Arc<Enrolment>>,
     access: Arc<Access>,
     metrics: Arc<Metrics>,
+    room: Arc<Semaphore>,
 }
 
 impl Enroller {
     pub(crate) fn new(enrolment: Option<Arc<Enrolment>>, access: Arc<Access>, metrics: Arc<Metrics>) -> Self {
-        Self { enrolment, access, metrics }
+        Self { enrolment, access, metrics, room: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
     async fn issue<T>(
@@ -45,8 +52,11 @@ impl Enroller {
         }
         let signs_none = || Failure::Precondition("this pool signs no certificates for devices".to_owned());
         let enrolment = self.enrolment.clone().ok_or_else(|| status::of(&signs_none()))?;
+        let full = |_| Failure::Refused { what: "too many devices enrol at once", retry_after: RETRY_AFTER };
+        let room = Arc::clone(&self.room).try_acquire_owned().map_err(|error| status::of(&full(error)))?;
         let (request, access) = (request.into_inner(), Arc::clone(&self.access));
         let signing = tokio::task::spawn_blocking(move || {
+            let _room = room;
             let issued = issue(&enrolment, request)?;
             // At once, and not when the tables are next looked at.
             access.reload();

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::serve::ServeArgs;
 use super::{CommandError, Output, table};
 use crate::engines::choice::{Alternative, micros};
+use crate::identity::material;
 use crate::pool::Pool;
 use crate::server;
 use crate::serving::catalogue::Listed;
@@ -16,7 +17,11 @@ use crate::serving::served::Served;
 /// Loads and tries every model of the bundle and of the repositories. An error if the configuration is at fault or any
 /// model cannot be served.
 pub async fn check(args: ServeArgs, output: Output, out: &mut impl Write) -> Result<(), CommandError> {
-    let loaded = async { Ok::<_, CommandError>(server::load(&args.resolve()?).await?) };
+    let loaded = async {
+        let config = args.resolve()?;
+        material::check(&config.tls)?;
+        Ok::<_, CommandError>(server::load(&config).await?)
+    };
     let pool = match (loaded.await, output) {
         (Ok(pool), _) => pool,
         (Err(error), Output::Text) => return Err(error),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use millgate_shared::shutdown;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::CommandError;
 use crate::config::CloudConfig;
@@ -78,8 +78,10 @@ impl ServeArgs {
 /// Serves until a signal, then drains.
 pub async fn serve(config: CloudConfig) -> Result<(), CommandError> {
     let grace = config.drain_grace();
+    // Asked for first: one that comes while models load must not end the pool.
+    let hang_up = signal(SignalKind::hangup())?;
     let running = Server::start(config).await?;
-    stopped(&running).await?;
+    stopped(&running, hang_up).await?;
     tracing::info!(in_flight = running.in_flight(), grace_ms = grace.as_millis() as u64, "draining");
     let drained = running.drain(grace).await;
     tracing::info!(cut_calls = drained.cut_calls, "stopped");
@@ -90,8 +92,7 @@ pub async fn serve(config: CloudConfig) -> Result<(), CommandError> {
 }
 
 /// Until SIGTERM or SIGINT; SIGHUP reads certificates, devices and tokens again.
-async fn stopped(running: &Running) -> std::io::Result<()> {
-    let mut hang_up = signal(SignalKind::hangup())?;
+async fn stopped(running: &Running, mut hang_up: Signal) -> std::io::Result<()> {
     let stop = shutdown::signal();
     tokio::pin!(stop);
     loop {

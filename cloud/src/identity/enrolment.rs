@@ -1,6 +1,6 @@
 //! How a claim token becomes a device's certificate, and how that is renewed. Blocks: it reads and writes files.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
@@ -80,8 +80,8 @@ pub(crate) struct Enrolment {
     authority: Arc<Authority>,
     /// The authority alone.
     roots: Arc<Roots>,
-    /// What the pool's own certificate is trusted by; the first is the one that claim tokens name.
-    anchors: Vec<CertificateDer<'static>>,
+    /// What the pool's own certificate is trusted by: claim tokens name it. It may be exchanged with the certificate.
+    anchors: RwLock<Vec<CertificateDer<'static>>>,
     life: Duration,
     grace_days: u32,
     clock: Arc<Floor>,
@@ -91,22 +91,26 @@ impl Enrolment {
     pub(super) fn new(
         state: StateDir,
         authority: Arc<Authority>,
-        anchors: Vec<CertificateDer<'static>>,
         config: &crate::config::DevicesConfig,
         clock: Arc<Floor>,
     ) -> Result<Self, StateError> {
         let roots = Roots::new(vec![authority.certificate().clone()], Arc::clone(&clock));
         let roots = roots.map_err(|source| StateError::Roots { path: state.file("ca.pem"), source })?;
         let life = Duration::from_secs(u64::from(config.certificate_days) * 24 * 3600);
-        Ok(Self { state, authority, roots, anchors, life, grace_days: config.renewal_grace_days, clock })
+        let (anchors, grace_days) = (RwLock::default(), config.renewal_grace_days);
+        Ok(Self { state, authority, roots, anchors, life, grace_days, clock })
     }
 
     pub(crate) fn authority(&self) -> &CertificateDer<'static> {
         self.authority.certificate()
     }
 
-    pub(crate) fn anchors(&self) -> &[CertificateDer<'static>] {
-        &self.anchors
+    pub(crate) fn anchors(&self) -> Vec<CertificateDer<'static>> {
+        self.anchors.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_anchors(&self, anchors: Vec<CertificateDer<'static>>) {
+        *self.anchors.write().unwrap_or_else(PoisonError::into_inner) = anchors;
     }
 
     /// `device` may be empty if the token says which one it is for.
@@ -115,7 +119,7 @@ impl Enrolment {
         let named = |anchor: &CertificateDer<'_>| {
             millgate_shared::identity::certificate::digest(anchor) == claim.authority
         };
-        if !self.anchors.iter().any(named) {
+        if !self.anchors().iter().any(named) {
             return Err(EnrolError::WrongPool);
         }
         let (now, hash) = (self.clock.now(), hex(&claim.secret.hash()));

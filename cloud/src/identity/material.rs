@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use millgate_shared::identity::files::Watched;
 use millgate_shared::identity::held::Chain;
-use millgate_shared::identity::{Fingerprint, Floor, Held, Roots, certificate, pem, tls};
+use millgate_shared::identity::{Certificate, Fingerprint, Floor, Held, Roots, pem, tls};
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 
@@ -60,13 +60,12 @@ impl Material {
         {
             own::ensure(&material.state, authority, &material.names, material.clock.now())?;
         }
-        material.load()?;
         if let Some(authority) = &material.authority {
             let (state, clock) = (material.state.clone(), Arc::clone(&material.clock));
-            let anchors = vec![material.anchor()?];
-            let enrolment = Enrolment::new(state, Arc::clone(authority), anchors, &config.devices, clock)?;
+            let enrolment = Enrolment::new(state, Arc::clone(authority), &config.devices, clock)?;
             material.enrolment = Some(Arc::new(enrolment));
         }
+        material.load()?;
         Ok(material)
     }
 
@@ -131,16 +130,14 @@ impl Material {
             clients.extend(pem::certificates(path)?);
         }
         let path = || self.config.client_ca.first().cloned().unwrap_or_default();
-        self.clients.set(clients).map_err(|source| StateError::Roots { path: path(), source })?;
+        let refuse = |source| StateError::Roots { path: path(), source };
+        let anchor = chain.certificates().last().cloned();
+        self.clients.set(clients).map_err(refuse)?;
         self.held.set(Some(chain));
+        if let Some(enrolment) = &self.enrolment {
+            enrolment.set_anchors(anchor.into_iter().collect());
+        }
         Ok(())
-    }
-
-    fn anchor(&self) -> Result<CertificateDer<'static>, StateError> {
-        anchor(&self.config, || match &self.authority {
-            Some(authority) => Ok(authority.certificate().clone()),
-            None => Err(StateError::Content { path: PathBuf::new(), reason: "no authority".to_owned() }),
-        })
     }
 }
 
@@ -148,25 +145,32 @@ fn watched_files(tls: &TlsConfig) -> Vec<PathBuf> {
     tls.certificate.iter().chain(&tls.key).chain(&tls.client_ca).cloned().collect()
 }
 
-/// What the pool's certificate is trusted by: the last of its chain, or its own authority.
-fn anchor(
-    tls: &TlsConfig,
-    own: impl FnOnce() -> Result<CertificateDer<'static>, StateError>,
-) -> Result<CertificateDer<'static>, StateError> {
-    match &tls.certificate {
-        Some(path) => {
-            let mut chain = pem::certificates(path)?;
-            chain
-                .pop()
-                .ok_or_else(|| StateError::Content { path: path.clone(), reason: "is empty".to_owned() })
-        }
-        None => own(),
+/// The certificate that a claim token names: what the pool's own is trusted by. Makes the authority if there is none.
+/// Blocks.
+pub(crate) fn anchor_for_claims(config: &CloudConfig) -> Result<Fingerprint, StateError> {
+    let Some(path) = &config.tls.certificate else {
+        let state = StateDir::new(&config.state_dir);
+        return Ok(Authority::open_or_make(&state, SystemTime::now())?.fingerprint());
+    };
+    let refuse = |reason: &str| StateError::Content { path: path.clone(), reason: reason.to_owned() };
+    let chain = pem::certificates(path)?;
+    let last = chain.last().ok_or_else(|| refuse("is empty"))?;
+    let read = Certificate::from_der(last);
+    let read = read.map_err(|source| StateError::Certificate { path: path.clone(), source })?;
+    match read.is_authority {
+        true => Ok(read.fingerprint),
+        false => Err(refuse("must end with its authority's certificate, so that a claim token can name it")),
     }
 }
 
-/// The certificate that a claim token names. Makes the authority if there is none. Blocks.
-pub(crate) fn anchor_for_claims(config: &CloudConfig) -> Result<Fingerprint, StateError> {
-    let state = StateDir::new(&config.state_dir);
-    let own = || Ok(Authority::open_or_make(&state, SystemTime::now())?.certificate().clone());
-    Ok(certificate::digest(&anchor(&config.tls, own)?))
+/// Reads the files that a configuration names, and makes nothing. Blocks.
+pub(crate) fn check(tls: &TlsConfig) -> Result<(), StateError> {
+    if let (Some(certificate), Some(key)) = (&tls.certificate, &tls.key) {
+        Chain::read(certificate, key)?;
+    }
+    for path in &tls.client_ca {
+        let roots = Roots::none(Arc::new(Floor::unkept())).set(pem::certificates(path)?);
+        roots.map_err(|source| StateError::Roots { path: path.clone(), source })?;
+    }
+    Ok(())
 }

@@ -157,6 +157,9 @@ fn close(agent: &Agent, visited: Visited, asking: Asking, started: Instant) -> R
     };
     let mut decision = Decision::record(outcome, context);
     decision.timings_us.combine = combining.elapsed().as_micros() as u64;
+    if let Some(uplink) = &agent.parts.uplink {
+        uplink.combined(combining.elapsed());
+    }
     decision.timings_us.total = started.elapsed().as_micros() as u64;
     let sample = stay.sample;
     let late = open.map(|open| Late { open, manifest: Arc::clone(manifest), sample, source });

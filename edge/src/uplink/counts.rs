@@ -12,6 +12,7 @@ use prometheus_client::registry::Registry;
 
 use super::pools::Transport;
 use super::session;
+use super::split::Parts;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfPool {
@@ -167,14 +168,15 @@ impl Counts {
         self.backlog_rate.set(rate.try_into().unwrap_or(i64::MAX));
     }
 
-    /// Where one sample's deadline is planned to go.
-    pub(crate) fn split(&self, parts: [(&str, Duration); 5]) {
-        for (part, time) in parts {
+    pub(super) fn split(&self, parts: &Parts) {
+        let Parts { network, pool, combine, reserve } = *parts;
+        for (part, time) in [("network", network), ("pool", pool), ("combine", combine), ("reserve", reserve)]
+        {
             self.split.get_or_create(&Part { part: part.to_owned() }).set(time.as_secs_f64());
         }
     }
 
-    pub(crate) fn unsendable(&self) {
+    pub(super) fn unsendable(&self) {
         self.unsendable.inc();
     }
 }

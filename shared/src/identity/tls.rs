@@ -95,6 +95,10 @@ pub fn explain(error: &Error) -> String {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
             "its certificate is signed by an authority that is not trusted here".to_owned()
         }
+        Error::InvalidCertificate(CertificateError::BadSignature) => {
+            "its certificate is signed by an authority that is not trusted here; another one of that name is"
+                .to_owned()
+        }
         Error::InvalidCertificate(CertificateError::NotValidForNameContext { expected, presented }) => {
             let presented: Vec<&str> = presented.iter().map(|name| shown(name)).collect();
             format!(

@@ -17,7 +17,8 @@ fn pool_with(config: &DevicesConfig) -> Pool {
     let authority = Arc::new(Authority::open_or_make(&state, SystemTime::now()).unwrap());
     let anchors = vec![authority.certificate().clone()];
     let clock = Arc::new(Floor::unkept());
-    let enrolment = Enrolment::new(state.clone(), authority, anchors, config, clock).unwrap();
+    let enrolment = Enrolment::new(state.clone(), authority, config, clock).unwrap();
+    enrolment.set_anchors(anchors);
     Pool { _dir: dir, state, enrolment }
 }
 

@@ -1,0 +1,152 @@
+//! The same over a line with packets that are delayed, cut, and sent from another address. Only where the machine lets a
+//! test make one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use millgate_edge::uplink::{Allowed, Pools, Uplink, UplinkConfig};
+use millgate_shared::breaker;
+use millgate_shared::bundle::Bundle;
+use millgate_shared::decision::Missing;
+use millgate_shared::proto::v1;
+use millgate_shared::shutdown::Tasks;
+use system_tests::bundle;
+use system_tests::enrolled::{Device, TlsPool, tls_pool_with};
+use system_tests::line::{Line, Weather};
+use tokio::time::sleep;
+
+use crate::uplink::until_link;
+
+const MS: Duration = Duration::from_millis(1);
+/// Of a call; the goals are set for a quiet machine, and this is a busy one.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// What `steel-s` is asked about.
+fn request() -> v1::RunExpertsRequest {
+    let opened = Bundle::open(&bundle()).unwrap();
+    let expert = opened.manifest().experts.iter().find(|expert| expert.name == "steel-s").unwrap();
+    let golden = opened.manifest().golden.decisions.iter().find(|golden| golden.template.is_none()).unwrap();
+    let image = v1::Image {
+        modality: expert.inputs[0].modality.clone(),
+        codec: v1::ImageCodec::File.into(),
+        width: 0,
+        height: 0,
+        data: opened.read(&golden.image).unwrap().into(),
+    };
+    v1::RunExpertsRequest { experts: vec![expert.name.clone()], images: vec![image], ..Default::default() }
+}
+
+struct Scene {
+    line: Arc<Line>,
+    tls: TlsPool,
+    device: Device,
+}
+
+/// 40 ms there and back at 20 Mbit/s, with a pool behind it.
+async fn scene(seed: u64) -> Option<Scene> {
+    let line = Line::open_here(seed).inspect_err(|error| println!("skipped: {error}")).ok()?;
+    line.set(Weather { delay: 20 * MS, rate: Some(20_000_000), ..Weather::default() });
+    let (at, target) = (line.pool_ip(), line.target_ip());
+    let tls = tls_pool_with(|config, _| {
+        config.grpc = (at, 0).into();
+        config.tls.names = vec![target.to_string()];
+    })
+    .await;
+    // Enrolled by the same machine's other way.
+    let device = tls.device("acme", "cam-1").await;
+    Some(Scene { line: Arc::new(line), tls, device })
+}
+
+impl Scene {
+    fn uplink(&self, transport: Allowed, tasks: &Tasks) -> Uplink {
+        let url = format!("https://{}:{}", self.line.target_ip(), self.tls.pool.grpc_addr().port());
+        let identity = Some(self.device.identity());
+        let pools = Pools { transport, identity, ..Pools::from(url) };
+        let digest = self.tls.pool.pool().hosted().unwrap().digest();
+        let breaker = breaker::Config::default();
+        let config = UplinkConfig { pools, digest, dial_timeout: DEADLINE, breaker };
+        Uplink::start(config, tasks).unwrap()
+    }
+}
+
+/// One call.
+async fn ask(uplink: &Uplink, request: &v1::RunExpertsRequest) -> Result<Duration, Missing> {
+    let sent = Instant::now();
+    let pending = uplink.send(request.clone(), sent + DEADLINE)?;
+    pending.reply().await.map(|_| sent.elapsed())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_answer_after_a_cut_comes_soon() {
+    let Some(scene) = scene(11).await else { return };
+    let request = request();
+    for transport in [Allowed::Quic, Allowed::Tcp] {
+        let tasks = Tasks::new();
+        let uplink = scene.uplink(transport, &tasks);
+        until_link(&uplink, true).await;
+        for _ in 0..10 {
+            ask(&uplink, &request).await.unwrap();
+        }
+        for cut in [300, 1_000, 5_000] {
+            scene.line.cut();
+            let mut cost = Duration::ZERO;
+            let begun = Instant::now();
+            while begun.elapsed() < MS * cut {
+                let asked = Instant::now();
+                if ask(&uplink, &request).await == Err(Missing::Offline) {
+                    cost = cost.max(asked.elapsed());
+                }
+                sleep(MS * 5).await;
+                if begun.elapsed() + DEADLINE > MS * cut && cut < 2_000 {
+                    break;
+                }
+            }
+            sleep((MS * cut).saturating_sub(begun.elapsed())).await;
+            scene.line.restore();
+            let back = Instant::now();
+            let first = loop {
+                if ask(&uplink, &request).await.is_ok() {
+                    break back.elapsed();
+                }
+                sleep(MS).await;
+            };
+            println!("{transport:?}: first answer {first:?} after a cut of {cut} ms; refused in {cost:?}");
+            assert!(first < DEADLINE * 2, "{first:?}");
+        }
+        tasks.drain(Duration::from_secs(1)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_address_fails_no_call() {
+    let Some(scene) = scene(12).await else { return };
+    let request = Arc::new(request());
+    for transport in [Allowed::Quic, Allowed::Tcp] {
+        let tasks = Tasks::new();
+        let uplink = scene.uplink(transport, &tasks);
+        until_link(&uplink, true).await;
+        let (failed, slowest) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let calls = Tasks::new();
+        for at in 0..160 {
+            if at == 80 {
+                let line = Arc::clone(&scene.line);
+                tokio::task::spawn_blocking(move || line.change_address()).await.unwrap().unwrap();
+            }
+            let (uplink, request) = (uplink.clone(), Arc::clone(&request));
+            let (failed, slowest) = (Arc::clone(&failed), Arc::clone(&slowest));
+            calls.spawn(async move {
+                match ask(&uplink, &request).await {
+                    Ok(took) => slowest.fetch_max(took.as_millis() as usize, Ordering::Relaxed),
+                    Err(_) => failed.fetch_add(1, Ordering::Relaxed),
+                };
+            });
+            sleep(MS * 25).await;
+        }
+        calls.drain(DEADLINE * 2).await;
+        let (failed, slowest) = (failed.load(Ordering::Relaxed), slowest.load(Ordering::Relaxed));
+        println!("{transport:?}: {failed} of 160 calls failed, the slowest took {slowest} ms");
+        assert_eq!(failed, 0);
+        tasks.drain(Duration::from_secs(1)).await;
+    }
+}
