@@ -16,6 +16,7 @@ mod observe;
 mod open_inference;
 mod outage;
 mod pool;
+mod quic;
 mod repository;
 mod rest;
 mod service;

@@ -43,46 +43,58 @@ enum Scheme {
     QuicTwo,
 }
 
+const LOSSES: [(&str, Loss); 4] = [
+    ("0 %", Loss::None),
+    ("1 %", Loss::Random(0.01)),
+    ("3 %", Loss::Random(0.03)),
+    ("3 % in bursts of 8", Loss::Bursts { share: 0.03, length: 8 }),
+];
+
+const SCHEMES: [(&str, Scheme); 5] = [
+    ("HTTP/2, cubic (default)", Scheme::Default),
+    ("HTTP/2, tuned, two connections", Scheme::Tuned),
+    ("QUIC, cubic", Scheme::Quic(Control::Cubic)),
+    ("QUIC, link, one connection", Scheme::Quic(Control::Link)),
+    ("QUIC, link, two connections", Scheme::QuicTwo),
+];
+
 fn main() {
-    let only: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let number = |name, or| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(or);
-    let (seconds, seed) = (number("SECONDS", 15), number("SEED", 1));
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let mut out = std::io::stdout();
     let mut print = |line: String| writeln!(out, "{line}").expect("standard output");
+    if let [word, row] = args.as_slice()
+        && word == "row"
+    {
+        print(run(row.parse().expect("a row's number")));
+        return;
+    }
     print(
         "| loss | scheme | alone p50 / p95 / p99 ms | beside bulk p50 / p95 / p99 ms | bulk Mbit/s |"
             .to_owned(),
     );
     print("|---|---|---|---|---|".to_owned());
-    for (loss_name, loss) in [
-        ("0 %", Loss::None),
-        ("1 %", Loss::Random(0.01)),
-        ("3 %", Loss::Random(0.03)),
-        ("3 % in bursts of 8", Loss::Bursts { share: 0.03, length: 8 }),
-    ] {
-        for (name, scheme) in [
-            ("HTTP/2, cubic (default)", Scheme::Default),
-            ("HTTP/2, tuned, two connections", Scheme::Tuned),
-            ("QUIC, cubic", Scheme::Quic(Control::Cubic)),
-            ("QUIC, link, one connection", Scheme::Quic(Control::Link)),
-            ("QUIC, link, two connections", Scheme::QuicTwo),
-        ] {
-            let title = format!("{loss_name} {name}");
-            if !only.iter().all(|word| title.contains(word.as_str())) {
-                continue;
-            }
-            let weather = Weather {
-                loss,
-                delay: Duration::from_millis(20),
-                rate: Some(20_000_000),
-                ..Weather::default()
-            };
-            let measured = runtime.block_on(measure(scheme, weather, seed, Duration::from_secs(seconds)));
-            let (alone, beside, mbits) = measured;
-            print(format!("| {loss_name} | {name} | {alone} | {beside} | {mbits:.1} |"));
+    for row in 0..LOSSES.len() * SCHEMES.len() {
+        let title = format!("{} {}", LOSSES[row / SCHEMES.len()].0, SCHEMES[row % SCHEMES.len()].0);
+        if args.iter().all(|word| title.contains(word.as_str())) {
+            // What one row's bulk has left in the kernel is not to be sent beside the next one.
+            let program = std::env::current_exe().expect("this program");
+            let ended = std::process::Command::new(program).arg("row").arg(row.to_string()).status();
+            assert!(ended.expect("a row").success());
         }
     }
+}
+
+fn run(row: usize) -> String {
+    let ((loss_name, loss), (name, scheme)) = (LOSSES[row / SCHEMES.len()], SCHEMES[row % SCHEMES.len()]);
+    let number = |name, or| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(or);
+    let (seconds, seed) = (number("SECONDS", 15), number("SEED", 1));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let weather =
+        Weather { loss, delay: Duration::from_millis(20), rate: Some(20_000_000), ..Weather::default() };
+    let measured = runtime.block_on(measure(scheme, weather, seed, Duration::from_secs(seconds)));
+    let (alone, beside, mbits) = measured;
+    runtime.shutdown_background();
+    format!("| {loss_name} | {name} | {alone} | {beside} | {mbits:.1} |")
 }
 
 /// Small calls and bulk.
@@ -93,6 +105,8 @@ enum Clients {
 
 async fn measure(scheme: Scheme, weather: Weather, seed: u64, long: Duration) -> (String, String, f64) {
     let line = Line::open_here(seed).expect("a line; are you root?");
+    // Before anybody connects: a line that becomes longer afterwards is another experiment.
+    line.set(weather);
     let tasks = Tasks::new();
     let sink = Sink::default();
     let (pool, target) = (IpAddr::from(line.pool_ip()), IpAddr::from(line.target_ip()));
@@ -114,7 +128,6 @@ async fn measure(scheme: Scheme, weather: Weather, seed: u64, long: Duration) ->
             Clients::Quic(small, bulk)
         }
     };
-    line.set(weather);
     let measured = match clients {
         Clients::Tcp(small, bulk) => both(small, bulk, &sink, &tasks, long).await,
         Clients::Quic(small, bulk) => both(small, bulk, &sink, &tasks, long).await,

@@ -9,7 +9,7 @@ use bytes::Buf;
 use prost::Message;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use tonic::Status;
-use tonic::codec::{Codec, DecodeBuf, Decoder};
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder};
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
 use crate::proto::{inference, v1};
@@ -41,7 +41,7 @@ where
     type Decoder = BoundedDecoder<In>;
 
     fn encoder(&mut self) -> Self::Encoder {
-        self.prost.encoder()
+        ProstEncoder::new(buffers())
     }
 
     fn decoder(&mut self) -> Self::Decoder {
@@ -66,6 +66,17 @@ impl<In: Message + Default + 'static> Decoder for BoundedDecoder<In> {
         }
         self.prost.decode(buf)
     }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        buffers()
+    }
+}
+
+/// What a stream holds from its beginning, each way, and how much is encoded before it is passed on. A pool holds a stream
+/// open for every agent, most of them idle, and a larger message makes its own room; tonic's own 8 KiB each way are more
+/// than all the rest of a stream.
+fn buffers() -> BufferSettings {
+    BufferSettings::new(512, 32 << 10)
 }
 
 /// Refuses a message of more than [`MOST_FIELDS`]. One that cannot be read passes: reading it says why.

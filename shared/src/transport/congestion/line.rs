@@ -1,7 +1,7 @@
 //! A line in virtual time, and senders on it that send, pace, notice losses and probe as quinn does.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::Link;
@@ -48,6 +48,8 @@ pub(super) struct Shape {
     pub(super) burst: u32,
     /// Nothing passes between these.
     pub(super) cut: (u64, u64),
+    /// Delay that comes and goes, at most.
+    pub(super) jitter: u64,
     /// From a time on: another rate, another round trip.
     pub(super) later: Option<(u64, f64, u64)>,
 }
@@ -55,7 +57,7 @@ pub(super) struct Shape {
 impl Shape {
     pub(super) fn new(mbits: f64, round_trip_ms: f64) -> Self {
         let (rate, round_trip) = (mbits * 125_000.0, (round_trip_ms * 1000.0) as u64);
-        Self { rate, round_trip, queue: 250_000.0, loss: 0.0, burst: 1, cut: (0, 0), later: None }
+        Self { rate, round_trip, queue: 250_000.0, loss: 0.0, burst: 1, cut: (0, 0), jitter: 0, later: None }
     }
 }
 
@@ -63,6 +65,8 @@ impl Shape {
 enum Event {
     /// The sender's pacer, its timer, or its start.
     Wake,
+    /// Something to send; without it there always is.
+    Call,
     Arrive(u64),
     AckDue(u64),
     /// So many of the packets that have arrived are acknowledged.
@@ -89,6 +93,11 @@ pub(super) struct Flow {
     told: usize,
     unacknowledged: u32,
     ack_number: u64,
+    /// Packets that wait to be sent, by the time of their call; `None`: bulk, more than can be sent.
+    calls: Option<VecDeque<u64>>,
+    every: u64,
+    /// How long they waited for that.
+    pub(super) held: Vec<u64>,
     /// Bytes delivered in each tenth of a second.
     pub(super) delivered: Vec<u64>,
 }
@@ -101,6 +110,7 @@ pub(super) struct Line {
     now: u64,
     base: Instant,
     free: f64,
+    last_arrival: u64,
     /// Packets that are still to be lost, and until when, each way.
     bursts: [(u32, u64); 2],
     events: BinaryHeap<Reverse<(u64, u64, usize, Event)>>,
@@ -130,6 +140,9 @@ impl Line {
             told: 0,
             unacknowledged: 0,
             ack_number: 0,
+            calls: None,
+            every: 0,
+            held: Vec::new(),
             delivered: Vec::new(),
         });
         let mut line = Self {
@@ -138,6 +151,7 @@ impl Line {
             now: 0,
             base,
             free: 0.0,
+            last_arrival: 0,
             bursts: [(0, 0); 2],
             events: BinaryHeap::new(),
             order: 0,
@@ -148,6 +162,13 @@ impl Line {
             line.at(*start, flow, Event::Wake);
         }
         line
+    }
+
+    /// A flow sends a call of four packets every so often, and nothing else.
+    pub(super) fn call(&mut self, flow: usize, every: u64) {
+        self.flows[flow].calls = Some(VecDeque::new());
+        self.flows[flow].every = every;
+        self.at(0, flow, Event::Call);
     }
 
     pub(super) fn run(&mut self, until: u64) {
@@ -210,6 +231,15 @@ impl Line {
     fn happen(&mut self, flow: usize, event: Event) {
         match event {
             Event::Wake => self.wake(flow),
+            Event::Call => {
+                let now = self.now;
+                let caller = &mut self.flows[flow];
+                let next = now + caller.every;
+                let calls = caller.calls.get_or_insert_default();
+                calls.extend(std::iter::repeat_n(now, 4));
+                self.at(next, flow, Event::Call);
+                self.send(flow);
+            }
             Event::Arrive(packet) => self.arrive(flow, packet),
             Event::AckDue(number) if number == self.flows[flow].ack_number => self.acknowledge(flow),
             Event::AckDue(_) => {}
@@ -246,6 +276,9 @@ impl Line {
                 (window as f64 * 2000.0 / flow.smoothed).clamp(10.0 * PACKET as f64, 256.0 * PACKET as f64);
             flow.tokens = (flow.tokens + pace * (now - flow.tokens_at) as f64).min(capacity);
             flow.tokens_at = now;
+            if flow.calls.as_ref().is_some_and(VecDeque::is_empty) {
+                break;
+            }
             if (flow.sent.len() as u64 + 1) * PACKET >= window {
                 break;
             }
@@ -269,6 +302,9 @@ impl Line {
         let (now, (rate, round_trip)) = (self.now, self.shape_now());
         let instant = self.instant(now);
         let flow = &mut self.flows[at];
+        if let Some(since) = flow.calls.as_mut().and_then(VecDeque::pop_front) {
+            flow.held.push(now - since);
+        }
         let packet = flow.next;
         flow.next += 1;
         flow.sent.insert(packet, now);
@@ -281,7 +317,10 @@ impl Line {
         self.waits.push((now, wait as u64));
         self.free = now as f64 + wait + PACKET as f64 / rate * 1e6;
         if !self.loses(0) {
-            self.at(self.free as u64 + round_trip / 2, at, Event::Arrive(packet));
+            // The same for all packets of a while, and nobody overtakes.
+            let more = Random::new(now / 150_000).share() * self.shape.jitter as f64;
+            self.last_arrival = self.last_arrival.max((self.free + more) as u64 + round_trip / 2);
+            self.at(self.last_arrival, at, Event::Arrive(packet));
         }
     }
 
@@ -338,7 +377,8 @@ impl Line {
             flow.probes = 0;
         }
         let under_way = flow.sent.len() as u64 * PACKET;
-        flow.link.settle(instant, under_way, false);
+        let is_idle = flow.calls.as_ref().is_some_and(VecDeque::is_empty);
+        flow.link.settle(instant, under_way, is_idle);
         self.detect(at);
         self.send(at);
     }
@@ -359,6 +399,9 @@ impl Line {
         let has_died = last.1 - first.1 > 3 * flow.probe_base();
         for (packet, _) in &lost {
             flow.sent.remove(packet);
+            if let Some(calls) = &mut flow.calls {
+                calls.push_front(now);
+            }
         }
         flow.link.lost(has_died, lost.len() as u64 * PACKET);
     }

@@ -20,7 +20,7 @@ const DRAIN_GAIN: f64 = 0.5;
 const EXTRA_PACKETS: f64 = 4.0;
 /// A sender always may have so many packets under way.
 const LEAST_PACKETS: u64 = 5;
-/// And so many at first.
+/// And so many at first, and while no queue says that it is too much.
 const FIRST_PACKETS: u64 = 10;
 /// A window larger than any line needs.
 const MOST: u64 = 64 << 20;
@@ -43,6 +43,11 @@ const TRIM: f64 = 0.8;
 const LEAST_TRIM: f64 = 0.5;
 /// So many rounds of that, and the queue is none: the line has become longer.
 const TRIM_ROUNDS: u32 = 4;
+/// After so many of them it shows whose queue it is: one of others, or of a busy machine, stays, and less is delivered.
+const TELLING_ROUNDS: u32 = 3;
+const TELLING_SHARE: f64 = 0.8;
+/// What is left of such a delay after a round without it.
+const FOREIGN_DECAY: f64 = 0.9;
 /// So many late packets in a row, and Start has filled the line: a round is long where its queue grows.
 const LATE_PACKETS: u32 = 6;
 
@@ -90,6 +95,10 @@ pub struct Link {
     /// Below 1 while there is a queue that should not be.
     trim: f64,
     trimmed_rounds: u32,
+    /// The fastest rate when trimming began.
+    untrimmed: f64,
+    /// Delay that is not of our making.
+    foreign: Duration,
 }
 
 impl Link {
@@ -112,6 +121,8 @@ impl Link {
             backed_off: None,
             trim: 1.0,
             trimmed_rounds: 0,
+            untrimmed: 0.0,
+            foreign: Duration::ZERO,
         }
     }
 
@@ -161,7 +172,7 @@ impl Link {
     pub fn lost(&mut self, has_died: bool, bytes: u64) {
         self.lost += bytes as f64;
         if has_died && self.phase == Phase::Start {
-            self.window = self.least().max(self.window / 2);
+            self.window = (LEAST_PACKETS * self.mtu).max(self.window / 2);
         }
         let packets = (self.delivered + self.lost) / self.mtu as f64;
         let share = self.lost / (self.delivered + self.lost).max(1.0);
@@ -237,18 +248,31 @@ impl Link {
         }
     }
 
-    /// A queue that stands for a whole round is ours to shorten; if that does not help, it is none.
+    /// A queue that stands for a whole round is ours to shorten; if that does not help, it is none, or not ours.
     fn judge_queue(&mut self, has_queue: bool) {
         if !has_queue {
             self.trim = (self.trim + 0.1).min(1.0);
             self.trimmed_rounds = 0;
+            self.foreign = self.foreign.mul_f64(FOREIGN_DECAY);
+            return;
+        }
+        if self.trimmed_rounds == 0 {
+            self.untrimmed = self.round.fastest;
+        }
+        self.trimmed_rounds += 1;
+        if self.trimmed_rounds == TELLING_ROUNDS && self.round.fastest < TELLING_SHARE * self.untrimmed {
+            let shortest = self.shortest.map_or(Duration::ZERO, |(shortest, _)| shortest);
+            let most = shortest.max(Duration::from_millis(20));
+            self.foreign = (self.foreign + self.queue()).min(most);
+            self.trim = 1.0;
+            self.trimmed_rounds = 0;
+            self.fastest.push(self.round.number, self.untrimmed);
             return;
         }
         if self.round.fastest > 0.0 {
             self.fastest.cap(self.round.number, self.round.fastest);
         }
         self.trim = (self.trim * TRIM).max(LEAST_TRIM);
-        self.trimmed_rounds += 1;
         if self.trimmed_rounds >= TRIM_ROUNDS {
             self.trimmed_rounds = 0;
             self.phase = Phase::Drain(DRAIN_ROUNDS, None);
@@ -269,7 +293,7 @@ impl Link {
 
     fn queue(&self) -> Duration {
         match (self.round.shortest, self.shortest) {
-            (Some(round), Some((shortest, _))) => round.saturating_sub(shortest),
+            (Some(round), Some((shortest, _))) => round.saturating_sub(shortest + self.foreign),
             _ => Duration::ZERO,
         }
     }
@@ -279,7 +303,7 @@ impl Link {
         let (Some((shortest, _)), Some(fastest)) = (self.shortest, self.fastest.max()) else {
             return Duration::MAX;
         };
-        let packets = (2 * LEAST_PACKETS * self.mtu) as f64 / fastest.max(1.0);
+        let packets = ((LEAST_PACKETS + 2) * self.mtu) as f64 / fastest.max(1.0);
         shortest.mul_f64(0.6).max(Duration::from_millis(10)) + Duration::from_secs_f64(packets.min(10.0))
     }
 
@@ -294,14 +318,16 @@ impl Link {
     }
 
     fn least(&self) -> u64 {
-        LEAST_PACKETS * self.mtu
+        let has_room = self.trim >= 1.0 && self.backed_off != Some(self.round.number);
+        self.mtu * if has_room { FIRST_PACKETS } else { LEAST_PACKETS }
     }
 
     fn target(&self, gain: f64) -> u64 {
         let (Some(fastest), Some((shortest, _))) = (self.fastest.max(), self.shortest) else {
             return self.window.max(self.least());
         };
-        let window = gain * fastest * shortest.as_secs_f64() + EXTRA_PACKETS * self.mtu as f64;
+        let trip = (shortest + self.foreign).as_secs_f64();
+        let window = gain * fastest * trip + EXTRA_PACKETS * self.mtu as f64;
         (window as u64).clamp(self.least(), MOST)
     }
 }

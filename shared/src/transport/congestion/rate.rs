@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 /// Packets that are remembered, in groups that were sent at once. More than any window holds.
 const MOST_GROUPS: usize = 8192;
+/// An idle connection keeps room for so many.
+const IDLE_GROUPS: usize = 16;
 /// A group that old is not acknowledged any more.
 const OLDEST: Duration = Duration::from_secs(10);
 
@@ -14,7 +16,7 @@ const OLDEST: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy)]
 struct Group {
     at: Instant,
-    /// Bytes acknowledged when it was sent, and when the last of them were.
+    /// Bytes that were acknowledged when it was sent, and when the last of them were.
     delivered: u64,
     delivered_at: Instant,
     /// When the packet was sent that was acknowledged last at that time.
@@ -43,7 +45,7 @@ pub(super) struct Rate {
     first_sent: Instant,
     in_flight: u64,
     /// Packets sent until so much is delivered were sent by one who had little to send.
-    idle_until: u64,
+    idle_until: Option<u64>,
     /// Of the acknowledgements at hand, the packet that was sent last.
     newest: Option<Group>,
 }
@@ -56,7 +58,7 @@ impl Rate {
             delivered_at: now,
             first_sent: now,
             in_flight: 0,
-            idle_until: 0,
+            idle_until: None,
             newest: None,
         }
     }
@@ -74,7 +76,9 @@ impl Rate {
         if self.groups.back().is_some_and(|group| group.at == now) {
             return;
         }
-        if self.groups.len() == MOST_GROUPS {
+        // Mere acknowledgements are sent too, and never acknowledged.
+        let is_old = |group: &Group| now.saturating_duration_since(group.at) > OLDEST;
+        while self.groups.len() >= MOST_GROUPS || self.groups.front().is_some_and(is_old) {
             self.groups.pop_front();
         }
         self.groups.push_back(Group {
@@ -82,7 +86,7 @@ impl Rate {
             delivered: self.delivered,
             delivered_at: self.delivered_at,
             first_sent: self.first_sent,
-            is_idle: self.delivered < self.idle_until,
+            is_idle: self.idle_until.is_some_and(|until| self.delivered <= until),
         });
     }
 
@@ -102,18 +106,15 @@ impl Rate {
     pub(super) fn sample(&mut self, now: Instant, in_flight: u64, is_idle: bool) -> Option<Sample> {
         self.in_flight = in_flight;
         if is_idle {
-            self.idle_until = (self.delivered + in_flight).max(1);
+            self.idle_until = Some(self.delivered + in_flight);
         }
         let newest = self.newest.take();
         if let Some(newest) = newest {
             self.first_sent = newest.at;
-            let old = |group: &Group| now.saturating_duration_since(group.at) > OLDEST;
-            while self.groups.front().is_some_and(old) {
-                self.groups.pop_front();
-            }
         }
         if in_flight == 0 {
             self.groups.clear();
+            self.groups.shrink_to(IDLE_GROUPS);
         }
         let newest = newest?;
         let sending = newest.at.saturating_duration_since(newest.first_sent);
@@ -162,8 +163,7 @@ mod tests {
         assert!(!first.is_idle && first.round_trip == Duration::from_millis(50));
         rate.sent(start + Duration::from_millis(60));
         rate.acknowledged(start + Duration::from_millis(110), start + Duration::from_millis(60), 1000);
-        assert!(
-            rate.sample(start + Duration::from_millis(110), 0, true).is_none_or(|sample| !sample.is_idle)
-        );
+        let second = rate.sample(start + Duration::from_millis(110), 0, true).unwrap();
+        assert!(second.is_idle);
     }
 }

@@ -32,6 +32,10 @@ pub struct Limits {
     pub head: Duration,
 }
 
+/// QUIC keeps a place for every stream that a peer may open. A connection gets the rest when it begins to need them: most
+/// agents have one call open.
+pub(super) const FEW_STREAMS: u32 = 8;
+
 impl Default for Limits {
     fn default() -> Self {
         Self { streams: 128, head: Duration::from_secs(10) }
@@ -50,7 +54,8 @@ pub fn listen(
     let crypto = QuicServerConfig::try_from(tls)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
-    config.transport_config(Arc::new(tuning.transport()?));
+    let few = Tuning { streams: tuning.streams.min(FEW_STREAMS), ..tuning.clone() };
+    config.transport_config(Arc::new(few.transport()?));
     let socket = endpoint::socket(address)?;
     quinn::Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))
 }
@@ -74,9 +79,14 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<tonic::codegen::StdError>,
 {
-    connection.set_max_concurrent_bi_streams(VarInt::from_u32(limits.streams));
-    let mut calls = JoinSet::new();
+    let few = limits.streams.min(FEW_STREAMS);
+    connection.set_max_concurrent_bi_streams(VarInt::from_u32(few));
+    let (mut calls, mut has_few) = (JoinSet::new(), few < limits.streams);
     loop {
+        if has_few && calls.len() * 2 >= few as usize {
+            has_few = false;
+            connection.set_max_concurrent_bi_streams(VarInt::from_u32(limits.streams));
+        }
         if stop.is_cancelled() && calls.is_empty() {
             let goodbye = Goodbye::Stopping;
             connection.close(goodbye.code(), goodbye.words().as_bytes());
