@@ -45,7 +45,7 @@ struct Scene {
 
 /// 40 ms there and back at 20 Mbit/s, with a pool behind it.
 async fn scene(seed: u64) -> Option<Scene> {
-    let line = Line::open_here(seed).inspect_err(|error| println!("skipped: {error}")).ok()?;
+    let line = Line::open_here(seed).ok()?;
     line.set(Weather { delay: 20 * MS, rate: Some(20_000_000), ..Weather::default() });
     let (at, target) = (line.pool_ip(), line.target_ip());
     let tls = tls_pool_with(|config, _| {
@@ -79,7 +79,7 @@ async fn ask(uplink: &Uplink, request: &v1::RunExpertsRequest) -> Result<Duratio
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_answer_after_a_cut_comes_soon() {
-    let Some(scene) = scene(11).await else { return };
+    let Some(scene) = scene(11).await else { return println!("skipped: no line can be made here") };
     let request = request();
     for transport in [Allowed::Quic, Allowed::Tcp] {
         let tasks = Tasks::new();
@@ -120,7 +120,7 @@ async fn the_first_answer_after_a_cut_comes_soon() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_address_fails_no_call() {
-    let Some(scene) = scene(12).await else { return };
+    let Some(scene) = scene(12).await else { return println!("skipped: no line can be made here") };
     let request = Arc::new(request());
     for transport in [Allowed::Quic, Allowed::Tcp] {
         let tasks = Tasks::new();
@@ -148,5 +148,66 @@ async fn a_new_address_fails_no_call() {
         println!("{transport:?}: {failed} of 160 calls failed, the slowest took {slowest} ms");
         assert_eq!(failed, 0);
         tasks.drain(Duration::from_secs(1)).await;
+    }
+}
+
+/// A grey picture of a third of a megabyte that no codec makes smaller, as BMP.
+fn large() -> v1::RunExpertsRequest {
+    const SIDE: u32 = 340;
+    let body = SIDE * SIDE * 3;
+    let mut bmp = Vec::from(*b"BM");
+    for number in [54 + body, 0, 54, 40, SIDE, SIDE] {
+        bmp.extend(number.to_le_bytes());
+    }
+    bmp.extend([1, 0, 24, 0]);
+    for number in [0, body, 2835, 2835, 0, 0] {
+        bmp.extend(u32::to_le_bytes(number));
+    }
+    let mut random = system_tests::asking::Random(7);
+    bmp.extend((0..body).map(|_| random.below(256) as u8));
+    let mut request = request();
+    request.images[0].data = bmp.into();
+    request
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_back_log_goes_behind_live_calls() {
+    let Some(scene) = scene(13).await else { return println!("skipped: no line can be made here") };
+    let (request, large) = (request(), large());
+    for transport in [Allowed::Quic, Allowed::Tcp] {
+        let tasks = Tasks::new();
+        let uplink = scene.uplink(transport, &tasks);
+        until_link(&uplink, true).await;
+        let live = async |count: usize| {
+            let mut took = Vec::new();
+            for _ in 0..count {
+                took.push(ask(&uplink, &request).await.expect("an answer"));
+                sleep(MS * 20).await;
+            }
+            took.sort_unstable();
+            (took[count / 2], took[count * 95 / 100])
+        };
+        let alone = live(40).await;
+        let sent = Arc::new(AtomicUsize::new(0));
+        for _ in 0..4 {
+            let (uplink, large, sent) = (uplink.clone(), large.clone(), Arc::clone(&sent));
+            tasks.spawn(async move {
+                loop {
+                    let pending = uplink.send_backlog(large.clone(), Instant::now() + DEADLINE * 30);
+                    match pending {
+                        Ok(pending) if pending.reply().await.is_ok() => sent.fetch_add(1, Ordering::Relaxed),
+                        _ => return,
+                    };
+                }
+            });
+        }
+        let begun = Instant::now();
+        let beside = live(120).await;
+        let rate = sent.load(Ordering::Relaxed) as f64 * large.images[0].data.len() as f64 * 8e-6;
+        let rate = rate / begun.elapsed().as_secs_f64();
+        println!("{transport:?}: alone {alone:?}, beside a back-log of {rate:.1} Mbit/s {beside:?} (p50, p95)");
+        assert!(sent.load(Ordering::Relaxed) > 0);
+        assert!(beside.1 < alone.1 * 4 + MS * 250, "{beside:?}");
+        tasks.stop();
     }
 }

@@ -2,7 +2,8 @@
 //! first that answers is taken.
 //!
 //! A way counts once the pool has answered over it: a port that accepts, a proxy that connects and a firewall that lets
-//! the first packets through prove nothing.
+//! the first packets through prove nothing. Only a pool that was known a moment ago and has proven by its certificate
+//! that it is there again is believed a round trip earlier.
 
 use std::future::Future;
 use std::io;
@@ -28,7 +29,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::carrier::Carrier;
 use super::counts::Counts;
-use super::line::Line;
+use super::line::{Known, Line};
 use super::memory::Memory;
 use super::paced::{Paced, Rate};
 use super::pools::{Allowed, PoolUrl, Transport};
@@ -58,6 +59,8 @@ struct Parts {
     limit: Duration,
     memory: Memory,
     counts: Counts,
+    /// What the pool said when it last answered over a new line.
+    known: Mutex<Option<Known>>,
 }
 
 /// What a dialler needs besides the pool's address.
@@ -84,7 +87,9 @@ impl Dialler {
         });
         let resolver = Resolver::new(&pool.host, pool.port, tasks);
         let transports = pool.transports(allowed);
-        let parts = Parts { pool, transports, proxy, resolver, tls, quic, digest, limit, memory, counts };
+        let known = Mutex::new(None);
+        let parts =
+            Parts { pool, transports, proxy, resolver, tls, quic, digest, limit, memory, counts, known };
         Self { parts: Arc::new(parts) }
     }
 
@@ -114,6 +119,19 @@ impl Dialler {
         &self.parts.memory
     }
 
+    /// The pool is as it said; or, with `None`, it has to prove that anew.
+    pub(super) fn knows(&self, known: Option<Known>) {
+        *self.parts.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+    }
+
+    fn known(&self) -> Option<Known> {
+        self.parts.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn digest(&self) -> Option<BundleDigest> {
+        self.parts.digest
+    }
+
     /// Over any transport, or over `only` one. Dropping it gives every way up.
     pub(super) async fn race(&self, only: Option<Transport>) -> Result<Line, String> {
         let parts = &self.parts;
@@ -137,7 +155,7 @@ impl Dialler {
                 () = sleep_until(next_at), if has_more => {
                     next_at = Instant::now() + STAGGER;
                     if let Some(candidate) = candidates.next() {
-                        running.push(self.attempt(candidate));
+                        running.push(self.attempt(candidate, only.is_some()));
                     }
                 }
                 else => {
@@ -165,12 +183,15 @@ impl Dialler {
         (order(ways, memory.winner(&pool.to_string())), errors)
     }
 
-    async fn attempt(&self, candidate: Candidate) -> Result<Line, String> {
+    async fn attempt(&self, candidate: Candidate, must_answer: bool) -> Result<Line, String> {
         let Parts { pool, limit, counts, digest, .. } = self.parts.as_ref();
         let Candidate { transport, address } = candidate;
         let work = async {
             let carrier = self.connect(candidate, None).await?;
-            Line::open(carrier, *digest).await
+            match self.known().filter(|_| pool.is_tls && !must_answer) {
+                Some(known) => Ok(Line::open_again(carrier, *digest, known)),
+                None => Line::open(carrier, *digest).await,
+            }
         };
         let (outcome, ended) = match timeout(*limit, work).await {
             Ok(Ok(line)) => ("ok", Ok(line)),

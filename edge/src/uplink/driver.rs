@@ -20,7 +20,7 @@ use super::carrier::Carrier;
 use super::counts::Counts;
 use super::dial::Dialler;
 use super::estimate::Estimate;
-use super::line::{Line, Reader, Writer};
+use super::line::{Line, Reader, Writer, list};
 use super::network::{self, Watch};
 use super::pools::Transport;
 use super::session::{self, Action, LinkState, NewLine, Replied, Session};
@@ -55,6 +55,8 @@ struct Open {
     writer: Writer,
     carrier: Carrier,
     reader: AbortHandle,
+    /// The pool has said something over it.
+    has_answered: bool,
 }
 
 /// A caller and what it asked.
@@ -173,9 +175,15 @@ impl Driver {
                 self.session.dial_failed(address, now);
             }
             Event::Received { line, response } => self.received(line, response, now),
-            Event::Heard { line } => self.session.heard(line, now),
+            Event::Heard { line } => {
+                if let Some(open) = self.lines.get_mut(&line) {
+                    open.has_answered = true;
+                }
+                self.session.heard(line, now);
+            }
             Event::Lost { line, error } => {
                 if let Some(open) = self.lines.remove(&line) {
+                    self.doubt(&open);
                     let pool = self.diallers[open.address].pool();
                     tracing::debug!(%pool, transport = open.carrier.transport().as_str(), error, "a line is lost");
                     self.counts.line_lost(&pool.to_string());
@@ -190,7 +198,7 @@ impl Driver {
         let dialler = &self.diallers[address];
         let (pool, transport) = (dialler.pool().to_string(), line.carrier.transport());
         let usual = self.session.network_of(address);
-        if is_upgrade && usual.is_some_and(|usual| line.answered_in > usual.mul_f64(WORSE) + WORSE_BY) {
+        if is_upgrade && usual.is_some_and(|usual| line.known.answered_in > usual.mul_f64(WORSE) + WORSE_BY) {
             tracing::debug!(pool, transport = transport.as_str(), "works, but is no better");
             return;
         }
@@ -203,17 +211,29 @@ impl Driver {
             // Writes a small file.
             drop(tokio::task::spawn_blocking(move || memory.won(&pool, transport)));
         }
-        tracing::info!(pool, node = line.listed.node, transport = transport.as_str(), "the pool answers");
+        tracing::info!(
+            pool,
+            node = line.known.listed.node,
+            transport = transport.as_str(),
+            "the pool answers"
+        );
         let id = self.next_line;
         self.next_line += 1;
-        let Line { writer, reader, carrier, answered_in, .. } = line;
+        let Line { writer, reader, carrier, known, is_proven } = line;
+        let answered_in = known.answered_in;
+        if is_proven {
+            dialler.knows(Some(known));
+        } else {
+            self.prove(address, id, carrier.clone());
+        }
         let reader = self.tasks.spawn(read(id, reader, self.events.clone())).abort_handle();
-        self.lines.insert(id, Open { address, writer, carrier, reader });
+        self.lines.insert(id, Open { address, writer, carrier, reader, has_answered: is_proven });
         self.session.dialled(address, NewLine { line: id, is_best, answered_in }, now);
     }
 
     fn received(&mut self, line: u64, response: v1::RunExpertsStreamResponse, now: Instant) {
-        let Some(open) = self.lines.get(&line) else { return };
+        let Some(open) = self.lines.get_mut(&line) else { return };
+        open.has_answered = true;
         let pool = self.diallers[open.address].pool().to_string();
         self.counts.received(&pool, open.carrier.transport(), framed_len(&response));
         let attempt = response.call_id;
@@ -266,6 +286,7 @@ impl Driver {
                 }
                 Action::Close { line, reason } => {
                     if let Some(open) = self.lines.remove(&line) {
+                        self.doubt(&open);
                         let pool = self.diallers[open.address].pool();
                         tracing::debug!(%pool, reason, "a line is closed");
                         self.errors[open.address] = reason.to_owned();
@@ -339,6 +360,30 @@ impl Driver {
         if !sent {
             self.session.unsent(attempt, now);
         }
+    }
+
+    /// A line on which nothing was ever heard: the next one waits for the pool's first answer again.
+    fn doubt(&self, open: &Open) {
+        if !open.has_answered {
+            self.diallers[open.address].knows(None);
+        }
+    }
+
+    /// Is the pool still what it was?
+    fn prove(&self, address: usize, line: u64, carrier: Carrier) {
+        let (dialler, events) = (self.diallers[address].clone(), self.events.clone());
+        self.tasks.spawn(async move {
+            let event = match timeout(PING_LIMIT, list(&carrier, dialler.digest())).await {
+                Ok(Ok(known)) => {
+                    dialler.knows(Some(known));
+                    Event::Heard { line }
+                }
+                Ok(Err(error)) => Event::Lost { line, error },
+                // Calls find out by themselves.
+                Err(_) => return,
+            };
+            let _gone = events.send(event).await.is_err();
+        });
     }
 
     /// Has the device another address?

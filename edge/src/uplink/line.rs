@@ -1,12 +1,14 @@
 //! One line to a pool: a connection, the stream of live calls on it, and what the pool said of itself.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use millgate_shared::bundle::BundleDigest;
 use millgate_shared::proto::v1;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tonic::{Response, Status, Streaming};
 
 use super::carrier::Carrier;
 
@@ -19,35 +21,70 @@ pub(super) struct Line {
     pub(super) writer: Writer,
     pub(super) reader: Reader,
     pub(super) carrier: Carrier,
+    pub(super) known: Known,
+    /// The pool has answered over this line.
+    pub(super) is_proven: bool,
+}
+
+/// What a pool said of itself.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
     pub(super) listed: v1::ListExpertsResponse,
-    /// How long the pool took to answer, the handshake not counted.
+    /// How long that took, the handshake not counted.
     pub(super) answered_in: Duration,
 }
 
 impl Line {
     /// Asks the pool what it holds and opens the stream, both at once. The caller bounds the time.
     pub(super) async fn open(carrier: Carrier, digest: Option<BundleDigest>) -> Result<Self, String> {
-        let (requests, receiver) = mpsc::channel(QUEUE);
-        let (mut asking, mut opening) = (carrier.experts(), carrier.experts());
-        let started = Instant::now();
-        let (listed, stream) = tokio::join!(
-            asking.list_experts(v1::ListExpertsRequest {}),
-            opening.run_experts_stream(ReceiverStream::new(receiver)),
-        );
-        let refused = |what: &str, status: &Status| format!("the pool refuses {what}: {}", said(status));
-        let listed = listed.map_err(|status| refused("ListExperts", &status))?.into_inner();
-        let answered_in = started.elapsed();
-        if digest.is_some_and(|digest| BundleDigest::from_bytes(&listed.bundle_digest) != Some(digest)) {
-            return Err(format!(
-                "the pool holds bundle {} {}, the agent another one: one of the two has to be updated",
-                listed.bundle_name, listed.bundle_version
-            ));
-        }
-        let stream = stream.map_err(|status| refused("RunExpertsStream", &status))?;
-        let writer = Writer { requests, digest, named_bundle: false };
-        let reader = Reader { responses: stream.into_inner() };
-        Ok(Self { writer, reader, carrier, listed, answered_in })
+        let (requests, opening) = stream(&carrier);
+        let (known, opened) = tokio::join!(list(&carrier, digest), opening);
+        let (known, opened) = (known?, opened.map_err(|status| refused("RunExpertsStream", &status))?);
+        let reader = Reader { state: State::Open(Box::new(opened.into_inner())) };
+        Ok(Self { writer: Writer::new(requests, digest), reader, carrier, known, is_proven: true })
     }
+
+    /// For a pool that was known a moment ago, and that has shown in its handshake who it is: calls may go out with the
+    /// opening of the stream, a round trip earlier. Whether all is as it was is asked meanwhile, by [`list`].
+    pub(super) fn open_again(carrier: Carrier, digest: Option<BundleDigest>, known: Known) -> Self {
+        let (requests, opening) = stream(&carrier);
+        let reader = Reader { state: State::Opening(Box::pin(opening)) };
+        Self { writer: Writer::new(requests, digest), reader, carrier, known, is_proven: false }
+    }
+}
+
+/// What the pool holds, if it is what the agent holds.
+pub(super) async fn list(carrier: &Carrier, digest: Option<BundleDigest>) -> Result<Known, String> {
+    let started = Instant::now();
+    let listed = carrier.experts().list_experts(v1::ListExpertsRequest {}).await;
+    let listed = listed.map_err(|status| refused("ListExperts", &status))?.into_inner();
+    let answered_in = started.elapsed();
+    if digest.is_some_and(|digest| BundleDigest::from_bytes(&listed.bundle_digest) != Some(digest)) {
+        return Err(format!(
+            "the pool holds bundle {} {}, the agent another one: one of the two has to be updated",
+            listed.bundle_name, listed.bundle_version
+        ));
+    }
+    Ok(Known { listed, answered_in })
+}
+
+type Responses = Streaming<v1::RunExpertsStreamResponse>;
+type Opening = Pin<Box<dyn Future<Output = Result<Response<Responses>, Status>> + Send>>;
+
+/// Calls go into the first, and out once the second is polled.
+fn stream(
+    carrier: &Carrier,
+) -> (
+    mpsc::Sender<v1::RunExpertsRequest>,
+    impl Future<Output = Result<Response<Responses>, Status>> + Send + use<>,
+) {
+    let (requests, receiver) = mpsc::channel(QUEUE);
+    let mut client = carrier.experts();
+    (requests, async move { client.run_experts_stream(ReceiverStream::new(receiver)).await })
+}
+
+fn refused(what: &str, status: &Status) -> String {
+    format!("the pool refuses {what}: {}", said(status))
 }
 
 /// What the pool said, or what is behind it where it said nothing.
@@ -70,6 +107,10 @@ pub(super) struct Writer {
 }
 
 impl Writer {
+    fn new(requests: mpsc::Sender<v1::RunExpertsRequest>, digest: Option<BundleDigest>) -> Self {
+        Self { requests, digest, named_bundle: false }
+    }
+
     /// False if the queue to the transport is full. The first request names the bundle for all.
     pub(super) fn send(&mut self, mut request: v1::RunExpertsRequest) -> bool {
         if !self.named_bundle
@@ -86,15 +127,37 @@ impl Writer {
 /// Answers in.
 #[derive(Debug)]
 pub(super) struct Reader {
-    responses: Streaming<v1::RunExpertsStreamResponse>,
+    state: State,
+}
+
+enum State {
+    Opening(Opening),
+    Open(Box<Responses>),
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Opening(_) => "Opening",
+            Self::Open(_) => "Open",
+        })
+    }
 }
 
 impl Reader {
     pub(super) async fn next(&mut self) -> Result<v1::RunExpertsStreamResponse, String> {
-        match self.responses.message().await {
-            Ok(Some(response)) => Ok(response),
-            Ok(None) => Err("the pool closed the stream".to_owned()),
-            Err(status) => Err(format!("the stream broke: {}", said(&status))),
+        let broken = |status: Status| format!("the stream broke: {}", said(&status));
+        loop {
+            match &mut self.state {
+                State::Opening(opening) => {
+                    let opened = opening.await.map_err(broken)?;
+                    self.state = State::Open(Box::new(opened.into_inner()));
+                }
+                State::Open(responses) => {
+                    let next = responses.message().await.map_err(broken)?;
+                    return next.ok_or_else(|| "the pool closed the stream".to_owned());
+                }
+            }
         }
     }
 }

@@ -11,7 +11,7 @@
 //! A sample never pays for finding out that a pool is gone: while no line is up calls are refused at once, and the shell
 //! dials in the background. Calls wait only before the first dial has ended, and for a moment after a line broke.
 //!
-//! An address has two judges. Its *line* is up, or down and dialled ([`pace`] says how often). Its *breaker* opens when
+//! An address has two judges. Its *line* is up, or down and dialled (`pace` says how often). Its *breaker* opens when
 //! calls pass their deadline unanswered; it closes with an answer to a call, not with a handshake, since a pool that shakes
 //! hands may still be too slow. A line on which nothing is heard at all is closed with it.
 

@@ -27,7 +27,7 @@ pub async fn try_each(pools: &Pools, limit: Duration, tasks: &Tasks) -> Result<V
     for dialler in diallers {
         for transport in dialler.transports().to_vec() {
             let line = dialler.race(Some(transport)).await;
-            let result = line.map(|line| (line.carrier, line.listed, line.answered_in));
+            let result = line.map(|line| (line.carrier, line.known.listed, line.known.answered_in));
             tried.push(Tried { pool: dialler.pool().clone(), transport, result });
         }
     }
