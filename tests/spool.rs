@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use millgate_cloud::server::Running;
 use millgate_demo::link::Link;
+use millgate_shared::proto::v1;
+use millgate_shared::proto::v1::inference_service_client::InferenceServiceClient;
 use millgate_shared::shutdown::Tasks;
 use serde_json::Value;
 use system_tests::{PATIENCE, Ran, Recorded, binary, bundle, pool, recorded_of, run};
@@ -24,6 +26,7 @@ struct Device {
     link: Link,
     tasks: Tasks,
     receiver: Receiver,
+    grpc: u16,
     put: usize,
     samples: Vec<Recorded>,
 }
@@ -37,8 +40,10 @@ impl Device {
             std::fs::create_dir(dir.path().join(folder)).unwrap();
         }
         let receiver = Receiver::start();
-        let this =
-            Self { dir, child: None, link, tasks, receiver, put: 0, samples: recorded_of("deeppcb", 8) };
+        // Nobody else takes it in the meantime, as far as that can be had.
+        let grpc = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let samples = recorded_of("deeppcb", 8);
+        let this = Self { dir, child: None, link, tasks, receiver, grpc, put: 0, samples };
         this.configure(more);
         this
     }
@@ -73,7 +78,7 @@ type = "webhook"
 url = "{webhook}"
 
 [api]
-listen = "127.0.0.1:0"
+listen = "127.0.0.1:{grpc}"
 
 [admin]
 listen = "127.0.0.1:0"
@@ -84,6 +89,7 @@ listen = "127.0.0.1:0"
             dir = self.dir.path().display(),
             cloud = self.link.addr(),
             webhook = self.receiver.url(),
+            grpc = self.grpc,
         );
         std::fs::write(self.path("edge.toml"), text).unwrap();
     }
@@ -197,6 +203,18 @@ listen = "127.0.0.1:0"
         tally
     }
 
+    /// One decision over gRPC.
+    async fn call(&self) -> v1::Decision {
+        let url = format!("http://127.0.0.1:{}", self.grpc);
+        let mut client = InferenceServiceClient::connect(url).await.unwrap();
+        let data = std::fs::read(&self.samples[0].path).unwrap().into();
+        let codec = v1::ImageCodec::File.into();
+        let image = v1::Image { modality: "image".to_owned(), codec, data, ..Default::default() };
+        let sample = v1::Sample { images: vec![image], ..Default::default() };
+        let request = v1::DecideRequest { sample: Some(sample), ..Default::default() };
+        client.decide(request).await.unwrap().into_inner().decision.unwrap()
+    }
+
     fn queue(&self, args: &[&str]) -> Ran {
         let config = self.path("edge.toml");
         run("millgate-edge", &[&["queue", "--config", config.to_str().unwrap()], args].concat())
@@ -237,7 +255,9 @@ impl Tally {
             assert_eq!(version == 2, state == "amended", "{line}");
             assert_eq!(record["historical"].is_object(), state == "amended", "{line}");
             if state == "provisional" {
-                assert_eq!(record["degraded"]["later"], "spooled", "{line}");
+                let later = &record["degraded"]["later"];
+                let is_call = record["sample"]["path"] == "";
+                assert!(later == "spooled" || is_call && later == "disk", "{line}");
             }
             this.seen.entry((id, version)).or_default().push(state);
         }
@@ -403,4 +423,80 @@ async fn the_queue_is_shown_exported_and_dropped_also_while_the_agent_runs() {
         serde_json::from_str(&std::fs::read_to_string(device.path("state/admin.json")).unwrap()).unwrap();
     let url = format!("http://{}/queue", door["addr"].as_str().unwrap());
     assert_eq!(receiver::status_of(&url), 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_stops_no_call_and_loses_no_file() {
+    let pool = pool().await;
+    let mut device = Device::new(&pool, "").await;
+    let Some(disk) = SmallDisk::mount(&device.path("state")) else {
+        println!("skipped: no tmpfs can be mounted here");
+        return;
+    };
+    device.link.cut_hard();
+    device.start();
+    device.drop_in(3);
+    device.until("provisional", |tally| tally.provisional() == 3).await;
+    let fill = device.path("state/fill");
+    disk.fill(&fill);
+    device.drop_in(3);
+    // A caller has its answer, which says that there will be no amendment.
+    let decision = device.call().await;
+    assert_eq!(decision.degraded.unwrap().later, "disk");
+    assert_eq!(device.tally().of_version(1), 3, "files wait");
+    std::fs::remove_file(fill).unwrap();
+    // With the call's own record, which had to wait for the journal.
+    let tally = device.until("all decided", |tally| tally.of_version(1) == 7).await;
+    tally.assert_once();
+    device.link.restore();
+    device.until("amended", |tally| tally.of_version(2) == 6).await.assert_once();
+    device.kill();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provisional_answer_to_a_call_is_amended_in_the_sinks_also_after_a_kill() {
+    let pool = pool().await;
+    let mut device = Device::new(&pool, "").await;
+    device.link.cut_hard();
+    device.start();
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let decision = device.call().await;
+        assert_eq!(decision.degraded.unwrap().later, "spooled");
+        ids.push(decision.id);
+    }
+    // At once: its record may not be in the journal yet.
+    device.kill();
+    device.start();
+    device.link.restore();
+    let tally = device.until("all amended", |tally| tally.of_version(2) == 3).await;
+    tally.assert_once();
+    assert!(ids.iter().all(|id| tally.seen.contains_key(&(id.clone(), 1))));
+}
+
+/// A file system of eight megabytes.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None` where this may not mount.
+    fn mount(at: &Path) -> Option<Self> {
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(at).status();
+        if mounted.is_ok_and(|status| status.success()) {
+            return Some(Self(at.to_path_buf()));
+        }
+        None
+    }
+
+    fn fill(&self, file: &Path) {
+        let mut file = std::fs::File::create(file).unwrap();
+        let block = [7; 4096];
+        while std::io::Write::write_all(&mut file, &block).is_ok() {}
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: the agent may still have its files open.
+        let _left = Command::new("umount").arg("-l").arg(&self.0).status().is_err();
+    }
 }

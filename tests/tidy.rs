@@ -84,7 +84,9 @@ fn only_their_rooms_name_the_engine_and_the_wire() {
 
 #[test]
 fn the_documents_name_files_that_exist() {
-    for document in ["README.md", "docs/architecture.md", "docs/bundles.md", "docs/security.md"] {
+    for document in
+        ["README.md", "docs/architecture.md", "docs/bundles.md", "docs/security.md", "docs/spool.md"]
+    {
         let text = read(&root().join(document));
         for (at, _) in text.match_indices("](") {
             let target = text[at + 2..].split([')', '#']).next().unwrap();

@@ -1,5 +1,5 @@
 //! The HTTP side for operators: `/metrics`, `/healthz` (the process lives) and `/readyz` (it takes
-//! samples), and [`queue`] for the command line.
+//! samples), and `/queue` for the command line.
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -27,6 +27,7 @@ mod index;
 mod keeper;
 mod log;
 pub mod look;
+pub mod measure;
 mod pace;
 mod rate;
 pub mod status;

@@ -278,6 +278,13 @@ fn reply(to: oneshot::Sender<Result<Reply, Missing>>, answer: Result<Reply, Miss
     let _gone = to.send(answer).is_err();
 }
 
+/// A call that was refused for what it is, and not for when it came, has a reply whose only answer names no expert and
+/// carries the error: to a live call a failure as any, to the back-log the reason.
+fn refusal(error: v1::StreamError) -> Reply {
+    let answer = v1::ExpertAnswer { error: Some(error), ..Default::default() };
+    Reply { node: String::new(), answers: vec![answer] }
+}
+
 /// Why there is no answer, from a gRPC code.
 fn missing(code: Code) -> Missing {
     match code {

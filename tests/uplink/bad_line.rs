@@ -194,10 +194,11 @@ async fn a_back_log_goes_behind_live_calls() {
             tasks.spawn(async move {
                 loop {
                     let pending = uplink.send_backlog(large.clone(), Instant::now() + DEADLINE * 30);
-                    match pending {
-                        Ok(pending) if pending.reply().await.is_ok() => sent.fetch_add(1, Ordering::Relaxed),
-                        _ => return,
-                    };
+                    let Ok(pending) = pending else { return };
+                    if pending.reply().await.is_err() {
+                        return;
+                    }
+                    sent.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
@@ -205,7 +206,9 @@ async fn a_back_log_goes_behind_live_calls() {
         let beside = live(120).await;
         let rate = sent.load(Ordering::Relaxed) as f64 * large.images[0].data.len() as f64 * 8e-6;
         let rate = rate / begun.elapsed().as_secs_f64();
-        println!("{transport:?}: alone {alone:?}, beside a back-log of {rate:.1} Mbit/s {beside:?} (p50, p95)");
+        println!(
+            "{transport:?}: alone {alone:?}, beside a back-log of {rate:.1} Mbit/s {beside:?} (p50, p95)"
+        );
         assert!(sent.load(Ordering::Relaxed) > 0);
         assert!(beside.1 < alone.1 * 4 + MS * 250, "{beside:?}");
         tasks.stop();

@@ -151,8 +151,9 @@ fn one(manifest: &Manifest, expert: &str, reply: &Reply) -> Result<(Answer, Run)
     let Some(index) = manifest.expert_index(expert) else {
         return Err(Left::Never(format!("expert `{expert}` is not in the bundle")));
     };
-    let error =
-        reply.answers.iter().find(|answer| answer.expert == expert).and_then(|answer| answer.error.as_ref());
+    // One without a name is the call's own.
+    let is_its = |answer: &&v1::ExpertAnswer| answer.expert == expert || answer.expert.is_empty();
+    let error = reply.answers.iter().find(is_its).and_then(|answer| answer.error.as_ref());
     match error {
         Some(error) => Err(left(error.code, &error.message)),
         None => read(&manifest.experts[index], index, reply.clone()).map_err(|_| Left::Failed),
@@ -170,5 +171,26 @@ pub(super) fn left(code: i32, message: &str) -> Left {
             Left::Trouble
         }
         _ => Left::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_told_apart_by_their_codes() {
+        let of = |code: Code| left(code as i32, "why");
+        assert_eq!(of(Code::InvalidArgument), Left::Never("why".to_owned()));
+        for code in [Code::NotFound, Code::FailedPrecondition, Code::PermissionDenied] {
+            assert_eq!(of(code), Left::NotHere("why".to_owned()));
+        }
+        for code in [Code::ResourceExhausted, Code::Unavailable, Code::DeadlineExceeded] {
+            assert_eq!(of(code), Left::Trouble);
+        }
+        assert_eq!(of(Code::Internal), Left::Failed);
+        // What passes soonest decides: an entry is not given up while one of its experts may still answer.
+        assert!(Left::Trouble < Left::NotHere(String::new()));
+        assert!(Left::Failed < Left::Never(String::new()));
     }
 }

@@ -26,6 +26,7 @@ pub(super) fn check(config: &EdgeConfig) -> (bool, Vec<Item>) {
             items.push(writable(&format!("sinks[{at}].path"), probe_dir(&jsonl.path)));
         }
     }
+    items.extend(spool(config));
     let mut is_running = false;
     match Journal::open(&config.state_dir) {
         Ok(_) => {}
@@ -41,6 +42,20 @@ pub(super) fn check(config: &EdgeConfig) -> (bool, Vec<Item>) {
         }
     }
     (is_running, items)
+}
+
+/// Can it ever hold what it may?
+fn spool(config: &EdgeConfig) -> Option<Item> {
+    if !config.spool.enabled || config.offload.cloud.is_empty() {
+        return None;
+    }
+    let stat = rustix::fs::statvfs(&config.state_dir).ok()?;
+    let (free, most) = (stat.f_bavail * stat.f_frsize, config.spool.max_bytes);
+    let message = format!("up to {} MiB, {} MiB free", most >> 20, free >> 20);
+    Some(match free > most {
+        true => Item::ok("spool.max_bytes", message),
+        false => Item::warning("spool.max_bytes", message, "lower it: a full disk makes the folders wait"),
+    })
 }
 
 fn writable(key: &str, dir: &Path) -> Item {

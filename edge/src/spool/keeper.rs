@@ -54,6 +54,9 @@ pub(super) enum Job {
     Discard { ids: Option<Vec<String>>, done: oneshot::Sender<usize> },
 }
 
+/// An entry to be written, and who waits for it.
+type Put = (Head, Vec<u8>, oneshot::Sender<Result<(), PutError>>);
+
 /// What the journal is to be told, in order, as soon as it has room.
 enum Telling {
     Closed(Vec<String>),
@@ -173,7 +176,7 @@ impl<D: Disk> Keeper<D> {
         self.measure(now);
     }
 
-    fn put(&mut self, group: Vec<(Head, Vec<u8>, oneshot::Sender<Result<(), PutError>>)>) {
+    fn put(&mut self, group: Vec<Put>) {
         let now = self.now();
         // With its room made, each; those that found none are answered.
         let mut accepted = Vec::with_capacity(group.len());

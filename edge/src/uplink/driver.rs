@@ -24,7 +24,7 @@ use super::line::{Line, Reader, Writer, list};
 use super::network::{self, Watch};
 use super::pools::Transport;
 use super::session::{self, Action, LinkState, NewLine, Replied, Session};
-use super::{Call, Reply, missing, reply};
+use super::{Call, Reply, missing, refusal, reply};
 
 /// Events that wait for this task; who brings one more waits too.
 const EVENTS: usize = 256;
@@ -246,7 +246,12 @@ impl Driver {
             }
             Some(InBand::Error(error)) => {
                 tracing::debug!(pool, code = error.code, message = error.message, "the pool refused a call");
-                (refused(&error), None)
+                match refused(&error) {
+                    Replied::Refused(Missing::Failed) => {
+                        (Replied::Answer { pool: Duration::ZERO }, Some(refusal(error)))
+                    }
+                    replied => (replied, None),
+                }
             }
             None => (Replied::Refused(Missing::Failed), None),
         };

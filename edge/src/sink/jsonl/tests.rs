@@ -99,7 +99,7 @@ fn what_is_there_already_is_left_out_also_over_rotation() {
     let undelivered = undelivered.into_iter().chain([other.key().clone()]).collect();
     let mut jsonl = Jsonl::open(&config, &undelivered).unwrap();
     jsonl.write(&["b", "c", "e", "g"].map(record)).unwrap();
-    jsonl.write(&[other.clone()]).unwrap();
+    jsonl.write(&[other]).unwrap();
     let all = || -> Vec<String> {
         let files =
             (0..=3).rev().map(|at| if at == 0 { config.path.clone() } else { numbered(&config.path, at) });

@@ -39,11 +39,12 @@ fn bench_with(disk: &Faulty, config: &SpoolConfig, spooled: &[(&str, bool)], und
 }
 
 impl Bench {
+    #[expect(clippy::unwrap_in_result, reason = "the result is the answer, not this test's")]
     fn put(&mut self, entry: &Entry) -> Result<(), PutError> {
         let (done, mut wait) = oneshot::channel();
-        let body = entry.write().unwrap();
+        let body = entry.write().expect("it can be written");
         self.keeper.work(Job::Put { head: entry.head.clone(), body, done });
-        wait.try_recv().unwrap()
+        wait.try_recv().expect("it is answered at once")
     }
 
     fn take(&mut self) -> Option<Work> {

@@ -82,11 +82,7 @@ fn thousands_of_lines() {
             now += random(300) as Millis;
             match random(4) {
                 0 => pace.live(now),
-                1 => {
-                    if pace.may_send(now).is_ok() {
-                        pace.sent();
-                    }
-                }
+                1 if pace.may_send(now).is_ok() => pace.sent(),
                 _ if pace.out > 0 => {
                     let end = if random(3) == 0 { End::Trouble } else { End::Answered };
                     pace.ended(end, random(500) as Millis, now);
