@@ -73,7 +73,7 @@ fn only_their_rooms_name_the_engine_and_the_wire() {
         let uplink = ["session.rs", "session/", "split.rs", "pacing.rs", "estimate.rs"];
         let is_uplink = |part: &&str| place.starts_with(&format!("edge/src/uplink/{part}"));
         let is_test = place.contains("/tests");
-        if pure.contains(&place) || !is_test && uplink.iter().any(|part| is_uplink(part)) {
+        if pure.contains(&place) || !is_test && uplink.iter().any(is_uplink) {
             let code = text.split("#[cfg(test)]").next().unwrap();
             for word in ["Instant::now", "tokio::", "std::fs", "std::net", "proto::"] {
                 assert!(!code.contains(word), "{place} is pure, but names {word}");

@@ -29,6 +29,7 @@ mod pace;
 mod retry;
 #[cfg(test)]
 mod tests;
+mod watching;
 
 use super::estimate::Estimate;
 use address::Address;
@@ -421,50 +422,6 @@ impl Session {
         self.attempts.insert(attempt, call);
         self.counts.sent += 1;
         self.actions.push_back(Action::Send { line, attempt, call });
-    }
-
-    /// Lines on which calls wait and nothing is heard.
-    fn watch(&mut self, address: usize, now: Instant) {
-        let at = &mut self.addresses[address];
-        let Some(line) = at.current() else { return at.grace_over(now) };
-        if !at.is_healthy() && at.is_deaf(now) {
-            at.closed(line, now);
-            at.went_down(now);
-            self.actions.push_back(Action::Close { line, reason: "deadlines pass without a sign of life" });
-            return self.move_calls(line, now);
-        }
-        if at.give_away(now) {
-            for call in self.calls_on(line) {
-                self.send_beside(call, now);
-            }
-        }
-        let oldest = self.oldest_on(line);
-        if oldest.is_some_and(|oldest| self.addresses[address].is_silent(oldest, now)) {
-            self.doubt(address, now);
-        }
-    }
-
-    /// Asks the current line for a sign of life; if it gives none soon a new one is dialled beside it.
-    fn doubt(&mut self, address: usize, now: Instant) {
-        let at = &mut self.addresses[address];
-        if let Some(line) = at.current()
-            && at.suspect(now)
-        {
-            at.pace.restart(now);
-            self.counts.pings += 1;
-            self.actions.push_back(Action::Ping { line });
-        }
-    }
-
-    fn dial_where_due(&mut self, address: usize, now: Instant) {
-        let at = &mut self.addresses[address];
-        if at.wants_dial(now) && at.pace.due(now) {
-            at.start_dial(now);
-            self.actions.push_back(Action::Dial { address });
-        }
-        if self.addresses[address].upgrade_due(now) {
-            self.actions.push_back(Action::Upgrade { address });
-        }
     }
 
     fn is_anything_coming(&self, now: Instant) -> bool {
