@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use millgate_cloud::command::identity::{self, ClaimArgs, StateArgs, TokenArgs};
@@ -10,6 +11,9 @@ use millgate_cloud::command::serve::{ServeArgs, serve};
 use millgate_cloud::command::{CommandError, Output, bundle, check, experts};
 use millgate_shared::identity::DeviceName;
 use millgate_shared::telemetry::{self, LogFormat};
+
+/// Models that still load when the pool is told to stop must not hold up its end.
+const LAST_GRACE: Duration = Duration::from_millis(200);
 
 /// The Millgate pool: hosts every expert of a bundle and answers the agents.
 #[derive(Debug, Parser)]
@@ -160,7 +164,12 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<(), CommandError> {
     let mut out = std::io::stdout().lock();
     match command {
-        Command::Serve(args) => runtime()?.block_on(serve(args.resolve()?)),
+        Command::Serve(args) => {
+            let runtime = runtime()?;
+            let served = runtime.block_on(serve(args.resolve()?));
+            runtime.shutdown_timeout(LAST_GRACE);
+            served
+        }
         Command::Check { args, output } => runtime()?.block_on(check::check(args, output, &mut out)),
         Command::Experts(args) => runtime()?.block_on(experts::experts(&args, &mut out)),
         Command::EnrollToken(args) => identity::enroll_token(args, &mut out),

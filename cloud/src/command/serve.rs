@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use millgate_shared::shutdown;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::CommandError;
 use crate::config::CloudConfig;
 use crate::engines::EnginesConfig;
-use crate::server::{Running, Server};
+use crate::server::Server;
 
 /// What overrides the file.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -78,28 +78,28 @@ impl ServeArgs {
 /// Serves until a signal, then drains.
 pub async fn serve(config: CloudConfig) -> Result<(), CommandError> {
     let grace = config.drain_grace();
-    // Asked for first: one that comes while models load must not end the pool.
-    let hang_up = signal(SignalKind::hangup())?;
-    let running = Server::start(config).await?;
-    stopped(&running, hang_up).await?;
+    // Asked for first: a hang-up that comes while models load must not end the pool, and a stop must not be lost.
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let stop = shutdown::signal();
+    tokio::pin!(stop);
+    let running = tokio::select! {
+        biased;
+        stopped = &mut stop => return Ok(stopped?),
+        started = Server::start(config) => started?,
+    };
+    loop {
+        tokio::select! {
+            stopped = &mut stop => break stopped?,
+            // Certificates, devices and tokens are read again.
+            _ = hang_up.recv() => running.reload(),
+        }
+    }
     tracing::info!(in_flight = running.in_flight(), grace_ms = grace.as_millis() as u64, "draining");
     let drained = running.drain(grace).await;
     tracing::info!(cut_calls = drained.cut_calls, "stopped");
     match drained.cut_calls {
         0 => Ok(()),
         calls => Err(CommandError::Cut(calls)),
-    }
-}
-
-/// Until SIGTERM or SIGINT; SIGHUP reads certificates, devices and tokens again.
-async fn stopped(running: &Running, mut hang_up: Signal) -> std::io::Result<()> {
-    let stop = shutdown::signal();
-    tokio::pin!(stop);
-    loop {
-        tokio::select! {
-            stopped = &mut stop => return stopped,
-            _ = hang_up.recv() => running.reload(),
-        }
     }
 }
 
