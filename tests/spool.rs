@@ -14,8 +14,10 @@ use millgate_shared::shutdown::Tasks;
 use serde_json::Value;
 use system_tests::{PATIENCE, Ran, Recorded, binary, bundle, pool, recorded_of, run};
 
+use crate::spool::disk::SmallDisk;
 use crate::spool::receiver::Receiver;
 
+mod disk;
 mod receiver;
 
 /// An agent in a process of its own, with a folder, a file of records and a webhook, whose line to the pool is cut at
@@ -472,31 +474,4 @@ async fn a_provisional_answer_to_a_call_is_amended_in_the_sinks_also_after_a_kil
     let tally = device.until("all amended", |tally| tally.of_version(2) == 3).await;
     tally.assert_once();
     assert!(ids.iter().all(|id| tally.seen.contains_key(&(id.clone(), 1))));
-}
-
-/// A file system of eight megabytes.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// `None` where this may not mount.
-    fn mount(at: &Path) -> Option<Self> {
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(at).status();
-        if mounted.is_ok_and(|status| status.success()) {
-            return Some(Self(at.to_path_buf()));
-        }
-        None
-    }
-
-    fn fill(&self, file: &Path) {
-        let mut file = std::fs::File::create(file).unwrap();
-        let block = [7; 4096];
-        while std::io::Write::write_all(&mut file, &block).is_ok() {}
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: the agent may still have its files open.
-        let _left = Command::new("umount").arg("-l").arg(&self.0).status().is_err();
-    }
 }
