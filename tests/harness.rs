@@ -18,6 +18,7 @@ use millgate_shared::shutdown::Tasks;
 pub mod asking;
 pub mod broken;
 pub mod enrolled;
+pub mod faults;
 pub mod features;
 pub mod line;
 pub mod onnx;

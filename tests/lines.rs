@@ -11,6 +11,7 @@ use system_tests::line::{Line, LineError, Loss, Rebind, Weather, pcap};
 const MS: Duration = Duration::from_millis(1);
 
 /// A line, or a word on why this machine has none.
+#[expect(clippy::print_stdout, reason = "a skipped test must say so")]
 fn line(made: Result<Line, LineError>) -> Option<Line> {
     made.inspect_err(|error| println!("skipped: {error}")).ok()
 }

@@ -23,6 +23,7 @@ mod rest;
 mod service;
 mod silent;
 mod spool;
+mod survival;
 mod tidy;
 mod tritonclient;
 mod uplink;

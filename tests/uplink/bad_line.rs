@@ -216,7 +216,7 @@ async fn a_back_log_goes_behind_live_calls() {
         }
         let begun = Instant::now();
         let beside = live(120).await;
-        let rate = sent.load(Ordering::Relaxed) as f64 * large.images[0].data.len() as f64 * 8e-6;
+        let rate = sent.load(Ordering::Relaxed) as f64 * large.request().images[0].data.len() as f64 * 8e-6;
         let rate = rate / begun.elapsed().as_secs_f64();
         println!(
             "{transport:?}: alone {alone:?}, beside a back-log of {rate:.1} Mbit/s {beside:?} (p50, p95)"

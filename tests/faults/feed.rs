@@ -1,0 +1,80 @@
+//! The camera: writes numbered pictures into the watched folder at a steady pace.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use millgate_edge::input::template_path;
+
+use crate::Recorded;
+
+/// Writes until it is stopped.
+#[derive(Debug)]
+pub struct Feed {
+    written: Arc<Mutex<Vec<String>>>,
+    is_stopped: Arc<AtomicBool>,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Feed {
+    pub fn start(folder: &Path, pictures: Vec<Recorded>, pause: Duration) -> Self {
+        let (written, is_stopped) = (Arc::<Mutex<Vec<String>>>::default(), Arc::new(AtomicBool::new(false)));
+        let (names, stop, folder) = (Arc::clone(&written), Arc::clone(&is_stopped), folder.to_path_buf());
+        let thread = std::thread::spawn(move || {
+            let begun = Instant::now();
+            let mut number: u32 = 0;
+            for picture in pictures.iter().cycle() {
+                let due = begun + pause * number;
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                if stop.load(Ordering::SeqCst) {
+                    break;
+                }
+                let name = format!("part_{number:06}.png");
+                put(picture, &folder, &name)?;
+                names.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+                number += 1;
+            }
+            Ok(())
+        });
+        Self { written, is_stopped, thread: Some(thread) }
+    }
+
+    pub fn written(&self) -> usize {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// The names of all that were written.
+    pub fn stop(mut self) -> io::Result<Vec<String>> {
+        self.is_stopped.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            thread.join().map_err(|_| io::Error::other("the feed panicked"))??;
+        }
+        Ok(self.written.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.is_stopped.store(true, Ordering::SeqCst);
+    }
+}
+
+/// The template first, then the picture; each under another name until it is whole.
+fn put(picture: &Recorded, folder: &Path, name: &str) -> io::Result<()> {
+    let target = folder.join(name);
+    if let Some((from, to)) = template_path(&picture.path).zip(template_path(&target))
+        && from.exists()
+    {
+        whole(&from, &to)?;
+    }
+    whole(&picture.path, &target)
+}
+
+fn whole(from: &Path, to: &PathBuf) -> io::Result<()> {
+    let half = to.with_extension("half");
+    std::fs::copy(from, &half)?;
+    std::fs::rename(half, to)
+}

@@ -1,0 +1,84 @@
+//! Plans of many seeds keep to what the schedule promises.
+
+use super::*;
+
+const TEN_MINUTES: Duration = Duration::from_secs(600);
+
+#[test]
+fn a_seed_and_a_length_give_one_plan() {
+    assert_eq!(Plan::new(7, TEN_MINUTES), Plan::new(7, TEN_MINUTES));
+    assert_ne!(Plan::new(7, TEN_MINUTES).steps, Plan::new(8, TEN_MINUTES).steps);
+}
+
+#[test]
+fn ten_minutes_have_every_fault_and_all_of_them_end() {
+    for seed in 0..200 {
+        let plan = Plan::new(seed, TEN_MINUTES);
+        assert!(plan.steps.is_sorted_by_key(|step| step.at), "seed {seed}");
+        assert!(plan.steps.iter().all(|step| step.at <= plan.length), "seed {seed}");
+        let count = |is: &dyn Fn(&Fault) -> bool| plan.steps.iter().filter(|step| is(&step.what)).count();
+        let kinds: [(&str, &dyn Fn(&Fault) -> bool, usize); 16] = [
+            ("weather", &|fault| matches!(fault, Fault::Weather(_)), 30),
+            ("cut", &|fault| matches!(fault, Fault::Cut), 6),
+            ("udp", &|fault| matches!(fault, Fault::BlockUdp(true)), 2),
+            ("address", &|fault| matches!(fault, Fault::DropAddress), 2),
+            ("ports", &|fault| matches!(fault, Fault::Rebind(Rebind::Ports)), 2),
+            ("router", &|fault| matches!(fault, Fault::Rebind(Rebind::Address)), 2),
+            ("pool killed", &|fault| matches!(fault, Fault::PoolKill), 2),
+            ("pool drained", &|fault| matches!(fault, Fault::PoolDrain), 2),
+            ("agent killed", &|fault| matches!(fault, Fault::AgentKill), 6),
+            ("killed at a write", &|fault| matches!(fault, Fault::AgentKillAtWrite(_)), 4),
+            ("flip", &|fault| matches!(fault, Fault::Flip), 2),
+            ("tear", &|fault| matches!(fault, Fault::Tear), 2),
+            ("state full", &|fault| matches!(fault, Fault::Fill(Disk::State)), 2),
+            ("sink full", &|fault| matches!(fault, Fault::Fill(Disk::Sink)), 2),
+            ("refuses", &|fault| matches!(fault, Fault::Receiver(Manners::Refuses)), 2),
+            ("forgets", &|fault| matches!(fault, Fault::Receiver(Manners::Forgets)), 2),
+        ];
+        for (name, is, least) in kinds {
+            assert!(count(is) >= least, "seed {seed}: {name} {}", count(is));
+        }
+        assert_eq!(
+            count(&|fault| *fault == Fault::Cut),
+            count(&|fault| *fault == Fault::Whole),
+            "seed {seed}"
+        );
+    }
+}
+
+#[test]
+fn cuts_and_weather_stay_within_what_was_asked_for() {
+    for seed in 0..200 {
+        let plan = Plan::new(seed, Duration::from_secs(3600));
+        let mut cut_at = None;
+        for step in &plan.steps {
+            match step.what {
+                Fault::Cut => cut_at = Some(step.at),
+                Fault::Whole => {
+                    let cut = step.at - cut_at.take().unwrap();
+                    let range = Duration::from_millis(199)..=Duration::from_millis(120_001);
+                    assert!(range.contains(&cut) || step.at == plan.length, "seed {seed}: {cut:?}");
+                }
+                Fault::Weather(weather) => {
+                    let delay = weather.delay.as_millis();
+                    assert!((5..=400).contains(&delay), "seed {seed}: {delay}");
+                    let rate = weather.rate.unwrap();
+                    assert!((99_999..=20_000_001).contains(&rate), "seed {seed}: {rate}");
+                    if let Loss::Random(share) | Loss::Bursts { share, .. } = weather.loss {
+                        assert!(share <= 0.1, "seed {seed}: {share}");
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn a_short_plan_is_dense_and_ends_in_time() {
+    for seed in 0..200 {
+        let plan = Plan::new(seed, Duration::from_secs(40));
+        assert!(plan.steps.len() > 40, "seed {seed}: {}", plan.steps.len());
+        assert!(plan.steps.iter().all(|step| step.at <= plan.length), "seed {seed}");
+    }
+}
