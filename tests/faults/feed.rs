@@ -25,8 +25,7 @@ impl Feed {
         let (names, stop, folder) = (Arc::clone(&written), Arc::clone(&is_stopped), folder.to_path_buf());
         let thread = std::thread::spawn(move || {
             let begun = Instant::now();
-            let mut number: u32 = 0;
-            for picture in pictures.iter().cycle() {
+            for (number, picture) in (0_u32..).zip(pictures.iter().cycle()) {
                 let due = begun + pause * number;
                 std::thread::sleep(due.saturating_duration_since(Instant::now()));
                 if stop.load(Ordering::SeqCst) {
@@ -35,7 +34,6 @@ impl Feed {
                 let name = format!("part_{number:06}.png");
                 put(picture, &folder, &name)?;
                 names.lock().unwrap_or_else(PoisonError::into_inner).push(name);
-                number += 1;
             }
             Ok(())
         });

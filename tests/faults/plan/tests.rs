@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// A name, how it is known, and how often it must be there.
+type Kind = (&'static str, &'static dyn Fn(&Fault) -> bool, usize);
+
 const TEN_MINUTES: Duration = Duration::from_secs(600);
 
 #[test]
@@ -17,7 +20,7 @@ fn ten_minutes_have_every_fault_and_all_of_them_end() {
         assert!(plan.steps.is_sorted_by_key(|step| step.at), "seed {seed}");
         assert!(plan.steps.iter().all(|step| step.at <= plan.length), "seed {seed}");
         let count = |is: &dyn Fn(&Fault) -> bool| plan.steps.iter().filter(|step| is(&step.what)).count();
-        let kinds: [(&str, &dyn Fn(&Fault) -> bool, usize); 16] = [
+        let kinds: [Kind; 16] = [
             ("weather", &|fault| matches!(fault, Fault::Weather(_)), 30),
             ("cut", &|fault| matches!(fault, Fault::Cut), 6),
             ("udp", &|fault| matches!(fault, Fault::BlockUdp(true)), 2),
