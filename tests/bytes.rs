@@ -20,6 +20,7 @@ use system_tests::recorder::Recorder;
 use system_tests::{TestAgent, agent_with, features, input, pool, pool_with, recorded, recorded_of, url};
 use tonic::Code;
 
+mod later;
 mod process;
 
 /// A risk that no product is certified for, so that the pool is always wanted.

@@ -134,7 +134,7 @@ fn arguments_that_make_no_sense_are_refused() {
     for (args, word) in [
         (vec!["--risk", "2"], "risk"),
         (vec!["--task", "dance"], "dance"),
-        (vec!["--cloud", "ftp://x"], "http://"),
+        (vec!["--cloud", "ftp://x"], "https://host:port"),
         (vec!["--mode", "pinned"], "--pinned"),
         (vec!["--mode", "pinned", "--pinned", "nobody"], "nobody"),
         (vec!["--bundle", "/nowhere"], "/nowhere"),
@@ -151,11 +151,11 @@ fn arguments_that_make_no_sense_are_refused() {
 #[test]
 fn a_pool_that_refuses_or_is_nobody_still_gives_answers() {
     let good = recorded_of("deeppcb", 1)[0].path.display().to_string();
-    let cloud = "http://127.0.0.1:1";
+    let (address, cloud) = ("127.0.0.1:1", "http://127.0.0.1:1");
     let args =
         ["infer", "--mode", "always", "--cloud", cloud, "--output", "jsonl", "--deadline-ms", "2000", &good];
     let ran = run("millgate-edge", &args);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert_eq!(ran.lines()[0]["degraded"]["reason"], "offline");
-    assert!(ran.stderr.contains(cloud), "{}", ran.stderr);
+    assert!(ran.stderr.contains(address), "{}", ran.stderr);
 }

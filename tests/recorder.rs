@@ -43,6 +43,10 @@ impl Recorder {
         this
     }
 
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
     /// Where to connect instead of upstream.
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)

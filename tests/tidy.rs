@@ -94,6 +94,7 @@ fn only_the_payloads_room_makes_requests_of_samples() {
             continue;
         }
         let text = read(&path);
+        let text = text.split("#[cfg(test)]").next().unwrap();
         for word in ["RunExpertsRequest {", "write_images(", "write_image(", "write_packed("] {
             let made = text.contains(word);
             assert!(!made || rooms.contains(&&*place) || exempt.contains(&&*place), "{place}: {word}");

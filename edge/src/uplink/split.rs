@@ -14,8 +14,11 @@ use std::time::{Duration, Instant};
 
 use super::estimate::Estimate;
 
-/// Kept back in any case, and at most as a share of what is left.
-const LEAST: Duration = Duration::from_millis(1);
+/// Kept back in any case: some milliseconds, and a share of what is left for the stalls that no estimate sees coming. The
+/// pool's last answers are worth less than being in time.
+const LEAST: Duration = Duration::from_millis(4);
+const LEAST_SHARE: u32 = 64;
+/// Kept back at most.
 const MOST_SHARE: u32 = 4;
 /// Samples that count.
 const MOST: usize = 128;
@@ -63,7 +66,8 @@ impl Split {
 
     pub(super) fn plan(&mut self, deadline: Instant, estimate: &Estimate, now: Instant) -> (Plan, Parts) {
         let left = deadline.saturating_duration_since(now);
-        let kept = (self.combine.long() + self.late.long()).max(LEAST).min(left / MOST_SHARE);
+        let kept =
+            (self.combine.long() + self.late.long()).max(LEAST + left / LEAST_SHARE).min(left / MOST_SHARE);
         let until = deadline - kept.min(left);
         let parts = Parts {
             network: estimate.network.map_or(Duration::ZERO, |network| network.p50),
@@ -121,14 +125,15 @@ mod tests {
     fn combining_and_late_timers_are_kept_back() {
         let (mut split, now) = (Split::default(), Instant::now());
         let deadline = now + MS * 1000;
-        assert_eq!(split.plan(deadline, &Estimate::default(), now).0, Plan::Send { until: deadline - MS });
+        let least = LEAST + MS * 1000 / LEAST_SHARE;
+        assert_eq!(split.plan(deadline, &Estimate::default(), now).0, Plan::Send { until: deadline - least });
         (0..100).for_each(|_| split.combined(MS * 4));
-        (0..100).for_each(|_| split.woke(MS * 8));
+        (0..100).for_each(|_| split.woke(MS * 40));
         let (plan, parts) = split.plan(deadline, &usual(MS * 40), now);
-        assert_eq!(plan, Plan::Send { until: deadline - MS * 15 });
+        assert_eq!(plan, Plan::Send { until: deadline - MS * 55 });
         assert_eq!(
             (parts.network, parts.pool, parts.combine, parts.reserve),
-            (MS * 20, MS * 20, MS * 5, MS * 10)
+            (MS * 20, MS * 20, MS * 5, MS * 50)
         );
     }
 
