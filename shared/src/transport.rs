@@ -8,3 +8,4 @@
 pub mod congestion;
 pub mod quic;
 pub mod tcp;
+pub mod timeout;

@@ -6,16 +6,15 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use millgate_shared::transport::timeout;
 use tonic::body::Body;
 use tonic::codegen::http;
 use tower::{Layer, Service};
 
 use super::status;
 use crate::failure::Failure;
-
-const HEADER: &str = "grpc-timeout";
 
 #[derive(Debug, Clone, Copy)]
 struct Deadline(Instant);
@@ -55,7 +54,8 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
-        let timeout = request.headers().get(HEADER).and_then(|value| parse(value.to_str().ok()?));
+        let timeout =
+            request.headers().get(timeout::HEADER).and_then(|value| timeout::parse(value.to_str().ok()?));
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let Some(deadline) = deadline else {
             return Box::pin(self.inner.call(request));
@@ -65,49 +65,5 @@ where
         Box::pin(
             async move { answer.await.unwrap_or_else(|_| Ok(status::of(&Failure::Deadline).into_http())) },
         )
-    }
-}
-
-/// Up to eight digits and a unit, as gRPC over HTTP/2 has it; anything else is no timeout.
-fn parse(text: &str) -> Option<Duration> {
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let number: u64 = digits.parse().ok()?;
-    Some(match unit {
-        "H" => Duration::from_secs(number * 3600),
-        "M" => Duration::from_secs(number * 60),
-        "S" => Duration::from_secs(number),
-        "m" => Duration::from_millis(number),
-        "u" => Duration::from_micros(number),
-        "n" => Duration::from_nanos(number),
-        _ => return None,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn timeouts_are_read_as_the_specification_says() {
-        for (text, timeout) in [
-            ("3H", Some(Duration::from_secs(10_800))),
-            ("2M", Some(Duration::from_secs(120))),
-            ("42S", Some(Duration::from_secs(42))),
-            ("13m", Some(Duration::from_millis(13))),
-            ("2u", Some(Duration::from_micros(2))),
-            ("82n", Some(Duration::from_nanos(82))),
-            ("99999999H", Some(Duration::from_secs(99_999_999 * 3600))),
-            ("100000000m", None),
-            ("82f", None),
-            ("-1m", None),
-            ("m", None),
-            ("", None),
-            ("1é", None),
-        ] {
-            assert_eq!(parse(text), timeout, "{text}");
-        }
     }
 }

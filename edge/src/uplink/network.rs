@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 /// How often to look.
-pub(super) const PERIOD: Duration = Duration::from_millis(200);
+pub(super) const PERIOD: Duration = Duration::from_millis(100);
 
 /// `None` where there is no way to the peer.
 pub(super) fn own_address(peer: SocketAddr) -> Option<IpAddr> {

@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use http::{Request, Response};
 use quinn::{Connection, SendStream};
@@ -18,6 +17,7 @@ use super::reading::{Broken, Guard, Reading};
 use super::sending::{Failure, Sending};
 use super::{CANCELLED, Error, Goodbye, Stats, gone};
 use crate::shutdown::Tasks;
+use crate::transport::timeout;
 
 /// Calls over one connection. Cheap to clone; the connection lives as long as a clone or a call does, unless it is lost.
 #[derive(Debug, Clone)]
@@ -138,7 +138,8 @@ fn deadline_exceeded() -> Status {
 }
 
 async fn call(channel: Channel, request: Request<Body>) -> Result<Response<Body>, Status> {
-    let timeout = request.headers().get("grpc-timeout").and_then(|value| timeout(value.to_str().ok()?));
+    let timeout =
+        request.headers().get(timeout::HEADER).and_then(|value| timeout::parse(value.to_str().ok()?));
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let opened = open(&channel, deadline).await?;
     let (stream, incoming) = opened;
@@ -179,22 +180,4 @@ async fn open(
         stream.set_priority(channel.priority).ok();
     }
     Ok((stream, incoming))
-}
-
-/// A `grpc-timeout`: up to eight digits and a unit.
-fn timeout(text: &str) -> Option<Duration> {
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let number: u64 = digits.parse().ok()?;
-    Some(match unit {
-        "H" => Duration::from_secs(number * 3600),
-        "M" => Duration::from_secs(number * 60),
-        "S" => Duration::from_secs(number),
-        "m" => Duration::from_millis(number),
-        "u" => Duration::from_micros(number),
-        "n" => Duration::from_nanos(number),
-        _ => return None,
-    })
 }
