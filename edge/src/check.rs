@@ -33,7 +33,7 @@ pub struct Subject {
     /// Instead of the configuration's.
     pub bundle: Option<PathBuf>,
     /// Instead of the configuration's.
-    pub cloud: Option<String>,
+    pub pools: Option<Pools>,
     /// Only what a start depends on.
     pub is_local_only: bool,
 }
@@ -103,9 +103,9 @@ pub async fn examine(subject: Subject) -> Report {
         None => None,
     };
     if let Some(config) = &mut config
-        && let Some(cloud) = &subject.cloud
+        && let Some(pools) = &subject.pools
     {
-        config.offload.cloud = vec![cloud.clone()];
+        config.offload.cloud.clone_from(&pools.urls);
     }
     let bundle = subject.bundle.clone().or_else(|| config.as_ref().map(|config| config.bundle.clone()));
     let pools = match &config {
@@ -114,7 +114,7 @@ pub async fn examine(subject: Subject) -> Report {
             let open = move || config.pools(&Identity::open_or_bare(&config.identity));
             blocking("identity", LIMIT, open).await
         }
-        None => Ok(subject.cloud.clone().map(Pools::from)),
+        None => Ok(subject.pools.clone()),
     };
 
     let opened = match bundle.clone() {

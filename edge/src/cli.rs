@@ -15,6 +15,7 @@ use millgate_shared::telemetry::{self, LogFormat};
 pub mod check;
 pub mod enroll;
 pub mod infer;
+pub mod pool;
 pub mod queue;
 pub mod run;
 
@@ -51,7 +52,7 @@ enum Command {
     #[command(after_help = "\
 Examples:
   millgate-edge infer part_0001.png
-  millgate-edge infer captures/ --cloud http://10.0.0.5:8001 --risk 0.01 --output jsonl
+  millgate-edge infer captures/ --cloud https://pool.example:8001 --identity ident --risk 0.01 --output jsonl
   millgate-edge infer board.png --template golden_board.png --mode never")]
     Infer(Box<infer::InferArgs>),
     /// Watch folders, serve local gRPC, and write decisions, until SIGTERM
@@ -65,7 +66,7 @@ deploy/edge/edge.toml documents every key. SIGTERM or Ctrl-C drains: what is in 
     #[command(after_help = "\
 Examples:
   millgate-edge check --config /etc/millgate/edge.toml
-  millgate-edge check --bundle models/factory --cloud http://10.0.0.5:8001
+  millgate-edge check --bundle models/factory --cloud https://pool.example:8001
   millgate-edge check --config /etc/millgate/edge.toml --output json")]
     Check(check::CheckArgs),
     /// Get this device a certificate from a pool, with a claim token of that pool's

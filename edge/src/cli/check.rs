@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::pool::PoolArgs;
 use super::{FAILED, OK};
 use crate::check::{Report, Status, Subject, examine};
 
@@ -17,9 +18,9 @@ pub struct CheckArgs {
     /// Instead of the configuration's
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
-    /// Instead of the configuration's, http://HOST:PORT
-    #[arg(long, value_name = "URL")]
-    cloud: Option<String>,
+    /// Instead of the configuration's
+    #[command(flatten)]
+    pool: PoolArgs,
     /// Only what a start depends on: not the pool, folders and receivers, which may come later
     #[arg(long)]
     local: bool,
@@ -35,8 +36,8 @@ enum Output {
 
 /// Gives the exit code: 1 if anything is wrong.
 pub async fn check(args: CheckArgs, out: &mut impl Write) -> io::Result<u8> {
-    let subject =
-        Subject { config: args.config, bundle: args.bundle, cloud: args.cloud, is_local_only: args.local };
+    let pools = args.pool.pools();
+    let subject = Subject { config: args.config, bundle: args.bundle, pools, is_local_only: args.local };
     let report = examine(subject).await;
     match args.output {
         Output::Text => write_text(out, &report)?,

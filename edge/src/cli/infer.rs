@@ -17,6 +17,8 @@ use crate::input::{self, Input};
 use crate::record;
 use crate::uplink::upload::{Form, SendConfig};
 
+use super::pool::PoolArgs;
+
 mod text;
 
 /// All inputs were decided.
@@ -34,9 +36,8 @@ pub struct InferArgs {
     /// Bundle directory or .tar.zst
     #[arg(long, env = "MILLGATE_BUNDLE", default_value = "models/factory")]
     pub bundle: PathBuf,
-    /// Pool to ask when the local answer is not sure enough, http://HOST:PORT
-    #[arg(long, env = "MILLGATE_CLOUD", value_name = "URL")]
-    pub cloud: Option<String>,
+    #[command(flatten)]
+    pub pool: PoolArgs,
     /// Defect-free reference of the one FILE given; else FILE's neighbour `<name>.template.<ending>`
     #[arg(long, value_name = "FILE")]
     pub template: Option<PathBuf>,
@@ -124,7 +125,7 @@ impl InferArgs {
     fn agent_config(&self, threads: usize) -> AgentConfig {
         AgentConfig {
             bundle: self.bundle.clone(),
-            cloud: self.cloud.clone().map(Into::into),
+            cloud: self.pool.pools(),
             task: self.task.clone(),
             mode: match self.mode {
                 ModeArg::Confidence => Mode::Confidence,
