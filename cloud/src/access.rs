@@ -1,4 +1,4 @@
-//! Who may call what. Each connection has a [`Peer`]; the layer here makes a [`Caller`] of it and of the request's
+//! Who may call what. Each connection has a `Peer`; the layer here makes a `Caller` of it and of the request's
 //! headers, and turns away at once whoever is nobody. Each service asks the caller about what it is to do, for each
 //! message of a stream again: who is revoked meanwhile gets no further answer.
 //!

@@ -42,7 +42,7 @@ impl Capture {
     }
 }
 
-/// The packets of a file that [`Capture`] wrote.
+/// The packets of a file that `Capture` wrote.
 pub fn read(path: &Path) -> io::Result<Vec<Vec<u8>>> {
     let bytes = std::fs::read(path)?;
     let mut rest = bytes.get(24..).unwrap_or_default();

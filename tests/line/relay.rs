@@ -1,5 +1,5 @@
 //! The fallback without root: a relay in user space for TCP and UDP, on one loopback port, with the weather of
-//! [`Way`](super::way::Way).
+//! the line model.
 //!
 //! What it cannot do: lose, reorder or drop what TCP carries (the kernel on either side of the relay has acknowledged it
 //! already), change the device's address, or refuse a handshake while cut (a caller hangs one step later). A rate is
