@@ -16,6 +16,7 @@ use millgate_shared::local::{prices, tier_places};
 use millgate_shared::runner::{Holding, Models, RunError};
 use millgate_shared::shutdown::Tasks;
 use millgate_shared::workers::{WorkError, Workers};
+use tokio::sync::watch;
 
 use crate::input::Input;
 use crate::uplink::ledger::{Ledger, LedgerConfig};
@@ -182,6 +183,11 @@ impl Agent {
     /// What the uplink counts, if there is one.
     pub fn uplink_counts(&self) -> Option<&Counts> {
         self.parts.uplink.as_ref().map(Uplink::counts)
+    }
+
+    /// Told of each change of [`Self::link`]; `None` without a pool.
+    pub(crate) fn link_changes(&self) -> Option<watch::Receiver<LinkState>> {
+        self.parts.uplink.as_ref().map(Uplink::subscribe)
     }
 
     /// Waits until it is known whether the pool answers, or for `limit`.

@@ -18,6 +18,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use millgate_shared::decision::{Decision, Late};
 use millgate_shared::shutdown::Tasks;
+use millgate_shared::wire::framed_len;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -32,8 +33,10 @@ use crate::uplink::session::LinkState;
 
 /// An entry that failed so often is closed.
 pub(crate) const MOST_TRIES: u32 = 12;
-/// For one entry.
+/// For one entry, and more for its bytes: a slow line must not keep a large one here for ever.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// Bytes a second that even a bad line has.
+const SLOWEST: u64 = 8 << 10;
 /// Amended records that are on their way to the sinks; sinks that stand still stop the back-log.
 const DELIVERING: usize = 32;
 /// How often the line is looked at when nothing happens.
@@ -69,12 +72,18 @@ impl Backlog {
         let mut pace = Pace::new(parallel);
         let mut asking: FuturesUnordered<Asking> = FuturesUnordered::new();
         let room = Arc::new(Semaphore::new(DELIVERING));
+        let mut link = self.agent.link_changes();
         let mut was_up = false;
         let mut ticked = began;
         loop {
             let now = began.elapsed().as_millis() as Millis;
+            // Also a line that was lost and came back between two looks is a new one.
+            let is_new = link.as_mut().is_some_and(|link| link.has_changed().unwrap_or(false));
+            if let Some(link) = &mut link {
+                link.mark_unchanged();
+            }
             let is_up = self.agent.link() == LinkState::Up;
-            if is_up && !was_up {
+            if is_up && (!was_up || is_new) {
                 self.spool.wake().await;
                 pace.reset();
             }
@@ -183,7 +192,10 @@ async fn ask(agent: Agent, mut work: Work, room: OwnedSemaphorePermit) -> Asked 
     let requests = std::mem::take(&mut work.entry.requests);
     // G4: whatever was there at the start, another bundle's answers must not be mixed in.
     let late = match work.entry.head.digest == agent.models().digest() {
-        true => agent.ask_late(requests, began + DEADLINE).await,
+        true => {
+            let bytes: u64 = requests.iter().map(framed_len).sum();
+            agent.ask_late(requests, began + DEADLINE + Duration::from_secs(bytes / SLOWEST)).await
+        }
         false => LateAnswers { left: Some(Left::Trouble), ..LateAnswers::default() },
     };
     Asked { work, late, took: began.elapsed(), room }

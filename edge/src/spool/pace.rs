@@ -13,7 +13,7 @@ mod tests;
 pub(crate) const QUIET: Millis = 200;
 /// The first pause after trouble, and the longest.
 pub(crate) const FIRST_PAUSE: Millis = 500;
-pub(crate) const LONGEST_PAUSE: Millis = 30_000;
+pub(crate) const LONGEST_PAUSE: Millis = 5_000;
 /// An answer that takes longer than this many times the quickest of late says that the line or the pool is full.
 const CROWDED: f64 = 4.0;
 

@@ -81,8 +81,8 @@ pub(super) struct Bulk {
     pub(super) live: watch::Receiver<Option<Live>>,
     pub(super) pace: Pace,
     pub(super) counts: Counts,
-    /// Over TCP, and to which address.
-    pub(super) own: Option<(usize, Carrier)>,
+    /// Over TCP, and made beside which live line: when that is lost, so is this one, whether it knows or not.
+    pub(super) own: Option<(u64, Carrier)>,
 }
 
 /// One call that is out.
@@ -139,15 +139,15 @@ impl Bulk {
             self.own = None;
             return Some(carrier);
         }
-        if let Some((address, carrier)) = &self.own
-            && *address == live.address
+        if let Some((line, carrier)) = &self.own
+            && *line == live.line
         {
             return Some(carrier.clone());
         }
         let dialler = self.diallers.get(live.address)?;
         match timeout_at(deadline.into(), dialler.bulk(&self.pace.rate)).await {
             Ok(Ok(carrier)) => {
-                self.own = Some((live.address, carrier.clone()));
+                self.own = Some((live.line, carrier.clone()));
                 Some(carrier)
             }
             Ok(Err(error)) => {

@@ -38,6 +38,9 @@ use super::resolver::Resolver;
 
 /// A dead peer is noticed after this much silence, twice.
 const KEEPALIVE: Duration = Duration::from_secs(1);
+/// Of a connection for bulk: a sign of life waits behind bytes that are let out slowly, and that is no reason to give up.
+/// Whether the pool is there is known from the live line.
+const BULK_KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// Dials one pool. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -241,26 +244,27 @@ impl Dialler {
             tcp::ConnectError::Proxy(error) => error.to_string(),
         })?;
         let stream = Paced::new(stream, rate.cloned());
+        let keepalive = if rate.is_some() { BULK_KEEPALIVE } else { KEEPALIVE };
         if !pool.is_tls {
-            return http2(pool, stream).await;
+            return http2(pool, stream, keepalive).await;
         }
         let tls = tls.as_ref().ok_or("this agent has no TLS: see `[identity]`")?;
         let name = ServerName::try_from(pool.host.clone())
             .map_err(|_| format!("`{}` is no name that a certificate can be for", pool.host))?;
         let shaken = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await;
-        http2(pool, shaken.map_err(|error| format!("TLS: {}", reason(&error)))?).await
+        http2(pool, shaken.map_err(|error| format!("TLS: {}", reason(&error)))?, keepalive).await
     }
 }
 
 /// HTTP/2 on a connection that is made; it is not made again when it is lost.
-async fn http2<T>(pool: &PoolUrl, io: T) -> Result<Carrier, String>
+async fn http2<T>(pool: &PoolUrl, io: T, keepalive: Duration) -> Result<Carrier, String>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let endpoint = Endpoint::from_shared(pool.to_string())
         .map_err(|error| error.to_string())?
-        .http2_keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(KEEPALIVE)
+        .http2_keep_alive_interval(keepalive)
+        .keep_alive_timeout(keepalive)
         .keep_alive_while_idle(true);
     let slot = Mutex::new(Some(io));
     let once = tower::service_fn(move |_: Uri| {
