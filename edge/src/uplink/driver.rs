@@ -419,7 +419,7 @@ impl Driver {
             *old = estimate;
             is_new
         });
-        let line = self.session.live_line();
+        let line = self.session.live_line(now);
         if self.outlets.live.borrow().as_ref().map(|live| live.line) != line {
             let live = line.and_then(|line| {
                 let open = self.lines.get(&line)?;

@@ -236,9 +236,11 @@ impl Session {
         self.addresses.get(address)?.current()
     }
 
-    /// The line that the next call would go out on.
-    pub fn live_line(&self) -> Option<u64> {
-        self.addresses.iter().find(|address| address.is_healthy())?.current()
+    /// The line that the next call would go out on; also one whose breaker is open and lets its probe through, since there may
+    /// be no live call for a long time that could close it.
+    pub fn live_line(&self, now: Instant) -> Option<u64> {
+        let healthy = self.addresses.iter().find(|address| address.is_healthy());
+        healthy.or_else(|| self.addresses.iter().find(|address| address.takes_calls(now)))?.current()
     }
 
     /// When an attempt that is still waited for was sent.

@@ -289,3 +289,30 @@ fn rounds_come_close_together_at_first_and_a_second_apart_at_last() {
     assert_eq!(rounds[rounds.len() - 1] - rounds[rounds.len() - 2], MS * 1000);
     assert!(rounds.len() < 400, "{}", rounds.len());
 }
+
+#[test]
+fn the_back_log_has_a_line_again_though_no_live_call_comes() {
+    let (mut session, now) = up(1);
+    let mut now = taught(&mut session, now);
+    // Calls that nobody answers, until the breaker is open.
+    for _ in 0..20 {
+        if session.admit(now + MS * 200, now).is_err() {
+            break;
+        }
+        now += MS * 250;
+        session.tick(now);
+        actions(&mut session);
+    }
+    let lost = session.live_line(now);
+    session.dialled(0, new_line(7, true), now);
+    actions(&mut session);
+    // Whatever the breaker thinks of the old line: where the link counts as up, bulk may go.
+    for _ in 0..100 {
+        now += MS * 100;
+        session.tick(now);
+        actions(&mut session);
+        assert_eq!(session.link(now) == LinkState::Up, session.live_line(now).is_some());
+    }
+    assert_ne!(lost, Some(7));
+    assert_eq!((session.link(now), session.live_line(now)), (LinkState::Up, Some(7)));
+}
