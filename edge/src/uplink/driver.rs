@@ -408,7 +408,8 @@ impl Driver {
         let before = *self.outlets.link.borrow();
         if link != before {
             if matches!(link, LinkState::Down { .. }) && !matches!(before, LinkState::Down { .. }) {
-                let reason = self.errors.join("; ");
+                let errors = self.errors.join("; ");
+                let reason = if errors.is_empty() { "calls are not answered in time" } else { &*errors };
                 tracing::warn!(reason, "no line to a pool; deciding alone");
             }
             self.outlets.link.send_replace(link);
