@@ -8,8 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use millgate_cloud::identity::authority::Authority;
 use millgate_edge::identity::Identity;
+use millgate_shared::files;
 use millgate_shared::identity::dial::{H2, dial};
-use millgate_shared::identity::{Certificate, DeviceName, Floor, files, pem};
+use millgate_shared::identity::{Certificate, DeviceName, Floor, pem};
 use millgate_shared::proto::v1::ListExpertsRequest;
 use millgate_shared::proto::v1::expert_service_client::ExpertServiceClient;
 use millgate_shared::shutdown::Tasks;

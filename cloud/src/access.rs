@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use jiff::Timestamp;
-use millgate_shared::identity::files::Watched;
+use millgate_shared::files::Watched;
 use millgate_shared::identity::secret::{API_PREFIX, Secret};
 
 use crate::config::{CloudConfig, Loopback};

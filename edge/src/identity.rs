@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::UNIX_EPOCH;
 
+use millgate_shared::files::Watched;
 use millgate_shared::identity::dial::H2;
-use millgate_shared::identity::files::Watched;
 use millgate_shared::identity::held::{Chain, HeldError};
 use millgate_shared::identity::pem::{self, PemError};
 use millgate_shared::identity::roots::RootsError;

@@ -11,7 +11,6 @@
 pub mod certificate;
 pub mod clock;
 pub mod dial;
-pub mod files;
 pub mod held;
 pub mod name;
 pub mod pem;

@@ -19,7 +19,7 @@
 //! * [`transport`]: gRPC between agent and pool.
 //! * [`identity`]: certificates, TLS, tokens, and a clock with a floor.
 //! * [`breaker`]: when to stop asking a peer that does not answer. Pure.
-//! * [`shutdown`], [`panics`], [`telemetry`], [`metrics`], [`toml_file`]: the rim both binaries share.
+//! * [`shutdown`], [`panics`], [`telemetry`], [`metrics`], [`toml_file`], [`files`]: the rim both binaries share.
 
 pub mod array;
 pub mod breaker;
@@ -30,6 +30,7 @@ pub mod deciding;
 pub mod decision;
 pub mod embedding;
 pub mod engine;
+pub mod files;
 pub mod gate;
 pub mod identity;
 pub mod image;

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use millgate_shared::identity::{Certificate, DeviceName, Fingerprint, files, pem};
+use millgate_shared::files;
+use millgate_shared::identity::{Certificate, DeviceName, Fingerprint, pem};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose,
     IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use millgate_shared::identity::files::Watched;
+use millgate_shared::files::Watched;
 use millgate_shared::identity::held::Chain;
 use millgate_shared::identity::{Certificate, Fingerprint, Floor, Held, Roots, pem, tls};
 use rustls::ServerConfig;

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, SystemTime};
 
-use millgate_shared::identity::files;
+use millgate_shared::files;
 use millgate_shared::identity::held::Chain;
 
 use super::authority::Authority;

@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use millgate_shared::files;
 use millgate_shared::identity::certificate::CertificateError;
-use millgate_shared::identity::files;
 use millgate_shared::identity::held::HeldError;
 use millgate_shared::identity::pem::PemError;
 use millgate_shared::identity::roots::RootsError;

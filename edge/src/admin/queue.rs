@@ -3,10 +3,8 @@
 //! It shows samples and drops entries, so it asks for a token, which stands in a file of the state directory that only the
 //! agent's user can read: whoever may look into the directory may look through this, and nobody else.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,6 +15,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use millgate_shared::files;
 use serde::{Deserialize, Serialize};
 
 use crate::spool::Spool;
@@ -48,7 +47,7 @@ pub(crate) struct Dropped {
 
 impl Door {
     pub(crate) fn read(state_dir: &Path) -> io::Result<Self> {
-        serde_json::from_slice(&fs::read(state_dir.join(FILE_NAME))?).map_err(io::Error::other)
+        serde_json::from_slice(&std::fs::read(state_dir.join(FILE_NAME))?).map_err(io::Error::other)
     }
 
     /// With a new token.
@@ -60,10 +59,7 @@ impl Door {
         getrandom::fill(&mut bytes).map_err(io::Error::other)?;
         let token = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let door = Self { addr, token };
-        let (path, new) = (state_dir.join(FILE_NAME), state_dir.join(format!("{FILE_NAME}.new")));
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        file.write_all(&serde_json::to_vec(&door)?)?;
-        fs::rename(new, path)?;
+        files::replace(&state_dir.join(FILE_NAME), &serde_json::to_vec(&door)?, files::PRIVATE)?;
         Ok(door)
     }
 }

@@ -128,7 +128,7 @@ impl Agent {
         };
         for request in requests {
             let experts = request.experts.clone();
-            let reply = match self.send_late(uplink, request, deadline) {
+            let reply = match self.send_late(uplink, request, deadline).await {
                 Ok((pending, bytes)) => {
                     late.bytes += bytes;
                     pending.reply().await
@@ -158,7 +158,7 @@ impl Agent {
     }
 
     /// Under the policy and the budget of now, whatever they were when the entry was made.
-    fn send_late(
+    async fn send_late(
         &self,
         uplink: &Uplink,
         request: v1::RunExpertsRequest,
@@ -167,8 +167,13 @@ impl Agent {
         let cleared = self.parts.upload.clear(self.models().manifest(), request);
         let mut upload = cleared.map_err(|error| Left::NotHere(error.to_string()))?;
         upload.set_timeout(deadline.saturating_duration_since(Instant::now()).as_micros() as u64);
-        let (bytes, form, ledger) = (upload.bytes(), upload.form(), &self.parts.ledger);
-        let taken = ledger.take(Traffic::Backlog, form, bytes, None);
+        let (bytes, form, ledger) = (upload.bytes(), upload.form(), self.parts.ledger.clone());
+        // It may write a file.
+        let take = {
+            let ledger = ledger.clone();
+            move || ledger.take(Traffic::Backlog, form, bytes, None)
+        };
+        let taken = tokio::task::spawn_blocking(take).await.map_err(|_| Left::Trouble)?;
         taken.map_err(|refused| Left::NotHere(refused.to_string()))?;
         match uplink.send_backlog(upload, deadline) {
             Ok(pending) => Ok((pending, bytes)),

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use millgate_shared::identity::{Floor, files};
+use millgate_shared::files;
+use millgate_shared::identity::Floor;
 
 use super::Item;
 use crate::config::IdentityConfig;

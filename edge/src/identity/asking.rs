@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use millgate_shared::files;
 use millgate_shared::identity::dial::{DialError, H2, dial};
 use millgate_shared::identity::held::Chain;
 use millgate_shared::identity::roots::Pinned;
 use millgate_shared::identity::secret::{Claim, ClaimError};
-use millgate_shared::identity::{Certificate, Floor, Roots, files, pem, tls};
+use millgate_shared::identity::{Certificate, Floor, Roots, pem, tls};
 use millgate_shared::proto::v1;
 use millgate_shared::proto::v1::enrollment_service_client::EnrollmentServiceClient;
 use rcgen::{CertificateParams, KeyPair};

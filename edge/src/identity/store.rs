@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use millgate_shared::identity::files;
+use millgate_shared::files;
 use millgate_shared::identity::held::Chain;
 use millgate_shared::identity::pem;
 use rustls::pki_types::CertificateDer;

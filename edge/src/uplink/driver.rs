@@ -209,7 +209,11 @@ impl Driver {
         if dialler.memory().is_news(&pool, transport) {
             let (memory, pool) = (dialler.memory().clone(), pool.clone());
             // Writes a small file.
-            drop(tokio::task::spawn_blocking(move || memory.won(&pool, transport)));
+            self.tasks.spawn(async move {
+                if tokio::task::spawn_blocking(move || memory.won(&pool, transport)).await.is_err() {
+                    tracing::debug!("which transport worked is not remembered");
+                }
+            });
         }
         tracing::info!(
             pool,

@@ -1,9 +1,9 @@
 //! The byte budget's file in the state directory. It is replaced as a whole, so that it is never half of one.
 
-use std::fs::File;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use millgate_shared::files;
 use serde::{Deserialize, Serialize};
 
 use super::budget::Saved;
@@ -51,16 +51,7 @@ impl Kept {
     pub(super) fn write(&self, path: &Path) -> Result<(), KeptError> {
         let text =
             serde_json::to_vec(self).map_err(|source| KeptError::Text { path: path.to_owned(), source })?;
-        let write = || {
-            let dir = path.parent().unwrap_or(Path::new("."));
-            std::fs::create_dir_all(dir)?;
-            let draft = path.with_extension("json.new");
-            let mut file = File::create(&draft)?;
-            file.write_all(&text)?;
-            file.sync_data()?;
-            std::fs::rename(&draft, path)?;
-            File::open(dir)?.sync_all()
-        };
-        write().map_err(|source| KeptError::File { path: path.to_owned(), source })
+        files::replace(path, &text, files::PUBLIC)
+            .map_err(|source| KeptError::File { path: path.to_owned(), source })
     }
 }

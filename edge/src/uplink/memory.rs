@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use millgate_shared::identity::files;
+use millgate_shared::files;
 
 use super::pools::Transport;
 
 /// Its file in the state directory.
 const FILE: &str = "uplink.json";
-/// Readable by whoever looks after the device.
-const MODE: u32 = 0o644;
 
 /// Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -35,13 +33,15 @@ impl Memory {
 
     /// Writes the file if this is news; blocks for that.
     pub(super) fn won(&self, pool: &str, transport: Transport) {
-        let mut winners = self.winners.lock().unwrap_or_else(PoisonError::into_inner);
-        if winners.insert(pool.to_owned(), transport) == Some(transport) {
-            return;
-        }
+        let text = {
+            let mut winners = self.winners.lock().unwrap_or_else(PoisonError::into_inner);
+            if winners.insert(pool.to_owned(), transport) == Some(transport) {
+                return;
+            }
+            serde_json::to_vec(&*winners).unwrap_or_default()
+        };
         let Some(path) = &self.path else { return };
-        let text = serde_json::to_vec(&*winners).unwrap_or_default();
-        if let Err(error) = files::replace(path, &text, MODE) {
+        if let Err(error) = files::replace(path, &text, files::PUBLIC) {
             tracing::debug!(path = %path.display(), %error, "which transport worked is not remembered");
         }
     }

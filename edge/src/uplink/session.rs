@@ -366,11 +366,6 @@ impl Session {
         self.after_shed(call, sent.address, None, now);
     }
 
-    /// A caller has gone.
-    pub fn cancelled(&mut self, call: u64) {
-        self.retire_call(call, true);
-    }
-
     /// The device may have another address now, or the line may be back.
     pub fn network_changed(&mut self, now: Instant) {
         for address in 0..self.addresses.len() {

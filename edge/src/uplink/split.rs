@@ -66,14 +66,14 @@ impl Split {
 
     pub(super) fn plan(&mut self, deadline: Instant, estimate: &Estimate, now: Instant) -> (Plan, Parts) {
         let left = deadline.saturating_duration_since(now);
-        let kept =
-            (self.combine.long() + self.late.long()).max(LEAST + left / LEAST_SHARE).min(left / MOST_SHARE);
+        let combine = self.combine.long();
+        let kept = (combine + self.late.long()).max(LEAST + left / LEAST_SHARE).min(left / MOST_SHARE);
         let until = deadline - kept.min(left);
         let parts = Parts {
             network: estimate.network.map_or(Duration::ZERO, |network| network.p50),
             pool: estimate.pool.map_or(Duration::ZERO, |pool| pool.p50),
-            combine: self.combine.long().min(kept),
-            reserve: kept.saturating_sub(self.combine.long()),
+            combine: combine.min(kept),
+            reserve: kept.saturating_sub(combine),
         };
         let usual = estimate.total.filter(|total| total.of >= KNOWN).map(|total| total.p50);
         let is_hopeless = until <= now || usual.is_some_and(|usual| now + usual > until);

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
 
-use super::files;
+use crate::files;
 
 /// Progress that is worth a write.
 const STEP: Duration = Duration::from_secs(3600);
