@@ -15,3 +15,4 @@ pub mod process;
 pub mod receiver;
 pub mod run;
 pub mod site;
+pub mod volume;

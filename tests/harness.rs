@@ -17,6 +17,7 @@ use millgate_shared::shutdown::Tasks;
 
 pub mod asking;
 pub mod broken;
+pub mod edge_process;
 pub mod enrolled;
 pub mod faults;
 pub mod features;
@@ -157,6 +158,15 @@ pub fn binary(name: &str) -> PathBuf {
         profile
     });
     dir.join(name)
+}
+
+/// Says, past the test's captured output, that something cannot be tested on this machine. With `MILLGATE_SKIP_NOTHING`
+/// set, as where everything is known to be there, that is a failure.
+pub fn skip(why: &str) {
+    assert!(std::env::var_os("MILLGATE_SKIP_NOTHING").is_none(), "cannot be tested here: {why}");
+    let said =
+        std::io::Write::write_all(&mut std::io::stdout().lock(), format!("skipped: {why}\n").as_bytes());
+    said.expect("standard output");
 }
 
 /// What a command printed and how it ended.

@@ -1,17 +1,17 @@
 //! The agent as a service: folders in, records out, through half-written files, kill -9 and SIGTERM.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use system_tests::{PATIENCE, Recorded, binary, bundle, recorded_of, run};
+use system_tests::edge_process::{EdgeProcess, until};
+use system_tests::{PATIENCE, Recorded, bundle, recorded_of, run};
 
 /// A service with one watched folder and one file of records.
 struct Line {
     dir: tempfile::TempDir,
-    child: Option<Child>,
+    agent: Option<EdgeProcess>,
 }
 
 impl Line {
@@ -25,6 +25,7 @@ impl Line {
 bundle = "{bundle}"
 state_dir = "{dir}/state"
 threads = 1
+log.format = "json"
 
 [[sources]]
 type = "folder"
@@ -47,7 +48,7 @@ listen = "127.0.0.1:0"
             dir = dir.path().display(),
         );
         std::fs::write(dir.path().join("edge.toml"), text).unwrap();
-        Self { dir, child: None }
+        Self { dir, agent: None }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -56,32 +57,11 @@ listen = "127.0.0.1:0"
 
     /// Starts it and waits until it says that it is ready.
     fn start(&mut self) {
-        let mut child = Command::new(binary("millgate-edge"))
-            .args(["run", "--config"])
-            .arg(self.path("edge.toml"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut text = String::new();
-        loop {
-            let before = text.len();
-            assert_ne!(log.read_line(&mut text).unwrap(), 0, "it ended: {text}");
-            if text[before..].contains("ready") {
-                break;
-            }
-        }
-        // The pipe must not fill up.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        self.child = Some(child);
+        self.agent = Some(EdgeProcess::start(&self.path("edge.toml")));
     }
 
     fn signal(&mut self, signal: rustix::process::Signal) -> std::process::ExitStatus {
-        let mut child = self.child.take().unwrap();
-        let id = rustix::process::Pid::from_child(&child);
-        rustix::process::kill_process(id, signal).unwrap();
-        child.wait().unwrap()
+        self.agent.take().unwrap().signal(signal)
     }
 
     /// By decision id, the paths decided; a torn last line is not counted.
@@ -100,28 +80,12 @@ listen = "127.0.0.1:0"
 
     /// Waits for records of `count` files, by the file system's own pace.
     fn wait_for(&self, count: usize) -> BTreeMap<String, Vec<String>> {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let decided = self.decided();
-            if decided.len() >= count {
-                return decided;
-            }
-            assert!(Instant::now() < until, "only {} of {count} were decided", decided.len());
-            std::thread::yield_now();
-        }
+        until(&format!("{count} are decided"), || self.decided().len() >= count);
+        self.decided()
     }
 
     fn drop_in(&self, name: &str, sample: &Recorded) {
         std::fs::copy(&sample.path, self.path("in").join(name)).unwrap();
-    }
-}
-
-impl Drop for Line {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            let _already_gone = child.kill().is_err();
-            let _already_gone = child.wait().is_err();
-        }
     }
 }
 
@@ -134,9 +98,10 @@ fn new_pictures_are_decided_once_each_and_sigterm_drains() {
     for (at, sample) in samples.iter().enumerate().skip(1) {
         line.drop_in(&format!("part_{at}.png"), sample);
     }
-    let decided = line.wait_for(samples.len());
-    assert!(decided.values().all(|ids| ids.len() == 1), "{decided:?}");
+    line.wait_for(samples.len());
     assert_eq!(line.signal(rustix::process::Signal::TERM).code(), Some(0));
+    let decided = line.decided();
+    assert!(decided.len() == samples.len() && decided.values().all(|ids| ids.len() == 1), "{decided:?}");
 }
 
 #[test]
@@ -180,11 +145,14 @@ fn kill_9_loses_nothing_and_doubles_nothing() {
             line.start();
         }
     }
-    let decided = line.wait_for(samples.len());
+    line.wait_for(samples.len());
+    // After the drain: one that comes late would be seen too.
+    assert_eq!(line.signal(rustix::process::Signal::TERM).code(), Some(0));
+    let decided = line.decided();
+    assert_eq!(decided.len(), samples.len());
     for (path, ids) in &decided {
         assert_eq!(ids.len(), 1, "{path} was recorded more than once: {ids:?}");
     }
-    assert_eq!(line.signal(rustix::process::Signal::TERM).code(), Some(0));
 }
 
 #[test]

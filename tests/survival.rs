@@ -13,7 +13,7 @@ const RULES: Rules = Rules {
     stall: Duration::ZERO,
     amended: true,
     exactly_once: true,
-    quarantined: 0,
+    damaged: Vec::new(),
 };
 
 fn seed() -> u64 {
@@ -24,10 +24,10 @@ fn seed() -> u64 {
 }
 
 fn run(length: Duration, pause: Duration) {
-    let schedule = Schedule { seed: seed(), length, pause, rules: RULES, is_secure: true };
-    let outcome = schedule.run().unwrap();
+    let seed = seed();
+    let outcome = Schedule { seed, length, pause, rules: RULES, is_secure: true }.run().unwrap();
     outcome.print().unwrap();
-    assert!(outcome.is_good(), "seed {}: see above", schedule.seed);
+    assert!(outcome.is_good(), "seed {seed}: see above");
 }
 
 #[test]

@@ -95,7 +95,16 @@ fn only_the_payloads_room_makes_requests_of_samples() {
         }
         let text = read(&path);
         let text = text.split("#[cfg(test)]").next().unwrap();
-        for word in ["RunExpertsRequest {", "write_images(", "write_image(", "write_packed("] {
+        let words = [
+            "RunExpertsRequest {",
+            "DecideRequest {",
+            "ModelInferRequest {",
+            "write_images(",
+            "write_image(",
+            "write_packed(",
+            "write_tensor(",
+        ];
+        for word in words {
             let made = text.contains(word);
             assert!(!made || rooms.contains(&&*place) || exempt.contains(&&*place), "{place}: {word}");
         }

@@ -98,7 +98,8 @@ async fn quic_is_taken_where_it_works_and_tcp_where_udp_is_blocked() {
     let agent = agent_of(pools(relay.addr(), &device), always).await;
     until(&agent, |decision| node(decision) == Some("one")).await;
     let counts = metrics(&agent);
-    assert_eq!(counted(&agent, &counts, "line_up", &["quic"]), 1.0);
+    // TCP begins a little later; on a busy machine it may yet be first, and QUIC takes over as the better one.
+    until(&agent, |_| counted(&agent, &counts, "line_up", &["quic"]) == 1.0).await;
     assert_eq!(counted(&agent, &counts, "line_up", &["tcp"]), 0.0);
 
     // UDP goes away under a line that works: TCP takes over, and no decision is without an answer for longer than the
@@ -273,7 +274,7 @@ async fn check_says_which_transport_works_and_why_not() {
     let relay = Relay::start(tls.pool.grpc_addr(), 3, &tasks).await.unwrap();
     relay.block_udp(true);
     let tried =
-        millgate_edge::uplink::try_each(&pools(relay.addr(), &device), Duration::from_secs(2), &tasks)
+        millgate_edge::uplink::try_each(&pools(relay.addr(), &device), Duration::from_secs(10), &tasks)
             .await
             .unwrap();
     let said: Vec<(&str, Option<&String>)> =

@@ -79,7 +79,7 @@ async fn under_features_nothing_of_a_picture_crosses_the_line_later_either() {
 
     // Kept under `raw`, and gone up under `features`: not at all.
     let service = Service::start(config(dir.path(), &path, &link, "raw")).await.unwrap();
-    let mut hidden = put("raw", "deeppcb");
+    let mut hidden = put("raw", "xsdd");
     until("each is decided", || count(dir.path(), "provisional") == 4).await;
     service.drain().await;
 

@@ -1,27 +1,18 @@
 //! The byte budget and the metered switch of a real agent, through kill -9 and over its admin port.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
 use millgate_shared::shutdown::Tasks;
+use system_tests::edge_process::EdgeProcess;
 use system_tests::recorder::Recorder;
-use system_tests::{binary, bundle, pool, recorded_of};
+use system_tests::{bundle, pool, recorded_of};
 
 const PER_DAY: u64 = 300_000;
 
-struct Agent {
-    child: Child,
-    grpc: String,
-    admin: SocketAddr,
-}
-
-impl Agent {
-    /// Starts `millgate-edge run`, and reads its ports from the log.
-    fn start(dir: &Path, cloud: &str, more: &str) -> Self {
-        let text = format!(
-            r#"
+/// Starts `millgate-edge run`.
+fn start(dir: &Path, cloud: &str, more: &str) -> EdgeProcess {
+    let text = format!(
+        r#"
 bundle = "{bundle}"
 state_dir = "{dir}/state"
 threads = 1
@@ -43,77 +34,32 @@ mode = "always"
 deadline = "20s"
 {more}
 "#,
-            bundle = bundle().display(),
-            dir = dir.display(),
-        );
-        std::fs::write(dir.join("edge.toml"), text).unwrap();
-        let mut child = Command::new(binary("millgate-edge"))
-            .args(["run", "--config"])
-            .arg(dir.join("edge.toml"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let ready = loop {
-            let mut line = String::new();
-            assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended");
-            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-            let text = line.to_string();
-            if text.contains("\"ready\"") {
-                break line;
-            }
+        bundle = bundle().display(),
+        dir = dir.display(),
+    );
+    std::fs::write(dir.join("edge.toml"), text).unwrap();
+    EdgeProcess::start(&dir.join("edge.toml"))
+}
+
+/// Decides on recorded pictures over the local gRPC; gives the bytes that went up for them.
+async fn decide(agent: &EdgeProcess, count: usize) -> u64 {
+    use millgate_shared::proto::v1::inference_service_client::InferenceServiceClient;
+    use millgate_shared::proto::v1::{DecideRequest, Image, ImageCodec, Sample};
+    let mut client =
+        InferenceServiceClient::connect(format!("http://{}", agent.grpc.unwrap())).await.unwrap();
+    let mut bytes = 0;
+    for sample in recorded_of("xsdd", count) {
+        let image = Image {
+            modality: "image".to_owned(),
+            codec: ImageCodec::File.into(),
+            data: std::fs::read(&sample.path).unwrap().into(),
+            ..Image::default()
         };
-        // The pipe must not fill up.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        let field = |name: &str| {
-            let found = ready.get(name).or_else(|| ready.get("fields").and_then(|fields| fields.get(name)));
-            found.and_then(|value| value.as_str()).unwrap_or_else(|| panic!("{name}: {ready}")).to_owned()
-        };
-        Self { child, grpc: format!("http://{}", field("grpc")), admin: field("admin").parse().unwrap() }
+        let sample = Sample { task: "inspect".to_owned(), images: vec![image], ..Sample::default() };
+        let request = DecideRequest { sample: Some(sample), ..DecideRequest::default() };
+        bytes += client.decide(request).await.unwrap().into_inner().decision.unwrap().uplink_bytes;
     }
-
-    /// Status line and body.
-    fn http(&self, method: &str, path: &str, body: &str) -> String {
-        let mut socket = TcpStream::connect(self.admin).unwrap();
-        let length = body.len();
-        write!(socket, "{method} {path} HTTP/1.1\r\nHost: agent\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}").unwrap();
-        let mut text = String::new();
-        socket.read_to_string(&mut text).unwrap();
-        text
-    }
-
-    fn metric(&self, name: &str) -> f64 {
-        let text = self.http("GET", "/metrics", "");
-        let line =
-            text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name}: {text}"));
-        line.rsplit(' ').next().unwrap().parse().unwrap()
-    }
-
-    /// Decides on recorded pictures over the local gRPC; gives the bytes that went up for them.
-    async fn decide(&self, count: usize) -> u64 {
-        use millgate_shared::proto::v1::inference_service_client::InferenceServiceClient;
-        use millgate_shared::proto::v1::{DecideRequest, Image, ImageCodec, Sample};
-        let mut client = InferenceServiceClient::connect(self.grpc.clone()).await.unwrap();
-        let mut bytes = 0;
-        for sample in recorded_of("xsdd", count) {
-            let image = Image {
-                modality: "image".to_owned(),
-                codec: ImageCodec::File.into(),
-                data: std::fs::read(&sample.path).unwrap().into(),
-                ..Image::default()
-            };
-            let sample = Sample { task: "inspect".to_owned(), images: vec![image], ..Sample::default() };
-            let request = DecideRequest { sample: Some(sample), ..DecideRequest::default() };
-            bytes += client.decide(request).await.unwrap().into_inner().decision.unwrap().uplink_bytes;
-        }
-        bytes
-    }
-
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
+    bytes
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,8 +70,8 @@ async fn a_kill_gives_no_budget_back() {
     let more = format!("[offload.budget]\nper_day = {PER_DAY}");
     let mut sent = 0;
     for run in 0..6 {
-        let agent = Agent::start(dir.path(), &recorder.url(), &more);
-        sent += agent.decide(8).await;
+        let agent = start(dir.path(), &recorder.url(), &more);
+        sent += decide(&agent, 8).await;
         let left = agent.metric("millgate_uplink_budget_left_bytes{window=\"day\"}");
         assert!(sent as f64 + left <= PER_DAY as f64, "run {run}: {sent} sent, {left} left");
         assert_eq!(agent.metric("millgate_uplink_budget_bytes{window=\"day\"}"), PER_DAY as f64);
@@ -137,8 +83,8 @@ async fn a_kill_gives_no_budget_back() {
     }
     // What the kills cost are advances; the rest was used.
     assert!(sent > PER_DAY * 6 / 10 && sent <= PER_DAY, "{sent}");
-    let agent = Agent::start(dir.path(), &recorder.url(), &more);
-    assert_eq!(agent.decide(2).await, 0);
+    let agent = start(dir.path(), &recorder.url(), &more);
+    assert_eq!(decide(&agent, 2).await, 0);
     assert!(agent.metric("millgate_uplink_refused_total{reason=\"spent\"}") >= 2.0);
     assert!(agent.metric("millgate_uplink_price") > 0.9);
     agent.kill();
@@ -150,7 +96,7 @@ async fn a_kill_gives_no_budget_back() {
 async fn metered_is_switched_at_the_admin_port_and_outlives_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     let pool = pool().await;
-    let agent = Agent::start(dir.path(), &system_tests::url(&pool), "metered = false");
+    let agent = start(dir.path(), &system_tests::url(&pool), "metered = false");
     assert!(agent.http("GET", "/metered", "").ends_with("off\n"));
     assert_eq!(agent.metric("millgate_uplink_metered"), 0.0);
     let answer = agent.http("PUT", "/metered", "on");
@@ -161,13 +107,13 @@ async fn metered_is_switched_at_the_admin_port_and_outlives_a_kill() {
     assert!(agent.http("PUT", "/metered", &"on".repeat(100)).starts_with("HTTP/1.1 413"));
     assert!(agent.http("POST", "/metered", "off").starts_with("HTTP/1.1 405"));
     // Asked for without a local answer, a call is worth any price.
-    assert!(agent.decide(1).await > 0);
+    assert!(decide(&agent, 1).await > 0);
     agent.kill();
-    let agent = Agent::start(dir.path(), &system_tests::url(&pool), "metered = false");
+    let agent = start(dir.path(), &system_tests::url(&pool), "metered = false");
     assert!(agent.http("GET", "/metered", "").ends_with("on\n"));
     assert!(agent.http("PUT", "/metered", "default").ends_with("off\n"));
     agent.kill();
-    let agent = Agent::start(dir.path(), &system_tests::url(&pool), "metered = true");
+    let agent = start(dir.path(), &system_tests::url(&pool), "metered = true");
     assert!(agent.http("GET", "/metered", "").ends_with("on\n"));
     agent.kill();
 }

@@ -43,7 +43,7 @@ impl Record {
 }
 
 /// What is promised.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Rules {
     /// Of every first decision.
     pub deadline: Duration,
@@ -53,8 +53,9 @@ pub struct Rules {
     pub amended: bool,
     /// A record reaches a sink once. Otherwise one that is delivered again, even decided again, is only counted.
     pub exactly_once: bool,
-    /// Entries that the agent itself reports as lost to damage: so many provisional decisions may stay as they are.
-    pub quarantined: usize,
+    /// For each time that the spool was damaged, the samples that may have been in it. One of them may stay provisional
+    /// for each damage.
+    pub damaged: Vec<BTreeSet<String>>,
 }
 
 /// What one sink got, judged.
@@ -71,7 +72,12 @@ pub struct Verdict {
     pub lost: Vec<String>,
     /// Decided under two ids, or delivered twice.
     pub doubled: Vec<String>,
+    /// Over the deadline, and over what the machine was late by.
     pub late: Vec<String>,
+    /// Over the deadline alone.
+    pub over: usize,
+    /// A first decision with an answer of the pool.
+    pub from_pool: usize,
     /// Provisional for ever.
     pub unamended: Vec<String>,
     /// Records that contradict each other or the rules of versions and states.
@@ -81,9 +87,15 @@ pub struct Verdict {
 impl Verdict {
     pub fn is_good(&self, rules: &Rules) -> bool {
         let has_doubled = rules.exactly_once && !self.doubled.is_empty();
-        let is_open = rules.amended && self.unamended.len() > rules.quarantined;
+        let is_open = rules.amended && !is_excused(&self.unamended, &rules.damaged);
         self.lost.is_empty() && self.late.is_empty() && self.wrong.is_empty() && !has_doubled && !is_open
     }
+}
+
+/// One for each damage, and none that was not in the spool when it was damaged.
+fn is_excused(unamended: &[String], damaged: &[BTreeSet<String>]) -> bool {
+    let was_there = |sample: &String| damaged.iter().any(|damage| damage.contains(sample));
+    unamended.len() <= damaged.len() && unamended.iter().all(was_there)
 }
 
 /// Judges one sink's records, in the order in which they came.
@@ -143,6 +155,8 @@ fn of_sample(sample: &str, records: &[&Record], rules: &Rules, verdict: &mut Ver
     };
     verdict.decided += 1;
     verdict.slowest = verdict.slowest.max(first.total);
+    verdict.over += usize::from(first.total > rules.deadline);
+    verdict.from_pool += usize::from(first.text.contains("\"where\":\"cloud:"));
     if first.total > rules.deadline + rules.stall {
         verdict.late.push(format!("{sample}: {:?}", first.total));
     }
@@ -182,16 +196,19 @@ pub fn differences(ours: &[Record], theirs: &[Record]) -> Vec<String> {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let by_deadline = self.decided - self.late.len().min(self.decided);
+        let by_deadline = self.decided - self.over.min(self.decided);
         writeln!(f, "    accepted          {:>6}", self.accepted)?;
         writeln!(f, "    lost              {:>6}", self.lost.len())?;
         writeln!(f, "    doubled           {:>6}", self.doubled.len())?;
         writeln!(
             f,
-            "    by the deadline   {by_deadline:>6} of {} (slowest {:?})",
-            self.decided, self.slowest
+            "    by the deadline   {by_deadline:>6} of {} (slowest {:?}; {} more than the machine was late by)",
+            self.decided,
+            self.slowest,
+            self.late.len()
         )?;
         writeln!(f, "    amended           {:>6} of {} provisional", self.amended, self.provisional)?;
+        writeln!(f, "    asked of the pool {:>6} in time", self.from_pool)?;
         writeln!(f, "    wrong             {:>6}", self.wrong.len())?;
         for (name, list) in [
             ("lost", &self.lost),

@@ -40,17 +40,18 @@ impl Feed {
         Self { written, is_stopped, thread: Some(thread) }
     }
 
-    pub fn written(&self) -> usize {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).len()
+    /// The names of all that were written so far.
+    pub fn written(&self) -> Vec<String> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The names of all that were written.
+    /// The same, in the end.
     pub fn stop(mut self) -> io::Result<Vec<String>> {
         self.is_stopped.store(true, Ordering::SeqCst);
         if let Some(thread) = self.thread.take() {
             thread.join().map_err(|_| io::Error::other("the feed panicked"))??;
         }
-        Ok(self.written.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        Ok(self.written())
     }
 }
 

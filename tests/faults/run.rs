@@ -1,5 +1,6 @@
 //! Carries out a plan at a site, waits until everything is whole and settled, and lets the judge look.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -25,9 +26,11 @@ const SETTLE: Duration = Duration::from_secs(90);
 const SETTLE_LOOK: Duration = Duration::from_millis(500);
 /// Off the end of a torn file, bytes.
 const MOST_TORN: u64 = 300;
+/// What the machine may have been late by, as an excuse.
+const MOST_STALL: Duration = Duration::from_millis(50);
 
 /// What is run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Schedule {
     pub seed: u64,
     pub length: Duration,
@@ -73,7 +76,7 @@ impl Schedule {
         let mut site = Site::build(&choice)?;
         let mut director = Director {
             chance: fastrand::Rng::with_seed(self.seed),
-            damages: 0,
+            damaged: Vec::new(),
             trap: None,
             stall: Duration::ZERO,
         };
@@ -91,12 +94,13 @@ impl Schedule {
                 look(&mut site)?;
                 std::thread::sleep(LOOK.min(step.at.saturating_sub(begun.elapsed())));
             }
-            director.take(&mut site, step.what)?;
+            director.take(&mut site, step.what, &feed.written())?;
         }
         let samples = feed.stop()?;
         director.make_whole(&mut site)?;
-        settle(&mut site, &samples, &self.rules, director.damages)?;
-        director.stall = stalls.worst();
+        director.stall = stalls.worst().min(MOST_STALL);
+        let rules = Rules { damaged: director.damaged.clone(), ..self.rules.clone() };
+        settle(&mut site, &samples, &rules)?;
         Ok(self.judge(&mut site, &plan, &director, &samples, begun.elapsed()))
     }
 
@@ -108,7 +112,7 @@ impl Schedule {
         samples: &[String],
         took: Duration,
     ) -> Outcome {
-        let rules = Rules { quarantined: director.damages, stall: director.stall, ..self.rules };
+        let rules = Rules { damaged: director.damaged.clone(), stall: director.stall, ..self.rules.clone() };
         let (in_file, mut wrong) = site.in_file();
         let (received, bad) = site.received();
         wrong.extend(bad);
@@ -126,15 +130,15 @@ impl Schedule {
         }
         let mut outcome = Outcome {
             schedule: self,
-            ground: site.ground.describe(),
+            ground: site.describe(),
             steps: plan.steps.len(),
-            damages: director.damages,
+            damages: director.damaged.len(),
             agent: site.agent.counts.clone(),
             pool: site.pool.counts.clone(),
             posted_again: site.receiver.kept().again,
-            rules,
             file: check(samples, &in_file, &rules),
             webhook: check(samples, &received, &rules),
+            rules,
             wrong,
             took,
             logs: String::new(),
@@ -168,8 +172,8 @@ fn await_ready(site: &mut Site) -> io::Result<()> {
 /// Carries out single faults.
 struct Director {
     chance: fastrand::Rng,
-    /// Files that were damaged.
-    damages: usize,
+    /// For each damage, the samples that may have been in the spool then.
+    damaged: Vec<BTreeSet<String>>,
     /// Waits for a write, to kill then.
     trap: Option<notify::RecommendedWatcher>,
     /// The machine's worst.
@@ -205,7 +209,8 @@ impl Stalls {
 }
 
 impl Director {
-    fn take(&mut self, site: &mut Site, fault: Fault) -> io::Result<()> {
+    /// `given` are the samples so far.
+    fn take(&mut self, site: &mut Site, fault: Fault, given: &[String]) -> io::Result<()> {
         match fault {
             Fault::Weather(weather) => site.ground.set(weather),
             Fault::Cut => site.ground.cut(true),
@@ -226,8 +231,8 @@ impl Director {
                 site.agent.start()?;
             }
             Fault::AgentKillAtWrite(writes) => self.set_trap(site, writes)?,
-            Fault::Flip => self.damage(site, true)?,
-            Fault::Tear => self.damage(site, false)?,
+            Fault::Flip => self.damage(site, true, given)?,
+            Fault::Tear => self.damage(site, false, given)?,
             Fault::Fill(disk) => site.fill(disk)?,
             Fault::Empty(disk) => site.empty(disk)?,
             Fault::Receiver(manners) => site.receiver.behave(manners),
@@ -254,7 +259,7 @@ impl Director {
     }
 
     /// One byte of one file of the spool, or the end of the last.
-    fn damage(&mut self, site: &Site, flips: bool) -> io::Result<()> {
+    fn damage(&mut self, site: &Site, flips: bool, given: &[String]) -> io::Result<()> {
         let files = site.spool_files();
         if files.is_empty() {
             return Ok(());
@@ -272,7 +277,15 @@ impl Director {
             let torn = self.chance.u64(1..=MOST_TORN.min(len));
             std::fs::File::options().write(true).open(path)?.set_len(len - torn)?;
         }
-        self.damages += 1;
+        // Those that are final or amended already have nothing to lose.
+        let settled: BTreeSet<String> = site
+            .in_file()
+            .0
+            .into_iter()
+            .filter(|record| record.state != "provisional")
+            .map(|record| record.sample)
+            .collect();
+        self.damaged.push(given.iter().filter(|sample| !settled.contains(*sample)).cloned().collect());
         Ok(())
     }
 
@@ -286,17 +299,18 @@ impl Director {
         site.empty(Disk::State)?;
         site.empty(Disk::Sink)?;
         site.pool.start()?;
-        self.take(site, Fault::AgentStart)
+        self.take(site, Fault::AgentStart, &[])
     }
 }
 
 /// Waits until every sample is decided and amended in both sinks, or nothing more comes.
-fn settle(site: &mut Site, samples: &[String], rules: &Rules, damages: usize) -> io::Result<()> {
+fn settle(site: &mut Site, samples: &[String], rules: &Rules) -> io::Result<()> {
+    let all = Rules { damaged: Vec::new(), ..rules.clone() };
     let (mut seen, mut since) = (0, Instant::now());
     loop {
         look(site)?;
         let (file, received) = (site.in_file().0, site.received().0);
-        if is_settled(samples, &file, rules, 0) && is_settled(samples, &received, rules, 0) {
+        if is_settled(samples, &file, &all) && is_settled(samples, &received, &all) {
             return Ok(());
         }
         let now = file.len() + received.len();
@@ -304,8 +318,7 @@ fn settle(site: &mut Site, samples: &[String], rules: &Rules, damages: usize) ->
             (seen, since) = (now, Instant::now());
         }
         // What was damaged will not come; all else has.
-        let may_be_all =
-            is_settled(samples, &file, rules, damages) && is_settled(samples, &received, rules, damages);
+        let may_be_all = is_settled(samples, &file, rules) && is_settled(samples, &received, rules);
         if since.elapsed() > if may_be_all { SETTLE / 6 } else { SETTLE } {
             return Ok(());
         }
@@ -313,9 +326,9 @@ fn settle(site: &mut Site, samples: &[String], rules: &Rules, damages: usize) ->
     }
 }
 
-fn is_settled(samples: &[String], records: &[Record], rules: &Rules, damages: usize) -> bool {
+fn is_settled(samples: &[String], records: &[Record], rules: &Rules) -> bool {
     let verdict = check(samples, records, rules);
-    verdict.lost.is_empty() && (!rules.amended || verdict.unamended.len() <= damages)
+    verdict.lost.is_empty() && (!rules.amended || verdict.unamended.len() <= rules.damaged.len())
 }
 
 /// The ends of the logs, and where everything lies.
@@ -352,8 +365,19 @@ fn keep(site: &mut Site) -> PathBuf {
 }
 
 impl Outcome {
+    /// A run in which nothing happened proves nothing.
+    pub fn is_telling(&self) -> bool {
+        let Schedule { length, pause, .. } = self.schedule;
+        let given = length.as_millis() / pause.as_millis().max(1);
+        let enough = self.file.accepted as u128 * 10 >= given * 8;
+        enough && self.file.provisional > 0 && self.file.from_pool > 0 && self.agent.killed > 0
+    }
+
     pub fn is_good(&self) -> bool {
-        self.wrong.is_empty() && self.file.is_good(&self.rules) && self.webhook.is_good(&self.rules)
+        self.is_telling()
+            && self.wrong.is_empty()
+            && self.file.is_good(&self.rules)
+            && self.webhook.is_good(&self.rules)
     }
 
     /// To standard output, whatever the test does with it.
@@ -386,6 +410,9 @@ impl fmt::Display for Outcome {
         }
         write!(f, "  jsonl file\n{}", self.file)?;
         write!(f, "  webhook ({} posted again with the same key)\n{}", self.posted_again, self.webhook)?;
+        if !self.is_telling() {
+            writeln!(f, "  too little happened for the run to prove anything")?;
+        }
         for what in self.wrong.iter().take(10) {
             writeln!(f, "  wrong: {what}")?;
         }

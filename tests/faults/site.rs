@@ -1,6 +1,5 @@
 //! A site: a device with an agent, a pool, the line between them, disks that can be full, and who collects the records.
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -13,6 +12,7 @@ use super::check::Record;
 use super::plan::Disk;
 use super::process::Process;
 use super::receiver::Receiver;
+use super::volume::Volume;
 use crate::line::relay::Relay;
 use crate::line::{Line, LineError, Rebind, Weather};
 use crate::{PATIENCE, binary, bundle, run};
@@ -158,10 +158,6 @@ impl Site {
         (records, wrong)
     }
 
-    pub fn has_disks(&self) -> bool {
-        !self.disks.is_empty()
-    }
-
     pub fn fill(&self, disk: Disk) -> io::Result<()> {
         self.disk(disk).map_or(Ok(()), Volume::fill)
     }
@@ -175,7 +171,7 @@ impl Site {
             Disk::State => "state",
             Disk::Sink => "sink",
         };
-        self.disks.iter().find(|volume| volume.path.ends_with(name))
+        self.disks.iter().find(|volume| volume.path().ends_with(name))
     }
 
     /// The spool's files with something in them.
@@ -186,6 +182,13 @@ impl Site {
         let mut files: Vec<PathBuf> = full.map(|entry| entry.path()).collect();
         files.sort();
         files
+    }
+
+    /// In a word for the report.
+    pub fn describe(&self) -> String {
+        let disks =
+            if self.disks.is_empty() { "; disks that cannot be full: none could be mounted" } else { "" };
+        format!("{}{disks}", self.ground.describe())
     }
 
     /// Keeps the directory, for whoever looks for a reason.
@@ -362,6 +365,7 @@ rescan = "1s"
 [[sinks]]
 type = "jsonl"
 path = "{dir}/sink/decisions.jsonl"
+rotate_bytes = 0
 
 [[sinks]]
 type = "webhook"
@@ -387,57 +391,6 @@ plaintext_beyond_loopback = {beyond}
 
 /// The beginning of a site's directory; the number of its process follows.
 const PREFIX: &str = "millgate-faults-";
-
-/// A small file system in memory, which can be full. Needs root.
-#[derive(Debug)]
-struct Volume {
-    path: PathBuf,
-}
-
-impl Volume {
-    fn mount(path: &Path, size: u64) -> Option<Self> {
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "millgate-faults"])
-            .arg(path)
-            .output()
-            .is_ok_and(|output| output.status.success());
-        mounted.then(|| Self { path: path.to_path_buf() })
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.path.join("filler")
-    }
-
-    /// To the last byte.
-    fn fill(&self) -> io::Result<()> {
-        let mut file = File::create(self.filler())?;
-        for len in [1 << 20, 4096, 1] {
-            let zeros = vec![0; len];
-            loop {
-                match file.write(&zeros) {
-                    Ok(0) => break,
-                    Ok(_) => {}
-                    Err(error) if error.kind() == io::ErrorKind::StorageFull => break,
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn empty(&self) -> io::Result<()> {
-        match std::fs::remove_file(self.filler()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Drop for Volume {
-    fn drop(&mut self) {
-        let _gone = Command::new("umount").arg("-l").arg(&self.path).output().is_err();
-    }
-}
 
 /// Unmounts and removes what runs left behind that were killed.
 fn sweep() {

@@ -7,7 +7,7 @@ const RULES: Rules = Rules {
     stall: Duration::ZERO,
     amended: true,
     exactly_once: true,
-    quarantined: 0,
+    damaged: Vec::new(),
 };
 
 fn record(sample: &str, version: u64, state: &str) -> Record {
@@ -82,7 +82,10 @@ fn a_late_one_is_caught() {
 fn a_provisional_that_stays_so_is_caught_unless_it_was_quarantined() {
     let verdict = judged(|records| drop(records.pop()));
     assert_eq!(verdict.unamended, ["b"]);
-    assert!(verdict.is_good(&Rules { quarantined: 1, ..RULES }));
+    let damaged = |samples: &[&str]| samples.iter().map(|sample| (*sample).to_owned()).collect();
+    assert!(verdict.is_good(&Rules { damaged: vec![damaged(&["a", "b"])], ..RULES }));
+    // It was not there when the spool was damaged.
+    assert!(!verdict.is_good(&Rules { damaged: vec![damaged(&["a", "c"])], ..RULES }));
     assert!(verdict.is_good(&Rules { amended: false, ..RULES }));
 }
 

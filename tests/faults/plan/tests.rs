@@ -3,7 +3,8 @@
 use super::*;
 
 /// A name, how it is known, and how often it must be there.
-type Kind = (&'static str, &'static dyn Fn(&Fault) -> bool, usize);
+type Is = &'static dyn Fn(&Fault) -> bool;
+type Kind = (&'static str, Is, usize);
 
 const TEN_MINUTES: Duration = Duration::from_secs(600);
 
@@ -41,11 +42,25 @@ fn ten_minutes_have_every_fault_and_all_of_them_end() {
         for (name, is, least) in kinds {
             assert!(count(is) >= least, "seed {seed}: {name} {}", count(is));
         }
-        assert_eq!(
-            count(&|fault| *fault == Fault::Cut),
-            count(&|fault| *fault == Fault::Whole),
-            "seed {seed}"
-        );
+        let ends: [(&str, Is, Is); 6] = [
+            ("cut", &|fault| *fault == Fault::Cut, &|fault| *fault == Fault::Whole),
+            ("udp", &|fault| *fault == Fault::BlockUdp(true), &|fault| *fault == Fault::BlockUdp(false)),
+            ("address", &|fault| *fault == Fault::DropAddress, &|fault| *fault == Fault::TakeAddress),
+            ("pool", &|fault| matches!(fault, Fault::PoolKill | Fault::PoolDrain), &|fault| {
+                *fault == Fault::PoolStart
+            }),
+            ("disk", &|fault| matches!(fault, Fault::Fill(_)), &|fault| matches!(fault, Fault::Empty(_))),
+            (
+                "agent",
+                &|fault| matches!(fault, Fault::AgentKill | Fault::AgentStop | Fault::AgentKillAtWrite(_)),
+                &|fault| *fault == Fault::AgentStart,
+            ),
+        ];
+        for (name, begins, ends) in ends {
+            assert_eq!(count(begins), count(ends), "seed {seed}: {name}");
+        }
+        let rude = count(&|fault| matches!(fault, Fault::Receiver(Manners::Refuses | Manners::Forgets)));
+        assert_eq!(rude, count(&|fault| *fault == Fault::Receiver(Manners::Kind)), "seed {seed}");
     }
 }
 
