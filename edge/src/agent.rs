@@ -128,7 +128,8 @@ impl Agent {
         let uplink = config.cloud.map(|pools| {
             let dial_timeout = config.deadline.clamp(Duration::from_millis(500), Duration::from_secs(5));
             let breaker = breaker::Config::default();
-            Uplink::start(UplinkConfig { pools, digest: models.digest(), dial_timeout, breaker }, tasks)
+            let (digest, ledger) = (models.digest(), ledger.clone());
+            Uplink::start(UplinkConfig { pools, digest, dial_timeout, breaker, ledger }, tasks)
         });
         let uplink = uplink.transpose()?;
         Ok(Self {

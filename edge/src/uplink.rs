@@ -56,10 +56,11 @@ pub use trial::{Tried, try_each};
 use bulk::{Bulk, Pace};
 use dial::{Dialler, Means};
 use driver::{Driver, Outlets};
+use ledger::Ledger;
 use memory::Memory;
 use session::{LinkState, Session};
 use split::{Plan, Split};
-use upload::Upload;
+use upload::{Form, Upload};
 
 /// Calls that wait for the task; it takes them off at once, so that this fills only if the task is starved.
 const QUEUE: usize = 256;
@@ -72,6 +73,8 @@ pub struct UplinkConfig {
     /// How long one way to a pool may take, handshake and first answer included.
     pub dial_timeout: Duration,
     pub breaker: breaker::Config,
+    /// Pays for what goes out more than once; the first time is its caller's.
+    pub ledger: Ledger,
 }
 
 /// Handle to the lines. Cheap to clone.
@@ -95,6 +98,9 @@ pub struct Reply {
 #[derive(Debug)]
 struct Call {
     request: v1::RunExpertsRequest,
+    form: Form,
+    /// On the line, each time that it goes out.
+    bytes: u64,
     deadline: Instant,
     reply: oneshot::Sender<Result<Reply, Missing>>,
 }
@@ -102,7 +108,7 @@ struct Call {
 impl Uplink {
     /// Must be called within a tokio runtime. Dials in the background.
     pub fn start(config: UplinkConfig, tasks: &Tasks) -> Result<Self, PoolsError> {
-        let UplinkConfig { pools, digest, dial_timeout, breaker } = config;
+        let UplinkConfig { pools, digest, dial_timeout, breaker, ledger } = config;
         let counts = Counts::default();
         let memory = Memory::open(pools.state_dir.as_deref());
         let (diallers, quic) = diallers(&pools, Some(digest), dial_timeout, memory, &counts, tasks)?;
@@ -129,7 +135,7 @@ impl Uplink {
         };
         tasks.spawn(bulk.run(behind, tasks.token().clone()));
         let outlets = Outlets { link: link_out, estimate: estimate_out, live: live_out };
-        Driver::start(session, diallers, quic, counts.clone(), pace, outlets, incoming, tasks);
+        Driver::start(session, diallers, quic, counts.clone(), pace, ledger, outlets, incoming, tasks);
         Ok(Self { calls, backlog, link, estimate, counts, split: Arc::default() })
     }
 
@@ -206,7 +212,8 @@ fn enter(
     split: Option<&Arc<Mutex<Split>>>,
 ) -> Result<Pending, Missing> {
     let (reply, answer) = oneshot::channel();
-    match queue.try_send(Call { request: upload.into_request(), deadline, reply }) {
+    let (form, bytes) = (upload.form(), upload.bytes());
+    match queue.try_send(Call { request: upload.into_request(), form, bytes, deadline, reply }) {
         Ok(()) => Ok(Pending { answer, deadline, split: split.cloned() }),
         Err(_) => Err(Missing::Shed),
     }

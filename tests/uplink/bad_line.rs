@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use millgate_edge::uplink::ledger::{Ledger, LedgerConfig};
 use millgate_edge::uplink::upload::{SendConfig, Upload, UploadPolicy};
 use millgate_edge::uplink::{Allowed, Pools, Uplink, UplinkConfig};
 use millgate_shared::breaker;
@@ -78,7 +79,8 @@ impl Scene {
         let pools = Pools { transport, identity, ..Pools::from(url) };
         let digest = self.tls.pool.pool().hosted().unwrap().digest();
         let breaker = breaker::Config::default();
-        let config = UplinkConfig { pools, digest, dial_timeout: DEADLINE, breaker };
+        let ledger = Ledger::open(&LedgerConfig::default());
+        let config = UplinkConfig { pools, digest, dial_timeout: DEADLINE, breaker, ledger };
         Uplink::start(config, tasks).unwrap()
     }
 }

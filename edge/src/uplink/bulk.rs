@@ -160,7 +160,7 @@ impl Bulk {
 
     fn ask(&self, carrier: Carrier, call: Call, bytes: u64) -> impl Future<Output = Ended> + Send + 'static {
         let (pace, counts, digest) = (self.pace.clone(), self.counts.clone(), self.digest);
-        let Call { mut request, deadline, reply: to } = call;
+        let Call { mut request, deadline, reply: to, .. } = call;
         async move {
             let started = Instant::now();
             let left = deadline.saturating_duration_since(started);

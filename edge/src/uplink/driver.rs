@@ -10,7 +10,7 @@ use millgate_shared::proto::v1::run_experts_stream_response::Result as InBand;
 use millgate_shared::shutdown::Tasks;
 use millgate_shared::transport::quic;
 use millgate_shared::wire::framed_len;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{interval, sleep_until, timeout};
 use tonic::Code;
@@ -20,6 +20,7 @@ use super::carrier::Carrier;
 use super::counts::Counts;
 use super::dial::Dialler;
 use super::estimate::Estimate;
+use super::ledger::Ledger;
 use super::line::{Line, Reader, Writer, list};
 use super::network::{self, Watch};
 use super::pools::Transport;
@@ -62,9 +63,9 @@ struct Open {
 /// A caller and what it asked.
 #[derive(Debug)]
 struct Waiting {
-    request: v1::RunExpertsRequest,
-    deadline: Instant,
-    reply: oneshot::Sender<Result<Reply, Missing>>,
+    call: Call,
+    /// It has gone out: each further time is paid for.
+    is_out: bool,
 }
 
 /// What others see of it.
@@ -81,6 +82,7 @@ pub(super) struct Driver {
     quic: Option<quic::Endpoint>,
     counts: Counts,
     pace: Pace,
+    ledger: Ledger,
     outlets: Outlets,
     tasks: Tasks,
     lines: HashMap<u64, Open>,
@@ -102,6 +104,7 @@ impl Driver {
         quic: Option<quic::Endpoint>,
         counts: Counts,
         pace: Pace,
+        ledger: Ledger,
         outlets: Outlets,
         calls: mpsc::Receiver<Call>,
         tasks: &Tasks,
@@ -112,6 +115,7 @@ impl Driver {
             quic,
             counts,
             pace,
+            ledger,
             outlets,
             tasks: tasks.clone(),
             lines: HashMap::new(),
@@ -154,8 +158,7 @@ impl Driver {
         let now = Instant::now();
         match self.session.admit(call.deadline, now) {
             Ok(id) => {
-                let Call { request, deadline, reply } = call;
-                self.waiting.insert(id, Waiting { request, deadline, reply });
+                self.waiting.insert(id, Waiting { call, is_out: false });
             }
             Err(reason) => reply(call.reply, Err(reason)),
         }
@@ -263,7 +266,7 @@ impl Driver {
                 self.pace.live(took.saturating_sub(computing), now);
             }
             if let Some(waiting) = self.waiting.remove(&call) {
-                reply(waiting.reply, Ok(answer));
+                reply(waiting.call.reply, Ok(answer));
             }
         }
     }
@@ -281,11 +284,9 @@ impl Driver {
                 }
                 Action::Ping { line } => self.ping(line),
                 Action::Send { line, attempt, call } => self.send(line, attempt, call),
-                // Its answer will find nobody.
-                Action::Cancel { .. } => {}
                 Action::Fail { call, reason } => {
                     if let Some(waiting) = self.waiting.remove(&call) {
-                        reply(waiting.reply, Err(reason));
+                        reply(waiting.call.reply, Err(reason));
                     }
                 }
                 Action::Close { line, reason } => {
@@ -344,14 +345,17 @@ impl Driver {
     }
 
     fn send(&mut self, line: u64, attempt: u64, call: u64) {
-        let Some(waiting) = self.waiting.get(&call) else { return };
+        let Some(Waiting { call, is_out }) = self.waiting.get_mut(&call) else { return };
+        if *is_out && self.ledger.take_again(call.form, call.bytes).is_err() {
+            return self.session.withheld(attempt);
+        }
         let now = Instant::now();
         let sent = self.lines.get_mut(&line).is_some_and(|open| {
-            let mut request = waiting.request.clone();
+            let mut request = call.request.clone();
             request.call_id = attempt;
             // What is left for the pool once the line has had its share.
             let network = self.session.network_of(open.address).unwrap_or_default();
-            let left = waiting.deadline.saturating_duration_since(now + network);
+            let left = call.deadline.saturating_duration_since(now + network);
             request.timeout_us = u64::try_from(left.as_micros()).unwrap_or(u64::MAX).max(1);
             let bytes = framed_len(&request);
             let sent = open.writer.send(request);
@@ -361,6 +365,7 @@ impl Driver {
             }
             sent
         });
+        *is_out |= sent;
         if !sent {
             self.session.unsent(attempt, now);
         }
@@ -449,7 +454,7 @@ impl Driver {
         self.rounds.iter_mut().flat_map(|rounds| rounds.drain(..)).for_each(|(_, round)| round.abort());
         self.lines.drain().for_each(|(_, open)| open.reader.abort());
         self.outlets.live.send_replace(None);
-        self.waiting.drain().for_each(|(_, waiting)| reply(waiting.reply, Err(Missing::Offline)));
+        self.waiting.drain().for_each(|(_, waiting)| reply(waiting.call.reply, Err(Missing::Offline)));
         if let Some(quic) = &self.quic {
             quic.close();
         }

@@ -98,11 +98,31 @@ impl Ledger {
     /// May so many bytes go? If so they are spent. `risk` is the local answer's; `None` where the mode asks without one.
     pub fn take(&self, traffic: Traffic, form: Form, bytes: u64, risk: Option<f64>) -> Result<(), Refused> {
         let taken = self.lock().take(traffic, bytes, risk);
+        self.count(traffic, form, bytes, taken)
+    }
+
+    fn count(
+        &self,
+        traffic: Traffic,
+        form: Form,
+        bytes: u64,
+        taken: Result<(), Refused>,
+    ) -> Result<(), Refused> {
         match &taken {
             Ok(()) => self.shared.counts.sent(traffic, form).fetch_add(bytes, Ordering::Relaxed),
             Err(refused) => self.shared.counts.refusals(*refused).fetch_add(1, Ordering::Relaxed),
         };
         taken
+    }
+
+    /// May a live call that is out go once more, as a hedge or because its line broke? For async threads: it waits for
+    /// nobody and writes nothing, so that the answer is no while another writes, or where what is spent must be written first.
+    pub fn take_again(&self, form: Form, bytes: u64) -> Result<(), Refused> {
+        let taken = match self.shared.inner.try_lock() {
+            Ok(mut inner) => inner.take_saved(bytes),
+            Err(_) => Err(Refused::Unsaved),
+        };
+        self.count(Traffic::Live, form, bytes, taken)
     }
 
     /// Bytes that were taken a moment ago did not go.
@@ -172,6 +192,18 @@ impl Inner {
         if self.budget.must_save(bytes) {
             let saved = self.budget.advance(bytes);
             self.write(saved).map_err(|_| Refused::Unsaved)?;
+        }
+        self.budget.spend(bytes);
+        Ok(())
+    }
+
+    /// Only what is within the advance that has been written.
+    fn take_saved(&mut self, bytes: u64) -> Result<(), Refused> {
+        self.tick();
+        let ask = Ask { traffic: Traffic::Live, bytes, risk: None, is_metered: self.is_metered() };
+        self.budget.may(&ask)?;
+        if self.budget.must_save(bytes) {
+            return Err(Refused::Unsaved);
         }
         self.budget.spend(bytes);
         Ok(())

@@ -88,11 +88,6 @@ pub enum Action {
         attempt: u64,
         call: u64,
     },
-    /// Nobody waits for this attempt any more.
-    Cancel {
-        line: u64,
-        attempt: u64,
-    },
     /// The call ends without an answer.
     Fail {
         call: u64,
@@ -359,11 +354,24 @@ impl Session {
 
     /// The queue to the transport is full.
     pub fn unsent(&mut self, attempt: u64, now: Instant) {
-        let Some(call) = self.attempts.remove(&attempt) else { return };
-        let Some(state) = self.calls.get_mut(&call) else { return };
-        let Some(at) = state.attempts.iter().position(|sent| sent.id == attempt) else { return };
-        let sent = state.attempts.swap_remove(at);
-        self.after_shed(call, sent.address, None, now);
+        if let Some((call, address)) = self.take_back(attempt) {
+            self.after_shed(call, address, None, now);
+        }
+    }
+
+    /// Another send is not worth its bytes: what is out already may still answer.
+    pub fn withheld(&mut self, attempt: u64) {
+        if let Some((call, _)) = self.take_back(attempt) {
+            self.give_reason(call, Missing::Budget);
+        }
+    }
+
+    /// The call of an attempt that did not go out, and where it was to go.
+    fn take_back(&mut self, attempt: u64) -> Option<(u64, usize)> {
+        let call = self.attempts.remove(&attempt)?;
+        let state = self.calls.get_mut(&call)?;
+        let at = state.attempts.iter().position(|sent| sent.id == attempt)?;
+        Some((call, state.attempts.swap_remove(at).address))
     }
 
     /// The device may have another address now, or the line may be back.

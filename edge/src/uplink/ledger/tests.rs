@@ -99,3 +99,17 @@ fn a_refund_is_neither_counted_nor_spent() {
     assert_eq!(take(&ledger, 10_001), Err(Refused::Spent));
     assert!(ledger.counts().refused().any(|refused| refused == ("spent", 1)));
 }
+
+#[test]
+fn another_send_is_spent_too_but_only_within_what_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = ledger(dir.path(), 100_000);
+    assert_eq!(ledger.take_again(Form::Raw, 10), Err(Refused::Unsaved));
+    take(&ledger, 1000).unwrap();
+    assert_eq!(ledger.take_again(Form::Raw, 1000), Ok(()));
+    assert_eq!(left(&ledger), 98_000);
+    assert_eq!(ledger.take_again(Form::Raw, 100_000), Err(Refused::Spent));
+    let busy = ledger.lock();
+    assert_eq!(ledger.take_again(Form::Raw, 10), Err(Refused::Unsaved));
+    drop(busy);
+}

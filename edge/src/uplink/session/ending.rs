@@ -25,7 +25,6 @@ impl Session {
         let Some(state) = self.calls.remove(&call) else { return };
         for attempt in state.attempts {
             self.attempts.remove(&attempt.id);
-            self.actions.push_back(Action::Cancel { line: attempt.line, attempt: attempt.id });
             if self.gone.len() == REMEMBERED {
                 self.gone.pop_front();
             }

@@ -170,9 +170,27 @@ fn a_late_first_address_is_hedged_and_the_first_answer_counts() {
     let (line, second) = sent(&actions(&mut session))[0];
     assert_eq!(line, 100);
     assert!(session.replied(100, second, ANSWER, now + MS * 5).is_some());
-    assert!(actions(&mut session).contains(&Action::Cancel { line: 0, attempt: first }));
+    assert!(actions(&mut session).is_empty());
     assert_eq!(session.replied(0, first, ANSWER, now + MS * 6), None);
     assert_eq!((session.counts().hedges, session.counts().hedges_won), (1, 1));
+}
+
+#[test]
+fn a_hedge_that_is_withheld_leaves_the_first_send_and_a_call_without_one_ends() {
+    let (mut session, now) = up(2);
+    let mut now = taught(&mut session, now);
+    session.admit(now + MS * 500, now).unwrap();
+    let (_, first) = sent(&actions(&mut session))[0];
+    now += MS * 20;
+    session.tick(now);
+    let (_, second) = sent(&actions(&mut session))[0];
+    session.withheld(second);
+    assert!(actions(&mut session).is_empty());
+    session.lost(0, now);
+    let (_, third) = sent(&actions(&mut session))[0];
+    session.withheld(third);
+    assert!(matches!(actions(&mut session)[..], [Action::Fail { reason: Missing::Budget, .. }]));
+    assert_eq!(session.replied(0, first, ANSWER, now), None);
 }
 
 #[test]

@@ -141,7 +141,7 @@ impl World {
                         };
                         push(&mut queue, clock + takes, Event::Dialled(address, works));
                     }
-                    Action::Upgrade { .. } | Action::Cancel { .. } => {}
+                    Action::Upgrade { .. } => {}
                     Action::Ping { line } => {
                         let (address, lives) = lines[&line];
                         let place = &self.places[address];
