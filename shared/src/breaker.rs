@@ -81,6 +81,15 @@ impl Breaker {
         }
     }
 
+    /// The peer has shown itself: the first probe need not wait for its pause. Once a probe has failed that is no news any more.
+    pub fn hope(&mut self, now: Instant) {
+        if let State::Open { until, pause } = self.state
+            && pause == self.config.pause
+        {
+            self.state = State::Open { until: until.min(now), pause };
+        }
+    }
+
     pub fn succeeded(&mut self) {
         self.state = State::Closed { failures: 0 };
     }
@@ -147,6 +156,22 @@ mod tests {
             assert!(breaker.allow(now));
             breaker.failed(now);
         }
+    }
+
+    #[test]
+    fn hope_brings_the_first_probe_forward_and_no_later_one() {
+        let (mut breaker, now) = breaker();
+        breaker.failed(now);
+        breaker.failed(now);
+        assert!(!breaker.allow(now));
+        breaker.hope(now);
+        assert!(breaker.allow(now));
+        breaker.hope(now);
+        assert!(!breaker.allow(now));
+        breaker.failed(now);
+        breaker.hope(now);
+        assert!(!breaker.allow(now + Config::default().pause));
+        assert!(breaker.allow(now + Config::default().pause * 2));
     }
 
     #[test]

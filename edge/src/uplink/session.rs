@@ -13,7 +13,8 @@
 //!
 //! An address has two judges. Its *line* is up, or down and dialled (`pace` says how often). Its *breaker* opens when
 //! calls pass their deadline unanswered; it closes with an answer to a call, not with a handshake, since a pool that shakes
-//! hands may still be too slow. A line on which nothing is heard at all is closed with it.
+//! hands may still be too slow: a new line only brings the first probe forward. A line on which nothing is heard at all is
+//! closed with it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -278,6 +279,7 @@ impl Session {
             return self.actions.push_back(Action::Close { line, reason: "it is not needed" });
         }
         let was_suspect = at.is_suspect();
+        at.hope(now);
         if let Some(old) = at.open(new, self.config.upgrade, now) {
             at.retired.push((old, now + RETIRED_LIFE));
             if was_suspect {

@@ -97,6 +97,11 @@ impl Address {
         self.is_up() && self.breaker.opens_at().is_none_or(|at| at <= now)
     }
 
+    /// A new line: whether calls are answered again is found out at once.
+    pub(super) fn hope(&mut self, now: Instant) {
+        self.breaker.hope(now);
+    }
+
     /// Takes the breaker's one probe if it is open.
     pub(super) fn allow(&mut self, now: Instant) -> bool {
         self.is_up() && self.breaker.allow(now)

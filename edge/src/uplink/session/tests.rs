@@ -334,3 +334,24 @@ fn the_back_log_has_a_line_again_though_no_live_call_comes() {
     assert_ne!(lost, Some(7));
     assert_eq!((session.link(now), session.live_line(now)), (LinkState::Up, Some(7)));
 }
+
+#[test]
+fn a_new_line_is_tried_at_once_though_the_breaker_has_just_opened() {
+    let (mut session, now) = up(1);
+    let mut now = taught(&mut session, now);
+    for _ in 0..2 {
+        session.admit(now + MS * 200, now).unwrap();
+        now += MS * 200;
+        session.tick(now);
+    }
+    actions(&mut session);
+    assert_eq!(session.admit(now + MS * 200, now), Err(Missing::Offline));
+    session.dialled(0, new_line(7, true), now);
+    session.admit(now + MS * 200, now).unwrap();
+    let (line, attempt) = sent(&actions(&mut session))[0];
+    assert_eq!(line, 7);
+    // One, until it is answered.
+    assert_eq!(session.admit(now + MS * 200, now), Err(Missing::Offline));
+    assert!(session.replied(7, attempt, ANSWER, now + MS).is_some());
+    session.admit(now + MS * 200, now + MS).unwrap();
+}
