@@ -1,6 +1,6 @@
 //! gRPC over QUIC, on UDP at gRPC's own address: the same services, places, drain and cut as at the door for TCP.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,16 +38,16 @@ pub(super) struct QuicDoor {
 }
 
 impl QuicDoor {
-    /// Binds. `seats` are shared with the door for TCP; `streams`: calls of one connection at a time.
+    /// `seats` are shared with the door for TCP; `streams`: calls of one connection at a time.
     pub(super) fn open(
-        address: SocketAddr,
+        socket: UdpSocket,
         tls: Arc<ServerConfig>,
         seats: Arc<Seats>,
         streams: u32,
         cut: CancellationToken,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
-        let endpoint = server::listen(address, tls, &Tuning::pool(streams))?;
+        let endpoint = server::listen(socket, tls, &Tuning::pool(streams))?;
         let limits = Limits { streams, ..Limits::default() };
         Ok(Self { endpoint, seats, limits, cut, metrics })
     }
