@@ -146,6 +146,7 @@ impl Device {
             token: token.to_owned(),
             device: device.to_owned(),
             ca: Vec::new(),
+            proxy: None,
             force: false,
         };
         enrol(&self.store(), &ask).await.map(|_| ())

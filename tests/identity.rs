@@ -71,7 +71,7 @@ async fn the_commands_enrol_a_device_and_say_what_is_wrong() {
         assert_eq!(ran.code, 0, "{}", ran.stderr);
         assert!(ran.stdout.contains("enrolled as acme/cam-1"), "{}", ran.stdout);
         assert!(is_private(&Path::new(&one).join("device.key")));
-        for file in ["ca.key", "server.pem", "claims.json", "devices.json"] {
+        for file in ["ca.key", "server-one.pem", "claims.json", "devices.json"] {
             assert!(is_private(&Path::new(&state).join(file)), "{file}");
         }
         let other = tempfile::tempdir().unwrap();
@@ -104,7 +104,9 @@ async fn the_commands_enrol_a_device_and_say_what_is_wrong() {
         assert_eq!(listed["devices"][0]["device"], "cam-1");
         assert_eq!(listed["devices"][0]["state"], "good");
         assert!(cloud(&["devices", "list"]).stdout.contains("acme/cam-1"));
-        assert_eq!(cloud(&["devices", "revoke", "acme/nobody"]).code, 2);
+        assert_eq!(cloud(&["devices", "restore", "acme/nobody"]).code, 2);
+        let revoked = cloud(&["devices", "revoke", "acme/nobody"]);
+        assert!(revoked.code == 0 && revoked.stdout.contains("has enrolled here"), "{}", revoked.stdout);
         let made = cloud(&["api-token", "create", "--name", "dash", "--models", "pcb-*", "--ttl", "1h"]);
         assert!(made.stdout.starts_with("mgt_") && made.stdout.trim().len() == 47, "{}", made.stdout);
         assert_eq!(cloud(&["api-token", "create", "--name", "dash"]).code, 2);
@@ -210,7 +212,7 @@ fn signed_ago(tls: &TlsPool, device: &Device, ago: Duration, life: Duration) {
 async fn renewed(identity: &Identity, url: &str, tasks: &Tasks) -> Certificate {
     let mut changes = identity.changes();
     changes.mark_unchanged();
-    identity.keep([url.to_owned()], tasks);
+    identity.keep([url.to_owned()], None, tasks);
     tokio::time::timeout(PATIENCE, changes.changed()).await.expect("it is renewed").unwrap();
     identity.certificate().unwrap()
 }
@@ -243,7 +245,7 @@ async fn an_agent_takes_exchanged_files_and_keeps_the_old_ones_while_they_are_br
     let (device, tasks) = (Device::new(), Tasks::new());
     signed_ago(&tls, &device, HOUR, 10 * DAY);
     let identity = device.identity();
-    identity.keep([], &tasks);
+    identity.keep([], None, &tasks);
     let (old, mut changes) = (identity.certificate().unwrap(), identity.changes());
     changes.mark_unchanged();
     std::fs::write(device.store().certificate(), "nonsense").unwrap();

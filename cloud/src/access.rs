@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use jiff::Timestamp;
-use millgate_shared::files::Watched;
+use millgate_shared::files::{Followed, Look};
 use millgate_shared::identity::secret::{API_PREFIX, Secret};
 
 use crate::config::{CloudConfig, Loopback};
@@ -39,7 +39,9 @@ pub(crate) struct Access {
     state: StateDir,
     config: (Loopback, Vec<crate::config::TenantConfig>),
     book: RwLock<Arc<Book>>,
-    watched: Mutex<Watched>,
+    tables: Followed,
+    /// When the last look for a token that was made a moment ago began.
+    looked: tokio::sync::Mutex<Instant>,
     metrics: Arc<Metrics>,
     logged: Mutex<Quiet>,
 }
@@ -48,12 +50,13 @@ impl Access {
     /// Blocks.
     pub(crate) fn open(config: &CloudConfig, metrics: Arc<Metrics>) -> Result<Self, StateError> {
         let state = StateDir::new(&config.state_dir);
-        let watched = [devices::TABLE, tokens::TABLE].map(|table| state.file(table));
+        let tables = Followed::new([devices::TABLE, tokens::TABLE].map(|table| state.file(table)));
         let access = Self {
             state,
             config: (config.access.loopback, config.tenants.clone()),
             book: RwLock::default(),
-            watched: Mutex::new(Watched::new(watched)),
+            tables,
+            looked: tokio::sync::Mutex::new(Instant::now()),
             metrics,
             logged: Mutex::new(Quiet::new(LOG_PAUSE)),
         };
@@ -61,14 +64,29 @@ impl Access {
         Ok(access)
     }
 
-    /// Reads the tables again if they have changed. Blocks.
-    pub(crate) fn reload(&self) {
-        if !self.watched.lock().unwrap_or_else(PoisonError::into_inner).have_changed() {
+    /// Reads the tables again if they have changed, or if that `is_asked` for. Blocks.
+    pub(crate) fn reload(&self, is_asked: bool) {
+        match self.tables.look(is_asked, || self.load()) {
+            Look::Same | Look::FailedAgain => {}
+            Look::Read => tracing::debug!("devices and tokens were read again"),
+            Look::Failed(error) => {
+                tracing::error!(%error, "devices or tokens cannot be read; what was known stays");
+            }
+        }
+    }
+
+    /// The same off the async threads, for whoever comes with a token that is not known. However many they are, one look
+    /// at a time is taken, and it serves all who came before it began.
+    pub(crate) async fn look_for_new_tokens(self: &Arc<Self>) {
+        let came = Instant::now();
+        let mut looked = self.looked.lock().await;
+        if *looked >= came {
             return;
         }
-        match self.load() {
-            Ok(()) => tracing::debug!("devices and tokens were read again"),
-            Err(error) => tracing::error!(%error, "devices or tokens cannot be read; what was known stays"),
+        *looked = Instant::now();
+        let access = Arc::clone(self);
+        if let Err(error) = tokio::task::spawn_blocking(move || access.reload(false)).await {
+            tracing::error!(%error, "a look at the tokens has failed");
         }
     }
 
@@ -87,11 +105,13 @@ impl Access {
     /// Without a peer nobody calls.
     pub(crate) fn caller(self: &Arc<Self>, peer: Option<&Peer>, headers: &HeaderMap) -> Caller {
         let is_trusted = peer.is_some_and(|peer| peer.line == Line::Plain) && self.config.0 == Loopback::Full;
+        let is_here = peer.is_some_and(|peer| peer.addr.ip().to_canonical().is_loopback());
         let who = match bearer(headers) {
             Some(Ok(secret)) => Who::Token(secret.hash()),
             // What another service's proxy may leave there.
             Some(Err(is_ours)) if is_ours || !is_trusted => Who::Malformed,
-            _ if is_trusted => Who::Local,
+            _ if is_trusted && is_here => Who::Local,
+            _ if is_trusted => Who::Plain,
             _ => match peer.and_then(|peer| peer.certificate.clone()) {
                 Some(certificate) => Who::Device(certificate),
                 None => Who::Nobody,
@@ -134,16 +154,13 @@ pub(crate) struct Caller {
 impl Caller {
     /// What it may ask for, as things are now.
     pub(crate) fn rights(&self) -> Result<Arc<Rights>, Failure> {
-        let asked = || self.access.book().rights(&self.who, Timestamp::now());
-        let rights = match asked() {
-            // Made a moment ago: two files are looked at, at once and not when it is time.
-            Err(Denial::UnknownToken) => {
-                self.access.reload();
-                asked()
-            }
-            answered => answered,
-        };
+        let rights = self.access.book().rights(&self.who, Timestamp::now());
         rights.map_err(|denial| self.access.denied(denial, self.addr))
+    }
+
+    /// It has a token that is not known: it may have been made a moment ago.
+    fn may_be_new(&self) -> bool {
+        matches!(self.access.book().rights(&self.who, Timestamp::now()), Err(Denial::UnknownToken))
     }
 
     fn check(&self, check: impl FnOnce(&Rights) -> Result<(), Refusal>) -> Result<(), Failure> {

@@ -59,7 +59,7 @@ impl Enroller {
             let _room = room;
             let issued = issue(&enrolment, request)?;
             // At once, and not when the tables are next looked at.
-            access.reload();
+            access.reload(false);
             Ok(answer(&enrolment, &issued))
         });
         let issued = signing.await.unwrap_or_else(|error| Err(panicked(&error)));

@@ -43,12 +43,18 @@ impl Authority {
         let locked = state.lock()?;
         match (state.file(CERTIFICATE).exists(), state.file(KEY).exists()) {
             (true, true) => {}
-            // The key is written first, so that this one signed nothing.
-            (false, _) => {
+            (false, false) => {
                 let (certificate, key) = make(now)?;
                 state.write(&locked, KEY, key.serialize_pem().as_bytes(), files::PRIVATE)?;
                 state.write(&locked, CERTIFICATE, certificate.as_bytes(), files::PUBLIC)?;
                 tracing::info!(path = %state.file(CERTIFICATE).display(), "the pool's authority was made");
+            }
+            // A first start that was cut short, or a certificate that was lost: then others hold it.
+            (false, true) => {
+                let reason = format!(
+                    "is missing, and {KEY} is there: restore it from a backup, or remove {KEY} if no device has enrolled"
+                );
+                return Err(StateError::Content { path: state.file(CERTIFICATE), reason });
             }
             (true, false) => {
                 let reason = format!("is missing, and {CERTIFICATE} is there: restore it from a backup");
@@ -204,6 +210,19 @@ mod tests {
         std::fs::remove_file(state.file(KEY)).unwrap();
         let error = Authority::open_or_make(&state, now).unwrap_err().to_string();
         assert!(error.contains("ca.key") && error.contains("backup"), "{error}");
+    }
+
+    #[test]
+    fn a_key_without_its_certificate_is_not_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::new(dir.path());
+        Authority::open_or_make(&state, SystemTime::now()).unwrap();
+        let key = std::fs::read(state.file(KEY)).unwrap();
+        std::fs::remove_file(state.file(CERTIFICATE)).unwrap();
+        let error = Authority::open_or_make(&state, SystemTime::now()).unwrap_err().to_string();
+        assert!(error.contains("ca.pem") && error.contains("backup"), "{error}");
+        assert_eq!(std::fs::read(state.file(KEY)).unwrap(), key);
+        assert!(!state.file(CERTIFICATE).exists());
     }
 
     #[test]

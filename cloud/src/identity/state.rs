@@ -68,7 +68,7 @@ impl StateDir {
         let path = self.file("lock");
         let refuse = |source| StateError::Io { path: path.clone(), source };
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).map_err(refuse)?;
-        let file = File::options().create(true).append(true).open(&path).map_err(refuse)?;
+        let file = files::open_lock(&path).map_err(refuse)?;
         file.lock().map_err(refuse)?;
         Ok(Locked { _file: file })
     }
