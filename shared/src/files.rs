@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -55,10 +55,24 @@ pub fn open_lock(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Makes a folder that only its owner may enter, and those that it lies in. What root makes belongs to the owner of the
+/// folder around it; one that is there stays as it is.
+pub fn make_private_folder(path: &Path) -> io::Result<()> {
+    let around = folder_of(path);
+    std::fs::create_dir_all(around)?;
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => return Ok(()),
+        made => made?,
+    }
+    let no_link = (OFlags::NOFOLLOW | OFlags::DIRECTORY).bits().cast_signed();
+    let folder = OpenOptions::new().read(true).custom_flags(no_link).open(path)?;
+    give_to_owner_of(around, &folder)
+}
+
 /// Only from root, and only what is root's and has no other name: the folder's owner must not get at a file from elsewhere.
 fn give_to_owner_of(folder: &Path, file: &File) -> io::Result<()> {
     let (owner, own) = (folder.metadata()?, file.metadata()?);
-    let is_ours = own.uid() == 0 && own.nlink() == 1 && own.is_file();
+    let is_ours = own.uid() == 0 && (own.is_dir() || own.is_file() && own.nlink() == 1);
     if !rustix::process::geteuid().is_root() || owner.uid() == 0 || !is_ours {
         return Ok(());
     }
@@ -211,6 +225,10 @@ mod tests {
             let metadata = path.symlink_metadata().unwrap();
             (metadata.uid(), metadata.gid())
         };
+        let inner = folder.join("inner");
+        make_private_folder(&inner).unwrap();
+        make_private_folder(&inner).unwrap();
+        assert_eq!((owner(&inner), inner.metadata().unwrap().mode() & 0o777), ((54_321, 54_322), 0o700));
         let (table, lock) = (folder.join("table"), folder.join("lock"));
         replace(&table, b"rows", PRIVATE).unwrap();
         open_lock(&lock).unwrap();

@@ -64,10 +64,9 @@ impl StateDir {
 
     /// Waits until nobody else changes it. Blocks. Makes the folder, for its owner only.
     pub fn lock(&self) -> Result<Locked, StateError> {
-        use std::os::unix::fs::DirBuilderExt;
         let path = self.file("lock");
         let refuse = |source| StateError::Io { path: path.clone(), source };
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).map_err(refuse)?;
+        files::make_private_folder(&self.dir).map_err(refuse)?;
         let file = files::open_lock(&path).map_err(refuse)?;
         file.lock().map_err(refuse)?;
         Ok(Locked { _file: file })
