@@ -1,23 +1,28 @@
 //! Who is who: enrolment, mTLS, renewal, revocation, exchanged certificates, wrong clocks; with the real binaries where a
 //! person would use them.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 use millgate_cloud::identity::authority::Authority;
 use millgate_edge::identity::Identity;
+use millgate_edge::identity::asking::{Enrolment, enrol};
 use millgate_shared::files;
 use millgate_shared::identity::dial::{H2, dial};
 use millgate_shared::identity::{Certificate, DeviceName, Floor, pem};
 use millgate_shared::proto::v1::ListExpertsRequest;
 use millgate_shared::proto::v1::expert_service_client::ExpertServiceClient;
 use millgate_shared::shutdown::Tasks;
+use millgate_shared::transport::tcp::Proxy;
 use rcgen::{CertificateParams, KeyPair};
 use system_tests::enrolled::{Device, Elsewhere, TlsPool, connect, shown, tls_pool, tls_pool_with};
 use system_tests::{PATIENCE, binary, bundle, run};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -71,7 +76,7 @@ async fn the_commands_enrol_a_device_and_say_what_is_wrong() {
         assert_eq!(ran.code, 0, "{}", ran.stderr);
         assert!(ran.stdout.contains("enrolled as acme/cam-1"), "{}", ran.stdout);
         assert!(is_private(&Path::new(&one).join("device.key")));
-        for file in ["ca.key", "server-one.pem", "claims.json", "devices.json"] {
+        for file in ["ca.key", "server-node-1.pem", "claims.json", "devices.json"] {
             assert!(is_private(&Path::new(&state).join(file)), "{file}");
         }
         let other = tempfile::tempdir().unwrap();
@@ -92,7 +97,7 @@ async fn the_commands_enrol_a_device_and_say_what_is_wrong() {
         }
         let plain = run(
             "millgate-edge",
-            &["enroll", "--pool", "http://127.0.0.1:1", "--token", &token, "--dir", &two],
+            &["enroll", "--pool", "http://127.0.0.1:0", "--token", &token, "--dir", &two],
         );
         assert!(plain.code == 3 && plain.stderr.contains("https://"), "{}", plain.stderr);
         // A lost table of tokens, or those of another pool with the same authority.
@@ -141,8 +146,7 @@ async fn the_commands_enrol_a_device_and_say_what_is_wrong() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_that_has_expired_says_when() {
     let tls = tls_pool().await;
-    let claim = tls.claim("acme", None, Duration::from_millis(1));
-    tokio::time::sleep(Duration::from_millis(5)).await;
+    let claim = tls.claim("acme", None, Duration::ZERO);
     let error = Device::new().enrol(&tls.pool.url(), &claim, "cam").await.unwrap_err();
     assert!(error.is_final() && error.to_string().contains("expired on"), "{error}");
 }
@@ -182,6 +186,7 @@ async fn whoever_shows_nothing_gets_nothing_but_health_and_enrolment() {
     assert!(status.message().contains("millgate-edge enroll"), "{status:?}");
     let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
     health.check(tonic_health::pb::HealthCheckRequest::default()).await.unwrap();
+    assert!(metrics(&tls).await.contains("millgate_tls_handshakes_failed_total 0\n"));
     // A certificate of somebody else's.
     let stranger = tls_pool().await.device("acme", "cam-1").await;
     std::fs::copy(device.store().authorities_file(), stranger.store().authorities_file()).unwrap();
@@ -191,6 +196,70 @@ async fn whoever_shows_nothing_gets_nothing_but_health_and_enrolment() {
         Err(_) => true,
     };
     assert!(refused);
+    // By the handshake, and by nothing else: the one before was good.
+    assert!(metrics(&tls).await.contains("millgate_tls_handshakes_failed_total 1\n"));
+}
+
+async fn metrics(tls: &TlsPool) -> String {
+    let mut tcp = TcpStream::connect(tls.pool.metrics_addr()).await.unwrap();
+    tcp.write_all(b"GET /metrics HTTP/1.1\r\nHost: pool\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    tcp.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+/// An HTTP proxy that connects whatever it is asked for to one address, and counts.
+async fn proxy(to: SocketAddr, tasks: &Tasks) -> (Proxy, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = Proxy::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let (counted, inner) = (Arc::new(AtomicUsize::new(0)), tasks.clone());
+    let counting = Arc::clone(&counted);
+    tasks.spawn(async move {
+        while let Some(Ok((mut client, _))) = inner.token().run_until_cancelled(listener.accept()).await {
+            let (counting, stop) = (Arc::clone(&counting), inner.token().clone());
+            inner.spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(client.read_u8().await.unwrap());
+                }
+                assert!(head.starts_with(b"CONNECT pool.example:8001 "));
+                counting.fetch_add(1, Ordering::Relaxed);
+                let mut server = TcpStream::connect(to).await.unwrap();
+                client.write_all(b"HTTP/1.1 200 yes\r\n\r\n").await.unwrap();
+                stop.run_until_cancelled(tokio::io::copy_bidirectional(&mut client, &mut server)).await;
+            });
+        }
+    });
+    (proxy, counted)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_behind_a_proxy_enrols_and_renews_through_it() {
+    let tls = tls_pool_with(|config, _| config.tls.names = vec!["pool.example".to_owned()]).await;
+    let tasks = Tasks::new();
+    let (proxy, counted) = proxy(tls.pool.grpc_addr(), &tasks).await;
+    let device = Device::new();
+    let ask = Enrolment {
+        pool: "https://pool.example:8001".to_owned(),
+        token: tls.claim("acme", Some("cam-1"), HOUR),
+        device: String::new(),
+        ca: Vec::new(),
+        proxy: Some(proxy.clone()),
+        force: false,
+    };
+    enrol(&device.store(), &ask).await.unwrap();
+    assert_eq!(counted.load(Ordering::Relaxed), 1);
+    // The enrolment's record names the pool.
+    signed_ago(&tls, &device, 8 * DAY, 10 * DAY);
+    std::fs::remove_file(tls.state_dir().join("devices.json")).unwrap();
+    let identity = device.identity();
+    let mut changes = identity.changes();
+    changes.mark_unchanged();
+    identity.keep([], Some(proxy), &tasks);
+    tokio::time::timeout(PATIENCE, changes.changed()).await.expect("it is renewed").unwrap();
+    assert!(identity.certificate().unwrap().not_after > SystemTime::now() + 80 * DAY);
+    assert_eq!(counted.load(Ordering::Relaxed), 2);
+    assert_eq!(tasks.drain(PATIENCE).await, 0);
 }
 
 /// A certificate that was signed so long ago, for a key that the device has.
@@ -235,7 +304,7 @@ async fn a_certificate_is_renewed_in_time_and_after_a_long_winter() {
         assert!(list(&mut client).await.unwrap() > 0);
         // It is on the disk too.
         assert_eq!(device.identity().certificate().unwrap(), new);
-        tasks.drain(PATIENCE).await;
+        assert_eq!(tasks.drain(PATIENCE).await, 0);
     }
 }
 
@@ -363,9 +432,8 @@ fn a_pool_never_speaks_plain_text_to_the_world_unless_told_so() {
 fn a_hang_up_reloads_and_does_not_end_a_pool() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let config = format!(
-        "bundle = \"\"\ngrpc = \"{free}\"\nhttp = \"127.0.0.1:0\"\nmetrics = \"127.0.0.1:0\"\n\
+        "bundle = \"\"\ngrpc = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\nmetrics = \"127.0.0.1:0\"\n\
          state_dir = \"{}\"\n[tls]\nenabled = true\n",
         state.display()
     );
@@ -386,7 +454,8 @@ fn a_hang_up_reloads_and_does_not_end_a_pool() {
         }
     });
     let wait_for = |words: &str| {
-        while let Ok(line) = told.recv_timeout(PATIENCE) {
+        let until = Instant::now() + PATIENCE;
+        while let Ok(line) = told.recv_timeout(until.saturating_duration_since(Instant::now())) {
             if line.contains(words) {
                 return;
             }

@@ -104,31 +104,39 @@ impl Access {
 
     /// Without a peer nobody calls.
     pub(crate) fn caller(self: &Arc<Self>, peer: Option<&Peer>, headers: &HeaderMap) -> Caller {
-        let is_trusted = peer.is_some_and(|peer| peer.line == Line::Plain) && self.config.0 == Loopback::Full;
-        let is_here = peer.is_some_and(|peer| peer.addr.ip().to_canonical().is_loopback());
-        let who = match bearer(headers) {
-            Some(Ok(secret)) => Who::Token(secret.hash()),
-            // What another service's proxy may leave there.
-            Some(Err(is_ours)) if is_ours || !is_trusted => Who::Malformed,
-            _ if is_trusted && is_here => Who::Local,
-            _ if is_trusted => Who::Plain,
-            _ => match peer.and_then(|peer| peer.certificate.clone()) {
-                Some(certificate) => Who::Device(certificate),
-                None => Who::Nobody,
-            },
-        };
-        Caller { access: Arc::clone(self), who, addr: peer.map(|peer| peer.addr) }
+        let who = who(self.config.0, peer, headers);
+        Caller { access: Arc::clone(self), who, peer: peer.cloned() }
+    }
+
+    /// What anyone can make happen has happened; if it is to be logged, how often it has happened unsaid.
+    pub(crate) fn noted(&self, reason: &'static str) -> Option<u64> {
+        self.logged.lock().unwrap_or_else(PoisonError::into_inner).note(reason, Instant::now())
     }
 
     fn denied(&self, denial: Denial, addr: Option<SocketAddr>) -> Failure {
         let reason = denial.reason();
         self.metrics.call_refused(reason);
-        let noted = self.logged.lock().unwrap_or_else(PoisonError::into_inner).note(reason, Instant::now());
-        if let Some(others) = noted {
+        if let Some(others) = self.noted(reason) {
             let addr = addr.map(tracing::field::display);
             tracing::warn!(addr, reason, others, "a call was refused: {denial}");
         }
         Failure::Denied(Box::new(denial))
+    }
+}
+
+fn who(loopback: Loopback, peer: Option<&Peer>, headers: &HeaderMap) -> Who {
+    let is_trusted = peer.is_some_and(|peer| peer.line == Line::Plain) && loopback == Loopback::Full;
+    let is_here = peer.is_some_and(|peer| peer.addr.ip().to_canonical().is_loopback());
+    match bearer(headers) {
+        Some(Ok(secret)) => Who::Token(secret.hash()),
+        // What another service's proxy may leave there.
+        Some(Err(is_ours)) if is_ours || !is_trusted => Who::Malformed,
+        _ if is_trusted && is_here => Who::Local,
+        _ if is_trusted => Who::Plain,
+        _ => match peer.and_then(|peer| peer.certificate.clone()) {
+            Some(certificate) => Who::Device(certificate),
+            None => Who::Nobody,
+        },
     }
 }
 
@@ -148,14 +156,25 @@ fn bearer(headers: &HeaderMap) -> Option<Result<Secret, bool>> {
 pub(crate) struct Caller {
     access: Arc<Access>,
     who: Who,
-    addr: Option<SocketAddr>,
+    peer: Option<Peer>,
 }
 
 impl Caller {
     /// What it may ask for, as things are now.
     pub(crate) fn rights(&self) -> Result<Arc<Rights>, Failure> {
         let rights = self.access.book().rights(&self.who, Timestamp::now());
-        rights.map_err(|denial| self.access.denied(denial, self.addr))
+        rights.map_err(|denial| self.denied(denial))
+    }
+
+    fn denied(&self, denial: Denial) -> Failure {
+        self.access.denied(denial, self.peer.as_ref().map(|peer| peer.addr))
+    }
+
+    /// A call of its is let in.
+    fn is_served(&self) {
+        if let Some(peer) = &self.peer {
+            peer.is_served();
+        }
     }
 
     /// It has a token that is not known: it may have been made a moment ago.
@@ -165,7 +184,7 @@ impl Caller {
 
     fn check(&self, check: impl FnOnce(&Rights) -> Result<(), Refusal>) -> Result<(), Failure> {
         let granted = check(self.rights()?.as_ref());
-        granted.map_err(|refusal| self.access.denied(Denial::Refused(refusal), self.addr))
+        granted.map_err(|refusal| self.denied(Denial::Refused(refusal)))
     }
 
     pub(crate) fn may_ask(&self, task: &str) -> Result<(), Failure> {
@@ -197,4 +216,31 @@ pub(crate) fn may_run(rights: &Rights, pool: &Pool, model: &str) -> Result<(), R
 /// The caller of a request; a request that did not come through the layer has none, and gets nothing.
 pub(crate) fn caller(extensions: &http::Extensions) -> Result<Caller, Failure> {
     extensions.get::<Caller>().cloned().ok_or_else(|| Failure::Denied(Box::new(Denial::Nobody)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_text_is_trusted_as_far_as_it_comes_from_here() {
+        let who = |loopback, addr: &str, bearer: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            if let Some(bearer) = bearer {
+                headers.insert(http::header::AUTHORIZATION, bearer.parse().unwrap());
+            }
+            who(loopback, Some(&Peer::plain(addr.parse().unwrap())), &headers)
+        };
+        for here in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            assert!(matches!(who(Loopback::Full, here, None), Who::Local), "{here}");
+            assert!(matches!(who(Loopback::Full, here, Some("Basic eA==")), Who::Local), "{here}");
+            assert!(matches!(who(Loopback::Token, here, None), Who::Nobody), "{here}");
+        }
+        for there in ["10.0.0.7:1", "[fd00::1]:1", "[::ffff:10.0.0.7]:1", "0.0.0.0:1"] {
+            assert!(matches!(who(Loopback::Full, there, None), Who::Plain), "{there}");
+            assert!(matches!(who(Loopback::Token, there, None), Who::Nobody), "{there}");
+        }
+        assert!(matches!(who(Loopback::Full, "10.0.0.7:1", Some("Bearer mgt_no")), Who::Malformed));
+        assert!(matches!(super::who(Loopback::Full, None, &HeaderMap::new()), Who::Nobody));
+    }
 }

@@ -39,6 +39,8 @@ pub(crate) mod seats;
 mod tests;
 mod upkeep;
 
+/// From a connection's first byte or packet to the end of its handshake.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 /// What REST is called in a TLS handshake.
 const HTTP_1: &[u8] = b"http/1.1";
 /// A peer that says nothing is asked whether it lives after this time, and dropped after [`KEEPALIVE_TIMEOUT`]: a

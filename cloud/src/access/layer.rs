@@ -86,12 +86,16 @@ where
                 if let Err(failure) = caller.rights() {
                     return Ok(refuse(&failure));
                 }
+                caller.is_served();
                 request.extensions_mut().insert(caller);
                 inner.call(request).await
             });
         }
-        if !is_open && let Err(failure) = caller.rights() {
-            return Box::pin(std::future::ready(Ok(refuse(&failure))));
+        if !is_open {
+            if let Err(failure) = caller.rights() {
+                return Box::pin(std::future::ready(Ok(refuse(&failure))));
+            }
+            caller.is_served();
         }
         request.extensions_mut().insert(caller);
         Box::pin(self.inner.call(request))

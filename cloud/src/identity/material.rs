@@ -128,7 +128,7 @@ impl Material {
         }
         let path = || self.config.client_ca.first().cloned().unwrap_or_default();
         let refuse = |source| StateError::Roots { path: path(), source };
-        let anchor = chain.certificates().last().cloned();
+        let anchor = self.enrolment.as_ref().and_then(|_| anchor(&chain));
         self.clients.set(clients).map_err(refuse)?;
         self.held.set(Some(chain));
         if let Some(enrolment) = &self.enrolment {
@@ -136,6 +136,26 @@ impl Material {
         }
         Ok(())
     }
+}
+
+/// What devices that enrol are to trust the pool by.
+fn anchor(chain: &Chain) -> Option<CertificateDer<'static>> {
+    let last = chain.certificates().last()?;
+    let read = Certificate::from_der(last).ok()?;
+    if !read.is_authority {
+        tracing::warn!(
+            "`tls.certificate` does not end with its authority's certificate: no device can enrol here, and none \
+             learns a new authority when it renews"
+        );
+        return None;
+    }
+    if !read.is_self_issued {
+        tracing::warn!(
+            "`tls.certificate` ends with an authority that another one has signed: devices that enrol trust that \
+             one only, and lose the pool when another one signs its certificate"
+        );
+    }
+    Some(last.clone())
 }
 
 fn watched_files(tls: &TlsConfig) -> Vec<PathBuf> {

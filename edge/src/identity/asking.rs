@@ -221,14 +221,18 @@ fn accept(
     let own = PrivateKeyDer::try_from(key.serialize_der()).map_err(|error| refuse(error.to_owned()))?;
     let checked = Chain::new(chain, own, Path::new("the certificate"), Path::new("the device's key"));
     let leaf = checked.map_err(|error| refuse(error.to_string()))?.leaf().clone();
-    if signed.authorities.is_empty() {
+    // A renewal may leave out what is known.
+    let learns = !signed.authorities.is_empty();
+    if !learns && store.authorities()?.is_empty() {
         return Err(refuse("it names no authority".to_owned()));
     }
     for der in &signed.authorities {
         Certificate::from_der(der).map_err(|error| refuse(format!("its authority {error}")))?;
     }
-    let authorities = pem::write(signed.authorities.iter().map(|der| &der[..]));
-    store.write(store.authorities_file(), authorities.as_bytes(), files::PUBLIC)?;
+    if learns {
+        let authorities = pem::write(signed.authorities.iter().map(|der| &der[..]));
+        store.write(store.authorities_file(), authorities.as_bytes(), files::PUBLIC)?;
+    }
     let chain = pem::write(signed.chain.iter().map(|der| &der[..]));
     store.write(store.certificate(), chain.as_bytes(), files::PUBLIC)?;
     Ok(leaf)

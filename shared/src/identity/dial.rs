@@ -65,7 +65,7 @@ async fn connect(
     let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(bad_url)?;
     // As it stands in brackets.
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let port = uri.port_u16().ok_or_else(bad_url)?;
+    let port = uri.port_u16().filter(|port| *port != 0).ok_or_else(bad_url)?;
     let tcp = reach(proxy, url, &host, port).await?;
     let endpoint = Endpoint::from(uri).timeout(limit);
     let failed =
