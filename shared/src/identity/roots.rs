@@ -1,8 +1,8 @@
 //! The authorities that one side trusts. They can be exchanged while connections are made.
 //!
 //! A certificate of the peer that is not valid *yet* is judged at its own beginning instead: an authority that is
-//! trusted has signed it, so that its beginning is past, whatever our clock says. The floor of
-//! our clock rises to the beginning of each server's certificate that is accepted. One that has ended stays refused.
+//! trusted has signed it, so that its beginning is past, whatever our clock says. The floor of our clock rises to the
+//! beginning of each server's certificate that is accepted, and no further. One that has ended stays refused.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
