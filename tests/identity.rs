@@ -26,6 +26,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+mod ending;
+
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -152,25 +154,16 @@ async fn a_token_that_has_expired_says_when() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_revoked_device_gets_no_further_answer_on_the_connection_it_has() {
+async fn a_pool_that_is_busy_says_so_and_the_same_token_is_good_again() {
     let tls = tls_pool().await;
-    let device = tls.device("acme", "cam-1").await;
-    let mut client = device.connect(&tls.pool).await;
-    assert!(list(&mut client).await.unwrap() > 0);
-    let name = DeviceName::new("acme", "cam-1").unwrap();
-    let set = |revoked| millgate_cloud::identity::devices::set_revoked(&tls.state(), &name, revoked).unwrap();
-    assert!(set(Some(system_tests::enrolled::now())));
-    until(&mut client, |answer| {
-        answer.as_ref().is_err_and(|status| {
-            status.code() == Code::PermissionDenied && status.message().contains("acme/cam-1 is revoked")
-        })
-    })
-    .await;
-    // Another one is not touched by it, and this one comes back.
-    let mut other = tls.device("acme", "cam-2").await.connect(&tls.pool).await;
-    assert!(list(&mut other).await.unwrap() > 0);
-    assert!(set(None));
-    until(&mut client, Result::is_ok).await;
+    let (device, claim) = (Device::new(), tls.claim("acme", Some("cam-1"), HOUR));
+    let alone = tls.state().lock().unwrap();
+    let error = device.enrol(&tls.pool.url(), &claim, "").await.unwrap_err();
+    assert!(!error.is_final() && error.to_string().contains("the pool's state is busy"), "{error}");
+    // It is still waiting there, and becomes a certificate that nobody hears of.
+    drop(alone);
+    device.enrol(&tls.pool.url(), &claim, "").await.unwrap();
+    assert!(list(&mut device.connect(&tls.pool).await).await.unwrap() > 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

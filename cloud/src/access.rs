@@ -40,7 +40,7 @@ pub(crate) struct Access {
     config: (Loopback, Vec<crate::config::TenantConfig>),
     book: RwLock<Arc<Book>>,
     tables: Followed,
-    /// When the last look for a token that was made a moment ago began.
+    /// When the last look for a token that was made a moment ago began that came to its end.
     looked: tokio::sync::Mutex<Instant>,
     metrics: Arc<Metrics>,
     logged: Mutex<Quiet>,
@@ -83,11 +83,13 @@ impl Access {
         if *looked >= came {
             return;
         }
-        *looked = Instant::now();
+        let began = Instant::now();
         let access = Arc::clone(self);
         if let Err(error) = tokio::task::spawn_blocking(move || access.reload(false)).await {
             tracing::error!(%error, "a look at the tokens has failed");
         }
+        // Only now: a caller that goes meanwhile leaves its look undone for the others.
+        *looked = began;
     }
 
     fn load(&self) -> Result<(), StateError> {

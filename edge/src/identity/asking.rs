@@ -192,6 +192,10 @@ async fn within<T>(
             Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled | Code::DeadlineExceeded => {
                 AskError::NoAnswer { url: url(), message: root_cause(&status) }
             }
+            // Another time it has room.
+            Code::ResourceExhausted => {
+                AskError::NoAnswer { url: url(), message: status.message().to_owned() }
+            }
             _ => AskError::Refused { url: url(), message: status.message().to_owned() },
         }),
     }
