@@ -18,7 +18,7 @@ pub const PRIVATE: u32 = 0o600;
 /// the first byte on. Makes the folders that it lies in. What root writes belongs to the owner of the folder.
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let folder = folder_of(path);
-    std::fs::create_dir_all(folder)?;
+    make_folder(folder, 0o777)?;
     let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let beside = folder.join(name);
@@ -55,12 +55,20 @@ pub fn open_lock(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Makes a folder that only its owner may enter, and those that it lies in. What root makes belongs to the owner of the
-/// folder around it; one that is there stays as it is.
+/// Makes a folder that only its owner may enter, and those that it lies in; one that is there stays as it is. What root
+/// makes belongs to the owner of the folder around it.
 pub fn make_private_folder(path: &Path) -> io::Result<()> {
+    make_folder(path, 0o700)
+}
+
+fn make_folder(path: &Path, mode: u32) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
     let around = folder_of(path);
-    std::fs::create_dir_all(around)?;
-    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+    make_folder(around, mode)?;
+    match std::fs::DirBuilder::new().mode(mode).create(path) {
+        // Somebody else has been quicker.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => return Ok(()),
         made => made?,
     }
@@ -229,6 +237,11 @@ mod tests {
         make_private_folder(&inner).unwrap();
         make_private_folder(&inner).unwrap();
         assert_eq!((owner(&inner), inner.metadata().unwrap().mode() & 0o777), ((54_321, 54_322), 0o700));
+        let deep = folder.join("a/b/table");
+        replace(&deep, b"rows", PUBLIC).unwrap();
+        for path in deep.ancestors().take(3) {
+            assert_eq!(owner(path), (54_321, 54_322), "{}", path.display());
+        }
         let (table, lock) = (folder.join("table"), folder.join("lock"));
         replace(&table, b"rows", PRIVATE).unwrap();
         open_lock(&lock).unwrap();
