@@ -17,7 +17,7 @@ use super::blocks::{Kind, PREFIX};
 /// Bytes of one head or of trailers.
 pub const MOST_BYTES: usize = 16 << 10;
 /// Headers in it.
-pub const MOST_HEADERS: usize = 128;
+const MOST_HEADERS: usize = 128;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HeadError {

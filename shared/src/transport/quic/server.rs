@@ -34,7 +34,7 @@ pub struct Limits {
 
 /// QUIC keeps a place for every stream that a peer may open. A connection gets the rest when it begins to need them: most
 /// agents have one call open.
-pub(super) const FEW_STREAMS: u32 = 8;
+const FEW_STREAMS: u32 = 8;
 
 impl Default for Limits {
     fn default() -> Self {
