@@ -21,6 +21,8 @@ use system_tests::{PATIENCE, recorded_of};
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 
 fn names(names: &[&str]) -> Option<Vec<String>> {
     Some(names.iter().map(|name| (*name).to_owned()).collect())
@@ -99,6 +101,9 @@ async fn a_token_reaches_what_it_names_and_nothing_else() {
     assert_eq!(answer.answers.len(), 1);
     let both = experts.run_experts(with(&scoped, run(&["steel-s", "pcb-s"], &tls))).await;
     refused(both, Code::PermissionDenied, "API token `scoped` may not run `pcb-s`");
+    // Nor does it hear what is not here.
+    let unknown = experts.run_experts(with(&scoped, run(&["steel-s", "no-such"], &tls))).await;
+    refused(unknown, Code::PermissionDenied, "may not run `no-such`");
     refused(
         experts.run_experts(with("", run(&["steel-s"], &tls))).await,
         Code::Unauthenticated,
@@ -243,6 +248,30 @@ async fn a_tenants_bounds_hold_for_its_devices() {
     refused(two.run_experts(run(&["pcb-s"], &tls)).await, Code::PermissionDenied, "`pcb-s`");
     let denied = three.run_experts(run(&["steel-s"], &tls)).await;
     refused(denied, Code::PermissionDenied, "tenant `other` is not among");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_shows_nothing_keeps_nobody_out() {
+    let tls = tls_pool_with(|config, _| config.max_connections = 2).await;
+    let (device, token) = (tls.device("acme", "cam-1").await, tls.token(|_| {}));
+    let list = || v1::ListExpertsRequest {};
+    let mut known = ExpertServiceClient::new(channel(&tls).await);
+    known.list_experts(with(&token, list())).await.unwrap();
+    let mut nobody = Vec::new();
+    for _ in 0..3 {
+        let mut health = HealthClient::new(channel(&tls).await);
+        health.check(HealthCheckRequest::default()).await.unwrap();
+        nobody.push(health);
+    }
+    let mut enrolled = device.connect(&tls.pool).await;
+    enrolled.list_experts(list()).await.unwrap();
+    known.list_experts(with(&token, list())).await.unwrap();
+    for mut cut in nobody {
+        let check = cut.check(HealthCheckRequest::default());
+        tokio::time::timeout(PATIENCE, check).await.expect("in time").unwrap_err();
+    }
+    // Both places are theirs.
+    assert!(dial(&tls.pool.url(), &config(&tls), PATIENCE).await.is_err());
 }
 
 /// One request over a connection of its own, with TLS if a configuration is given; the whole answer.

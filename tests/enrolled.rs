@@ -15,7 +15,7 @@ use millgate_edge::identity::asking::{AskError, Enrolment, enrol};
 use millgate_edge::identity::store::Store;
 use millgate_shared::identity::dial::{DialError, H2, dial};
 use millgate_shared::proto::v1::expert_service_client::ExpertServiceClient;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use tempfile::TempDir;
 use tonic::transport::Channel;
 
@@ -146,6 +146,7 @@ impl Device {
             token: token.to_owned(),
             device: device.to_owned(),
             ca: Vec::new(),
+            proxy: None,
             force: false,
         };
         enrol(&self.store(), &ask).await.map(|_| ())
@@ -196,9 +197,19 @@ impl Elsewhere {
 
     /// The same with other names.
     pub fn server_for(&self, names: &[&str], from_day: i64, days: u64) -> (String, String) {
-        let key = KeyPair::generate().expect("a key");
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names).expect("names");
+        self.sign(CertificateParams::new(names).expect("names"), from_day, days)
+    }
+
+    /// The same for a device, by its name as a URI.
+    pub fn device(&self, name: &str, from_day: i64, days: u64) -> (String, String) {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names.push(SanType::URI(name.try_into().expect("a URI")));
+        self.sign(params, from_day, days)
+    }
+
+    fn sign(&self, mut params: CertificateParams, from_day: i64, days: u64) -> (String, String) {
+        let key = KeyPair::generate().expect("a key");
         let epoch = rcgen::date_time_ymd(1970, 1, 1);
         let second = now().as_second() + from_day * 24 * 3600;
         params.not_before = epoch + Duration::from_secs(second.unsigned_abs());

@@ -1,25 +1,32 @@
 //! Who is who: enrolment, mTLS, renewal, revocation, exchanged certificates, wrong clocks; with the real binaries where a
 //! person would use them.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 use millgate_cloud::identity::authority::Authority;
 use millgate_edge::identity::Identity;
+use millgate_edge::identity::asking::{Enrolment, enrol};
 use millgate_shared::files;
 use millgate_shared::identity::dial::{H2, dial};
 use millgate_shared::identity::{Certificate, DeviceName, Floor, pem};
 use millgate_shared::proto::v1::ListExpertsRequest;
 use millgate_shared::proto::v1::expert_service_client::ExpertServiceClient;
 use millgate_shared::shutdown::Tasks;
+use millgate_shared::transport::tcp::Proxy;
 use rcgen::{CertificateParams, KeyPair};
 use system_tests::enrolled::{Device, Elsewhere, TlsPool, connect, shown, tls_pool, tls_pool_with};
 use system_tests::{PATIENCE, binary, bundle, run};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
+
+mod ending;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -71,7 +78,7 @@ async fn the_commands_enrol_a_device_and_say_what_is_wrong() {
         assert_eq!(ran.code, 0, "{}", ran.stderr);
         assert!(ran.stdout.contains("enrolled as acme/cam-1"), "{}", ran.stdout);
         assert!(is_private(&Path::new(&one).join("device.key")));
-        for file in ["ca.key", "server.pem", "claims.json", "devices.json"] {
+        for file in ["ca.key", "server-node-1.pem", "claims.json", "devices.json"] {
             assert!(is_private(&Path::new(&state).join(file)), "{file}");
         }
         let other = tempfile::tempdir().unwrap();
@@ -92,7 +99,7 @@ async fn the_commands_enrol_a_device_and_say_what_is_wrong() {
         }
         let plain = run(
             "millgate-edge",
-            &["enroll", "--pool", "http://127.0.0.1:1", "--token", &token, "--dir", &two],
+            &["enroll", "--pool", "http://127.0.0.1:0", "--token", &token, "--dir", &two],
         );
         assert!(plain.code == 3 && plain.stderr.contains("https://"), "{}", plain.stderr);
         // A lost table of tokens, or those of another pool with the same authority.
@@ -104,7 +111,9 @@ async fn the_commands_enrol_a_device_and_say_what_is_wrong() {
         assert_eq!(listed["devices"][0]["device"], "cam-1");
         assert_eq!(listed["devices"][0]["state"], "good");
         assert!(cloud(&["devices", "list"]).stdout.contains("acme/cam-1"));
-        assert_eq!(cloud(&["devices", "revoke", "acme/nobody"]).code, 2);
+        assert_eq!(cloud(&["devices", "restore", "acme/nobody"]).code, 2);
+        let revoked = cloud(&["devices", "revoke", "acme/nobody"]);
+        assert!(revoked.code == 0 && revoked.stdout.contains("has enrolled here"), "{}", revoked.stdout);
         let made = cloud(&["api-token", "create", "--name", "dash", "--models", "pcb-*", "--ttl", "1h"]);
         assert!(made.stdout.starts_with("mgt_") && made.stdout.trim().len() == 47, "{}", made.stdout);
         assert_eq!(cloud(&["api-token", "create", "--name", "dash"]).code, 2);
@@ -139,32 +148,22 @@ async fn the_commands_enrol_a_device_and_say_what_is_wrong() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_that_has_expired_says_when() {
     let tls = tls_pool().await;
-    let claim = tls.claim("acme", None, Duration::from_millis(1));
-    tokio::time::sleep(Duration::from_millis(5)).await;
+    let claim = tls.claim("acme", None, Duration::ZERO);
     let error = Device::new().enrol(&tls.pool.url(), &claim, "cam").await.unwrap_err();
     assert!(error.is_final() && error.to_string().contains("expired on"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_revoked_device_gets_no_further_answer_on_the_connection_it_has() {
+async fn a_pool_that_is_busy_says_so_and_the_same_token_is_good_again() {
     let tls = tls_pool().await;
-    let device = tls.device("acme", "cam-1").await;
-    let mut client = device.connect(&tls.pool).await;
-    assert!(list(&mut client).await.unwrap() > 0);
-    let name = DeviceName::new("acme", "cam-1").unwrap();
-    let set = |revoked| millgate_cloud::identity::devices::set_revoked(&tls.state(), &name, revoked).unwrap();
-    assert!(set(Some(system_tests::enrolled::now())));
-    until(&mut client, |answer| {
-        answer.as_ref().is_err_and(|status| {
-            status.code() == Code::PermissionDenied && status.message().contains("acme/cam-1 is revoked")
-        })
-    })
-    .await;
-    // Another one is not touched by it, and this one comes back.
-    let mut other = tls.device("acme", "cam-2").await.connect(&tls.pool).await;
-    assert!(list(&mut other).await.unwrap() > 0);
-    assert!(set(None));
-    until(&mut client, Result::is_ok).await;
+    let (device, claim) = (Device::new(), tls.claim("acme", Some("cam-1"), HOUR));
+    let alone = tls.state().lock().unwrap();
+    let error = device.enrol(&tls.pool.url(), &claim, "").await.unwrap_err();
+    assert!(!error.is_final() && error.to_string().contains("the pool's state is busy"), "{error}");
+    // It is still waiting there, and becomes a certificate that nobody hears of.
+    drop(alone);
+    device.enrol(&tls.pool.url(), &claim, "").await.unwrap();
+    assert!(list(&mut device.connect(&tls.pool).await).await.unwrap() > 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -180,6 +179,7 @@ async fn whoever_shows_nothing_gets_nothing_but_health_and_enrolment() {
     assert!(status.message().contains("millgate-edge enroll"), "{status:?}");
     let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
     health.check(tonic_health::pb::HealthCheckRequest::default()).await.unwrap();
+    assert!(metrics(&tls).await.contains("millgate_tls_handshakes_failed_total 0\n"));
     // A certificate of somebody else's.
     let stranger = tls_pool().await.device("acme", "cam-1").await;
     std::fs::copy(device.store().authorities_file(), stranger.store().authorities_file()).unwrap();
@@ -189,6 +189,70 @@ async fn whoever_shows_nothing_gets_nothing_but_health_and_enrolment() {
         Err(_) => true,
     };
     assert!(refused);
+    // By the handshake, and by nothing else: the one before was good.
+    assert!(metrics(&tls).await.contains("millgate_tls_handshakes_failed_total 1\n"));
+}
+
+async fn metrics(tls: &TlsPool) -> String {
+    let mut tcp = TcpStream::connect(tls.pool.metrics_addr()).await.unwrap();
+    tcp.write_all(b"GET /metrics HTTP/1.1\r\nHost: pool\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    tcp.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+/// An HTTP proxy that connects whatever it is asked for to one address, and counts.
+async fn proxy(to: SocketAddr, tasks: &Tasks) -> (Proxy, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = Proxy::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let (counted, inner) = (Arc::new(AtomicUsize::new(0)), tasks.clone());
+    let counting = Arc::clone(&counted);
+    tasks.spawn(async move {
+        while let Some(Ok((mut client, _))) = inner.token().run_until_cancelled(listener.accept()).await {
+            let (counting, stop) = (Arc::clone(&counting), inner.token().clone());
+            inner.spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(client.read_u8().await.unwrap());
+                }
+                assert!(head.starts_with(b"CONNECT pool.example:8001 "));
+                counting.fetch_add(1, Ordering::Relaxed);
+                let mut server = TcpStream::connect(to).await.unwrap();
+                client.write_all(b"HTTP/1.1 200 yes\r\n\r\n").await.unwrap();
+                stop.run_until_cancelled(tokio::io::copy_bidirectional(&mut client, &mut server)).await;
+            });
+        }
+    });
+    (proxy, counted)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_behind_a_proxy_enrols_and_renews_through_it() {
+    let tls = tls_pool_with(|config, _| config.tls.names = vec!["pool.example".to_owned()]).await;
+    let tasks = Tasks::new();
+    let (proxy, counted) = proxy(tls.pool.grpc_addr(), &tasks).await;
+    let device = Device::new();
+    let ask = Enrolment {
+        pool: "https://pool.example:8001".to_owned(),
+        token: tls.claim("acme", Some("cam-1"), HOUR),
+        device: String::new(),
+        ca: Vec::new(),
+        proxy: Some(proxy.clone()),
+        force: false,
+    };
+    enrol(&device.store(), &ask).await.unwrap();
+    assert_eq!(counted.load(Ordering::Relaxed), 1);
+    // The enrolment's record names the pool.
+    signed_ago(&tls, &device, 8 * DAY, 10 * DAY);
+    std::fs::remove_file(tls.state_dir().join("devices.json")).unwrap();
+    let identity = device.identity();
+    let mut changes = identity.changes();
+    changes.mark_unchanged();
+    identity.keep([], Some(proxy), &tasks);
+    tokio::time::timeout(PATIENCE, changes.changed()).await.expect("it is renewed").unwrap();
+    assert!(identity.certificate().unwrap().not_after > SystemTime::now() + 80 * DAY);
+    assert_eq!(counted.load(Ordering::Relaxed), 2);
+    assert_eq!(tasks.drain(PATIENCE).await, 0);
 }
 
 /// A certificate that was signed so long ago, for a key that the device has.
@@ -210,7 +274,7 @@ fn signed_ago(tls: &TlsPool, device: &Device, ago: Duration, life: Duration) {
 async fn renewed(identity: &Identity, url: &str, tasks: &Tasks) -> Certificate {
     let mut changes = identity.changes();
     changes.mark_unchanged();
-    identity.keep([url.to_owned()], tasks);
+    identity.keep([url.to_owned()], None, tasks);
     tokio::time::timeout(PATIENCE, changes.changed()).await.expect("it is renewed").unwrap();
     identity.certificate().unwrap()
 }
@@ -233,7 +297,7 @@ async fn a_certificate_is_renewed_in_time_and_after_a_long_winter() {
         assert!(list(&mut client).await.unwrap() > 0);
         // It is on the disk too.
         assert_eq!(device.identity().certificate().unwrap(), new);
-        tasks.drain(PATIENCE).await;
+        assert_eq!(tasks.drain(PATIENCE).await, 0);
     }
 }
 
@@ -243,7 +307,7 @@ async fn an_agent_takes_exchanged_files_and_keeps_the_old_ones_while_they_are_br
     let (device, tasks) = (Device::new(), Tasks::new());
     signed_ago(&tls, &device, HOUR, 10 * DAY);
     let identity = device.identity();
-    identity.keep([], &tasks);
+    identity.keep([], None, &tasks);
     let (old, mut changes) = (identity.certificate().unwrap(), identity.changes());
     changes.mark_unchanged();
     std::fs::write(device.store().certificate(), "nonsense").unwrap();
@@ -361,9 +425,8 @@ fn a_pool_never_speaks_plain_text_to_the_world_unless_told_so() {
 fn a_hang_up_reloads_and_does_not_end_a_pool() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let config = format!(
-        "bundle = \"\"\ngrpc = \"{free}\"\nhttp = \"127.0.0.1:0\"\nmetrics = \"127.0.0.1:0\"\n\
+        "bundle = \"\"\ngrpc = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\nmetrics = \"127.0.0.1:0\"\n\
          state_dir = \"{}\"\n[tls]\nenabled = true\n",
         state.display()
     );
@@ -384,7 +447,8 @@ fn a_hang_up_reloads_and_does_not_end_a_pool() {
         }
     });
     let wait_for = |words: &str| {
-        while let Ok(line) = told.recv_timeout(PATIENCE) {
+        let until = Instant::now() + PATIENCE;
+        while let Ok(line) = told.recv_timeout(until.saturating_duration_since(Instant::now())) {
             if line.contains(words) {
                 return;
             }

@@ -85,16 +85,28 @@ async fn a_device_calls_and_streams_and_a_drain_says_goodbye() {
     assert_eq!(refused.code(), Code::Unavailable);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_shows_no_certificate_may_ask_for_nothing() {
-    let pool = tls_pool().await;
-    let device = pool.device("default", "cam-1").await;
+async fn dial_as_nobody(pool: &TlsPool, device: &Device) -> Channel {
     let mut anonymous = (*device.identity().client_config(&[ALPN])).clone();
     anonymous.client_auth_cert_resolver = Arc::new(Nobody);
     let endpoint = Endpoint::client(anonymous.into(), &Tuning::agent()).unwrap();
-    let channel = endpoint.connect(pool.pool.grpc_addr(), "127.0.0.1").await.unwrap();
-    let refused = ExpertServiceClient::new(channel).list_experts(v1::ListExpertsRequest {}).await;
-    assert_eq!(refused.unwrap_err().code(), Code::Unauthenticated);
+    endpoint.connect(pool.pool.grpc_addr(), "127.0.0.1").await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_shows_no_certificate_may_ask_for_nothing_and_keeps_nobody_out() {
+    let pool = tls_pool_with(|config, _| config.max_connections = 2).await;
+    let device = pool.device("default", "cam-1").await;
+    let mut nobody = Vec::new();
+    for _ in 0..3 {
+        let channel = dial_as_nobody(&pool, &device).await;
+        let refused = ExpertServiceClient::new(channel.clone()).list_experts(v1::ListExpertsRequest {}).await;
+        assert_eq!(refused.unwrap_err().code(), Code::Unauthenticated);
+        nobody.push(channel);
+    }
+    for _ in 0..2 {
+        let mut client = ExpertServiceClient::new(dial(&pool, &device).await);
+        client.list_experts(v1::ListExpertsRequest {}).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use jiff::Timestamp;
-use millgate_shared::files::Watched;
+use millgate_shared::files::{Followed, Look};
 use millgate_shared::identity::secret::{API_PREFIX, Secret};
 
 use crate::config::{CloudConfig, Loopback};
@@ -39,7 +39,9 @@ pub(crate) struct Access {
     state: StateDir,
     config: (Loopback, Vec<crate::config::TenantConfig>),
     book: RwLock<Arc<Book>>,
-    watched: Mutex<Watched>,
+    tables: Followed,
+    /// When the last look for a token that was made a moment ago began that came to its end.
+    looked: tokio::sync::Mutex<Instant>,
     metrics: Arc<Metrics>,
     logged: Mutex<Quiet>,
 }
@@ -48,12 +50,13 @@ impl Access {
     /// Blocks.
     pub(crate) fn open(config: &CloudConfig, metrics: Arc<Metrics>) -> Result<Self, StateError> {
         let state = StateDir::new(&config.state_dir);
-        let watched = [devices::TABLE, tokens::TABLE].map(|table| state.file(table));
+        let tables = Followed::new([devices::TABLE, tokens::TABLE].map(|table| state.file(table)));
         let access = Self {
             state,
             config: (config.access.loopback, config.tenants.clone()),
             book: RwLock::default(),
-            watched: Mutex::new(Watched::new(watched)),
+            tables,
+            looked: tokio::sync::Mutex::new(Instant::now()),
             metrics,
             logged: Mutex::new(Quiet::new(LOG_PAUSE)),
         };
@@ -61,15 +64,32 @@ impl Access {
         Ok(access)
     }
 
-    /// Reads the tables again if they have changed. Blocks.
-    pub(crate) fn reload(&self) {
-        if !self.watched.lock().unwrap_or_else(PoisonError::into_inner).have_changed() {
+    /// Reads the tables again if they have changed, or if that `is_asked` for. Blocks.
+    pub(crate) fn reload(&self, is_asked: bool) {
+        match self.tables.look(is_asked, || self.load()) {
+            Look::Same | Look::FailedAgain => {}
+            Look::Read => tracing::debug!("devices and tokens were read again"),
+            Look::Failed(error) => {
+                tracing::error!(%error, "devices or tokens cannot be read; what was known stays");
+            }
+        }
+    }
+
+    /// The same off the async threads, for whoever comes with a token that is not known. However many they are, one look
+    /// at a time is taken, and it serves all who came before it began.
+    pub(crate) async fn look_for_new_tokens(self: &Arc<Self>) {
+        let came = Instant::now();
+        let mut looked = self.looked.lock().await;
+        if *looked >= came {
             return;
         }
-        match self.load() {
-            Ok(()) => tracing::debug!("devices and tokens were read again"),
-            Err(error) => tracing::error!(%error, "devices or tokens cannot be read; what was known stays"),
+        let began = Instant::now();
+        let access = Arc::clone(self);
+        if let Err(error) = tokio::task::spawn_blocking(move || access.reload(false)).await {
+            tracing::error!(%error, "a look at the tokens has failed");
         }
+        // Only now: a caller that goes meanwhile leaves its look undone for the others.
+        *looked = began;
     }
 
     fn load(&self) -> Result<(), StateError> {
@@ -86,29 +106,39 @@ impl Access {
 
     /// Without a peer nobody calls.
     pub(crate) fn caller(self: &Arc<Self>, peer: Option<&Peer>, headers: &HeaderMap) -> Caller {
-        let is_trusted = peer.is_some_and(|peer| peer.line == Line::Plain) && self.config.0 == Loopback::Full;
-        let who = match bearer(headers) {
-            Some(Ok(secret)) => Who::Token(secret.hash()),
-            // What another service's proxy may leave there.
-            Some(Err(is_ours)) if is_ours || !is_trusted => Who::Malformed,
-            _ if is_trusted => Who::Local,
-            _ => match peer.and_then(|peer| peer.certificate.clone()) {
-                Some(certificate) => Who::Device(certificate),
-                None => Who::Nobody,
-            },
-        };
-        Caller { access: Arc::clone(self), who, addr: peer.map(|peer| peer.addr) }
+        let who = who(self.config.0, peer, headers);
+        Caller { access: Arc::clone(self), who, peer: peer.cloned() }
+    }
+
+    /// What anyone can make happen has happened; if it is to be logged, how often it has happened unsaid.
+    pub(crate) fn noted(&self, reason: &'static str) -> Option<u64> {
+        self.logged.lock().unwrap_or_else(PoisonError::into_inner).note(reason, Instant::now())
     }
 
     fn denied(&self, denial: Denial, addr: Option<SocketAddr>) -> Failure {
         let reason = denial.reason();
         self.metrics.call_refused(reason);
-        let noted = self.logged.lock().unwrap_or_else(PoisonError::into_inner).note(reason, Instant::now());
-        if let Some(others) = noted {
+        if let Some(others) = self.noted(reason) {
             let addr = addr.map(tracing::field::display);
             tracing::warn!(addr, reason, others, "a call was refused: {denial}");
         }
         Failure::Denied(Box::new(denial))
+    }
+}
+
+fn who(loopback: Loopback, peer: Option<&Peer>, headers: &HeaderMap) -> Who {
+    let is_trusted = peer.is_some_and(|peer| peer.line == Line::Plain) && loopback == Loopback::Full;
+    let is_here = peer.is_some_and(|peer| peer.addr.ip().to_canonical().is_loopback());
+    match bearer(headers) {
+        Some(Ok(secret)) => Who::Token(secret.hash()),
+        // What another service's proxy may leave there.
+        Some(Err(is_ours)) if is_ours || !is_trusted => Who::Malformed,
+        _ if is_trusted && is_here => Who::Local,
+        _ if is_trusted => Who::Plain,
+        _ => match peer.and_then(|peer| peer.certificate.clone()) {
+            Some(certificate) => Who::Device(certificate),
+            None => Who::Nobody,
+        },
     }
 }
 
@@ -128,27 +158,35 @@ fn bearer(headers: &HeaderMap) -> Option<Result<Secret, bool>> {
 pub(crate) struct Caller {
     access: Arc<Access>,
     who: Who,
-    addr: Option<SocketAddr>,
+    peer: Option<Peer>,
 }
 
 impl Caller {
     /// What it may ask for, as things are now.
     pub(crate) fn rights(&self) -> Result<Arc<Rights>, Failure> {
-        let asked = || self.access.book().rights(&self.who, Timestamp::now());
-        let rights = match asked() {
-            // Made a moment ago: two files are looked at, at once and not when it is time.
-            Err(Denial::UnknownToken) => {
-                self.access.reload();
-                asked()
-            }
-            answered => answered,
-        };
-        rights.map_err(|denial| self.access.denied(denial, self.addr))
+        let rights = self.access.book().rights(&self.who, Timestamp::now());
+        rights.map_err(|denial| self.denied(denial))
+    }
+
+    fn denied(&self, denial: Denial) -> Failure {
+        self.access.denied(denial, self.peer.as_ref().map(|peer| peer.addr))
+    }
+
+    /// A call of its is let in.
+    fn is_served(&self) {
+        if let Some(peer) = &self.peer {
+            peer.is_served();
+        }
+    }
+
+    /// It has a token that is not known: it may have been made a moment ago.
+    fn may_be_new(&self) -> bool {
+        matches!(self.access.book().rights(&self.who, Timestamp::now()), Err(Denial::UnknownToken))
     }
 
     fn check(&self, check: impl FnOnce(&Rights) -> Result<(), Refusal>) -> Result<(), Failure> {
         let granted = check(self.rights()?.as_ref());
-        granted.map_err(|refusal| self.access.denied(Denial::Refused(refusal), self.addr))
+        granted.map_err(|refusal| self.denied(Denial::Refused(refusal)))
     }
 
     pub(crate) fn may_ask(&self, task: &str) -> Result<(), Failure> {
@@ -180,4 +218,31 @@ pub(crate) fn may_run(rights: &Rights, pool: &Pool, model: &str) -> Result<(), R
 /// The caller of a request; a request that did not come through the layer has none, and gets nothing.
 pub(crate) fn caller(extensions: &http::Extensions) -> Result<Caller, Failure> {
     extensions.get::<Caller>().cloned().ok_or_else(|| Failure::Denied(Box::new(Denial::Nobody)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_text_is_trusted_as_far_as_it_comes_from_here() {
+        let who = |loopback, addr: &str, bearer: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            if let Some(bearer) = bearer {
+                headers.insert(http::header::AUTHORIZATION, bearer.parse().unwrap());
+            }
+            who(loopback, Some(&Peer::plain(addr.parse().unwrap())), &headers)
+        };
+        for here in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            assert!(matches!(who(Loopback::Full, here, None), Who::Local), "{here}");
+            assert!(matches!(who(Loopback::Full, here, Some("Basic eA==")), Who::Local), "{here}");
+            assert!(matches!(who(Loopback::Token, here, None), Who::Nobody), "{here}");
+        }
+        for there in ["10.0.0.7:1", "[fd00::1]:1", "[::ffff:10.0.0.7]:1", "0.0.0.0:1"] {
+            assert!(matches!(who(Loopback::Full, there, None), Who::Plain), "{there}");
+            assert!(matches!(who(Loopback::Token, there, None), Who::Nobody), "{there}");
+        }
+        assert!(matches!(who(Loopback::Full, "10.0.0.7:1", Some("Bearer mgt_no")), Who::Malformed));
+        assert!(matches!(super::who(Loopback::Full, None, &HeaderMap::new()), Who::Nobody));
+    }
 }

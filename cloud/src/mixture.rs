@@ -48,7 +48,7 @@ pub(crate) struct Read {
 struct Prepared {
     sample: Sample,
     sha256: String,
-    /// By encoder; `None` where its modality is absent.
+    /// By encoder; `None` where its modality is absent, or nobody takes what it gives.
     inputs: Vec<Option<Tensor>>,
     decode: Duration,
 }
@@ -73,22 +73,21 @@ pub(crate) async fn decide(
     let spec = manifest.task(task);
     let spec =
         spec.ok_or_else(|| Failure::field("sample.task", format!("`{task}` is not a task of this bundle")))?;
-    let known = Arc::clone(manifest);
-    let prepared = serving.on_thread(call, bytes, move || prepare(&known, pictures)).await?;
+    let (known, needed) = (Arc::clone(manifest), needed(manifest, &policy.mode));
+    let is_encoded = needed.contains(&true);
+    let prepared = serving.on_thread(call, bytes, move || prepare(&known, &needed, pictures)).await?;
     let Prepared { sample, sha256, inputs, decode } = prepared;
     let origin = Origin { sha256, ..origin };
 
     let (mut encode, mut gate) = (Duration::ZERO, Duration::ZERO);
     let is_pinned = matches!(policy.mode, Mode::Pinned(_));
-    let takes_embedding = manifest.experts.iter().flat_map(|expert| &expert.inputs);
-    let takes_embedding = takes_embedding.clone().any(|input| input.kind == InputKind::Embedding);
-    let embedded = if is_pinned && !takes_embedding {
-        Vec::new()
-    } else {
+    let embedded = if is_encoded {
         let started = Instant::now();
         let embedded = embeddings(hosted, serving, inputs, call).await?;
         encode = started.elapsed();
         embedded
+    } else {
+        Vec::new()
     };
     let scores = if is_pinned {
         vec![0.0; manifest.experts.len()]
@@ -169,14 +168,29 @@ pub(crate) async fn decide(
     Ok(Decision::record(outcome, context))
 }
 
+/// By encoder. The gate takes all of them, named experts what they name.
+fn needed(manifest: &Manifest, mode: &Mode) -> Vec<bool> {
+    let Mode::Pinned(names) = mode else { return vec![true; manifest.encoders.len()] };
+    let pinned = manifest.experts.iter().filter(|expert| names.contains(&expert.name));
+    let inputs = pinned.flat_map(|expert| &expert.inputs);
+    let taken: Vec<usize> = inputs
+        .filter(|input| input.kind == InputKind::Embedding)
+        .filter_map(|input| manifest.encoder_index(&input.modality))
+        .collect();
+    (0..manifest.encoders.len()).map(|encoder| taken.contains(&encoder)).collect()
+}
+
 fn prepare(
     manifest: &Manifest,
+    needed: &[bool],
     pictures: impl FnOnce(&Manifest) -> Result<Read, Failure>,
 ) -> Result<Prepared, Failure> {
     let started = Instant::now();
     let Read { sample, sha256 } = pictures(manifest)?;
     let decode = started.elapsed();
-    let inputs = manifest.encoders.iter().map(|encoder| encoder_input(manifest, encoder, &sample)).collect();
+    let encoders = manifest.encoders.iter().zip(needed);
+    let input = |(encoder, needed): (_, &bool)| needed.then(|| encoder_input(manifest, encoder, &sample))?;
+    let inputs = encoders.map(input).collect();
     Ok(Prepared { sample, sha256, inputs, decode })
 }
 
@@ -260,4 +274,26 @@ fn values<'a>(ran: &'a Ran, output: &str) -> Result<&'a [f32], Failure> {
     let found =
         found.ok_or_else(|| Failure::Model(format!("model `{}` gave no `{output}`", ran.served.name)))?;
     Ok(found.values())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn named_experts_need_the_encoders_that_they_name_and_the_gate_all() {
+        let text = std::fs::read_to_string("../models/factory/bundle.toml").unwrap();
+        let mut manifest = Manifest::parse(&text).unwrap();
+        assert!(!manifest.encoders.is_empty());
+        let all = vec![true; manifest.encoders.len()];
+        let none = vec![false; manifest.encoders.len()];
+        assert_eq!(needed(&manifest, &Mode::Gate), all);
+        let (taker, other) = (manifest.experts[0].name.clone(), manifest.experts[1].name.clone());
+        assert_eq!(needed(&manifest, &Mode::Pinned(vec![taker.clone()])), none);
+        let modality = manifest.encoders[0].modality.clone();
+        let input = &mut manifest.experts[0].inputs[0];
+        (input.kind, input.modality) = (InputKind::Embedding, modality);
+        assert!(needed(&manifest, &Mode::Pinned(vec![taker, other.clone()]))[0]);
+        assert_eq!(needed(&manifest, &Mode::Pinned(vec![other])), none);
+    }
 }

@@ -1,6 +1,6 @@
 //! A pool that listens: binds, loads, serves, drains. Nothing here is global, so several can share a process.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +39,8 @@ pub(crate) mod seats;
 mod tests;
 mod upkeep;
 
+/// From a connection's first byte or packet to the end of its handshake.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 /// What REST is called in a TLS handshake.
 const HTTP_1: &[u8] = b"http/1.1";
 /// A peer that says nothing is asked whether it lives after this time, and dropped after [`KEEPALIVE_TIMEOUT`]: a
@@ -113,6 +115,8 @@ impl Server {
 struct Listeners {
     grpc: TcpListener,
     grpc_addr: SocketAddr,
+    /// At the address of `grpc`.
+    quic: Option<UdpSocket>,
     http: TcpListener,
     http_addr: SocketAddr,
     metrics: TcpListener,
@@ -123,9 +127,12 @@ impl Listeners {
     async fn bind(config: &CloudConfig) -> Result<Self, ServeError> {
         config.check()?;
         let (grpc, grpc_addr) = bind("grpc", config.grpc).await?;
+        let quic = config.has_quic().then(|| millgate_shared::transport::quic::server::bind(grpc_addr));
+        let refuse = |source| ServeError::Bind { key: "grpc", address: grpc_addr, source };
+        let quic = quic.transpose().map_err(refuse)?;
         let (http, http_addr) = bind("http", config.http).await?;
         let (metrics, metrics_addr) = bind("metrics", config.metrics).await?;
-        Ok(Self { grpc, grpc_addr, http, http_addr, metrics, metrics_addr })
+        Ok(Self { grpc, grpc_addr, quic, http, http_addr, metrics, metrics_addr })
     }
 
     /// What they show and trust; `None` if none of them speaks TLS.
@@ -152,7 +159,7 @@ fn serve(
     material: Option<Arc<Material>>,
     pool: Arc<Pool>,
 ) -> Result<Running, ServeError> {
-    let Listeners { grpc, grpc_addr, http, http_addr, metrics: operators, metrics_addr } = listeners;
+    let Listeners { grpc, grpc_addr, quic, http, http_addr, metrics: operators, metrics_addr } = listeners;
     pool.keep_answers(&config.cache);
     let traces = Traces::start(&config.traces, pool.node())?;
     let metrics = Arc::new(Metrics::new(&pool, traces.counts(), config.triton_metrics));
@@ -189,11 +196,10 @@ fn serve(
         .layer(Api::access(&access))
         .add_routes(routes);
     let grpc = door(grpc, config.grpc, Some(HTTP2_PREFACE), H2);
-    if let Some(material) = material.as_ref().filter(|_| config.has_quic()) {
+    if let (Some(material), Some(socket)) = (&material, quic) {
         let (tls, seats) = (material.server_config(&[ALPN]), Arc::clone(grpc.seats()));
-        let door =
-            QuicDoor::open(grpc_addr, tls, seats, config.max_streams, cut.clone(), Arc::clone(&metrics))
-                .map_err(|source| ServeError::Bind { key: "grpc", address: grpc_addr, source })?;
+        let door = QuicDoor::open(socket, tls, seats, config.max_streams, cut.clone(), Arc::clone(&metrics))
+            .map_err(|source| ServeError::Bind { key: "grpc", address: grpc_addr, source })?;
         tasks.spawn(door.serve(layered, tasks.token().clone()));
     }
     let (seats, stop) = (Arc::clone(grpc.seats()), tasks.token().clone());

@@ -10,10 +10,10 @@
 //! * [`store`]: the files. [`asking`]: what is said to a pool to get a certificate. `keeping`: while the agent runs.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use millgate_shared::files::Watched;
+use millgate_shared::files::Followed;
 use millgate_shared::identity::dial::H2;
 use millgate_shared::identity::held::{Chain, HeldError};
 use millgate_shared::identity::pem::{self, PemError};
@@ -63,7 +63,7 @@ struct Inner {
     clock: Arc<Floor>,
     /// Counts the certificates that have been shown.
     changes: watch::Sender<u64>,
-    watched: Mutex<Watched>,
+    files: Followed,
     counts: Counts,
 }
 
@@ -104,7 +104,7 @@ impl Identity {
         let store = Store::new(&config.dir);
         let files = [store.certificate(), store.key(), store.authorities_file()];
         let inner = Inner {
-            watched: Mutex::new(Watched::new(files.into_iter().chain(config.ca.iter().cloned()))),
+            files: Followed::new(files.into_iter().chain(config.ca.iter().cloned())),
             counts: Counts::default(),
             store,
             ca: config.ca.clone(),

@@ -265,7 +265,8 @@ async fn start_identity(config: &EdgeConfig, tasks: &Tasks) -> Result<Identity, 
     let wanted = config.identity.clone();
     let open = move || Identity::open_or_bare(&wanted);
     let identity = tokio::task::spawn_blocking(open).await.map_err(|_| StartError::Panicked)?;
-    identity.keep(config.offload.cloud.iter().cloned(), tasks);
+    let proxy = config.offload.parsed_proxy().map_err(StartError::Config)?;
+    identity.keep(config.offload.cloud.iter().cloned(), proxy, tasks);
     Ok(identity)
 }
 

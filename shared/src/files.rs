@@ -1,9 +1,13 @@
-//! Small files that must never be half there, and noticing that they have changed.
+//! Small files that must never be half there, and following those that someone else may exchange.
 
+use std::fmt::Display;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::{Gid, OFlags, Uid};
 
 /// Anyone may read it.
 pub const PUBLIC: u32 = 0o644;
@@ -11,17 +15,23 @@ pub const PUBLIC: u32 = 0o644;
 pub const PRIVATE: u32 = 0o600;
 
 /// Writes a file so that, whatever happens meanwhile, there is the old one or the new one; with these permissions from
-/// the first byte on. Makes the folders that it lies in.
+/// the first byte on. Makes the folders that it lies in. What root writes belongs to the owner of the folder.
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder)?;
+    let folder = folder_of(path);
+    make_folder(folder, 0o777)?;
     let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let beside = folder.join(name);
     let written = (|| {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&beside)?;
-        // One that was left behind, or a wide umask.
+        // One that was left behind; a link that stands there is not followed.
+        match std::fs::remove_file(&beside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
+        // A narrow umask.
         file.set_permissions(Permissions::from_mode(mode))?;
+        give_to_owner_of(folder, &file)?;
         file.write_all(content)?;
         file.sync_all()?;
         std::fs::rename(&beside, path)?;
@@ -31,6 +41,51 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
         let _nothing_left = std::fs::remove_file(&beside).is_ok();
     }
     written
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A file that is only there to be locked; its folder must be there. What root makes belongs to the owner of the folder.
+pub fn open_lock(path: &Path) -> io::Result<File> {
+    let no_link = OFlags::NOFOLLOW.bits().cast_signed();
+    let file = File::options().create(true).append(true).custom_flags(no_link).open(path)?;
+    give_to_owner_of(folder_of(path), &file)?;
+    Ok(file)
+}
+
+/// Makes a folder that only its owner may enter, and those that it lies in; one that is there stays as it is. What root
+/// makes belongs to the owner of the folder around it.
+pub fn make_private_folder(path: &Path) -> io::Result<()> {
+    make_folder(path, 0o700)
+}
+
+fn make_folder(path: &Path, mode: u32) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let around = folder_of(path);
+    make_folder(around, mode)?;
+    match std::fs::DirBuilder::new().mode(mode).create(path) {
+        // Somebody else has been quicker.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => return Ok(()),
+        made => made?,
+    }
+    let no_link = (OFlags::NOFOLLOW | OFlags::DIRECTORY).bits().cast_signed();
+    let folder = OpenOptions::new().read(true).custom_flags(no_link).open(path)?;
+    give_to_owner_of(around, &folder)
+}
+
+/// Only from root, and only what is root's and has no other name: the folder's owner must not get at a file from elsewhere.
+fn give_to_owner_of(folder: &Path, file: &File) -> io::Result<()> {
+    let (owner, own) = (folder.metadata()?, file.metadata()?);
+    let is_ours = own.uid() == 0 && (own.is_dir() || own.is_file() && own.nlink() == 1);
+    if !rustix::process::geteuid().is_root() || owner.uid() == 0 || !is_ours {
+        return Ok(());
+    }
+    rustix::fs::fchown(file, Some(Uid::from_raw(owner.uid())), Some(Gid::from_raw(owner.gid())))?;
+    Ok(())
 }
 
 /// Who besides its owner may read a file, as its permission bits; 0: nobody.
@@ -48,20 +103,19 @@ struct Version {
     changed: (i64, i64),
 }
 
-/// Files that someone may exchange while we run.
+/// Files, as they were when they were last looked at.
 #[derive(Debug)]
-pub struct Watched {
+struct Watched {
     files: Vec<(PathBuf, Option<Version>)>,
 }
 
 impl Watched {
-    /// From the files as they are now.
-    pub fn new(files: impl IntoIterator<Item = PathBuf>) -> Self {
+    fn new(files: impl IntoIterator<Item = PathBuf>) -> Self {
         Self { files: files.into_iter().map(|path| (path.clone(), version(&path))).collect() }
     }
 
     /// Has any of them changed since it was last asked? Links are followed.
-    pub fn have_changed(&mut self) -> bool {
+    fn have_changed(&mut self) -> bool {
         let mut changed = false;
         for (path, seen) in &mut self.files {
             let now = version(path);
@@ -69,6 +123,52 @@ impl Watched {
             *seen = now;
         }
         changed
+    }
+}
+
+/// Files that someone may exchange while we run: read again when they change, one reader at a time.
+#[derive(Debug)]
+pub struct Followed {
+    state: Mutex<(Watched, Option<String>)>,
+}
+
+/// What came of a look at them.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Look<E> {
+    /// They are as they were.
+    Same,
+    Read,
+    Failed(E),
+    /// For the same reason as before: it has been complained about.
+    FailedAgain,
+}
+
+impl Followed {
+    /// From the files as they are now, before they are first read.
+    pub fn new(files: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self { state: Mutex::new((Watched::new(files), None)) }
+    }
+
+    /// Reads them if they have changed, if the last reading failed, or if that `is_asked` for. Blocks.
+    pub fn look<E: Display>(&self, is_asked: bool, read: impl FnOnce() -> Result<(), E>) -> Look<E> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (watched, complaint) = &mut *state;
+        // Before they are read: what changes meanwhile is read at the next look.
+        if !(watched.have_changed() | complaint.is_some() | is_asked) {
+            return Look::Same;
+        }
+        match read() {
+            Ok(()) => {
+                *complaint = None;
+                Look::Read
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                let is_known = complaint.as_ref() == Some(&reason) && !is_asked;
+                *complaint = Some(reason);
+                if is_known { Look::FailedAgain } else { Look::Failed(error) }
+            }
+        }
     }
 }
 
@@ -100,5 +200,66 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_ne!(readable_by_others(&path).unwrap(), 0);
         assert_eq!(path.parent().unwrap().read_dir().unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_tried_again_and_complained_about_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("table");
+        let followed = Followed::new([path.clone()]);
+        let bad = || Err("no".to_owned());
+        assert_eq!(followed.look(false, bad), Look::Same);
+        std::fs::write(&path, "x").unwrap();
+        assert_eq!(followed.look(false, bad), Look::Failed("no".to_owned()));
+        assert_eq!(followed.look(false, bad), Look::FailedAgain);
+        assert_eq!(followed.look(true, bad), Look::Failed("no".to_owned()));
+        assert_eq!(followed.look(false, || Err("worse".to_owned())), Look::Failed("worse".to_owned()));
+        // The file is as it was, and its disk has come back.
+        assert_eq!(followed.look(false, || Ok::<_, String>(())), Look::Read);
+        assert_eq!(followed.look(false, bad), Look::Same);
+        assert_eq!(followed.look(true, || Ok::<_, String>(())), Look::Read);
+    }
+
+    #[test]
+    fn what_root_writes_belongs_to_the_owner_of_its_folder() {
+        if !rustix::process::geteuid().is_root() {
+            return eprintln!("SKIPPED: only root can give files away");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("state");
+        std::fs::create_dir(&folder).unwrap();
+        std::os::unix::fs::chown(&folder, Some(54_321), Some(54_322)).unwrap();
+        let owner = |path: &Path| {
+            let metadata = path.symlink_metadata().unwrap();
+            (metadata.uid(), metadata.gid())
+        };
+        let inner = folder.join("inner");
+        make_private_folder(&inner).unwrap();
+        make_private_folder(&inner).unwrap();
+        assert_eq!((owner(&inner), inner.metadata().unwrap().mode() & 0o777), ((54_321, 54_322), 0o700));
+        let deep = folder.join("a/b/table");
+        replace(&deep, b"rows", PUBLIC).unwrap();
+        for path in deep.ancestors().take(3) {
+            assert_eq!(owner(path), (54_321, 54_322), "{}", path.display());
+        }
+        let (table, lock) = (folder.join("table"), folder.join("lock"));
+        replace(&table, b"rows", PRIVATE).unwrap();
+        open_lock(&lock).unwrap();
+        assert_eq!((owner(&table), owner(&lock)), ((54_321, 54_322), (54_321, 54_322)));
+        // Its owner may put links there: they lead nowhere.
+        let (precious, other) = (dir.path().join("precious"), dir.path().join("other"));
+        std::fs::write(&precious, "mine").unwrap();
+        let beside = folder.join(format!("table.{}.new", std::process::id()));
+        std::os::unix::fs::symlink(&precious, beside).unwrap();
+        replace(&table, b"more rows", PRIVATE).unwrap();
+        std::fs::remove_file(&lock).unwrap();
+        std::os::unix::fs::symlink(&precious, &lock).unwrap();
+        assert!(open_lock(&lock).is_err());
+        std::fs::remove_file(&lock).unwrap();
+        std::fs::hard_link(&precious, &lock).unwrap();
+        open_lock(&lock).unwrap();
+        replace(&other, b"", PRIVATE).unwrap();
+        assert_eq!((owner(&precious).0, owner(&other).0), (0, owner(dir.path()).0));
+        assert_eq!(std::fs::read(&precious).unwrap(), b"mine");
     }
 }

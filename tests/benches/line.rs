@@ -16,7 +16,7 @@ use millgate_shared::proto::v1;
 use millgate_shared::proto::v1::expert_service_client::ExpertServiceClient;
 use millgate_shared::proto::v1::expert_service_server::{ExpertService, ExpertServiceServer};
 use millgate_shared::shutdown::Tasks;
-use millgate_shared::transport::quic::server::{Limits, listen, serve};
+use millgate_shared::transport::quic::server::{Limits, bind, listen, serve};
 use millgate_shared::transport::quic::{Control, Endpoint, Tuning};
 use millgate_shared::transport::tcp;
 use rustls::pki_types::PrivateKeyDer;
@@ -262,7 +262,8 @@ async fn quic(
     let client = client.expect("TLS 1.3").with_root_certificates(roots).with_no_client_auth();
     let with = |tuning| Tuning { control, ..tuning };
     let server = Arc::new(server.expect("a server's TLS"));
-    let listener = listen((pool, 0).into(), server, &with(Tuning::pool(128))).expect("a port");
+    let socket = bind((pool, 0).into()).expect("a port");
+    let listener = listen(socket, server, &with(Tuning::pool(128))).expect("a port");
     let address = SocketAddr::new(target, listener.local_addr().expect("bound").port());
     let (sink, stop, spawner) = (sink.clone(), tasks.token().clone(), tasks.clone());
     tasks.spawn(async move {

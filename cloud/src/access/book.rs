@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use millgate_shared::bundle::hex;
+use millgate_shared::identity::certificate::fingerprint;
 use millgate_shared::identity::{Certificate, DeviceName, Fingerprint};
 
 use super::rights::{Refusal, Rights};
@@ -15,8 +15,10 @@ use crate::identity::devices::Device;
 /// How a caller is known.
 #[derive(Debug, Clone)]
 pub(crate) enum Who {
-    /// It came over plain text, and that is enough.
+    /// It came over plain text from this machine, and that is enough.
     Local,
+    /// The same from another machine.
+    Plain,
     Device(Arc<Certificate>),
     /// By the hash of its token.
     Token(Fingerprint),
@@ -49,6 +51,8 @@ pub enum Denial {
     DeviceReplaced(DeviceName),
     #[error("device {0} is revoked")]
     DeviceRevoked(DeviceName),
+    #[error("the certificate of device {device} ended on {at}: a new connection takes the renewed one")]
+    CertificateEnded { device: DeviceName, at: Timestamp },
     #[error("{who}: tenant `{tenant}` is not among this pool's `[[tenants]]`")]
     Tenant { who: String, tenant: String },
     #[error("{0}")]
@@ -61,6 +65,7 @@ impl Denial {
         match self {
             Self::Nobody | Self::Malformed | Self::UnknownToken | Self::NoDevice => true,
             Self::TokenExpired { .. } | Self::TokenRevoked(_) | Self::DeviceReplaced(_) => true,
+            Self::CertificateEnded { .. } => true,
             Self::DeviceRevoked(_) | Self::Tenant { .. } | Self::Refused(_) => false,
         }
     }
@@ -76,19 +81,41 @@ impl Denial {
             Self::NoDevice => "no_device",
             Self::DeviceReplaced(_) => "device_replaced",
             Self::DeviceRevoked(_) => "device_revoked",
+            Self::CertificateEnded { .. } => "certificate_ended",
             Self::Tenant { .. } => "tenant",
             Self::Refused(refusal) => refusal.reason(),
         }
     }
 }
 
+/// What each may ask for is worked out when the tables are read, and not for each call.
 #[derive(Debug, Default)]
 pub(crate) struct Book {
     local: Option<Arc<Rights>>,
+    plain: Option<Arc<Rights>>,
     tenants: Vec<TenantConfig>,
-    devices: HashMap<DeviceName, Device>,
-    /// By hash, hexadecimal.
-    tokens: HashMap<String, Token>,
+    devices: HashMap<DeviceName, KnownDevice>,
+    /// By hash.
+    tokens: HashMap<Fingerprint, KnownToken>,
+}
+
+/// A refusal where its tenant is not among the configured ones.
+type Granted = Result<Arc<Rights>, Denial>;
+
+#[derive(Debug)]
+struct KnownDevice {
+    /// `None`: any.
+    key: Option<Fingerprint>,
+    is_revoked: bool,
+    rights: Granted,
+}
+
+#[derive(Debug)]
+struct KnownToken {
+    name: String,
+    expires: Option<Timestamp>,
+    is_revoked: bool,
+    rights: Granted,
 }
 
 impl Book {
@@ -98,66 +125,99 @@ impl Book {
         devices: Vec<Device>,
         tokens: Vec<Token>,
     ) -> Self {
-        let named = |device: Device| Some((DeviceName::new(&device.tenant, &device.device).ok()?, device));
+        let trusted = |rights: Rights| (loopback == Loopback::Full).then(|| Arc::new(rights));
+        let device = |row: Device| {
+            let name = DeviceName::new(&row.tenant, &row.device).ok()?;
+            // A key that cannot be read is nobody's.
+            let key = row.key.map(|key| fingerprint(&key).unwrap_or_default());
+            let rights = of_device(&tenants, &name).map(Arc::new);
+            Some((name, KnownDevice { key, is_revoked: row.revoked.is_some(), rights }))
+        };
+        let token = |row: Token| {
+            let (hash, rights) = (fingerprint(&row.hash)?, of_token(&tenants, &row).map(Arc::new));
+            let Token { name, expires, revoked, .. } = row;
+            Some((hash, KnownToken { name, expires, is_revoked: revoked.is_some(), rights }))
+        };
         Self {
-            local: (loopback == Loopback::Full).then(|| Arc::new(Rights::full("this machine"))),
+            local: trusted(Rights::full("this machine")),
+            plain: trusted(Rights::unbounded("whoever comes over plain text from another machine")),
+            devices: devices.into_iter().filter_map(device).collect(),
+            tokens: tokens.into_iter().filter_map(token).collect(),
             tenants,
-            devices: devices.into_iter().filter_map(named).collect(),
-            tokens: tokens.into_iter().map(|token| (token.hash.clone(), token)).collect(),
         }
     }
 
-    pub(crate) fn rights(&self, who: &Who, now: Timestamp) -> Result<Arc<Rights>, Denial> {
+    pub(crate) fn rights(&self, who: &Who, now: Timestamp) -> Granted {
         match who {
             Who::Local => self.local.clone().ok_or(Denial::Nobody),
+            Who::Plain => self.plain.clone().ok_or(Denial::Nobody),
             Who::Nobody => Err(Denial::Nobody),
             Who::Malformed => Err(Denial::Malformed),
-            Who::Token(hash) => self.of_token(hash, now).map(Arc::new),
-            Who::Device(certificate) => self.of_device(certificate).map(Arc::new),
+            Who::Token(hash) => self.by_token(hash, now),
+            Who::Device(certificate) => self.by_certificate(certificate, now),
         }
     }
 
-    fn of_token(&self, hash: &Fingerprint, now: Timestamp) -> Result<Rights, Denial> {
-        let token = self.tokens.get(&hex(hash)).ok_or(Denial::UnknownToken)?;
-        if token.revoked.is_some() {
+    fn by_token(&self, hash: &Fingerprint, now: Timestamp) -> Granted {
+        let token = self.tokens.get(hash).ok_or(Denial::UnknownToken)?;
+        if token.is_revoked {
             return Err(Denial::TokenRevoked(token.name.clone()));
         }
         if let Some(at) = token.expires.filter(|expires| *expires <= now) {
             return Err(Denial::TokenExpired { name: token.name.clone(), at });
         }
-        let rights = Rights::unbounded(format!("API token `{}`", token.name)).with_admin(token.admin);
-        let mut rights = self.within_tenant(&token.tenant, rights)?.0;
-        rights.narrow(token.tasks.as_deref(), token.models.as_deref());
-        Ok(rights)
+        token.rights.clone()
     }
 
-    fn of_device(&self, certificate: &Certificate) -> Result<Rights, Denial> {
+    fn by_certificate(&self, certificate: &Certificate, now: Timestamp) -> Granted {
         let name = certificate.device.as_ref().ok_or(Denial::NoDevice)?;
-        if let Some(device) = self.devices.get(name) {
-            if device.revoked.is_some() {
-                return Err(Denial::DeviceRevoked(name.clone()));
-            }
-            if device.key != hex(&certificate.key) {
-                return Err(Denial::DeviceReplaced(name.clone()));
-            }
+        let known = self.devices.get(name);
+        if known.is_some_and(|device| device.is_revoked) {
+            return Err(Denial::DeviceRevoked(name.clone()));
         }
-        let (rights, tenant) =
-            self.within_tenant(name.tenant(), Rights::unbounded(format!("device {name}")))?;
-        let bounds = tenant.and_then(|tenant| tenant.devices.iter().find(|it| it.name == name.device()));
-        Ok(match bounds {
-            Some(bounds) => rights.within_device(bounds),
-            None => rights,
-        })
+        if known.and_then(|device| device.key).is_some_and(|key| key != certificate.key) {
+            return Err(Denial::DeviceReplaced(name.clone()));
+        }
+        // The handshake has looked at it too, and connections outlive certificates.
+        let end = Timestamp::try_from(certificate.not_after).unwrap_or(Timestamp::MAX);
+        if end < now {
+            return Err(Denial::CertificateEnded { device: name.clone(), at: end });
+        }
+        match known {
+            Some(device) => device.rights.clone(),
+            None => of_device(&self.tenants, name).map(Arc::new),
+        }
     }
+}
 
-    fn within_tenant(&self, tenant: &str, rights: Rights) -> Result<(Rights, Option<&TenantConfig>), Denial> {
-        if self.tenants.is_empty() {
-            return Ok((rights, None));
-        }
-        match self.tenants.iter().find(|it| it.name == tenant) {
-            Some(found) => Ok((rights.within_tenant(found), Some(found))),
-            None => Err(Denial::Tenant { who: rights.who().to_owned(), tenant: tenant.to_owned() }),
-        }
+fn of_token(tenants: &[TenantConfig], token: &Token) -> Result<Rights, Denial> {
+    let rights = Rights::unbounded(format!("API token `{}`", token.name)).with_admin(token.admin);
+    let mut rights = within_tenant(tenants, &token.tenant, rights)?.0;
+    rights.narrow(token.tasks.as_deref(), token.models.as_deref());
+    Ok(rights)
+}
+
+fn of_device(tenants: &[TenantConfig], name: &DeviceName) -> Result<Rights, Denial> {
+    let rights = Rights::unbounded(format!("device {name}"));
+    let (rights, tenant) = within_tenant(tenants, name.tenant(), rights)?;
+    let bounds = tenant.and_then(|tenant| tenant.devices.iter().find(|it| it.name == name.device()));
+    Ok(match bounds {
+        Some(bounds) => rights.within_device(bounds),
+        None => rights,
+    })
+}
+
+fn within_tenant<'a>(
+    tenants: &'a [TenantConfig],
+    tenant: &str,
+    rights: Rights,
+) -> Result<(Rights, Option<&'a TenantConfig>), Denial> {
+    if tenants.is_empty() {
+        return Ok((rights, None));
+    }
+    match tenants.iter().find(|it| it.name == tenant) {
+        Some(found) => Ok((rights.within_tenant(found), Some(found))),
+        None => Err(Denial::Tenant { who: rights.who().to_owned(), tenant: tenant.to_owned() }),
     }
 }
 

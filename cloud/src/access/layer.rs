@@ -59,9 +59,10 @@ impl<S: Clone, Out> Clone for Guarded<S, Out> {
 
 impl<S, In, Out> Service<Request<In>> for Guarded<S, Out>
 where
-    S: Service<Request<In>, Response = Response<Out>>,
+    S: Service<Request<In>, Response = Response<Out>> + Clone + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Send + 'static,
+    In: Send + 'static,
     Out: Send + 'static,
 {
     type Response = Response<Out>;
@@ -73,12 +74,28 @@ where
     }
 
     fn call(&mut self, mut request: Request<In>) -> Self::Future {
-        let AccessLayer { access, is_open, refuse } = &self.layer;
+        let AccessLayer { access, is_open, refuse } = self.layer.clone();
         let caller = access.caller(request.extensions().get::<Peer>(), request.headers());
-        if !is_open(request.uri().path())
-            && let Err(failure) = caller.rights()
-        {
-            return Box::pin(std::future::ready(Ok(refuse(&failure))));
+        let is_open = is_open(request.uri().path());
+        if !is_open && caller.may_be_new() {
+            // The one that is ready serves; its clone is made ready at the next call.
+            let next = self.inner.clone();
+            let mut inner = std::mem::replace(&mut self.inner, next);
+            return Box::pin(async move {
+                access.look_for_new_tokens().await;
+                if let Err(failure) = caller.rights() {
+                    return Ok(refuse(&failure));
+                }
+                caller.is_served();
+                request.extensions_mut().insert(caller);
+                inner.call(request).await
+            });
+        }
+        if !is_open {
+            if let Err(failure) = caller.rights() {
+                return Box::pin(std::future::ready(Ok(refuse(&failure))));
+            }
+            caller.is_served();
         }
         request.extensions_mut().insert(caller);
         Box::pin(self.inner.call(request))

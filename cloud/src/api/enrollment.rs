@@ -22,6 +22,8 @@ pub(super) const LONGEST_MESSAGE: usize = 64 << 10;
 /// They wait for each other's writes.
 const AT_ONCE: usize = 64;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// For the lock and the disk; agents wait a little longer.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 #[derive(Debug, Clone)]
 pub(crate) struct Enroller {
@@ -59,17 +61,30 @@ impl Enroller {
             let _room = room;
             let issued = issue(&enrolment, request)?;
             // At once, and not when the tables are next looked at.
-            access.reload();
+            access.reload(false);
             Ok(answer(&enrolment, &issued))
         });
-        let issued = signing.await.unwrap_or_else(|error| Err(panicked(&error)));
+        let Ok(issued) = tokio::time::timeout(PATIENCE, signing).await else {
+            // It goes on, in its room: the same key may ask again for the same.
+            self.metrics.certificate_asked("failed");
+            let late = Failure::Refused { what: "the pool's state is busy", retry_after: RETRY_AFTER };
+            return Err(status::of(&late));
+        };
+        let issued = issued.unwrap_or_else(|error| Err(panicked(&error)));
         self.metrics.certificate_asked(issued.as_ref().err().map_or("issued", reason));
         issued.map_err(|error| {
-            if let EnrolError::State(error) = &error {
-                tracing::error!(%error, "no certificate can be signed");
+            let addr = peer.map(|peer| tracing::field::display(peer.addr));
+            let code = code(&error);
+            // Anyone may ask, as often as they like.
+            if let Some(others) = self.access.noted(code.description()) {
+                match error {
+                    EnrolError::State(_) => {
+                        tracing::error!(addr, %error, others, "no certificate can be signed")
+                    }
+                    _ => tracing::info!(addr, %error, others, "no certificate"),
+                }
             }
-            tracing::info!(addr = peer.map(|peer| tracing::field::display(peer.addr)), %error, "no certificate");
-            status::of(&failure(error))
+            status::of(&failure(code, &error))
         })
     }
 }
@@ -97,8 +112,8 @@ fn reason(error: &EnrolError) -> &'static str {
     }
 }
 
-fn failure(error: EnrolError) -> Failure {
-    let code = match &error {
+fn code(error: &EnrolError) -> Code {
+    match error {
         EnrolError::NoToken(_) | EnrolError::WrongPool | EnrolError::Unknown => Code::Unauthenticated,
         EnrolError::Expired(_) | EnrolError::Used => Code::Unauthenticated,
         EnrolError::Foreign | EnrolError::Replaced(_) | EnrolError::TooLate { .. } => Code::Unauthenticated,
@@ -106,14 +121,16 @@ fn failure(error: EnrolError) -> Failure {
         EnrolError::Request(_) | EnrolError::OtherKey => Code::InvalidArgument,
         EnrolError::Taken(_) => Code::AlreadyExists,
         EnrolError::Revoked(_) => Code::PermissionDenied,
-        EnrolError::State(_) => {
-            return Failure::Enrolment {
-                code: Code::Internal,
-                message: "the pool cannot sign; see its log".to_owned(),
-            };
-        }
+        EnrolError::State(_) => Code::Internal,
+    }
+}
+
+fn failure(code: Code, error: &EnrolError) -> Failure {
+    let message = match error {
+        EnrolError::State(_) => "the pool cannot sign; see its log".to_owned(),
+        error => error.to_string(),
     };
-    Failure::Enrolment { code, message: error.to_string() }
+    Failure::Enrolment { code, message }
 }
 
 #[tonic::async_trait]

@@ -96,10 +96,11 @@ async fn run(
 ) -> Result<v1::RunExpertsResponse, Failure> {
     let hosted = api.pool.bundle()?;
     let manifest = hosted.manifest();
-    let experts = named(manifest, &request.experts)?;
+    // Before it is said which of them are here.
     for expert in &request.experts {
         caller.may_run(&api.pool, expert)?;
     }
+    let experts = named(manifest, &request.experts)?;
     let input = Input::new(manifest, request.images, request.tensors)?;
     let call = Call::new(clock.arrived, clock.deadline);
     let inputs = input.inputs(hosted, &experts, api.pool.serving(), call).await?;

@@ -132,18 +132,19 @@ fn day(time: Timestamp) -> String {
 fn device_state(device: &Device) -> &'static str {
     match device {
         Device { revoked: Some(_), .. } => "revoked",
-        Device { not_after, .. } if *not_after <= Timestamp::now() => "expired",
+        Device { not_after: Some(end), .. } if *end <= Timestamp::now() => "expired",
         _ => "good",
     }
 }
 
 fn device_row(device: &Device) -> Vec<String> {
+    let shown = |time: Option<Timestamp>| time.map_or("-".to_owned(), day);
     vec![
         format!("{}/{}", device.tenant, device.device),
         device_state(device).to_owned(),
-        day(device.enrolled),
-        device.renewed.map_or("-".to_owned(), day),
-        day(device.not_after),
+        shown(device.enrolled),
+        shown(device.renewed),
+        shown(device.not_after),
     ]
 }
 
@@ -169,10 +170,14 @@ pub fn set_revoked(
     out: &mut impl Write,
 ) -> Result<(), CommandError> {
     let revoked = is_revoked.then(Timestamp::now);
-    if !devices::set_revoked(&state.state()?, device, revoked)? {
-        return Err(CommandError::Value(format!("no device {device} has enrolled here")));
+    match (devices::set_revoked(&state.state()?, device, revoked)?, is_revoked) {
+        (true, true) => writeln!(out, "{device} is revoked")?,
+        (false, true) => writeln!(out, "{device} is revoked; none of that name has enrolled here")?,
+        (true, false) => writeln!(out, "{device} is restored")?,
+        (false, false) => {
+            return Err(CommandError::Value(format!("no device {device} has enrolled here or is revoked")));
+        }
     }
-    writeln!(out, "{device} is {}", if is_revoked { "revoked" } else { "restored" })?;
     Ok(())
 }
 

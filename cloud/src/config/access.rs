@@ -10,14 +10,14 @@ use super::ConfigError;
 #[serde(default, deny_unknown_fields)]
 pub struct AccessConfig {
     /// What those may do who come over plain text: programs on this machine, and with `plaintext_beyond_loopback`
-    /// anyone. Default `full`.
+    /// anyone, who may not change the pool however. Default `full`.
     pub loopback: Loopback,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Loopback {
-    /// Everything, unasked.
+    /// Everything, unasked; from other machines everything but changing the pool.
     #[default]
     Full,
     /// What their API token says.

@@ -43,12 +43,16 @@ impl Authority {
         let locked = state.lock()?;
         match (state.file(CERTIFICATE).exists(), state.file(KEY).exists()) {
             (true, true) => {}
-            // The key is written first, so that this one signed nothing.
-            (false, _) => {
+            // Also where a first start was cut short: a key that nothing was signed with is worth nothing.
+            (false, has_key) if !has_key || !state.is_in_use()? => {
                 let (certificate, key) = make(now)?;
                 state.write(&locked, KEY, key.serialize_pem().as_bytes(), files::PRIVATE)?;
                 state.write(&locked, CERTIFICATE, certificate.as_bytes(), files::PUBLIC)?;
                 tracing::info!(path = %state.file(CERTIFICATE).display(), "the pool's authority was made");
+            }
+            (false, _) => {
+                let reason = format!("is missing, and {KEY} is there: restore it from a backup");
+                return Err(StateError::Content { path: state.file(CERTIFICATE), reason });
             }
             (true, false) => {
                 let reason = format!("is missing, and {CERTIFICATE} is there: restore it from a backup");
@@ -204,6 +208,31 @@ mod tests {
         std::fs::remove_file(state.file(KEY)).unwrap();
         let error = Authority::open_or_make(&state, now).unwrap_err().to_string();
         assert!(error.contains("ca.key") && error.contains("backup"), "{error}");
+    }
+
+    #[test]
+    fn a_key_without_its_certificate_is_not_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::new(dir.path());
+        Authority::open_or_make(&state, SystemTime::now()).unwrap();
+        std::fs::write(state.file("server-node-1.pem"), "signed").unwrap();
+        let key = std::fs::read(state.file(KEY)).unwrap();
+        std::fs::remove_file(state.file(CERTIFICATE)).unwrap();
+        let error = Authority::open_or_make(&state, SystemTime::now()).unwrap_err().to_string();
+        assert!(error.contains("ca.pem") && error.contains("backup"), "{error}");
+        assert_eq!(std::fs::read(state.file(KEY)).unwrap(), key);
+        assert!(!state.file(CERTIFICATE).exists());
+    }
+
+    #[test]
+    fn a_first_start_that_was_cut_short_is_begun_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::new(dir.path());
+        drop(state.lock().unwrap());
+        std::fs::write(state.file(KEY), KeyPair::generate().unwrap().serialize_pem()).unwrap();
+        let made = Authority::open_or_make(&state, SystemTime::now()).unwrap();
+        let again = Authority::open_or_make(&state, SystemTime::now()).unwrap();
+        assert_eq!(made.fingerprint(), again.fingerprint());
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use millgate_shared::bundle::hex;
-use millgate_shared::identity::Fingerprint;
 use millgate_shared::identity::secret::{Claim, Secret};
+use millgate_shared::identity::{DeviceName, Fingerprint};
 use serde::{Deserialize, Serialize};
 
 use super::{StateDir, StateError};
@@ -24,8 +24,18 @@ pub(super) struct Row {
     pub(super) created: Timestamp,
     pub(super) expires: Timestamp,
     pub(super) uses: u32,
-    /// The keys that have used it: one that comes again, because the answer was lost, is no further use.
+    /// The key of each use: one that comes again for its device, because the answer was lost, is no further use.
     pub(super) used_by: Vec<String>,
+}
+
+/// Takes from a device's older tokens what they still allow: a key that was revoked then may know them.
+pub(super) fn spend(rows: &mut [Row], name: &DeviceName, revoked: Timestamp) {
+    let is_older = |row: &&mut Row| {
+        row.tenant == name.tenant() && row.device.as_deref() == Some(name.device()) && row.created <= revoked
+    };
+    for row in rows.iter_mut().filter(is_older) {
+        row.uses = row.used_by.len().try_into().unwrap_or(row.uses);
+    }
 }
 
 /// What a claim token allows.

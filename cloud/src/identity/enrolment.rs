@@ -43,7 +43,11 @@ pub(crate) enum EnrolError {
         tenant = .0.tenant(), device = .0.device()
     )]
     Taken(DeviceName),
-    #[error("device {0} is revoked; `millgate-cloud devices restore {0}` lets it in again")]
+    #[error(
+        "device {0} is revoked; to let it in with a new key, make a token for it: `millgate-cloud enroll-token \
+         --tenant {tenant} --device {device}`; its old key comes back with `millgate-cloud devices restore {0}`",
+        tenant = .0.tenant(), device = .0.device()
+    )]
     Revoked(DeviceName),
     #[error("device {0} has enrolled again with another key since: this certificate is not renewed")]
     Replaced(DeviceName),
@@ -124,12 +128,11 @@ impl Enrolment {
         }
         let (now, hash) = (self.clock.now(), hex(&claim.secret.hash()));
         let at = timestamp(now);
+        // Whoever guesses gets no lock, for which others wait.
+        good_claim(&mut self.state.rows(claims::TABLE)?, &hash, at)?;
         let locked = self.state.lock()?;
         let mut claims: Vec<claims::Row> = self.state.rows(claims::TABLE)?;
-        let row = claims.iter_mut().find(|row| row.hash == hash).ok_or(EnrolError::Unknown)?;
-        if row.expires <= at {
-            return Err(EnrolError::Expired(row.expires));
-        }
+        let row = good_claim(&mut claims, &hash, at)?;
         let device = match &row.device {
             Some(only) if device.is_empty() || device == only => only.as_str(),
             Some(only) => return Err(EnrolError::OtherDevice(only.clone())),
@@ -139,26 +142,36 @@ impl Enrolment {
         let name = DeviceName::new(&row.tenant, device)?;
         let (certificate, read) = self.sign(&name, request, now)?;
         let key = hex(&read.key);
-        if !row.used_by.contains(&key) {
+        let mut known: Vec<Device> = self.state.rows(devices::TABLE)?;
+        let old = known.iter().find(|device| device.is(&name));
+        let is_same_key = old.is_some_and(|old| old.key.as_ref() == Some(&key));
+        let revoked = old.and_then(|old| old.revoked);
+        if let Some(revoked) = revoked {
+            // Whoever made the token knew of it, and the old key is not what comes back.
+            let lifts = row.device.is_some() && row.created > revoked && !is_same_key;
+            if !lifts {
+                return Err(EnrolError::Revoked(name));
+            }
+        } else if old.is_some() && row.device.is_none() && !is_same_key {
+            return Err(EnrolError::Taken(name));
+        }
+        // The answer was lost: it is no further use. Another name, or a key that has been replaced since, is.
+        let is_repeat = is_same_key && row.used_by.contains(&key);
+        if !is_repeat {
             if row.used_by.len() >= row.uses as usize {
                 return Err(EnrolError::Used);
             }
-            row.used_by.push(key.clone());
+            row.used_by.push(key);
         }
-        let mut known: Vec<Device> = self.state.rows(devices::TABLE)?;
-        if let Some(old) = known.iter().find(|device| device.is(&name)) {
-            if old.revoked.is_some() {
-                return Err(EnrolError::Revoked(name));
-            }
-            if row.device.is_none() && old.key != key {
-                return Err(EnrolError::Taken(name));
-            }
+        if let Some(revoked) = revoked {
+            claims::spend(&mut claims, &name, revoked);
         }
         known.retain(|device| !device.is(&name));
         known.push(Device::new(&name, &read, at));
-        self.state.write_rows(&locked, devices::TABLE, &known)?;
+        // In this order: a power cut in between may cost a use, and gives none away.
         self.state.write_rows(&locked, claims::TABLE, &claims)?;
-        tracing::info!(device = %name, "a device has enrolled");
+        self.state.write_rows(&locked, devices::TABLE, &known)?;
+        tracing::info!(device = %name, was_revoked = revoked.is_some(), "a device has enrolled");
         Ok(Issued { name, certificate })
     }
 
@@ -188,10 +201,10 @@ impl Enrolment {
             if row.revoked.is_some() {
                 return Err(EnrolError::Revoked(name));
             }
-            if row.key != device.key {
+            if row.key.is_some() && row.key != device.key {
                 return Err(EnrolError::Replaced(name));
             }
-            device.enrolled = row.enrolled;
+            device.enrolled = row.enrolled.or(device.enrolled);
         }
         known.retain(|device| !device.is(&name));
         known.push(device);
@@ -211,6 +224,15 @@ impl Enrolment {
         let read = read.map_err(|source| StateError::Certificate { path: "signed".into(), source })?;
         Ok((der, read))
     }
+}
+
+fn good_claim<'a>(
+    rows: &'a mut [claims::Row],
+    hash: &str,
+    now: Timestamp,
+) -> Result<&'a mut claims::Row, EnrolError> {
+    let row = rows.iter_mut().find(|row| row.hash == hash).ok_or(EnrolError::Unknown)?;
+    if row.expires <= now { Err(EnrolError::Expired(row.expires)) } else { Ok(row) }
 }
 
 fn timestamp(time: SystemTime) -> Timestamp {

@@ -3,10 +3,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use millgate_shared::files::Watched;
+use millgate_shared::files::{Followed, Look};
 use millgate_shared::identity::held::Chain;
 use millgate_shared::identity::{Certificate, Fingerprint, Floor, Held, Roots, pem, tls};
 use rustls::ServerConfig;
@@ -25,11 +25,12 @@ pub(crate) struct Material {
     authority: Option<Arc<Authority>>,
     enrolment: Option<Arc<Enrolment>>,
     /// For the pool's own certificate.
+    node: String,
     names: Vec<String>,
     held: Arc<Held>,
     clients: Arc<Roots>,
     clock: Arc<Floor>,
-    watched: Mutex<Watched>,
+    files: Followed,
 }
 
 impl Material {
@@ -40,12 +41,11 @@ impl Material {
         let needs_own = tls.certificate.is_none() || tls.client_ca.is_empty();
         let authority = needs_own.then(|| Authority::open_or_make(&state, clock.now())).transpose()?;
         let authority = authority.map(Arc::new);
-        let clients = Roots::new(Vec::new(), Arc::clone(&clock));
-        let clients =
-            clients.map_err(|source| StateError::Roots { path: config.state_dir.clone(), source })?;
+        let clients = Roots::none(Arc::clone(&clock));
         let names = own::names(&tls.names, &config.node, listen);
         let mut material = Self {
-            watched: Mutex::new(Watched::new(watched_files(&tls))),
+            files: Followed::new(watched_files(&tls)),
+            node: config.node.clone(),
             state,
             config: tls,
             authority,
@@ -58,7 +58,8 @@ impl Material {
         if material.config.certificate.is_none()
             && let Some(authority) = &material.authority
         {
-            own::ensure(&material.state, authority, &material.names, material.clock.now())?;
+            let now = material.clock.now();
+            own::ensure(&material.state, authority, &material.node, &material.names, now)?;
         }
         if let Some(authority) = &material.authority {
             let (state, clock) = (material.state.clone(), Arc::clone(&material.clock));
@@ -84,35 +85,31 @@ impl Material {
         Some(self.held.get()?.leaf().not_after)
     }
 
-    /// Reads the files again if they have changed, or if it is `asked`. Blocks.
-    pub(crate) fn reload(&self, asked: bool) {
-        let changed = self.watched.lock().unwrap_or_else(PoisonError::into_inner).have_changed();
-        if changed || asked {
-            self.read_again();
+    /// Reads the files again if they have changed, or if that `is_asked` for. Blocks.
+    pub(crate) fn reload(&self, is_asked: bool) {
+        match self.files.look(is_asked, || self.load()) {
+            Look::Same | Look::FailedAgain => {}
+            Look::Read => {
+                let not_after = self.not_after().and_then(|end| jiff::Timestamp::try_from(end).ok());
+                let not_after = not_after.map(tracing::field::display);
+                tracing::info!(not_after, "certificates were read again");
+            }
+            Look::Failed(error) => {
+                tracing::error!(%error, "certificates cannot be read again; the old ones stay");
+            }
         }
     }
 
-    /// Renews the pool's own certificate when it is time. Blocks.
+    /// Renews the pool's own certificate when it is time. Waits for whoever enrols devices. Blocks.
     pub(crate) fn tend(&self) {
         if self.config.certificate.is_some() {
             return;
         }
         let Some(authority) = &self.authority else { return };
-        match own::ensure(&self.state, authority, &self.names, self.clock.now()) {
-            Ok(true) => self.read_again(),
+        match own::ensure(&self.state, authority, &self.node, &self.names, self.clock.now()) {
+            Ok(true) => self.reload(true),
             Ok(false) => {}
             Err(error) => tracing::error!(%error, "the pool's certificate cannot be renewed"),
-        }
-    }
-
-    fn read_again(&self) {
-        match self.load() {
-            Ok(()) => {
-                let not_after = self.not_after().and_then(|end| jiff::Timestamp::try_from(end).ok());
-                let not_after = not_after.map(tracing::field::display);
-                tracing::info!(not_after, "certificates were read again");
-            }
-            Err(error) => tracing::error!(%error, "certificates cannot be read again; the old ones stay"),
         }
     }
 
@@ -120,7 +117,7 @@ impl Material {
         let chain = match (&self.config.certificate, &self.config.key) {
             (Some(certificate), Some(key)) => Chain::read(certificate, key)?,
             _ => {
-                let file = self.state.file(own::FILE);
+                let file = own::path(&self.state, &self.node);
                 Chain::read(&file, &file)?
             }
         };
@@ -131,7 +128,7 @@ impl Material {
         }
         let path = || self.config.client_ca.first().cloned().unwrap_or_default();
         let refuse = |source| StateError::Roots { path: path(), source };
-        let anchor = chain.certificates().last().cloned();
+        let anchor = self.enrolment.as_ref().and_then(|_| anchor(&chain));
         self.clients.set(clients).map_err(refuse)?;
         self.held.set(Some(chain));
         if let Some(enrolment) = &self.enrolment {
@@ -139,6 +136,26 @@ impl Material {
         }
         Ok(())
     }
+}
+
+/// What devices that enrol are to trust the pool by.
+fn anchor(chain: &Chain) -> Option<CertificateDer<'static>> {
+    let last = chain.certificates().last()?;
+    let read = Certificate::from_der(last).ok()?;
+    if !read.is_authority {
+        tracing::warn!(
+            "`tls.certificate` does not end with its authority's certificate: no device can enrol here, and none \
+             learns a new authority when it renews"
+        );
+        return None;
+    }
+    if !read.is_self_issued {
+        tracing::warn!(
+            "`tls.certificate` ends with an authority that another one has signed: devices that enrol trust that \
+             one only, and lose the pool when another one signs its certificate"
+        );
+    }
+    Some(last.clone())
 }
 
 fn watched_files(tls: &TlsConfig) -> Vec<PathBuf> {
@@ -169,7 +186,7 @@ pub(crate) fn check(tls: &TlsConfig) -> Result<(), StateError> {
         Chain::read(certificate, key)?;
     }
     for path in &tls.client_ca {
-        let roots = Roots::none(Arc::new(Floor::unkept())).set(pem::certificates(path)?);
+        let roots = Roots::new(pem::certificates(path)?, Arc::new(Floor::unkept()));
         roots.map_err(|source| StateError::Roots { path: path.clone(), source })?;
     }
     Ok(())

@@ -1,7 +1,9 @@
 //! The pool's own certificate, where its own authority signs it: made at the start, made again when the greater part of
-//! its life is over, or when it lacks a name. Key and chain are one file, so that they cannot be parted.
+//! its life is over, or when it lacks a name. Key and chain are one file, so that they cannot be parted; each node that
+//! shares a `state_dir` has its own.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use millgate_shared::files;
@@ -10,17 +12,26 @@ use millgate_shared::identity::held::Chain;
 use super::authority::Authority;
 use super::{StateDir, StateError};
 
-pub(super) const FILE: &str = "server.pem";
 const LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// `node` is good as part of a file's name.
+fn file(node: &str) -> String {
+    format!("server-{node}.pem")
+}
+
+pub(super) fn path(state: &StateDir, node: &str) -> PathBuf {
+    state.file(&file(node))
+}
 
 /// Signs a new one if the one that is there will not do. Says whether it did. Blocks.
 pub(super) fn ensure(
     state: &StateDir,
     authority: &Authority,
+    node: &str,
     names: &[String],
     now: SystemTime,
 ) -> Result<bool, StateError> {
-    let path = state.file(FILE);
+    let path = path(state, node);
     let will_do = Chain::read(&path, &path).is_ok_and(|chain| {
         let leaf = chain.leaf();
         chain.certificates().last() == Some(authority.certificate())
@@ -33,7 +44,7 @@ pub(super) fn ensure(
     }
     let signed = authority.sign_server(names, now, LIFE)?;
     let locked = state.lock()?;
-    state.write(&locked, FILE, signed.as_bytes(), files::PRIVATE)?;
+    state.write(&locked, &file(node), signed.as_bytes(), files::PRIVATE)?;
     Ok(true)
 }
 
@@ -42,8 +53,8 @@ pub(super) fn ensure(
 pub(super) fn names(configured: &[String], node: &str, listen: &[SocketAddr]) -> Vec<String> {
     let mut names: Vec<String> = configured.to_vec();
     names.push(node.to_ascii_lowercase());
-    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    names.push(machine.trim().to_ascii_lowercase());
+    // Not from /proc, which a service may not see.
+    names.push(rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase());
     names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
     for address in listen.iter().map(SocketAddr::ip) {
         match address.is_unspecified() {
@@ -53,8 +64,14 @@ pub(super) fn names(configured: &[String], node: &str, listen: &[SocketAddr]) ->
     }
     let mut unique = Vec::new();
     for name in names {
-        let good =
-            name.parse::<IpAddr>().is_ok() || rustls::pki_types::DnsName::try_from(name.as_str()).is_ok();
+        let (name, good) = match name.parse::<IpAddr>() {
+            // As it is read from a certificate again.
+            Ok(address) => (address.to_string(), true),
+            Err(_) => {
+                let good = rustls::pki_types::DnsName::try_from(name.as_str()).is_ok();
+                (name, good)
+            }
+        };
         if good && !unique.contains(&name) {
             unique.push(name);
         }
@@ -85,13 +102,38 @@ mod tests {
         for name in ["pool.example", "node_1", "localhost", "127.0.0.1", "::1", "10.1.2.3"] {
             assert!(names.contains(&name.to_owned()), "{name} in {names:?}");
         }
-        let again = |names: &[String], at| ensure(&state, &authority, names, at).unwrap();
+        let again = |names: &[String], at| ensure(&state, &authority, "one", names, at).unwrap();
         assert!(again(&names, now));
         assert!(!again(&names, now));
         assert!(again(&pool("other.example"), now));
         assert!(!again(&names[1..], now));
         assert!(!again(&names[1..], now + LIFE / 2));
         assert!(again(&names[1..], now + LIFE * 3 / 4));
-        assert_eq!(files::readable_by_others(&state.file(FILE)).unwrap(), 0);
+        assert_eq!(files::readable_by_others(&path(&state, "one")).unwrap(), 0);
+    }
+
+    #[test]
+    fn nodes_that_share_a_folder_and_addresses_in_any_form_are_no_reason_to_sign_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::new(dir.path());
+        let now = SystemTime::now();
+        let authority = Authority::open_or_make(&state, now).unwrap();
+        let configured = ["FD00:0:0::1", "::ffff:10.0.0.9", "2001:db8::a00:1"].map(str::to_owned);
+        for node in ["one", "two"] {
+            let names = names(&configured, node, &["[fd00::2]:0".parse().unwrap()]);
+            assert!(names.contains(&"fd00::1".to_owned()), "{names:?}");
+            assert!(ensure(&state, &authority, node, &names, now).unwrap());
+        }
+        for node in ["one", "two"] {
+            let names = names(&configured, node, &["[fd00::2]:0".parse().unwrap()]);
+            assert!(!ensure(&state, &authority, node, &names, now).unwrap(), "{node}");
+        }
+    }
+
+    #[test]
+    fn the_machines_name_is_among_them() {
+        let machine = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
+        let names = names(&[], "n", &[]);
+        assert!(machine.is_empty() || names.contains(&machine), "{machine} in {names:?}");
     }
 }

@@ -64,13 +64,25 @@ impl StateDir {
 
     /// Waits until nobody else changes it. Blocks. Makes the folder, for its owner only.
     pub fn lock(&self) -> Result<Locked, StateError> {
-        use std::os::unix::fs::DirBuilderExt;
         let path = self.file("lock");
         let refuse = |source| StateError::Io { path: path.clone(), source };
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).map_err(refuse)?;
-        let file = File::options().create(true).append(true).open(&path).map_err(refuse)?;
+        files::make_private_folder(&self.dir).map_err(refuse)?;
+        let file = files::open_lock(&path).map_err(refuse)?;
         file.lock().map_err(refuse)?;
         Ok(Locked { _file: file })
+    }
+
+    /// The authority has signed something, or has been promised to somebody.
+    pub fn is_in_use(&self) -> Result<bool, StateError> {
+        let refuse = |source| StateError::Io { path: self.dir.clone(), source };
+        for entry in std::fs::read_dir(&self.dir).map_err(refuse)? {
+            let name = entry.map_err(refuse)?.file_name();
+            let name = name.to_string_lossy();
+            if name.ends_with(".json") || name.starts_with("server") {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     pub fn write(&self, _locked: &Locked, name: &str, content: &[u8], mode: u32) -> Result<(), StateError> {

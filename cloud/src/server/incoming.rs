@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, unfold};
 use futures_util::{Stream, StreamExt};
@@ -24,14 +24,13 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
+use super::HANDSHAKE_PATIENCE;
 use super::peer::{Line, Peer};
-use super::seats::{Offer, Seat, Seats};
+use super::seats::{Seat, Seats};
 use crate::metrics::Metrics;
 
 /// Pause after an accept that failed (out of file descriptors, mostly): time for a connection to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// From the connection to the end of its TLS handshake.
-const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 /// A peer that takes nothing of what it is sent for so long is given up.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 /// HTTP/2's preface. A gRPC peer that has not sent as much has said nothing.
@@ -43,7 +42,7 @@ pub(crate) struct Door {
     seats: Arc<Seats>,
     cut: CancellationToken,
     metrics: Arc<Metrics>,
-    /// Bytes after which a peer counts as served; `None`: whoever serves it says so.
+    /// Bytes after which a peer that is known counts as served; `None`: whoever serves it says so.
     greeting: Option<usize>,
     /// `None`: plain text.
     tls: Option<Arc<ServerConfig>>,
@@ -99,7 +98,7 @@ impl Door {
                     continue;
                 }
             };
-            let Some(seat) = self.seat(addr) else { continue };
+            let Some(seat) = self.seats.seat(addr, &self.cut, &self.metrics) else { continue };
             tcp::tune(&tcp, tcp::Role::Accepted);
             let (metrics, greeting) = (Arc::clone(&self.metrics), self.greeting);
             match &self.tls {
@@ -108,22 +107,6 @@ impl Door {
                     let shaking = handshake(Arc::clone(tls), tcp, addr, seat, metrics, greeting);
                     self.handshakes.push(Box::pin(shaking));
                 }
-            }
-        }
-    }
-
-    fn seat(&self, peer: SocketAddr) -> Option<Seat> {
-        match self.seats.take(Instant::now(), &self.cut) {
-            Offer::Seated(seat) => Some(seat),
-            Offer::Displaced(seat) => {
-                tracing::debug!(%peer, "the quietest connection is cut: there are `max_connections`");
-                self.metrics.connection_refused();
-                Some(seat)
-            }
-            Offer::Full => {
-                tracing::warn!(%peer, "connection refused: there are `max_connections`");
-                self.metrics.connection_refused();
-                None
             }
         }
     }
@@ -178,8 +161,13 @@ pub(crate) struct Connection {
 impl Connection {
     fn new(wire: Wire, peer: Peer, seat: Seat, metrics: Arc<Metrics>, greeting: Option<usize>) -> Self {
         metrics.connected();
-        let cut = Box::pin(seat.cut().clone().cancelled_owned());
-        Self { wire, peer, seat: Arc::new(seat), cut, stalled: None, metrics, greeting }
+        let (cut, seat) = (Box::pin(seat.cut().clone().cancelled_owned()), Arc::new(seat));
+        // Anyone can greet.
+        let (peer, greeting) = match greeting {
+            Some(_) if peer.is_anonymous() => (peer.at(&seat), None),
+            greeting => (peer, greeting),
+        };
+        Self { wire, peer, seat, cut, stalled: None, metrics, greeting }
     }
 
     pub(crate) fn peer(&self) -> &Peer {

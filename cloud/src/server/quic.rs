@@ -1,8 +1,8 @@
 //! gRPC over QUIC, on UDP at gRPC's own address: the same services, places, drain and cut as at the door for TCP.
 
-use std::net::SocketAddr;
+use std::net::UdpSocket;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Extensions, Request, Response};
@@ -18,12 +18,11 @@ use tonic::body::Body;
 use tonic::transport::server::TcpConnectInfo;
 use tower::Service;
 
+use super::HANDSHAKE_PATIENCE;
 use super::peer::{Line, Peer};
-use super::seats::{Offer, Seat, Seats};
+use super::seats::{Seat, Seats};
 use crate::metrics::Metrics;
 
-/// From a connection's first packet to the end of its handshake.
-const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 /// What the last words to peers get to leave the machine.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -38,16 +37,16 @@ pub(super) struct QuicDoor {
 }
 
 impl QuicDoor {
-    /// Binds. `seats` are shared with the door for TCP; `streams`: calls of one connection at a time.
+    /// `seats` are shared with the door for TCP; `streams`: calls of one connection at a time.
     pub(super) fn open(
-        address: SocketAddr,
+        socket: UdpSocket,
         tls: Arc<ServerConfig>,
         seats: Arc<Seats>,
         streams: u32,
         cut: CancellationToken,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
-        let endpoint = server::listen(address, tls, &Tuning::pool(streams))?;
+        let endpoint = server::listen(socket, tls, &Tuning::pool(streams))?;
         let limits = Limits { streams, ..Limits::default() };
         Ok(Self { endpoint, seats, limits, cut, metrics })
     }
@@ -80,10 +79,11 @@ impl QuicDoor {
                 }
                 continue;
             }
-            let Some(seat) = self.seat(incoming.remote_address()) else {
+            let Some(seat) = self.seats.seat(incoming.remote_address(), &self.cut, &self.metrics) else {
                 incoming.refuse();
                 continue;
             };
+            let seat = Arc::new(seat);
             let talk =
                 Talk { seat, limits: self.limits, stop: stop.clone(), metrics: Arc::clone(&self.metrics) };
             connections.spawn(talk.run(incoming, service.clone()));
@@ -101,27 +101,11 @@ impl QuicDoor {
         // Whoever does not hear it finds out by the silence.
         tokio::time::timeout(LAST_WORDS, self.endpoint.wait_idle()).await.ok();
     }
-
-    fn seat(&self, peer: SocketAddr) -> Option<Seat> {
-        match self.seats.take(Instant::now(), &self.cut) {
-            Offer::Seated(seat) => Some(seat),
-            Offer::Displaced(seat) => {
-                tracing::debug!(%peer, "the quietest connection is cut: there are `max_connections`");
-                self.metrics.connection_refused();
-                Some(seat)
-            }
-            Offer::Full => {
-                tracing::warn!(%peer, "connection refused: there are `max_connections`");
-                self.metrics.connection_refused();
-                None
-            }
-        }
-    }
 }
 
 /// One connection.
 struct Talk {
-    seat: Seat,
+    seat: Arc<Seat>,
     limits: Limits,
     stop: CancellationToken,
     metrics: Arc<Metrics>,
@@ -160,16 +144,16 @@ impl Talk {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        // Its handshake has verified it: it stays, as one does over TCP that has said as much as a preface.
-        self.seat.busy();
+        let mut peer = peer(&connection);
+        if peer.is_anonymous() {
+            peer = peer.at(&self.seat);
+        } else {
+            // Its handshake has verified it: it stays, as one does over TCP that has said as much as a preface.
+            self.seat.busy();
+        }
         let _open = Open::new(&self.metrics);
-        let served = server::serve(
-            connection.clone(),
-            service,
-            extensions(&connection),
-            self.limits,
-            self.stop.clone(),
-        );
+        let served =
+            server::serve(connection.clone(), service, extensions(peer), self.limits, self.stop.clone());
         tokio::select! {
             biased;
             () = self.seat.cut().cancelled() => {
@@ -181,13 +165,17 @@ impl Talk {
     }
 }
 
-/// What each of its requests carries.
-fn extensions(connection: &Connection) -> Extensions {
+fn peer(connection: &Connection) -> Peer {
     let identity = connection.peer_identity().and_then(|identity| identity.downcast().ok());
     let chain: Option<Box<Vec<CertificateDer<'static>>>> = identity;
-    let address = connection.remote_address();
+    Peer::shown(connection.remote_address(), Line::Quic, chain.as_deref().map(Vec::as_slice))
+}
+
+/// What each of its requests carries.
+fn extensions(peer: Peer) -> Extensions {
+    let address = peer.addr;
     let mut extensions = Extensions::new();
-    extensions.insert(Peer::shown(address, Line::Quic, chain.as_deref().map(Vec::as_slice)));
+    extensions.insert(peer);
     // Where tonic looks for a peer's address.
     extensions.insert(TcpConnectInfo { local_addr: None, remote_addr: Some(address) });
     extensions

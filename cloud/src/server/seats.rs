@@ -2,10 +2,13 @@
 //! to leave for a new one: peers that connect and say nothing keep nobody out.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
 
 #[derive(Debug)]
 pub(crate) struct Seats {
@@ -28,7 +31,7 @@ struct Occupied {
 
 /// What became of a new connection.
 #[derive(Debug)]
-pub(crate) enum Offer {
+enum Offer {
     Seated(Seat),
     /// Seated, and another one was cut for it.
     Displaced(Seat),
@@ -56,8 +59,30 @@ impl Seats {
         }
     }
 
+    /// For a new connection, if there is one; counted and logged. It is quiet from now on, and ends with `cut`.
+    pub(super) fn seat(
+        self: &Arc<Self>,
+        peer: SocketAddr,
+        cut: &CancellationToken,
+        metrics: &Metrics,
+    ) -> Option<Seat> {
+        match self.take(Instant::now(), cut) {
+            Offer::Seated(seat) => Some(seat),
+            Offer::Displaced(seat) => {
+                tracing::debug!(%peer, "the quietest connection is cut: there are `max_connections`");
+                metrics.connection_refused();
+                Some(seat)
+            }
+            Offer::Full => {
+                tracing::warn!(%peer, "connection refused: there are `max_connections`");
+                metrics.connection_refused();
+                None
+            }
+        }
+    }
+
     /// A seat, quiet from `now`, that ends with `cut`.
-    pub(crate) fn take(self: &Arc<Self>, now: Instant, cut: &CancellationToken) -> Offer {
+    fn take(self: &Arc<Self>, now: Instant, cut: &CancellationToken) -> Offer {
         let mut taken = self.lock();
         let mut displaced = false;
         if taken.seats.len() >= self.most {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use millgate_shared::shutdown::Tasks;
 use tokio::sync::Notify;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::access::Access;
 use crate::identity::material::Material;
@@ -32,6 +33,7 @@ impl Upkeep {
         let (asks, stop) = (Arc::clone(&asked), tasks.token().clone());
         tasks.spawn(async move {
             let mut looks = 0u32;
+            let mut tending: Option<JoinHandle<()>> = None;
             loop {
                 let is_asked = tokio::select! {
                     () = stop.cancelled() => return,
@@ -41,16 +43,17 @@ impl Upkeep {
                 let (access, material) = (Arc::clone(&access), material.clone());
                 let is_time = looks.is_multiple_of(TEND);
                 looks = looks.wrapping_add(1);
+                // It may have to wait for others, and no look waits for it.
+                if is_time && tending.as_ref().is_none_or(JoinHandle::is_finished) {
+                    tending = material.clone().map(|material| spawn_blocking(move || material.tend()));
+                }
                 let look = move || {
-                    access.reload();
+                    access.reload(is_asked);
                     let material = material?;
-                    if is_time {
-                        material.tend();
-                    }
                     material.reload(is_asked);
                     material.not_after()
                 };
-                match tokio::task::spawn_blocking(look).await {
+                match spawn_blocking(look).await {
                     Ok(end) => end.into_iter().for_each(|end| metrics.certificate_ends(end)),
                     Err(error) => tracing::error!(%error, "a look at certificates and tokens has failed"),
                 }

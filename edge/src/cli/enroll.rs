@@ -28,7 +28,7 @@ pub struct EnrollArgs {
     /// Where to keep key and certificate; default: `identity.dir` of the configuration, or its default
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// edge.toml, for `identity.dir`
+    /// edge.toml, for `identity.dir` and `offload.proxy`
     #[arg(long, value_name = "FILE", env = "MILLGATE_EDGE_CONFIG")]
     config: Option<PathBuf>,
     /// PEM file of an authority to know the pool by, instead of the one that the token names
@@ -49,17 +49,21 @@ enum Output {
 
 /// Gives the exit code.
 pub async fn enroll(args: EnrollArgs, out: &mut impl Write) -> io::Result<u8> {
-    let dir = match (&args.dir, &args.config) {
-        (Some(dir), _) => dir.clone(),
-        (None, Some(config)) => match EdgeConfig::load(config) {
-            Ok(config) => config.identity.dir,
-            Err(error) => {
-                complain(&error)?;
-                return Ok(UNUSABLE);
-            }
-        },
-        (None, None) => EdgeConfig::default().identity.dir,
+    let config = match args.config.as_deref().map(EdgeConfig::load).transpose() {
+        Ok(config) => config.unwrap_or_default(),
+        Err(error) => {
+            complain(&error)?;
+            return Ok(UNUSABLE);
+        }
     };
+    let proxy = match config.offload.parsed_proxy() {
+        Ok(proxy) => proxy,
+        Err(error) => {
+            complain(&error)?;
+            return Ok(UNUSABLE);
+        }
+    };
+    let dir = args.dir.unwrap_or(config.identity.dir);
     let token = match (args.token, &args.token_file) {
         (Some(token), _) => token,
         (None, Some(path)) => match std::fs::read_to_string(path) {
@@ -71,7 +75,8 @@ pub async fn enroll(args: EnrollArgs, out: &mut impl Write) -> io::Result<u8> {
         },
         (None, None) => String::new(),
     };
-    let ask = Enrolment { pool: args.pool, token, device: args.device, ca: args.ca, force: args.force };
+    let EnrollArgs { pool, device, ca, force, .. } = args;
+    let ask = Enrolment { pool, token, device, ca, proxy, force };
     let certificate = match enrol(&Store::new(&dir), &ask).await {
         Ok(certificate) => certificate,
         Err(error) => {

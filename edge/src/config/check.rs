@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use millgate_shared::deciding::Mode;
+use millgate_shared::transport::tcp::Proxy;
 
 use crate::uplink::Pools;
 use crate::uplink::ledger::Limits;
@@ -109,6 +110,14 @@ impl OffloadConfig {
         Mode::from_name(&self.mode, self.pinned.clone()).ok_or_else(|| Refused {
             key: "offload.mode".to_owned(),
             message: format!("`{}` is none of {}", self.mode, Mode::NAMES.join(", ")),
+        })
+    }
+
+    /// `proxy`, as connections take it.
+    pub fn parsed_proxy(&self) -> Result<Option<Proxy>, Refused> {
+        self.proxy.as_deref().map(Proxy::parse).transpose().map_err(|message| Refused {
+            key: "offload.proxy".to_owned(),
+            message: format!("the address {message}"),
         })
     }
 

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millgate_shared::files;
-use millgate_shared::identity::dial::{DialError, H2, dial};
+use millgate_shared::identity::dial::{DialError, H2, dial_through};
 use millgate_shared::identity::held::Chain;
 use millgate_shared::identity::roots::Pinned;
 use millgate_shared::identity::secret::{Claim, ClaimError};
 use millgate_shared::identity::{Certificate, Floor, Roots, pem, tls};
 use millgate_shared::proto::v1;
 use millgate_shared::proto::v1::enrollment_service_client::EnrollmentServiceClient;
+use millgate_shared::transport::tcp::Proxy;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::ClientConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -70,6 +71,8 @@ pub struct Enrolment {
     pub device: String,
     /// PEM files of authorities to trust instead of the one that the token names.
     pub ca: Vec<PathBuf>,
+    /// On the way to the pool.
+    pub proxy: Option<Proxy>,
     /// Also if the device is enrolled already.
     pub force: bool,
 }
@@ -95,7 +98,7 @@ pub async fn enrol(store: &Store, ask: &Enrolment) -> Result<Certificate, AskErr
     };
     let clock = Arc::new(Floor::kept(&store.clock()));
     let tls = trusting(&claim, &ask.ca, &clock)?;
-    let channel = dial(&ask.pool, &tls, PATIENCE).await?;
+    let channel = dial_through(ask.proxy.as_ref(), &ask.pool, &tls, PATIENCE).await?;
     let request = v1::EnrollRequest {
         token: ask.token.trim().to_owned(),
         device: ask.device.clone(),
@@ -115,18 +118,19 @@ pub async fn enrol(store: &Store, ask: &Enrolment) -> Result<Certificate, AskErr
     Ok(leaf)
 }
 
-/// Renews the device's certificate, over `tls`.
+/// Renews the device's certificate, over `tls`, through a proxy if there is one.
 pub(super) async fn renew(
     store: &Store,
     old: &CertificateDer<'static>,
     pool: &str,
     tls: &Arc<ClientConfig>,
+    proxy: Option<&Proxy>,
 ) -> Result<Certificate, AskError> {
     let key = read_key(store)?.ok_or_else(|| {
         let source = std::io::ErrorKind::NotFound.into();
         IdentityError::Io { path: store.key(), source }
     })?;
-    let channel = dial(pool, tls, PATIENCE).await?;
+    let channel = dial_through(proxy, pool, tls, PATIENCE).await?;
     let request =
         v1::RenewRequest { certificate_request: request(&key)?.into(), certificate: old.to_vec().into() };
     let answer = within(pool, EnrollmentServiceClient::new(channel).renew(request)).await?;
@@ -188,6 +192,10 @@ async fn within<T>(
             Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled | Code::DeadlineExceeded => {
                 AskError::NoAnswer { url: url(), message: root_cause(&status) }
             }
+            // Another time it has room.
+            Code::ResourceExhausted => {
+                AskError::NoAnswer { url: url(), message: status.message().to_owned() }
+            }
             _ => AskError::Refused { url: url(), message: status.message().to_owned() },
         }),
     }
@@ -217,14 +225,18 @@ fn accept(
     let own = PrivateKeyDer::try_from(key.serialize_der()).map_err(|error| refuse(error.to_owned()))?;
     let checked = Chain::new(chain, own, Path::new("the certificate"), Path::new("the device's key"));
     let leaf = checked.map_err(|error| refuse(error.to_string()))?.leaf().clone();
-    if signed.authorities.is_empty() {
+    // A renewal may leave out what is known.
+    let learns = !signed.authorities.is_empty();
+    if !learns && store.authorities()?.is_empty() {
         return Err(refuse("it names no authority".to_owned()));
     }
     for der in &signed.authorities {
         Certificate::from_der(der).map_err(|error| refuse(format!("its authority {error}")))?;
     }
-    let authorities = pem::write(signed.authorities.iter().map(|der| &der[..]));
-    store.write(store.authorities_file(), authorities.as_bytes(), files::PUBLIC)?;
+    if learns {
+        let authorities = pem::write(signed.authorities.iter().map(|der| &der[..]));
+        store.write(store.authorities_file(), authorities.as_bytes(), files::PUBLIC)?;
+    }
     let chain = pem::write(signed.chain.iter().map(|der| &der[..]));
     store.write(store.certificate(), chain.as_bytes(), files::PUBLIC)?;
     Ok(leaf)

@@ -3,8 +3,11 @@
 
 use std::time::{Duration, SystemTime};
 
+use millgate_shared::files::Look;
 use millgate_shared::identity::Certificate;
+use millgate_shared::identity::dial::H2;
 use millgate_shared::shutdown::Tasks;
+use millgate_shared::transport::tcp::Proxy;
 use tokio::time::Instant;
 
 use super::asking::{self, AskError};
@@ -18,8 +21,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 impl Identity {
     /// Keeps it good until `tasks` stop. `pools` are asked for renewals, then the one where the device has enrolled; those
-    /// without https are left out.
-    pub fn keep(&self, pools: impl IntoIterator<Item = String>, tasks: &Tasks) {
+    /// without https are left out. All of them through the proxy, if there is one.
+    pub fn keep(&self, pools: impl IntoIterator<Item = String>, proxy: Option<Proxy>, tasks: &Tasks) {
         let pools: Vec<String> = pools.into_iter().filter(|url| url.starts_with("https://")).collect();
         let (identity, stop) = (self.clone(), tasks.token().clone());
         tasks.spawn(async move {
@@ -35,7 +38,7 @@ impl Identity {
                 if !renewals.is_due(identity.certificate().as_ref(), identity.clock().now(), Instant::now()) {
                     continue;
                 }
-                let renewing = Box::pin(identity.renew(&pools, &mut renewals));
+                let renewing = Box::pin(identity.renew(&pools, proxy.as_ref(), &mut renewals));
                 if stop.run_until_cancelled(renewing).await.is_none() {
                     return;
                 }
@@ -43,13 +46,13 @@ impl Identity {
         });
     }
 
-    async fn renew(&self, pools: &[String], renewals: &mut Renewals) {
+    async fn renew(&self, pools: &[String], proxy: Option<&Proxy>, renewals: &mut Renewals) {
         let Some(chain) = self.inner.held.get() else { return };
         let old = &chain.certificates()[0];
         let counts = &self.inner.counts;
         let mut failure = None;
         for pool in self.pools(pools) {
-            match self.renew_at(&pool, old).await {
+            match self.renew_at(&pool, proxy, old).await {
                 Ok(certificate) => {
                     let not_after = date(certificate.not_after);
                     tracing::info!(pool, not_after, "the device's certificate was renewed");
@@ -85,15 +88,15 @@ impl Identity {
     async fn renew_at(
         &self,
         pool: &str,
+        proxy: Option<&Proxy>,
         old: &rustls::pki_types::CertificateDer<'static>,
     ) -> Result<Certificate, AskError> {
         let store = &self.inner.store;
-        let shown = self.client_config(&[millgate_shared::identity::dial::H2]);
-        match asking::renew(store, old, pool, &shown).await {
+        match asking::renew(store, old, pool, &self.client_config(&[H2]), proxy).await {
             Err(AskError::Dial(_) | AskError::NoAnswer { .. }) => {}
             answered => return answered,
         }
-        asking::renew(store, old, pool, &self.nameless_config()).await
+        asking::renew(store, old, pool, &self.nameless_config(), proxy).await
     }
 
     fn pools(&self, pools: &[String]) -> Vec<String> {
@@ -107,13 +110,11 @@ impl Identity {
 impl Inner {
     /// Blocks.
     fn look(&self) {
-        let changed = self.watched.lock().unwrap_or_else(std::sync::PoisonError::into_inner).have_changed();
-        if changed {
-            match self.load() {
-                Ok(()) => tracing::info!("the device's identity was read again"),
-                Err(error) => {
-                    tracing::error!(%error, "the device's identity cannot be read; the old one stays")
-                }
+        match self.files.look(false, || self.load()) {
+            Look::Same | Look::FailedAgain => {}
+            Look::Read => tracing::info!("the device's identity was read again"),
+            Look::Failed(error) => {
+                tracing::error!(%error, "the device's identity cannot be read; the old one stays");
             }
         }
         if let Err(error) = self.clock.keep() {
@@ -206,8 +207,8 @@ mod tests {
             not_before: from,
             not_after: from + 90 * DAY,
             names: Vec::new(),
-            subject: String::new(),
             is_authority: false,
+            is_self_issued: false,
         }
     }
 

@@ -23,8 +23,9 @@ pub struct Certificate {
     pub not_after: SystemTime,
     /// DNS names and addresses.
     pub names: Vec<String>,
-    pub subject: String,
     pub is_authority: bool,
+    /// It names itself as its issuer.
+    pub is_self_issued: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,8 +51,8 @@ impl Certificate {
             not_before: time(validity.not_before.timestamp()),
             not_after: time(validity.not_after.timestamp()),
             names: alternatives.iter().filter_map(name).collect(),
-            subject: parsed.subject().to_string(),
             is_authority: parsed.is_ca(),
+            is_self_issued: parsed.subject().as_raw() == parsed.issuer().as_raw(),
         })
     }
 
@@ -64,6 +65,18 @@ impl Certificate {
 
 pub fn digest(bytes: &[u8]) -> Fingerprint {
     Sha256::digest(bytes).into()
+}
+
+/// As [`crate::bundle::hex`] writes it.
+pub fn fingerprint(hex: &str) -> Option<Fingerprint> {
+    let mut bytes = Fingerprint::default();
+    if hex.len() != 2 * bytes.len() || !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).ok()?;
+    }
+    Some(bytes)
 }
 
 fn time(unix: i64) -> SystemTime {
@@ -103,5 +116,10 @@ mod tests {
         assert_eq!(other.key, read.key);
         assert_ne!(other.fingerprint, read.fingerprint);
         assert!(Certificate::from_der(b"nonsense").is_err());
+        assert!(read.is_self_issued && !read.is_authority);
+        assert_eq!(fingerprint(&crate::bundle::hex(&read.key)), Some(read.key));
+        for bad in ["", "00", &"+1".repeat(32), &"é".repeat(32)] {
+            assert_eq!(fingerprint(bad), None, "{bad}");
+        }
     }
 }

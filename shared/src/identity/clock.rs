@@ -2,9 +2,9 @@
 //!
 //! A device without a battery-backed clock starts in 1970 and would find every certificate not valid yet. What is
 //! certainly past: the day this program was built, the beginning of the device's own certificate, the beginning of any
-//! certificate that a trusted authority has signed, and the time at which a handshake last succeeded; the last is kept
-//! on disk. The system's clock alone is never kept: one that once stood in the far future would otherwise spoil every
-//! handshake after it was set right. A time that a handshake has confirmed lies within the peer's certificate.
+//! certificate that a trusted authority has signed, and the time that has gone by since any of them was learnt. That is
+//! kept on disk. The system's clock is never kept, not even while handshakes succeed by it: one that once stood months
+//! ahead would otherwise spoil every handshake after it was set right.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -34,6 +34,12 @@ struct Known {
     at: Instant,
     /// What the file says.
     kept: Option<SystemTime>,
+}
+
+impl Known {
+    fn by_now(&self) -> SystemTime {
+        self.floor + self.at.elapsed()
+    }
 }
 
 impl Floor {
@@ -75,8 +81,7 @@ impl Floor {
 
     /// It is certainly later than this.
     pub fn floor(&self) -> SystemTime {
-        let known = self.known();
-        known.floor + known.at.elapsed()
+        self.known().by_now()
     }
 
     /// How far the system's clock is behind the floor, if it is.
@@ -84,10 +89,10 @@ impl Floor {
         self.floor().duration_since((self.system)()).ok().filter(|behind| !behind.is_zero())
     }
 
-    /// `time` is certainly past.
+    /// `time` is certainly past. What is known never becomes less.
     pub fn raise(&self, time: SystemTime) {
-        if time > self.floor() {
-            let mut known = self.known();
+        let mut known = self.known();
+        if time > known.by_now() {
             (known.floor, known.at) = (time, Instant::now());
         }
     }
@@ -147,6 +152,23 @@ mod tests {
         assert!(about(&in_1970(), later + 2 * STEP));
         std::fs::write(&path, "\0\0\0").unwrap();
         assert!(about(&in_1970(), built()));
+    }
+
+    #[test]
+    fn the_floor_never_sinks_whoever_raises_it() {
+        let clock = Floor::with_system(None, || UNIX_EPOCH);
+        std::thread::scope(|scope| {
+            for thread in 0..4u32 {
+                let clock = &clock;
+                scope.spawn(move || {
+                    for step in 0..2000u32 {
+                        let time = built() + DAY * (step * 4 + thread);
+                        clock.raise(time);
+                        assert!(clock.floor() >= time);
+                    }
+                });
+            }
+        });
     }
 
     #[test]

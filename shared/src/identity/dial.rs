@@ -1,5 +1,5 @@
 //! A connection to a pool for a few calls: enrolment, renewal, a look at it. Over TLS where the address says https. It
-//! is made at once, so that what fails says why, and is not made again when it is lost.
+//! is made at once, so that what fails says why, and is not made again when it is lost. Through a proxy where there is one.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::tls::explain;
+use crate::transport::tcp::{self, ConnectError, Proxy};
 
 /// What gRPC over TCP is called in a handshake.
 pub const H2: &[u8] = b"h2";
@@ -23,27 +24,37 @@ pub enum DialError {
     #[error("{url}: no answer within {} s", limit.as_secs_f64())]
     Late { url: String, limit: Duration },
     #[error("{url}: {source}")]
-    Connect { url: String, source: std::io::Error },
+    Connect { url: String, source: ConnectError },
+    #[error("{url}: `{host}`: {source}")]
+    Resolve { url: String, host: String, source: std::io::Error },
     #[error("{url}: {reason}")]
     Tls { url: String, reason: String },
     #[error("{url}: {reason}")]
     Http { url: String, reason: String },
 }
 
-impl DialError {
-    /// The peer was reached, and the handshake failed.
-    pub fn is_tls(&self) -> bool {
-        matches!(self, Self::Tls { .. })
-    }
-}
-
 /// Connects within `limit`; `tls` is for an address with https.
 pub async fn dial(url: &str, tls: &Arc<ClientConfig>, limit: Duration) -> Result<Channel, DialError> {
-    let late = |_| DialError::Late { url: url.to_owned(), limit };
-    tokio::time::timeout(limit, connect(url, tls, limit)).await.map_err(late)?
+    dial_through(None, url, tls, limit).await
 }
 
-async fn connect(url: &str, tls: &Arc<ClientConfig>, limit: Duration) -> Result<Channel, DialError> {
+/// The same, through a proxy if there is one.
+pub async fn dial_through(
+    proxy: Option<&Proxy>,
+    url: &str,
+    tls: &Arc<ClientConfig>,
+    limit: Duration,
+) -> Result<Channel, DialError> {
+    let late = |_| DialError::Late { url: url.to_owned(), limit };
+    tokio::time::timeout(limit, connect(proxy, url, tls, limit)).await.map_err(late)?
+}
+
+async fn connect(
+    proxy: Option<&Proxy>,
+    url: &str,
+    tls: &Arc<ClientConfig>,
+    limit: Duration,
+) -> Result<Channel, DialError> {
     let bad_url = || DialError::Url(url.to_owned());
     let uri: Uri = url.parse().map_err(|_| bad_url())?;
     let is_tls = match uri.scheme_str() {
@@ -54,10 +65,8 @@ async fn connect(url: &str, tls: &Arc<ClientConfig>, limit: Duration) -> Result<
     let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(bad_url)?;
     // As it stands in brackets.
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let port = uri.port_u16().ok_or_else(bad_url)?;
-    let refuse = |source| DialError::Connect { url: url.to_owned(), source };
-    let tcp = TcpStream::connect((host.as_str(), port)).await.map_err(refuse)?;
-    tcp.set_nodelay(true).map_err(refuse)?;
+    let port = uri.port_u16().filter(|port| *port != 0).ok_or_else(bad_url)?;
+    let tcp = reach(proxy, url, &host, port).await?;
     let endpoint = Endpoint::from(uri).timeout(limit);
     let failed =
         |error: tonic::transport::Error| DialError::Http { url: url.to_owned(), reason: root_cause(&error) };
@@ -68,6 +77,25 @@ async fn connect(url: &str, tls: &Arc<ClientConfig>, limit: Duration) -> Result<
     let shaken = TlsConnector::from(Arc::clone(tls)).connect(name, tcp).await;
     let shaken = shaken.map_err(|error| DialError::Tls { url: url.to_owned(), reason: reason(&error) })?;
     endpoint.connect_with_connector(once(shaken)).await.map_err(failed)
+}
+
+/// The first address that answers.
+async fn reach(proxy: Option<&Proxy>, url: &str, host: &str, port: u16) -> Result<TcpStream, DialError> {
+    let (peer, at) = proxy.map_or((host, port), |proxy| (proxy.host(), proxy.port()));
+    let unresolved = |source| DialError::Resolve { url: url.to_owned(), host: peer.to_owned(), source };
+    let addresses = tokio::net::lookup_host((peer, at)).await.map_err(unresolved)?;
+    let mut failure = None;
+    for address in addresses {
+        let connected = match proxy {
+            Some(proxy) => tcp::connect_through(proxy, address, host, port).await,
+            None => tcp::connect(address).await,
+        };
+        match connected {
+            Ok(stream) => return Ok(stream),
+            Err(source) => failure = Some(DialError::Connect { url: url.to_owned(), source }),
+        }
+    }
+    Err(failure.unwrap_or_else(|| unresolved(std::io::ErrorKind::AddrNotAvailable.into())))
 }
 
 /// What a failed handshake came to, in words.

@@ -1,8 +1,8 @@
 //! The authorities that one side trusts. They can be exchanged while connections are made.
 //!
 //! A certificate of the peer that is not valid *yet* is judged at its own beginning instead: an authority that is
-//! trusted has signed it, so that its beginning is past, whatever our clock says; the clock's floor rises to it. One
-//! that has ended stays refused.
+//! trusted has signed it, so that its beginning is past, whatever our clock says. The floor of our clock rises to the
+//! beginning of each server's certificate that is accepted, and no further. One that has ended stays refused.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,6 +16,7 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
 };
 
+use super::Certificate;
 use super::clock::Floor;
 use super::tls::provider;
 
@@ -124,6 +125,23 @@ fn at_its_beginning<T>(
     (at, verify(at))
 }
 
+fn no_tls12() -> Result<HandshakeSignatureValid, Error> {
+    Err(Error::General("TLS 1.3 only".to_owned()))
+}
+
+fn by_tls13(
+    message: &[u8],
+    cert: &CertificateDer<'_>,
+    dss: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, Error> {
+    let algorithms = &provider().signature_verification_algorithms;
+    rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+}
+
+fn schemes() -> Vec<SignatureScheme> {
+    provider().signature_verification_algorithms.supported_schemes()
+}
+
 impl ServerCertVerifier for Roots {
     fn verify_server_cert(
         &self,
@@ -140,7 +158,13 @@ impl ServerCertVerifier for Roots {
             servers.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, at)
         });
         if verified.is_ok() {
-            self.clock.raise(UNIX_EPOCH + Duration::from_secs(at.as_secs()));
+            // Not to `now`: that is only what our own clock says.
+            if at != now {
+                self.clock.raise(UNIX_EPOCH + Duration::from_secs(at.as_secs()));
+            }
+            if let Ok(leaf) = Certificate::from_der(end_entity) {
+                self.clock.raise(leaf.not_before);
+            }
         }
         verified
     }
@@ -151,7 +175,7 @@ impl ServerCertVerifier for Roots {
         _cert: &CertificateDer<'_>,
         _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.3 only".to_owned()))
+        no_tls12()
     }
 
     fn verify_tls13_signature(
@@ -160,12 +184,11 @@ impl ServerCertVerifier for Roots {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+        by_tls13(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
+        schemes()
     }
 }
 
@@ -194,11 +217,11 @@ impl ClientCertVerifier for Roots {
 
     fn verify_tls12_signature(
         &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        ServerCertVerifier::verify_tls12_signature(self, message, cert, dss)
+        no_tls12()
     }
 
     fn verify_tls13_signature(
@@ -207,11 +230,11 @@ impl ClientCertVerifier for Roots {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        ServerCertVerifier::verify_tls13_signature(self, message, cert, dss)
+        by_tls13(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        ServerCertVerifier::supported_verify_schemes(self)
+        schemes()
     }
 }
 
@@ -259,7 +282,7 @@ impl ServerCertVerifier for Pinned {
         _cert: &CertificateDer<'_>,
         _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.3 only".to_owned()))
+        no_tls12()
     }
 
     fn verify_tls13_signature(
@@ -268,11 +291,13 @@ impl ServerCertVerifier for Pinned {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+        by_tls13(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
+        schemes()
     }
 }
+
+#[cfg(test)]
+mod tests;

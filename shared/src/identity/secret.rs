@@ -12,7 +12,7 @@ use super::certificate::digest;
 /// What an API token begins with, so that one can be told from other text, also by scanners of repositories.
 pub const API_PREFIX: &str = "mgt_";
 /// What a claim token begins with.
-pub const CLAIM_PREFIX: &str = "mgc_";
+const CLAIM_PREFIX: &str = "mgc_";
 
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret([u8; 32]);

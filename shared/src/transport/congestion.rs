@@ -11,8 +11,7 @@
 //! quinn's pacer sends at 1.25 x window / round trip, whatever a controller would like, so the window is all there is to
 //! set.
 
-pub use controller::{LinkConfig, LinkController};
-pub use link::Link;
+pub use controller::LinkConfig;
 
 mod controller;
 mod filter;

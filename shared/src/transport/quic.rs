@@ -47,8 +47,6 @@ pub enum Goodbye {
     Done,
     /// The pool drains; another one may answer.
     Stopping,
-    /// The pool has as many connections as it takes.
-    Full,
     /// The pool gave the place to another one, or its grace was over.
     Cut,
 }
@@ -58,13 +56,12 @@ impl Goodbye {
         VarInt::from_u32(match self {
             Self::Done => 0,
             Self::Stopping => 1,
-            Self::Full => 2,
             Self::Cut => 3,
         })
     }
 
     fn of(code: VarInt) -> Option<Self> {
-        [Self::Done, Self::Stopping, Self::Full, Self::Cut].into_iter().find(|goodbye| goodbye.code() == code)
+        [Self::Done, Self::Stopping, Self::Cut].into_iter().find(|goodbye| goodbye.code() == code)
     }
 
     /// What the peer's log may say.
@@ -72,7 +69,6 @@ impl Goodbye {
         match self {
             Self::Done => "done",
             Self::Stopping => "the pool is stopping",
-            Self::Full => "the pool has as many connections as it takes",
             Self::Cut => "the connection was cut",
         }
     }

@@ -101,7 +101,10 @@ pub fn write_tensor(name: &str, tensor: &Tensor) -> v1::Tensor {
 /// for INT8; without one it is that of the values.
 pub fn write_packed(name: &str, tensor: &Tensor, numbers: Numbers, scale: Option<Scale>) -> v1::Tensor {
     let values = tensor.values();
-    let scale = scale.or_else(|| Scale::of_values(values)).filter(|_| numbers == Numbers::Int8);
+    let scale = match numbers {
+        Numbers::Int8 => scale.or_else(|| Scale::of_values(values)),
+        Numbers::Fp32 | Numbers::Fp16 => None,
+    };
     let fits_fp16 = || values.iter().all(|value| f16::from_f32(*value).is_finite());
     let mut wire = v1::Tensor {
         name: name.to_owned(),

@@ -13,8 +13,8 @@ use prost::Message;
 
 static SIGNATURE: LazyLock<Signature> = LazyLock::new(millgate_fuzz::signature);
 const DATATYPES: [&str; 14] = [
-    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "BF16", "FP32", "FP64",
-    "BYTES",
+    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "BF16", "FP32",
+    "FP64", "BYTES",
 ];
 
 #[derive(Debug, Arbitrary)]
@@ -85,7 +85,13 @@ fn made(request: Request) -> proto::ModelInferRequest {
         };
         let shape: Vec<i64> = input.shape.iter().take(5).map(length).collect();
         let elements = shape.iter().try_fold(1_i64, |all, axis| all.checked_mul(*axis));
-        let size = if datatype == "FP32" { 4 } else if datatype == "INT64" { 8 } else { 1 };
+        let size = if datatype == "FP32" {
+            4
+        } else if datatype == "INT64" {
+            8
+        } else {
+            1
+        };
         let fitting = elements.filter(|count| (0..1 << 16).contains(count)).unwrap_or(1) as usize * size;
         let typed = |contents: proto::InferTensorContents| Some(contents);
         type Typed = proto::InferTensorContents;
@@ -112,10 +118,17 @@ fn made(request: Request) -> proto::ModelInferRequest {
         }
         let name = port.map_or("other", |port| port.name.as_str()).to_owned();
         let datatype = datatype.to_owned();
-        made.inputs.push(proto::model_infer_request::InferInputTensor { name, datatype, shape, parameters, contents });
+        made.inputs.push(proto::model_infer_request::InferInputTensor {
+            name,
+            datatype,
+            shape,
+            parameters,
+            contents,
+        });
     }
     for name in request.outputs {
-        made.outputs.push(proto::model_infer_request::InferRequestedOutputTensor { name, ..Default::default() });
+        made.outputs
+            .push(proto::model_infer_request::InferRequestedOutputTensor { name, ..Default::default() });
     }
     made
 }
@@ -135,7 +148,8 @@ fuzz_target!(|request: Request| {
                 assert_eq!(array.datatype().name(), input.datatype);
                 assert!(array.shape().iter().zip(&input.shape).all(|(got, sent)| *got as i64 == *sent));
                 let again = array.values().to_raw();
-                let read = millgate_shared::array::Array::from_raw(array.datatype(), array.shape().to_vec(), &again);
+                let read =
+                    millgate_shared::array::Array::from_raw(array.datatype(), array.shape().to_vec(), &again);
                 assert_eq!(read.map(|read| read.values().to_raw()), Ok(again));
             }
         }

@@ -4,11 +4,12 @@
 use libfuzzer_sys::fuzz_target;
 use millgate_shared::transport::quic::blocks::{BlockError, Blocks, Piece, Side};
 
-fuzz_target!(|given: (bool, u16, Vec<u8>)| {
-    let (is_request, cut, stream) = given;
-    let side = if is_request { Side::Request } else { Side::Response };
-    let whole = read(side, &[&stream]);
-    let (first, rest) = stream.split_at(usize::from(cut) % (stream.len() + 1));
+// A byte for the side, two for where to cut, then the stream.
+fuzz_target!(|bytes: &[u8]| {
+    let Some(([side, cut @ ..], stream)) = bytes.split_first_chunk::<3>() else { return };
+    let side = if side % 2 == 0 { Side::Request } else { Side::Response };
+    let whole = read(side, &[stream]);
+    let (first, rest) = stream.split_at(usize::from(u16::from_be_bytes(*cut)) % (stream.len() + 1));
     assert_eq!(read(side, &[first, rest]), whole);
     if let Ok((heads, body, _)) = whole {
         assert!(heads.len() == 1 && body.len() < stream.len());

@@ -20,7 +20,8 @@ pub fn in_proportion<T>(length: usize, factor: usize, fixed: usize, read: impl F
 
 /// A model that takes one input of each kind.
 pub fn signature() -> Signature {
-    let port = |name: &str, datatype, shape: Option<Vec<Axis>>| Port { name: name.to_owned(), datatype, shape };
+    let port =
+        |name: &str, datatype, shape: Option<Vec<Axis>>| Port { name: name.to_owned(), datatype, shape };
     let rows = || Axis::Named("N".to_owned());
     Signature {
         inputs: vec![

@@ -1,5 +1,7 @@
 use std::time::{Duration, SystemTime};
 
+use millgate_shared::bundle::hex;
+
 use super::*;
 use crate::access::rights::Kind;
 use crate::config::DeviceBounds;
@@ -30,10 +32,10 @@ fn certificate(device: Option<&str>, key: Fingerprint) -> Who {
         fingerprint: [0; 32],
         serial: String::new(),
         not_before: now,
-        not_after: now + Duration::from_secs(1),
+        not_after: now + Duration::from_secs(2000),
         names: Vec::new(),
-        subject: String::new(),
         is_authority: false,
+        is_self_issued: false,
     }))
 }
 
@@ -41,11 +43,11 @@ fn device(name: &str, key: Fingerprint, revoked: Option<Timestamp>) -> Device {
     Device {
         tenant: "acme".to_owned(),
         device: name.to_owned(),
-        key: hex(&key),
+        key: Some(hex(&key)),
         serial: String::new(),
-        enrolled: at(0),
+        enrolled: Some(at(0)),
         renewed: None,
-        not_after: at(1),
+        not_after: Some(at(1)),
         revoked,
     }
 }
@@ -60,11 +62,16 @@ fn each_way_to_be_nobody_has_its_own_words() {
     gone.revoked = Some(at(5));
     let mut late = token("late", [2; 32]);
     late.expires = Some(at(999));
-    let devices = vec![device("cam-1", [7; 32], None), device("cam-2", [8; 32], Some(at(5)))];
+    // It came from elsewhere, and whatever key it has does not count.
+    let keyless = Device { key: None, ..device("cam-3", [9; 32], Some(at(5))) };
+    let unreadable = Device { key: Some("what?".to_owned()), ..device("cam-4", [9; 32], None) };
+    let devices =
+        vec![device("cam-1", [7; 32], None), device("cam-2", [8; 32], Some(at(5))), keyless, unreadable];
     let book = Book::new(Loopback::Token, Vec::new(), devices, vec![gone, late]);
     let name = |device: &str| DeviceName::new("acme", device).unwrap();
     for (who, expected, is_unauthenticated) in [
         (Who::Local, Denial::Nobody, true),
+        (Who::Plain, Denial::Nobody, true),
         (Who::Nobody, Denial::Nobody, true),
         (Who::Malformed, Denial::Malformed, true),
         (Who::Token([9; 32]), Denial::UnknownToken, true),
@@ -73,21 +80,27 @@ fn each_way_to_be_nobody_has_its_own_words() {
         (certificate(None, [7; 32]), Denial::NoDevice, true),
         (certificate(Some("cam-1"), [6; 32]), Denial::DeviceReplaced(name("cam-1")), true),
         (certificate(Some("cam-2"), [8; 32]), Denial::DeviceRevoked(name("cam-2")), false),
+        (certificate(Some("cam-3"), [1; 32]), Denial::DeviceRevoked(name("cam-3")), false),
+        (certificate(Some("cam-4"), [9; 32]), Denial::DeviceReplaced(name("cam-4")), true),
     ] {
         let denied = denial(&book, &who);
         assert_eq!(denied, expected);
         assert_eq!(denied.is_unauthenticated(), is_unauthenticated, "{denied}");
     }
     assert!(book.rights(&certificate(Some("cam-1"), [7; 32]), at(0)).is_ok());
+    // On a connection that has outlived it.
+    let ended = book.rights(&certificate(Some("cam-1"), [7; 32]), at(2001)).unwrap_err();
+    assert_eq!(ended, Denial::CertificateEnded { device: name("cam-1"), at: at(2000) });
     // A device without a row: the table was lost, its certificate is as good as ever.
     assert!(book.rights(&certificate(Some("cam-9"), [9; 32]), at(0)).is_ok());
 }
 
 #[test]
-fn this_machine_may_do_all_and_a_device_never_changes_the_pool() {
+fn this_machine_may_do_all_and_nobody_else_changes_the_pool_unasked() {
     let book = Book::new(Loopback::Full, Vec::new(), Vec::new(), vec![token("t", [1; 32])]);
     let may_change = |who: &Who| book.rights(who, at(0)).unwrap().may_change_the_pool().is_ok();
-    assert!(may_change(&Who::Local));
+    assert!(may_change(&Who::Local) && !may_change(&Who::Plain));
+    assert_eq!(book.rights(&Who::Plain, at(0)).unwrap().may_ask("inspect"), Ok(()));
     assert!(!may_change(&certificate(Some("cam-1"), [7; 32])) && !may_change(&Who::Token([1; 32])));
     let admin = Token { admin: true, ..token("a", [2; 32]) };
     let book = Book::new(Loopback::Full, Vec::new(), Vec::new(), vec![admin]);

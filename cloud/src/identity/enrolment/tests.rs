@@ -37,7 +37,11 @@ impl Pool {
 
     fn revoke(&self, device: &str, revoked: bool) {
         let name = DeviceName::new("acme", device).unwrap();
-        assert!(devices::set_revoked(&self.state, &name, revoked.then(Timestamp::now)).unwrap());
+        devices::set_revoked(&self.state, &name, revoked.then(Timestamp::now)).unwrap();
+    }
+
+    fn enrol(&self, token: &str, device: &str, key: &KeyPair) -> Result<Issued, EnrolError> {
+        self.enrolment.enrol(token, device, &request(key))
     }
 }
 
@@ -102,8 +106,62 @@ fn a_name_is_taken_until_a_token_says_otherwise_and_a_revoked_one_stays_out() {
     let renewed = pool.enrolment.renew(&first.certificate, &request(&old));
     assert!(matches!(renewed, Err(EnrolError::Replaced(_))), "{renewed:?}");
     pool.revoke("cam", true);
-    let again = pool.enrolment.enrol(&pool.token(Some("cam"), 1, 60), "", &request(&key()));
+    let again = pool.enrolment.enrol(&pool.token(None, 1, 60), "cam", &request(&key()));
     assert!(matches!(again, Err(EnrolError::Revoked(_))), "{again:?}");
+}
+
+#[test]
+fn one_key_under_many_names_is_many_uses() {
+    let pool = pool();
+    let (token, one) = (pool.token(None, 1, 60), key());
+    pool.enrol(&token, "cam-1", &one).unwrap();
+    let second = pool.enrol(&token, "cam-2", &one);
+    assert!(matches!(second, Err(EnrolError::Used)), "{second:?}");
+    pool.enrol(&token, "cam-1", &one).unwrap();
+    let two = pool.token(None, 2, 60);
+    pool.enrol(&two, "cam-2", &one).unwrap();
+    pool.enrol(&two, "cam-3", &one).unwrap();
+    pool.enrol(&two, "cam-2", &one).unwrap();
+    assert!(matches!(pool.enrol(&two, "cam-4", &one), Err(EnrolError::Used)));
+}
+
+#[test]
+fn a_token_made_after_the_revocation_lets_a_new_key_in_and_the_old_one_stays_out() {
+    let pool = pool();
+    let (stolen, new) = (key(), key());
+    let (first, spare) = (pool.token(Some("cam"), 1, 60), pool.token(Some("cam"), 5, 60));
+    let old = pool.enrol(&first, "", &stolen).unwrap();
+    pool.revoke("cam", true);
+    for (token, key) in [(&first, &stolen), (&first, &new), (&spare, &new), (&pool.token(None, 1, 60), &new)]
+    {
+        let refused = pool.enrol(token, "cam", key);
+        assert!(matches!(refused, Err(EnrolError::Revoked(_))), "{refused:?}");
+    }
+    let fresh = pool.token(Some("cam"), 2, 60);
+    let refused = pool.enrol(&fresh, "", &stolen).unwrap_err().to_string();
+    assert!(refused.contains("with a new key") && refused.contains("--device cam"), "{refused}");
+    pool.enrol(&fresh, "", &new).unwrap();
+    let row = devices::list(&pool.state).unwrap().remove(0);
+    assert!(row.revoked.is_none());
+    // Whatever the old key has known or used does not bring it back.
+    for token in [&first, &spare] {
+        let refused = pool.enrol(token, "", &stolen);
+        assert!(matches!(refused, Err(EnrolError::Used)), "{refused:?}");
+    }
+    let renewed = pool.enrolment.renew(&old.certificate, &request(&stolen));
+    assert!(matches!(renewed, Err(EnrolError::Replaced(_))), "{renewed:?}");
+    pool.enrol(&fresh, "", &new).unwrap();
+    assert_eq!(devices::list(&pool.state).unwrap()[0].key, row.key);
+}
+
+#[test]
+fn a_name_that_was_revoked_without_having_enrolled_is_out_until_a_token_is_made_for_it() {
+    let pool = pool();
+    let before = pool.token(Some("cam"), 1, 60);
+    pool.revoke("cam", true);
+    assert!(matches!(pool.enrol(&before, "", &key()), Err(EnrolError::Revoked(_))));
+    assert!(matches!(pool.enrol(&pool.token(None, 1, 60), "cam", &key()), Err(EnrolError::Revoked(_))));
+    pool.enrol(&pool.token(Some("cam"), 1, 60), "", &key()).unwrap();
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Instant;
 use quinn::congestion::{Controller, ControllerFactory};
 use quinn_proto::RttEstimator;
 
-use super::Link;
+use super::link::Link;
 
 /// Makes controllers for quinn.
 #[derive(Debug, Clone, Copy, Default)]
@@ -21,7 +21,7 @@ impl ControllerFactory for LinkConfig {
 
 /// One path's.
 #[derive(Debug, Clone)]
-pub struct LinkController {
+struct LinkController {
     link: Link,
 }
 

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::Link;
+use super::link::Link;
 
 const PACKET: u64 = 1200;
 const ACK_DELAY: u64 = 5_000;

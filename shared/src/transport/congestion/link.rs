@@ -73,7 +73,7 @@ struct Round {
 
 /// See the module's head.
 #[derive(Debug, Clone)]
-pub struct Link {
+pub(super) struct Link {
     phase: Phase,
     mtu: u64,
     window: u64,
@@ -102,7 +102,7 @@ pub struct Link {
 }
 
 impl Link {
-    pub fn new(now: Instant, mtu: u16) -> Self {
+    pub(super) fn new(now: Instant, mtu: u16) -> Self {
         let mtu = u64::from(mtu);
         Self {
             phase: Phase::Start,
@@ -127,32 +127,32 @@ impl Link {
     }
 
     /// Bytes that may be under way.
-    pub fn window(&self) -> u64 {
+    pub(super) fn window(&self) -> u64 {
         self.window
     }
 
-    pub fn first_window(&self) -> u64 {
+    pub(super) fn first_window(&self) -> u64 {
         FIRST_PACKETS * self.mtu
     }
 
-    pub fn set_mtu(&mut self, mtu: u16) {
+    pub(super) fn set_mtu(&mut self, mtu: u16) {
         self.mtu = u64::from(mtu);
         self.window = self.window.max(self.least());
     }
 
-    pub fn sent(&mut self, now: Instant) {
+    pub(super) fn sent(&mut self, now: Instant) {
         self.rate.sent(now);
     }
 
     /// A packet that was sent at `sent` has arrived.
-    pub fn acknowledged(&mut self, now: Instant, sent: Instant, bytes: u64) {
+    pub(super) fn acknowledged(&mut self, now: Instant, sent: Instant, bytes: u64) {
         self.rate.acknowledged(now, sent, bytes);
         self.delivered += bytes as f64;
         self.fresh += bytes;
     }
 
     /// The acknowledgements that came together are told. `is_idle`: what could be sent has been.
-    pub fn settle(&mut self, now: Instant, in_flight: u64, is_idle: bool) {
+    pub(super) fn settle(&mut self, now: Instant, in_flight: u64, is_idle: bool) {
         let fresh = std::mem::take(&mut self.fresh);
         let Some(sample) = self.rate.sample(now, in_flight, is_idle) else { return };
         self.take(now, sample);
@@ -169,7 +169,7 @@ impl Link {
     }
 
     /// Packets are lost. `has_died`: nothing has arrived for several round trips.
-    pub fn lost(&mut self, has_died: bool, bytes: u64) {
+    pub(super) fn lost(&mut self, has_died: bool, bytes: u64) {
         self.lost += bytes as f64;
         if has_died && self.phase == Phase::Start {
             self.window = (LEAST_PACKETS * self.mtu).max(self.window / 2);

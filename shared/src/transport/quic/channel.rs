@@ -43,11 +43,6 @@ impl Channel {
         self.connection.closed().await.into()
     }
 
-    /// Why the connection is gone, if it is.
-    pub fn close_reason(&self) -> Option<Error> {
-        self.connection.close_reason().map(Into::into)
-    }
-
     /// Ends the connection and every call on it.
     pub fn close(&self) {
         let goodbye = Goodbye::Done;

@@ -48,19 +48,10 @@ impl Endpoint {
         self.quic.rebind(wildcard()?)
     }
 
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.quic.local_addr()
-    }
-
     /// Ends every connection.
     pub fn close(&self) {
         let goodbye = super::Goodbye::Done;
         self.quic.close(goodbye.code(), goodbye.words().as_bytes());
-    }
-
-    /// Waits until what was closed has said so to its peers.
-    pub async fn idle(&self) {
-        self.quic.wait_idle().await;
     }
 }
 

@@ -17,7 +17,7 @@ use super::blocks::{Kind, PREFIX};
 /// Bytes of one head or of trailers.
 pub const MOST_BYTES: usize = 16 << 10;
 /// Headers in it.
-pub const MOST_HEADERS: usize = 128;
+const MOST_HEADERS: usize = 128;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HeadError {
@@ -51,7 +51,9 @@ impl RequestHead {
     pub fn decode(mut bytes: &[u8]) -> Result<Self, HeadError> {
         let length = number(&mut bytes, "its path")?;
         let path = take(&mut bytes, length, "its path")?;
-        let path = PathAndQuery::try_from(path).ok().filter(|path| path.as_str().starts_with('/'));
+        // A fragment would be cut off without a word.
+        let is_whole = path.first() == Some(&b'/') && !path.contains(&b'#');
+        let path = PathAndQuery::try_from(path).ok().filter(|_| is_whole);
         Ok(Self { path: path.ok_or(HeadError::Malformed("path"))?, headers: decode_headers(bytes)? })
     }
 }
@@ -157,6 +159,14 @@ mod tests {
             }
             headers
         })
+    }
+
+    #[test]
+    fn a_path_is_taken_whole_or_not_at_all() {
+        for path in ["", "millgate", "#/millgate", "/millgate#/x", "*"] {
+            let head = RequestHead::encode(path, &HeaderMap::new()).unwrap();
+            assert_eq!(RequestHead::decode(&head[PREFIX..]), Err(HeadError::Malformed("path")), "{path}");
+        }
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! The server's side: a socket, and what runs one connection's calls through a service.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub struct Limits {
 
 /// QUIC keeps a place for every stream that a peer may open. A connection gets the rest when it begins to need them: most
 /// agents have one call open.
-pub(super) const FEW_STREAMS: u32 = 8;
+const FEW_STREAMS: u32 = 8;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -42,10 +42,15 @@ impl Default for Limits {
     }
 }
 
-/// A socket that takes connections. Must be called within a tokio runtime. `tls` needs TLS 1.3; its ALPN names are
-/// replaced by [`ALPN`].
+/// A UDP socket with room for bursts, as far as the kernel grants it.
+pub fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+    endpoint::socket(address)
+}
+
+/// Takes connections at a socket. Must be called within a tokio runtime. `tls` needs TLS 1.3; its ALPN names are replaced
+/// by [`ALPN`].
 pub fn listen(
-    address: SocketAddr,
+    socket: UdpSocket,
     tls: Arc<rustls::ServerConfig>,
     tuning: &Tuning,
 ) -> io::Result<quinn::Endpoint> {
@@ -56,7 +61,6 @@ pub fn listen(
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     let few = Tuning { streams: tuning.streams.min(FEW_STREAMS), ..tuning.clone() };
     config.transport_config(Arc::new(few.transport()?));
-    let socket = endpoint::socket(address)?;
     quinn::Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))
 }
 

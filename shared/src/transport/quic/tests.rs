@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Streaming};
 
-use super::server::{Limits, listen, serve};
+use super::server::{Limits, bind, listen, serve};
 use super::*;
 use crate::proto::MAX_MESSAGE_BYTES;
 use crate::proto::v1::expert_service_client::ExpertServiceClient;
@@ -136,8 +136,8 @@ async fn both(limits: Limits) -> Both {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let address = (Ipv4Addr::LOCALHOST, 0).into();
-    let listener = listen(address, Arc::new(server), &Tuning::pool(limits.streams)).unwrap();
+    let socket = bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let listener = listen(socket, Arc::new(server), &Tuning::pool(limits.streams)).unwrap();
     let endpoint = Endpoint::client(Arc::new(client), &Tuning::agent()).unwrap();
     let accepted = async { listener.accept().await.unwrap().await.unwrap() };
     let address = listener.local_addr().unwrap();
