@@ -21,7 +21,7 @@ use crate::agent::{Decided, Late};
 use crate::metrics::Metrics;
 use crate::sink::{Key, Record, Sinks};
 use crate::source::journal::{FileVersion, JournalHandle, Post};
-use crate::spool::entry::{Entry, Head, Origin};
+use crate::spool::entry::{Entry, Head, Origin, Written};
 use crate::spool::{Orphan, PutError, Spool, wall};
 
 /// Records of gRPC decisions that are on their way at a time; more are only offered to the sinks.
@@ -284,14 +284,19 @@ async fn entry(
     decision: &mut Decision,
     late: Late,
     origin: Origin,
-) -> Result<(Entry, Record), Stopped> {
+) -> Result<(Written, Record), Stopped> {
     let decision = marked(decision, Later::Spooled);
     let record = record(&decision)?;
     let line = String::from_utf8_lossy(record.line()).into_owned();
     let head = Head { origin, decided_at: wall(), digest: spool.digest(), id: decision.id };
-    let encoding = tokio::task::spawn_blocking(move || late.into_requests());
-    let (open, requests) = encoding.await.map_err(|_| Stopped)?;
-    Ok((Entry { head, open, line, requests }, record))
+    // Pictures are encoded.
+    let encoding = tokio::task::spawn_blocking(move || {
+        let (open, requests) = late.into_requests();
+        Entry { head, open, line, requests }.into_written()
+    });
+    let written = encoding.await.map_err(|_| Stopped)?;
+    let refuse = |error| tracing::error!(%error, "an entry cannot be written as bytes");
+    Ok((written.map_err(refuse).map_err(|()| Stopped)?, record))
 }
 
 fn post(record: &Record, file: Option<FileVersion>) -> Post {

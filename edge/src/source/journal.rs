@@ -71,6 +71,14 @@ impl Journal {
         }
     }
 
+    /// `None` if there is none yet: nothing is made.
+    pub fn existing(dir: &Path) -> Result<Option<Self>, JournalError> {
+        match dir.join(FILE_NAME).exists() {
+            true => Self::open(dir).map(Some),
+            false => Ok(None),
+        }
+    }
+
     /// Opens or creates it.
     pub fn open(dir: &Path) -> Result<Self, JournalError> {
         std::fs::create_dir_all(dir)

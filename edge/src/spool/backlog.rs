@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::index::Millis;
 use super::pace::{End, Pace};
-use super::{Closed, Spool, Work};
+use super::{Again, Closed, Spool, Work};
 use crate::agent::{Agent, LateAnswers, Left};
 use crate::metrics::Metrics;
 use crate::service::Outbox;
@@ -159,7 +159,7 @@ impl Backlog {
                     });
                 }
                 // The journal has stopped: so does the agent.
-                Err(_) => self.spool.retry(seq, LONGEST_PAUSE, false).await,
+                Err(_) => self.spool.retry(seq, LONGEST_PAUSE, Again::NotHere).await,
             },
             Err(error) => {
                 tracing::error!(id, error, "cannot be amended");
@@ -169,16 +169,17 @@ impl Backlog {
     }
 
     async fn again(&self, seq: u64, tries: u32, left: Option<&Left>) {
-        let pause = match left {
+        let (pause, why) = match left {
             Some(Left::NotHere(message)) => {
                 tracing::debug!(seq, message, "the pool cannot answer it at the moment");
-                NOT_HERE_PAUSE
+                (NOT_HERE_PAUSE, Again::NotHere)
             }
-            Some(Left::Failed) => FIRST_PAUSE.saturating_mul(1 << tries.min(16)).min(LONGEST_PAUSE),
-            _ => FIRST_PAUSE,
+            Some(Left::Failed) => {
+                (FIRST_PAUSE.saturating_mul(1 << tries.min(16)).min(LONGEST_PAUSE), Again::Failed)
+            }
+            _ => (FIRST_PAUSE, Again::Trouble),
         };
-        let counts_as_try = matches!(left, Some(Left::Failed));
-        self.spool.retry(seq, pause, counts_as_try).await;
+        self.spool.retry(seq, pause, why).await;
     }
 
     async fn refuse(&self, seq: u64, id: &str) {
