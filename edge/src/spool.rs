@@ -29,6 +29,7 @@ mod log;
 pub mod look;
 pub mod measure;
 mod pace;
+mod partial;
 mod rate;
 pub mod status;
 

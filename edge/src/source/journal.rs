@@ -73,10 +73,12 @@ impl Journal {
 
     /// `None` if there is none yet: nothing is made.
     pub fn existing(dir: &Path) -> Result<Option<Self>, JournalError> {
-        match dir.join(FILE_NAME).exists() {
-            true => Self::open(dir).map(Some),
-            false => Ok(None),
-        }
+        Self::is_in(dir).then(|| Self::open(dir)).transpose()
+    }
+
+    /// Was there ever one?
+    pub fn is_in(dir: &Path) -> bool {
+        dir.join(FILE_NAME).exists()
     }
 
     /// Opens or creates it.

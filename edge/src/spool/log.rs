@@ -122,7 +122,13 @@ impl<D: Disk> Log<D> {
     }
 
     /// Never fails: a segment that cannot be read is left where it is and counts as damaged.
-    fn recover(&mut self, number: u64, segment: &Segment, is_last: bool, found: &mut impl FnMut(Found) -> bool) {
+    fn recover(
+        &mut self,
+        number: u64,
+        segment: &Segment,
+        is_last: bool,
+        found: &mut impl FnMut(Found) -> bool,
+    ) {
         let name = &segment.name;
         let bytes = match self.disk.read(name, 0, segment.len as usize) {
             Ok(bytes) => bytes,
@@ -205,7 +211,8 @@ impl<D: Disk> Log<D> {
         }
         let was_unsynced = std::mem::replace(&mut self.is_unsynced, true);
         let appended = self.disk.append(&segment.name, &bytes);
-        let appended = appended.and_then(|()| if is_synced { self.sync_segment(&segment.name) } else { Ok(()) });
+        let appended =
+            appended.and_then(|()| if is_synced { self.sync_segment(&segment.name) } else { Ok(()) });
         if let Err(error) = appended {
             // Also after a failed sync: nobody knows what the disk has. A kill in between leaves entries that nobody was
             // told of; the caller's own commit tells them from others.

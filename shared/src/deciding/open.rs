@@ -18,7 +18,7 @@ mod tests;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Open {
     pub task: String,
-    /// What answered in time, by index of the manifest.
+    /// What answered in time.
     pub answers: Vec<OpenAnswer>,
     /// Every expert that did not, in the order in which they were given up.
     pub missing: Vec<Wanted>,
