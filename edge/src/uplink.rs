@@ -10,6 +10,7 @@
 //!
 //! [`Pending::reply`] always returns by its deadline. Nothing here is awaited on a sample's path but that.
 
+use std::error::Error as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,8 @@ mod race;
 mod resolver;
 pub mod session;
 mod split;
+#[cfg(test)]
+mod tests;
 mod trial;
 pub mod upload;
 
@@ -54,6 +57,7 @@ pub use pools::{Allowed, Pools, PoolsError, Transport};
 pub use trial::{Tried, try_each};
 
 use bulk::{Bulk, Pace};
+pub(crate) use bulk::MOST_OUT;
 use dial::{Dialler, Means};
 use driver::{Driver, Outlets};
 use memory::Memory;
@@ -284,6 +288,10 @@ fn reply(to: oneshot::Sender<Result<Reply, Missing>>, answer: Result<Reply, Miss
 /// A call of the back-log that was refused for what it is, and not for when it came, is a reply whose only answer names no
 /// expert and carries the error.
 fn refused(status: &tonic::Status) -> Result<Reply, Missing> {
+    // What the pool says has no cause here: this is of the line, whatever code tonic has for it.
+    if status.source().is_some() {
+        return Err(Missing::Offline);
+    }
     match missing(status.code()) {
         Missing::Failed => {
             let error = Some(millgate_shared::wire::stream_error(status));
