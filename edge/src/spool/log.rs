@@ -152,7 +152,7 @@ impl<D: Disk> Log<D> {
                     }
                 }
                 Piece::Bad { at, len } => self.set_aside(number, name, at as u64, &bytes[at..at + len]),
-                // Never acknowledged: a kill or a power cut in the middle of a write.
+                // A kill or a power cut in the middle of a write: acknowledged at most where `sync` does not wait.
                 Piece::Torn { at } if is_last => {
                     tracing::info!(segment = name, bytes = bytes.len() - at, "cut off an unfinished entry");
                     end = at as u64;

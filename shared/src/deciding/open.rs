@@ -99,8 +99,7 @@ impl Open {
     /// Combines again, with `late` answers of experts that were missing; those of any other expert are left out. The
     /// order of `late` does not matter.
     pub fn amend(&self, manifest: &Manifest, late: &[Answer]) -> Result<Outcome, AmendError> {
-        let task = manifest.tasks.iter().find(|task| task.name == self.task);
-        let task = task.ok_or_else(|| AmendError::UnknownTask(self.task.clone()))?;
+        let task = manifest.task(&self.task).ok_or_else(|| AmendError::UnknownTask(self.task.clone()))?;
         let mut answers = Vec::with_capacity(self.answers.len() + late.len());
         let mut shares = Vec::with_capacity(answers.capacity());
         for open in &self.answers {
