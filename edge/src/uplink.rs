@@ -56,14 +56,16 @@ pub use kept::KeptError;
 pub use pools::{Allowed, Pools, PoolsError, Transport};
 pub use trial::{Tried, try_each};
 
-use bulk::{Bulk, Pace};
 pub(crate) use bulk::MOST_OUT;
+use bulk::{Bulk, Pace};
 use dial::{Dialler, Means};
 use driver::{Driver, Outlets};
 use memory::Memory;
 use session::{LinkState, Session};
 use split::{Plan, Split};
 use upload::Upload;
+
+use crate::identity::Identity;
 
 /// Calls that wait for the task; it takes them off at once, so that this fills only if the task is starved.
 const QUEUE: usize = 256;
@@ -109,6 +111,7 @@ impl Uplink {
         let UplinkConfig { pools, digest, dial_timeout, breaker } = config;
         let counts = Counts::default();
         let memory = Memory::open(pools.state_dir.as_deref());
+        let certificate = pools.identity.as_ref().map(Identity::changes);
         let (diallers, quic) = diallers(&pools, Some(digest), dial_timeout, memory, &counts, tasks)?;
         let now = Instant::now();
         let upgrade = diallers.iter().any(Dialler::can_upgrade);
@@ -133,7 +136,8 @@ impl Uplink {
         };
         tasks.spawn(bulk.run(behind, tasks.token().clone()));
         let outlets = Outlets { link: link_out, estimate: estimate_out, live: live_out };
-        Driver::start(session, diallers, quic, counts.clone(), pace, outlets, incoming, tasks);
+        let counting = counts.clone();
+        Driver::start(session, diallers, quic, counting, pace, outlets, incoming, certificate, tasks);
         Ok(Self { calls, backlog, link, estimate, counts, split: Arc::default() })
     }
 
@@ -310,5 +314,17 @@ fn missing(code: Code) -> Missing {
         Code::DeadlineExceeded | Code::Cancelled => Missing::Deadline,
         Code::Unavailable => Missing::Offline,
         _ => Missing::Failed,
+    }
+}
+
+/// What a refusal in band of a live call comes to.
+fn refused_in_band(error: &v1::StreamError) -> session::Replied {
+    match Code::from_i32(error.code) {
+        Code::ResourceExhausted => {
+            let retry_after = (error.retry_after_us > 0).then(|| Duration::from_micros(error.retry_after_us));
+            session::Replied::Shed { retry_after }
+        }
+        Code::Unavailable => session::Replied::Unavailable,
+        code => session::Replied::Refused(missing(code)),
     }
 }

@@ -180,7 +180,10 @@ impl Bulk {
                 }
                 Ok(Err(status)) => {
                     pace.change(|pacing| pacing.lost(now));
-                    let is_lost = status.code() == tonic::Code::Unavailable || status.source().is_some();
+                    // One on which the pool does not know the device is made anew too.
+                    let is_lost =
+                        matches!(status.code(), tonic::Code::Unavailable | tonic::Code::Unauthenticated)
+                            || status.source().is_some();
                     let ended = if is_lost { Ended::ConnectionLost } else { Ended::Well };
                     tracing::debug!(code = ?status.code(), message = status.message(), "a call of the back-log failed");
                     ("refused", refused(&status), ended)

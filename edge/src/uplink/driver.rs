@@ -24,7 +24,8 @@ use super::line::{Line, Reader, Writer, list};
 use super::network::{self, Watch};
 use super::pools::Transport;
 use super::session::{self, Action, LinkState, NewLine, Replied, Session};
-use super::{Call, Reply, missing, reply};
+use super::{Call, Reply, refused_in_band, reply};
+use crate::identity::changed;
 
 /// Events that wait for this task; who brings one more waits too.
 const EVENTS: usize = 256;
@@ -104,6 +105,7 @@ impl Driver {
         pace: Pace,
         outlets: Outlets,
         calls: mpsc::Receiver<Call>,
+        certificate: Option<watch::Receiver<u64>>,
         tasks: &Tasks,
     ) {
         let (events, incoming) = mpsc::channel(EVENTS);
@@ -123,10 +125,15 @@ impl Driver {
             counted: session::Counts::default(),
             events,
         };
-        tasks.spawn(driver.run(calls, incoming));
+        tasks.spawn(driver.run(calls, incoming, certificate));
     }
 
-    async fn run(mut self, mut calls: mpsc::Receiver<Call>, mut incoming: mpsc::Receiver<Event>) {
+    async fn run(
+        mut self,
+        mut calls: mpsc::Receiver<Call>,
+        mut incoming: mpsc::Receiver<Event>,
+        mut certificate: Option<watch::Receiver<u64>>,
+    ) {
         let token = self.tasks.token().clone();
         let mut look = interval(network::PERIOD);
         let mut network = Watch::default();
@@ -144,6 +151,7 @@ impl Driver {
                     None => break,
                 },
                 _ = look.tick() => self.look(&mut network),
+                () = changed(&mut certificate) => (0..self.diallers.len()).for_each(|at| self.outdated(at)),
                 () = sleep_until(wake.into()) => {}
             }
         }
@@ -238,7 +246,8 @@ impl Driver {
     fn received(&mut self, line: u64, response: v1::RunExpertsStreamResponse, now: Instant) {
         let Some(open) = self.lines.get_mut(&line) else { return };
         open.has_answered = true;
-        let pool = self.diallers[open.address].pool().to_string();
+        let address = open.address;
+        let pool = self.diallers[address].pool().to_string();
         self.counts.received(&pool, open.carrier.transport(), framed_len(&response));
         let attempt = response.call_id;
         let (replied, answer) = match response.result {
@@ -250,7 +259,10 @@ impl Driver {
             }
             Some(InBand::Error(error)) => {
                 tracing::debug!(pool, code = error.code, message = error.message, "the pool refused a call");
-                (refused(&error), None)
+                if error.code == Code::Unauthenticated as i32 && self.session.line_of(address) == Some(line) {
+                    self.outdated(address);
+                }
+                (refused_in_band(&error), None)
             }
             None => (Replied::Refused(Missing::Failed), None),
         };
@@ -265,6 +277,14 @@ impl Driver {
             if let Some(waiting) = self.waiting.remove(&call) {
                 reply(waiting.reply, Ok(answer));
             }
+        }
+    }
+
+    /// What the line shows of this device is not so any more: the next one has to prove itself.
+    fn outdated(&mut self, address: usize) {
+        if self.diallers[address].pool().is_tls {
+            self.diallers[address].knows(None);
+            self.session.outdated(address, Instant::now());
         }
     }
 
@@ -466,17 +486,5 @@ async fn read(line: u64, mut reader: Reader, events: mpsc::Sender<Event>) {
         if events.send(event).await.is_err() || is_last {
             return;
         }
-    }
-}
-
-/// What a refusal in band comes to.
-fn refused(error: &v1::StreamError) -> Replied {
-    match Code::from_i32(error.code) {
-        Code::ResourceExhausted => {
-            let retry_after = (error.retry_after_us > 0).then(|| Duration::from_micros(error.retry_after_us));
-            Replied::Shed { retry_after }
-        }
-        Code::Unavailable => Replied::Unavailable,
-        code => Replied::Refused(missing(code)),
     }
 }

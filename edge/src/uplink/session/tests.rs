@@ -316,3 +316,28 @@ fn the_back_log_has_a_line_again_though_no_live_call_comes() {
     assert_ne!(lost, Some(7));
     assert_eq!((session.link(now), session.live_line(now)), (LinkState::Up, Some(7)));
 }
+
+#[test]
+fn a_line_with_an_old_certificate_serves_until_the_next_one_works() {
+    let (mut session, now) = up(1);
+    session.outdated(0, now);
+    session.outdated(0, now);
+    assert_eq!(actions(&mut session), [Action::Dial { address: 0 }]);
+    // The pool does not take it: the old one goes on, and the next try waits.
+    session.dial_failed(0, now + MS * 50);
+    session.tick(now + MS * 999);
+    assert_eq!((actions(&mut session), session.line_of(0)), (vec![], Some(0)));
+    assert_eq!(session.next_event(now + MS * 999), Some(now + MS * 1000));
+    let now = now + MS * 1000;
+    session.tick(now);
+    assert_eq!(actions(&mut session), [Action::Dial { address: 0 }]);
+    session.admit(now + MS * 500, now).unwrap();
+    let (line, attempt) = sent(&actions(&mut session))[0];
+    session.dialled(0, new_line(7, false), now);
+    assert_eq!((actions(&mut session), session.line_of(0), line), (vec![], Some(7), 0));
+    assert!(session.replied(line, attempt, ANSWER, now).is_some());
+    assert!(matches!(actions(&mut session)[..], [Action::Close { line: 0, .. }]));
+    // It has taken over for good.
+    session.tick(now + MS * 2000);
+    assert_eq!(actions(&mut session), []);
+}

@@ -38,10 +38,22 @@ impl Session {
         }
     }
 
+    /// The device shows another certificate now, or the pool does not know who it is on this line: another one is made, and
+    /// takes over once it works.
+    pub fn outdated(&mut self, address: usize, now: Instant) {
+        if let Some(at) = self.addresses.get_mut(address) {
+            at.outdate(now);
+            self.dial_where_due(address, now);
+        }
+    }
+
     pub(super) fn dial_where_due(&mut self, address: usize, now: Instant) {
         let at = &mut self.addresses[address];
         if at.wants_dial(now) && at.pace.due(now) {
             at.start_dial(now);
+            self.actions.push_back(Action::Dial { address });
+        }
+        if self.addresses[address].renewal_due(now) {
             self.actions.push_back(Action::Dial { address });
         }
         if self.addresses[address].upgrade_due(now) {
