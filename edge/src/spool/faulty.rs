@@ -27,6 +27,7 @@ pub(crate) struct State {
     pub(crate) sync_fails: bool,
     pub(crate) truncate_fails: bool,
     pub(crate) names_fail: bool,
+    pub(crate) remove_fails: bool,
     pub(crate) reads_short: bool,
     pub(crate) writes: u32,
 }
@@ -160,7 +161,7 @@ impl Disk for Faulty {
 
     fn remove(&mut self, name: &str) -> io::Result<()> {
         self.alive(|state, is_killed| {
-            if is_killed {
+            if is_killed || state.remove_fails {
                 return killed();
             }
             if let Some(file) = state.files.remove(name) {

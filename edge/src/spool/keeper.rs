@@ -26,7 +26,7 @@ mod start;
 mod tests;
 
 pub(crate) use report::when_full;
-pub(crate) use start::{Orphan, Started};
+pub(crate) use start::{Orphan, Started, born};
 
 /// Entries written together, at most, and their bytes.
 const GROUP: usize = 64;
@@ -246,6 +246,7 @@ impl<D: Disk> Keeper<D> {
     fn make_room(&mut self, bytes: u64, now: Millis) -> Result<(), PutError> {
         let mut failed = None;
         loop {
+            let before = self.index.bytes();
             match self.index.room(bytes, self.log.current(), &self.stuck) {
                 Room::Fits => return Ok(()),
                 Room::Refused => {
@@ -263,6 +264,8 @@ impl<D: Disk> Keeper<D> {
                         tracing::warn!(segment, %error, "cannot be moved; tried again in a second");
                         self.stuck.insert(segment);
                         failed = Some(error.to_string());
+                    } else if self.index.bytes() >= before {
+                        return Err(stays());
                     }
                 }
                 Room::Drop(victims) => {
@@ -271,6 +274,9 @@ impl<D: Disk> Keeper<D> {
                         "spool is full; its oldest entries will not be amended"
                     );
                     self.close(&victims, Closed::Dropped);
+                    if self.index.bytes() >= before {
+                        return Err(stays());
+                    }
                 }
             }
         }
@@ -374,6 +380,11 @@ impl<D: Disk> Keeper<D> {
             }
         }
     }
+}
+
+/// Not one entry more is given up for a disk that gives no room back.
+fn stays() -> PutError {
+    PutError::Disk("a segment that is not needed cannot be removed".to_owned())
 }
 
 /// Milliseconds since 1970, by the device's clock.

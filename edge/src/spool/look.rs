@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::disk::{Dir, Disk};
 use super::entry::{Head, Origin};
-use super::keeper::when_full;
+use super::keeper::{born, when_full};
 use super::log::{Found, Log, Place, Sync};
 use super::status::{Listed, Status};
 use super::{OpenError, wall};
@@ -96,7 +96,7 @@ impl Look {
                     id: head.id.clone(),
                     state: if is_held { "held" } else { "waiting" }.to_owned(),
                     bytes: place.len,
-                    age_seconds: wall.saturating_sub(head.decided_at).max(0) as f64 / 1e3,
+                    age_seconds: -born(head.decided_at, wall) as f64 / 1e3,
                     tries: 0,
                     bundle: head.digest.to_string(),
                 };

@@ -170,7 +170,7 @@ impl<D: Disk> Keeper<D> {
 }
 
 /// When a sample was decided, on a clock that is 0 now. A clock that was not set then, or is behind now, gives no age.
-fn born(decided_at: i64, wall: i64) -> Millis {
+pub(crate) fn born(decided_at: i64, wall: i64) -> Millis {
     // As for certificates: the day of the build is certainly past.
     let is_set = UNIX_EPOCH + Duration::from_millis(decided_at.max(0) as u64) >= built();
     let age = if is_set { wall.saturating_sub(decided_at).max(0) } else { 0 };

@@ -220,6 +220,26 @@ async fn a_segment_that_cannot_be_moved_refuses_nothing_but_its_own_room() {
 }
 
 #[tokio::test]
+async fn a_disk_that_removes_nothing_costs_one_segment_and_not_all() {
+    let disk = Faulty::default();
+    let config = SpoolConfig { when_full: crate::config::SpoolFull::DropOldest, ..config() };
+    let mut it = bench_with(&disk, &config, &[], &[]);
+    let mut taken = 0;
+    while it.keeper.closed.is_empty() {
+        it.put(&entry(&taken.to_string(), 9_000)).unwrap();
+        taken += 1;
+    }
+    let (held, dropped) = (it.ids().len(), it.keeper.closed["dropped"]);
+    disk.with(|state| state.remove_fails = true);
+    let refused = (0..20).find_map(|at| it.put(&entry(&format!("more {at}"), 9_000)).err()).unwrap();
+    assert!(matches!(refused, PutError::Disk(_)), "{refused}");
+    assert!(it.keeper.closed["dropped"] <= 2 * dropped && it.ids().len() + 2 * dropped as usize > held);
+    disk.with(|state| state.remove_fails = false);
+    it.keeper.work(Job::Tick);
+    it.put(&entry("last", 9_000)).unwrap();
+}
+
+#[tokio::test]
 async fn a_segment_is_moved_in_one_write_that_is_synced_before_the_old_one_goes() {
     let disk = Faulty::default();
     let mut it = bench_with(&disk, &SpoolConfig { sync: SpoolSync::Never, ..config() }, &[], &[]);
