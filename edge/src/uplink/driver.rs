@@ -151,7 +151,7 @@ impl Driver {
                     None => break,
                 },
                 _ = look.tick() => self.look(&mut network),
-                () = changed(&mut certificate) => (0..self.diallers.len()).for_each(|at| self.outdated(at)),
+                () = changed(&mut certificate) => self.certificate_changed(),
                 () = sleep_until(wake.into()) => {}
             }
         }
@@ -260,7 +260,8 @@ impl Driver {
             Some(InBand::Error(error)) => {
                 tracing::debug!(pool, code = error.code, message = error.message, "the pool refused a call");
                 if error.code == Code::Unauthenticated as i32 && self.session.line_of(address) == Some(line) {
-                    self.outdated(address);
+                    self.diallers[address].knows(None);
+                    self.session.outdated(address, now);
                 }
                 (refused_in_band(&error), None)
             }
@@ -280,11 +281,11 @@ impl Driver {
         }
     }
 
-    /// What the line shows of this device is not so any more: the next one has to prove itself.
-    fn outdated(&mut self, address: usize) {
-        if self.diallers[address].pool().is_tls {
-            self.diallers[address].knows(None);
-            self.session.outdated(address, Instant::now());
+    fn certificate_changed(&mut self) {
+        for (address, dialler) in self.diallers.iter().enumerate().filter(|(_, it)| it.pool().is_tls) {
+            // The next line has to prove itself.
+            dialler.knows(None);
+            self.session.certificate_changed(address, Instant::now());
         }
     }
 

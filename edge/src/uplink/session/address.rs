@@ -267,12 +267,19 @@ impl Address {
         self.pace.dialled(now, self.trip());
     }
 
-    /// The current line shows a certificate that is not the device's any more, or that the pool does not take.
+    /// The pool does not know the device on the current line.
     pub(super) fn outdate(&mut self, now: Instant) {
         // The last one is long past, and told nothing of this one.
         if !self.is_outdated && self.renew_at + LAST_RENEWAL <= now {
             self.renew_pause = FIRST_RENEWAL;
         }
+        self.is_outdated = self.is_up();
+    }
+
+    /// There is a new certificate: earlier failures tell nothing of it.
+    pub(super) fn renew(&mut self, now: Instant) {
+        (self.renew_at, self.renew_pause) = (now, FIRST_RENEWAL);
+        self.pace.restart(now);
         self.is_outdated = self.is_up();
     }
 

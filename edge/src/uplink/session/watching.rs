@@ -38,8 +38,15 @@ impl Session {
         }
     }
 
-    /// The device shows another certificate now, or the pool does not know who it is on this line: another one is made, and
-    /// takes over once it works.
+    /// The device shows another certificate now: a line that shows the old one serves until another has been made.
+    pub fn certificate_changed(&mut self, address: usize, now: Instant) {
+        if let Some(at) = self.addresses.get_mut(address) {
+            at.renew(now);
+            self.dial_where_due(address, now);
+        }
+    }
+
+    /// The pool does not know who the device is on its current line: the same, if it was not tried just now.
     pub fn outdated(&mut self, address: usize, now: Instant) {
         if let Some(at) = self.addresses.get_mut(address) {
             at.outdate(now);
