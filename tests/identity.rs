@@ -8,6 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use millgate_cloud::identity::authority::Authority;
 use millgate_edge::identity::Identity;
+use millgate_edge::metrics::Metrics;
+use millgate_edge::uplink::pools::{Allowed, Pools};
+use millgate_shared::deciding::Mode;
+use millgate_shared::decision::State;
 use millgate_shared::files;
 use millgate_shared::identity::dial::{H2, dial};
 use millgate_shared::identity::{Certificate, DeviceName, Floor, pem};
@@ -16,7 +20,7 @@ use millgate_shared::proto::v1::expert_service_client::ExpertServiceClient;
 use millgate_shared::shutdown::Tasks;
 use rcgen::{CertificateParams, KeyPair};
 use system_tests::enrolled::{Device, Elsewhere, TlsPool, connect, shown, tls_pool, tls_pool_with};
-use system_tests::{PATIENCE, binary, bundle, run};
+use system_tests::{PATIENCE, TestAgent, agent_of, binary, bundle, recorded_of, run};
 use tokio::net::TcpStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -233,6 +237,38 @@ async fn a_certificate_is_renewed_in_time_and_after_a_long_winter() {
         assert!(list(&mut client).await.unwrap() > 0);
         // It is on the disk too.
         assert_eq!(device.identity().certificate().unwrap(), new);
+        tasks.drain(PATIENCE).await;
+    }
+}
+
+/// Handshakes of an agent that brought a line.
+fn lines_made(agent: &TestAgent, identity: &Identity) -> usize {
+    let text = Metrics::of(identity, &agent.agent).render(&agent.agent);
+    let is_made = |line: &&str| line.contains("uplink_dials_total{") && line.contains("outcome=\"ok\"");
+    let made = text.lines().filter(is_made).filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok());
+    made.sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_makes_a_new_line_with_a_new_certificate_and_misses_no_answer() {
+    let sample = &recorded_of("xsdd", 1)[0].path;
+    for transport in [Allowed::Tcp, Allowed::Quic] {
+        let (tls, device, tasks) = (tls_pool().await, Device::new(), Tasks::new());
+        signed_ago(&tls, &device, 8 * DAY, 10 * DAY);
+        let identity = device.identity();
+        let url = tls.pool.url();
+        let pools = Pools { identity: Some(identity.clone()), transport, ..Pools::from(url.clone()) };
+        let agent = agent_of(pools, |config| config.mode = Mode::Always).await;
+        assert_eq!(agent.decide(sample).await.state, State::Final);
+        let before = lines_made(&agent, &identity);
+        renewed(&identity, &url, &tasks).await;
+        let seen = tokio::time::timeout(PATIENCE, async {
+            while lines_made(&agent, &identity) == before {
+                assert_eq!(agent.decide(sample).await.state, State::Final);
+            }
+        });
+        seen.await.expect("a new line");
+        assert_eq!(agent.decide(sample).await.state, State::Final);
         tasks.drain(PATIENCE).await;
     }
 }
