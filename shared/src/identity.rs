@@ -2,7 +2,7 @@
 //! too far.
 //!
 //! * [`name`]: what a device is called, and how that stands in its certificate. [`secret`]: tokens.
-//! * [`pem`], [`certificate`]: reading certificates and keys, with errors that name the file. [`files`]: writing them so
+//! * [`pem`], [`certificate`]: reading certificates and keys, with errors that name the file. [`crate::files`]: writing them so
 //!   that a power cut leaves the old or the new, and noticing that they have changed.
 //! * [`held`], [`roots`]: the certificate that is shown and the authorities that are trusted; both can be exchanged while
 //!   connections are made. [`tls`]: the two configurations, TLS 1.3 only.

@@ -219,3 +219,21 @@ async fn what_was_promised_goes_out_also_where_folders_and_pool_are_gone_from_th
     device.start().await.drain().await;
     assert_eq!(device.records().len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_ends_while_the_agent_stops_has_its_record_delivered() {
+    let device = Device::new();
+    let good = request("1", golden("steel-red-iron.png"));
+    for _ in 0..5 {
+        let running = device.start().await;
+        let mut client = client(&running).await;
+        let drain = async {
+            tokio::time::sleep(Duration::from_millis(3)).await;
+            running.drain().await
+        };
+        if let (Ok(answer), _) = tokio::join!(client.decide(good.clone()), drain) {
+            let id = answer.into_inner().decision.unwrap().id;
+            assert!(device.records().iter().any(|record| record["id"] == id.as_str()), "{id} is lost");
+        }
+    }
+}
