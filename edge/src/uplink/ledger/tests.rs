@@ -99,3 +99,16 @@ fn a_refund_is_neither_counted_nor_spent() {
     assert_eq!(take(&ledger, 10_001), Err(Refused::Spent));
     assert!(ledger.counts().refused().any(|refused| refused == ("spent", 1)));
 }
+
+#[test]
+fn whether_there_is_room_is_asked_without_spending_or_counting() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = ledger(dir.path(), 100_000);
+    assert!(ledger.has_room(Traffic::Backlog, 75_000) && !ledger.has_room(Traffic::Backlog, 75_001));
+    assert_eq!(left(&ledger), 100_000);
+    ledger.switch_metered(Some(true)).unwrap();
+    assert!(!ledger.has_room(Traffic::Backlog, 1) && ledger.has_room(Traffic::Live, 1));
+    ledger.switch_metered(None).unwrap();
+    assert!(ledger.has_room(Traffic::Backlog, 1));
+    assert!(ledger.counts().refused().all(|(_, count)| count == 0));
+}
