@@ -11,6 +11,10 @@ use std::time::{Duration, Instant, SystemTime};
 use millgate_cloud::identity::authority::Authority;
 use millgate_edge::identity::Identity;
 use millgate_edge::identity::asking::{Enrolment, enrol};
+use millgate_edge::metrics::Metrics;
+use millgate_edge::uplink::pools::{Allowed, Pools};
+use millgate_shared::deciding::Mode;
+use millgate_shared::decision::State;
 use millgate_shared::files;
 use millgate_shared::identity::dial::{H2, dial};
 use millgate_shared::identity::{Certificate, DeviceName, Floor, pem};
@@ -20,13 +24,14 @@ use millgate_shared::shutdown::Tasks;
 use millgate_shared::transport::tcp::Proxy;
 use rcgen::{CertificateParams, KeyPair};
 use system_tests::enrolled::{Device, Elsewhere, TlsPool, connect, shown, tls_pool, tls_pool_with};
-use system_tests::{PATIENCE, binary, bundle, run};
+use system_tests::{PATIENCE, TestAgent, agent_of, binary, bundle, recorded_of, run};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 mod ending;
+mod renewal;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -47,6 +52,22 @@ async fn until(client: &mut ExpertServiceClient<Channel>, wanted: impl Fn(&Resul
         }
     });
     asked.await.expect("the answer that was wanted");
+}
+
+/// A certificate that was signed so long ago, for a key that the device has.
+fn signed_ago(tls: &TlsPool, device: &Device, ago: Duration, life: Duration) {
+    let key = KeyPair::generate().unwrap();
+    let request = CertificateParams::default().serialize_request(&key).unwrap();
+    let now = SystemTime::now();
+    let authority = Authority::open_or_make(&tls.state(), now).unwrap();
+    let name = DeviceName::new("acme", "cam-1").unwrap();
+    let signed = authority.sign_device(&name, request.der(), now - ago, life).unwrap();
+    let store = device.store();
+    store.write_key(&key.serialize_pem()).unwrap();
+    let ca = pem::write([&authority.certificate()[..]]);
+    store.write(store.authorities_file(), ca.as_bytes(), files::PUBLIC).unwrap();
+    let chain = pem::write([&signed[..], &authority.certificate()[..]]);
+    store.write(store.certificate(), chain.as_bytes(), files::PUBLIC).unwrap();
 }
 
 fn is_private(path: &Path) -> bool {
@@ -199,106 +220,6 @@ async fn metrics(tls: &TlsPool) -> String {
     let mut answer = String::new();
     tcp.read_to_string(&mut answer).await.unwrap();
     answer
-}
-
-/// An HTTP proxy that connects whatever it is asked for to one address, and counts.
-async fn proxy(to: SocketAddr, tasks: &Tasks) -> (Proxy, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let proxy = Proxy::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
-    let (counted, inner) = (Arc::new(AtomicUsize::new(0)), tasks.clone());
-    let counting = Arc::clone(&counted);
-    tasks.spawn(async move {
-        while let Some(Ok((mut client, _))) = inner.token().run_until_cancelled(listener.accept()).await {
-            let (counting, stop) = (Arc::clone(&counting), inner.token().clone());
-            inner.spawn(async move {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    head.push(client.read_u8().await.unwrap());
-                }
-                assert!(head.starts_with(b"CONNECT pool.example:8001 "));
-                counting.fetch_add(1, Ordering::Relaxed);
-                let mut server = TcpStream::connect(to).await.unwrap();
-                client.write_all(b"HTTP/1.1 200 yes\r\n\r\n").await.unwrap();
-                stop.run_until_cancelled(tokio::io::copy_bidirectional(&mut client, &mut server)).await;
-            });
-        }
-    });
-    (proxy, counted)
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_behind_a_proxy_enrols_and_renews_through_it() {
-    let tls = tls_pool_with(|config, _| config.tls.names = vec!["pool.example".to_owned()]).await;
-    let tasks = Tasks::new();
-    let (proxy, counted) = proxy(tls.pool.grpc_addr(), &tasks).await;
-    let device = Device::new();
-    let ask = Enrolment {
-        pool: "https://pool.example:8001".to_owned(),
-        token: tls.claim("acme", Some("cam-1"), HOUR),
-        device: String::new(),
-        ca: Vec::new(),
-        proxy: Some(proxy.clone()),
-        force: false,
-    };
-    enrol(&device.store(), &ask).await.unwrap();
-    assert_eq!(counted.load(Ordering::Relaxed), 1);
-    // The enrolment's record names the pool.
-    signed_ago(&tls, &device, 8 * DAY, 10 * DAY);
-    std::fs::remove_file(tls.state_dir().join("devices.json")).unwrap();
-    let identity = device.identity();
-    let mut changes = identity.changes();
-    changes.mark_unchanged();
-    identity.keep([], Some(proxy), &tasks);
-    tokio::time::timeout(PATIENCE, changes.changed()).await.expect("it is renewed").unwrap();
-    assert!(identity.certificate().unwrap().not_after > SystemTime::now() + 80 * DAY);
-    assert_eq!(counted.load(Ordering::Relaxed), 2);
-    assert_eq!(tasks.drain(PATIENCE).await, 0);
-}
-
-/// A certificate that was signed so long ago, for a key that the device has.
-fn signed_ago(tls: &TlsPool, device: &Device, ago: Duration, life: Duration) {
-    let key = KeyPair::generate().unwrap();
-    let request = CertificateParams::default().serialize_request(&key).unwrap();
-    let now = SystemTime::now();
-    let authority = Authority::open_or_make(&tls.state(), now).unwrap();
-    let name = DeviceName::new("acme", "cam-1").unwrap();
-    let signed = authority.sign_device(&name, request.der(), now - ago, life).unwrap();
-    let store = device.store();
-    store.write_key(&key.serialize_pem()).unwrap();
-    let ca = pem::write([&authority.certificate()[..]]);
-    store.write(store.authorities_file(), ca.as_bytes(), files::PUBLIC).unwrap();
-    let chain = pem::write([&signed[..], &authority.certificate()[..]]);
-    store.write(store.certificate(), chain.as_bytes(), files::PUBLIC).unwrap();
-}
-
-async fn renewed(identity: &Identity, url: &str, tasks: &Tasks) -> Certificate {
-    let mut changes = identity.changes();
-    changes.mark_unchanged();
-    identity.keep([url.to_owned()], None, tasks);
-    tokio::time::timeout(PATIENCE, changes.changed()).await.expect("it is renewed").unwrap();
-    identity.certificate().unwrap()
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_certificate_is_renewed_in_time_and_after_a_long_winter() {
-    let tls = tls_pool().await;
-    // Two thirds of its life are over, and the little that some wait longer; it has ended; it has ended long ago.
-    for (ago, life) in [(8 * DAY, 10 * DAY), (11 * DAY, 10 * DAY), (300 * DAY, 10 * DAY)] {
-        let (device, tasks) = (Device::new(), Tasks::new());
-        signed_ago(&tls, &device, ago, life);
-        std::fs::remove_file(tls.state_dir().join("devices.json")).ok();
-        let identity = device.identity();
-        let old = identity.certificate().unwrap();
-        let new = renewed(&identity, &tls.pool.url(), &tasks).await;
-        assert!(
-            new.not_after > SystemTime::now() + 80 * DAY && new.key == old.key && new.serial != old.serial
-        );
-        let mut client = connect(&identity, &tls.pool).await.unwrap();
-        assert!(list(&mut client).await.unwrap() > 0);
-        // It is on the disk too.
-        assert_eq!(device.identity().certificate().unwrap(), new);
-        assert_eq!(tasks.drain(PATIENCE).await, 0);
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

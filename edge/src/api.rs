@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use millgate_shared::decision::Decision;
@@ -161,8 +162,12 @@ impl Api {
     async fn decide_one(
         &self,
         request: v1::DecideRequest,
-        limit: Option<std::time::Duration>,
+        limit: Option<Duration>,
     ) -> Result<Decision, Status> {
+        let by = limit.map(|limit| Instant::now() + limit.saturating_sub(request::TRAVEL));
+        let kept_back =
+            |limit| self.outbox.as_ref().map_or(Duration::ZERO, |outbox| outbox.keeps_back(limit));
+        let limit = limit.map(|limit| limit.saturating_sub(kept_back(limit)));
         let parsed = request::parse(request, &self.agent, limit).inspect_err(|status| {
             self.metrics.undecided(status::code_name(status));
         })?;
@@ -170,7 +175,7 @@ impl Api {
             Ok(decided) => {
                 self.metrics.decided(&decided.decision);
                 Ok(match &self.outbox {
-                    Some(outbox) => outbox.call(decided).await,
+                    Some(outbox) => outbox.call(decided, by).await,
                     None => decided.decision,
                 })
             }

@@ -34,6 +34,10 @@ pub struct Subject {
     pub bundle: Option<PathBuf>,
     /// Instead of the configuration's.
     pub pools: Option<Pools>,
+    /// Where the device's certificate is, instead of where the configuration says.
+    pub identity: Option<PathBuf>,
+    /// Plain text may leave the machine, also where the configuration does not say so.
+    pub plaintext_beyond_loopback: bool,
     /// Only what a start depends on.
     pub is_local_only: bool,
 }
@@ -43,6 +47,15 @@ pub struct Report {
     /// Nothing has failed.
     pub ok: bool,
     pub items: Vec<Item>,
+}
+
+impl Subject {
+    /// What stands on the command line goes before what stands in the file.
+    fn put_into(&self, config: &mut EdgeConfig) {
+        self.pools.iter().for_each(|pools| config.offload.cloud.clone_from(&pools.urls));
+        self.identity.iter().for_each(|dir| config.identity.dir.clone_from(dir));
+        config.offload.plaintext_beyond_loopback |= self.plaintext_beyond_loopback;
+    }
 }
 
 /// One thing, looked at.
@@ -102,10 +115,8 @@ pub async fn examine(subject: Subject) -> Report {
         },
         None => None,
     };
-    if let Some(config) = &mut config
-        && let Some(pools) = &subject.pools
-    {
-        config.offload.cloud.clone_from(&pools.urls);
+    if let Some(config) = &mut config {
+        subject.put_into(config);
     }
     let bundle = subject.bundle.clone().or_else(|| config.as_ref().map(|config| config.bundle.clone()));
     let pools = match &config {
@@ -201,4 +212,34 @@ async fn blocking<T: Send + 'static>(
 
 async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(limit, work).await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_go_before_the_configuration() {
+        let mut config = EdgeConfig::default();
+        let mut subject = Subject {
+            config: None,
+            bundle: None,
+            pools: None,
+            identity: None,
+            plaintext_beyond_loopback: false,
+            is_local_only: false,
+        };
+        subject.put_into(&mut config);
+        assert_eq!(config, EdgeConfig::default());
+        subject.pools = Some(Pools::from("http://10.0.0.5:8001".to_owned()));
+        subject.identity = Some("elsewhere".into());
+        subject.plaintext_beyond_loopback = true;
+        subject.put_into(&mut config);
+        let pools = config.offload.pools();
+        assert!(pools.parsed().is_ok());
+        assert_eq!(
+            (pools.urls, config.identity.dir),
+            (vec!["http://10.0.0.5:8001".to_owned()], "elsewhere".into())
+        );
+    }
 }

@@ -158,6 +158,16 @@ impl Identity {
     }
 }
 
+/// Waits for the next of [`Identity::changes`]; for ever where there is no identity.
+pub(crate) async fn changed(changes: &mut Option<watch::Receiver<u64>>) {
+    if let Some(changes) = changes
+        && changes.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
 fn authority(path: &Path, source: RootsError) -> IdentityError {
     IdentityError::Authority { path: path.to_owned(), source }
 }

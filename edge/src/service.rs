@@ -224,7 +224,9 @@ impl Running {
         let until = Instant::now() + self.grace;
         self.api.stop();
         let intake = self.intake.drain(self.grace).await;
-        let (files, ()) = tokio::join!(self.work.drain(left(until)), self.calls.ended(until));
+        // First the calls: each may still hand over a record.
+        self.calls.ended(until).await;
+        let files = self.work.drain(left(until)).await;
         self.api.drain(left(until).min(HANG_UP)).await;
         let records = self.sinks.close(until).await;
         if let Some(journal) = &self.journal {
@@ -308,12 +310,18 @@ struct Kept {
 
 impl Kept {
     async fn open(config: &EdgeConfig) -> Result<Self, StartError> {
-        if config.sources.is_empty() && !has_spool(config) {
-            return Ok(Self { journal: None, known: vec![], spooled: HashMap::new(), undelivered: vec![] });
-        }
-        let journal = Journal::open_soon(&config.state_dir).await?;
+        let is_needed = !config.sources.is_empty() || has_spool(config);
+        // What an earlier configuration has promised goes out under this one too.
+        let journal = match is_needed || Journal::is_in(&config.state_dir) {
+            true => Some(Journal::open_soon(&config.state_dir).await?),
+            false => None,
+        };
+        let undelivered = journal.as_ref().map(Journal::outbox).transpose()?.unwrap_or_default();
+        let Some(journal) = journal.filter(|_| is_needed || !undelivered.is_empty()) else {
+            return Ok(Self { journal: None, known: vec![], spooled: HashMap::new(), undelivered });
+        };
         let known: Result<_, _> = config.sources.iter().map(|source| journal.known(source.name())).collect();
-        let (spooled, undelivered) = (journal.spooled()?, journal.outbox()?);
+        let spooled = journal.spooled()?;
         Ok(Self { known: known?, spooled, undelivered, journal: Some(journal) })
     }
 }

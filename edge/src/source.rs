@@ -72,6 +72,6 @@ pub enum Outcome {
     Incomplete,
     /// It changed while it was read, or it is gone.
     Changed,
-    /// No sink has it; it is decided again after a restart.
+    /// It was not decided, or not every sink has its record: after a restart it is decided, or the record delivered again.
     Unacknowledged,
 }

@@ -29,6 +29,7 @@ mod log;
 pub mod look;
 pub mod measure;
 mod pace;
+mod partial;
 mod rate;
 pub mod status;
 
@@ -36,7 +37,8 @@ pub use keeper::OpenError;
 pub(crate) use keeper::{Orphan, Started, wall};
 pub use log::Sync;
 
-use entry::Entry;
+use entry::{Entry, Written};
+pub(crate) use index::Again;
 use keeper::Job;
 use status::{Listed, Status};
 
@@ -114,9 +116,8 @@ impl Spool {
     }
 
     /// Returns when it is written, as far as the configured `sync` goes. It is held until [`Spool::release`].
-    pub(crate) async fn put(&self, entry: &Entry) -> Result<(), PutError> {
-        let body = entry.write().map_err(|error| PutError::Disk(error.to_string()))?;
-        let head = entry.head.clone();
+    pub(crate) async fn put(&self, entry: &Written) -> Result<(), PutError> {
+        let Written { head, body } = entry.clone();
         self.ask(|done| Job::Put { head, body, done }).await.unwrap_or(Err(PutError::Stopped))
     }
 
@@ -131,8 +132,8 @@ impl Spool {
     }
 
     /// To be asked again, after a pause.
-    pub(crate) async fn retry(&self, seq: u64, pause: Duration, counts_as_try: bool) {
-        self.tell(Job::Retry { seq, pause, counts_as_try }).await;
+    pub(crate) async fn retry(&self, seq: u64, pause: Duration, why: Again) {
+        self.tell(Job::Retry { seq, pause, why }).await;
     }
 
     /// For good. Of an amended one the journal knows already.
@@ -140,7 +141,7 @@ impl Spool {
         self.tell(Job::Close { seq, why }).await;
     }
 
-    /// The line is back: everything is due.
+    /// The line is back: what waited for it is due.
     pub(crate) async fn wake(&self) {
         self.tell(Job::Wake).await;
     }
@@ -167,6 +168,13 @@ impl Spool {
     /// asked right now are not.
     pub(crate) async fn discard(&self, ids: Option<Vec<String>>) -> usize {
         self.ask(|done| Job::Discard { ids, done }).await.unwrap_or(0)
+    }
+
+    /// One whose disk hangs for as long as the other half is held.
+    #[cfg(test)]
+    pub(crate) fn hung(digest: BundleDigest) -> (Self, impl Sized) {
+        let (jobs, held) = mpsc::channel(QUEUE);
+        (Self { jobs, digest }, held)
     }
 
     async fn tell(&self, job: Job) {

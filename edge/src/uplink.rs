@@ -10,6 +10,7 @@
 //!
 //! [`Pending::reply`] always returns by its deadline. Nothing here is awaited on a sample's path but that.
 
+use std::error::Error as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,8 @@ mod race;
 mod resolver;
 pub mod session;
 mod split;
+#[cfg(test)]
+mod tests;
 mod trial;
 pub mod upload;
 
@@ -53,6 +56,7 @@ pub use kept::KeptError;
 pub use pools::{Allowed, Pools, PoolsError, Transport};
 pub use trial::{Tried, try_each};
 
+pub(crate) use bulk::MOST_OUT;
 use bulk::{Bulk, Pace};
 use dial::{Dialler, Means};
 use driver::{Driver, Outlets};
@@ -61,6 +65,8 @@ use memory::Memory;
 use session::{LinkState, Session};
 use split::{Plan, Split};
 use upload::{Form, Upload};
+
+use crate::identity::Identity;
 
 /// Calls that wait for the task; it takes them off at once, so that this fills only if the task is starved.
 const QUEUE: usize = 256;
@@ -111,6 +117,7 @@ impl Uplink {
         let UplinkConfig { pools, digest, dial_timeout, breaker, ledger } = config;
         let counts = Counts::default();
         let memory = Memory::open(pools.state_dir.as_deref());
+        let certificate = pools.identity.as_ref().map(Identity::changes);
         let (diallers, quic) = diallers(&pools, Some(digest), dial_timeout, memory, &counts, tasks)?;
         let now = Instant::now();
         let upgrade = diallers.iter().any(Dialler::can_upgrade);
@@ -135,7 +142,8 @@ impl Uplink {
         };
         tasks.spawn(bulk.run(behind, tasks.token().clone()));
         let outlets = Outlets { link: link_out, estimate: estimate_out, live: live_out };
-        Driver::start(session, diallers, quic, counts.clone(), pace, ledger, outlets, incoming, tasks);
+        let counting = counts.clone();
+        Driver::start(session, diallers, quic, counting, pace, ledger, outlets, incoming, certificate, tasks);
         Ok(Self { calls, backlog, link, estimate, counts, split: Arc::default() })
     }
 
@@ -291,6 +299,10 @@ fn reply(to: oneshot::Sender<Result<Reply, Missing>>, answer: Result<Reply, Miss
 /// A call of the back-log that was refused for what it is, and not for when it came, is a reply whose only answer names no
 /// expert and carries the error.
 fn refused(status: &tonic::Status) -> Result<Reply, Missing> {
+    // What the pool says has no cause here: this is of the line, whatever code tonic has for it.
+    if status.source().is_some() {
+        return Err(Missing::Offline);
+    }
     match missing(status.code()) {
         Missing::Failed => {
             let error = Some(millgate_shared::wire::stream_error(status));
@@ -309,5 +321,17 @@ fn missing(code: Code) -> Missing {
         Code::DeadlineExceeded | Code::Cancelled => Missing::Deadline,
         Code::Unavailable => Missing::Offline,
         _ => Missing::Failed,
+    }
+}
+
+/// What a refusal in band of a live call comes to.
+fn refused_in_band(error: &v1::StreamError) -> session::Replied {
+    match Code::from_i32(error.code) {
+        Code::ResourceExhausted => {
+            let retry_after = (error.retry_after_us > 0).then(|| Duration::from_micros(error.retry_after_us));
+            session::Replied::Shed { retry_after }
+        }
+        Code::Unavailable => session::Replied::Unavailable,
+        code => session::Replied::Refused(missing(code)),
     }
 }

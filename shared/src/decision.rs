@@ -107,7 +107,7 @@ pub struct Degraded {
 pub enum Later {
     /// It is in the spool: yes, once the pool answers.
     Spooled,
-    /// No: no expert of the pool is missing.
+    /// No: no expert of the pool is missing that may be asked.
     NotNeeded,
     /// No: the spool holds as much as it may.
     Full,

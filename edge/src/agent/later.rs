@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use millgate_shared::bundle::manifest::Manifest;
@@ -53,33 +53,37 @@ impl Late {
     }
 }
 
-/// Live calls that are out right now.
+/// Counts live calls: those that are out, and all there ever were.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Live(Arc<AtomicUsize>);
+pub(super) struct Live(Arc<(AtomicUsize, AtomicU64)>);
 
 /// One of them; it ends with this.
 #[derive(Debug)]
-pub(super) struct LiveCall(Arc<AtomicUsize>);
+pub(super) struct LiveCall(Live);
 
 impl Live {
     pub(super) fn call(&self) -> LiveCall {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        LiveCall(Arc::clone(&self.0))
+        let (out, ever) = &*self.0;
+        out.fetch_add(1, Ordering::Relaxed);
+        ever.fetch_add(1, Ordering::Relaxed);
+        LiveCall(self.clone())
     }
 
-    pub(super) fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+    pub(super) fn counts(&self) -> (usize, u64) {
+        let (out, ever) = &*self.0;
+        (out.load(Ordering::Relaxed), ever.load(Ordering::Relaxed))
     }
 }
 
 impl Drop for LiveCall {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let (out, _) = &*self.0.0;
+        out.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// What came of asking for one entry.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct LateAnswers {
     pub(crate) answers: Vec<Answer>,
     /// By expert index.
@@ -95,28 +99,54 @@ pub(crate) struct LateAnswers {
 pub(crate) enum Left {
     /// The line or the pool is in trouble: not the entry's fault, try again.
     Trouble,
-    /// The pool does not have the expert, or holds another bundle, or policy or budget keep it here, at the moment: it waits
-    /// until that is otherwise.
+    /// The byte budget has no room for so many bytes at the moment, or the line is metered.
+    NoRoom(u64),
+    /// The pool does not have the expert, or holds another bundle, at the moment: it waits until that is otherwise.
     NotHere(String),
+    /// Under this configuration it stays here.
+    Withheld(String),
     /// The expert failed: it may work another time, but not for ever.
     Failed,
     /// The pool will never answer this.
     Never(String),
 }
 
-impl Agent {
-    /// Live calls that are out right now.
-    pub(crate) fn live_calls(&self) -> usize {
-        self.parts.live.count()
+impl LateAnswers {
+    /// Nothing went out, and neither line nor pool are the reason.
+    pub(crate) fn stayed_here(&self) -> bool {
+        let is_own = |left: &Left| matches!(left, Left::NoRoom(_) | Left::Withheld(_));
+        self.bytes == 0 && self.left.as_ref().is_some_and(is_own)
     }
 
-    /// Asks the pool behind live calls. Always returns by the deadline.
+    /// With what earlier attempts have brought.
+    pub(crate) fn add(&mut self, before: Self) {
+        let Self { answers, runs, bytes, left: _ } = before;
+        self.answers.extend(answers);
+        self.runs.extend(runs);
+        self.bytes += bytes;
+    }
+}
+
+impl Agent {
+    /// Live calls that are out right now, and all there ever were.
+    pub(crate) fn live_calls(&self) -> (usize, u64) {
+        self.parts.live.counts()
+    }
+
+    /// Asks the pool behind live calls for what is not among `answers` yet. Always returns by the deadline.
     pub(crate) async fn ask_late(
         &self,
-        requests: Vec<v1::RunExpertsRequest>,
+        mut requests: Vec<v1::RunExpertsRequest>,
+        answers: &[Answer],
         deadline: Instant,
     ) -> LateAnswers {
         let manifest = self.models().manifest();
+        let has = |expert: &String| {
+            let index = manifest.expert_index(expert);
+            index.is_some_and(|index| answers.iter().any(|answer| answer.expert == index))
+        };
+        requests.iter_mut().for_each(|request| request.experts.retain(|expert| !has(expert)));
+        requests.retain(|request| !request.experts.is_empty());
         let mut late = LateAnswers::default();
         let leave = |left: Left, late: &mut LateAnswers| {
             let before = late.left.take();
@@ -165,7 +195,7 @@ impl Agent {
         deadline: Instant,
     ) -> Result<(Pending, u64), Left> {
         let cleared = self.parts.upload.clear(self.models().manifest(), request);
-        let mut upload = cleared.map_err(|error| Left::NotHere(error.to_string()))?;
+        let mut upload = cleared.map_err(|error| Left::Withheld(error.to_string()))?;
         upload.set_timeout(deadline.saturating_duration_since(Instant::now()).as_micros() as u64);
         let (bytes, form, ledger) = (upload.bytes(), upload.form(), self.parts.ledger.clone());
         // It may write a file.
@@ -174,7 +204,10 @@ impl Agent {
             move || ledger.take(Traffic::Backlog, form, bytes, None)
         };
         let taken = tokio::task::spawn_blocking(take).await.map_err(|_| Left::Trouble)?;
-        taken.map_err(|refused| Left::NotHere(refused.to_string()))?;
+        taken.map_err(|refused| match ledger.room_in(Traffic::Backlog, bytes) {
+            Some(_) => Left::NoRoom(bytes),
+            None => Left::Withheld(refused.to_string()),
+        })?;
         match uplink.send_backlog(upload, deadline) {
             Ok(pending) => Ok((pending, bytes)),
             Err(_) => {
@@ -231,7 +264,8 @@ mod tests {
         }
         assert_eq!(of(Code::Internal), Left::Failed);
         // What passes soonest decides: an entry is not given up while one of its experts may still answer.
-        assert!(Left::Trouble < Left::NotHere(String::new()));
+        assert!(Left::Trouble < Left::NoRoom(9) && Left::NoRoom(9) < Left::NotHere(String::new()));
+        assert!(Left::NotHere(String::new()) < Left::Withheld(String::new()));
         assert!(Left::Failed < Left::Never(String::new()));
     }
 }

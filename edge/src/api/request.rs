@@ -12,7 +12,7 @@ use crate::agent::{Agent, Ask};
 use crate::input::{Input, InputImage, draw_id};
 
 /// Taken off the caller's deadline, so that the answer is there before it.
-const TRAVEL: Duration = Duration::from_millis(5);
+pub(super) const TRAVEL: Duration = Duration::from_millis(5);
 
 /// A request, understood.
 #[derive(Debug)]

@@ -28,13 +28,13 @@ pub(super) fn check(config: &EdgeConfig) -> (bool, Vec<Item>) {
     }
     items.extend(spool(config));
     let mut is_running = false;
-    match Journal::open(&config.state_dir) {
+    // Nothing is made: the agent may run as another user.
+    match Journal::existing(&config.state_dir) {
         Ok(_) => {}
         Err(JournalError::InUse { .. }) => {
             is_running = true;
             items.push(Item::ok("journal", "in use by a running agent"));
         }
-        Err(JournalError::Dir { .. }) => {}
         Err(error) => {
             let advice =
                 "if the disk is sound, move the file away: files in the folders will be decided once more";
@@ -51,11 +51,19 @@ fn spool(config: &EdgeConfig) -> Option<Item> {
     }
     let stat = rustix::fs::statvfs(&config.state_dir).ok()?;
     let (free, most) = (stat.f_bavail * stat.f_frsize, config.spool.max_bytes);
-    let message = format!("up to {} MiB, {} MiB free", most >> 20, free >> 20);
-    Some(match free > most {
+    let held = held(&crate::spool::dir(&config.state_dir));
+    let message =
+        format!("up to {} MiB, of them {} MiB held, {} MiB free", most >> 20, held >> 20, free >> 20);
+    Some(match free.saturating_add(held) > most {
         true => Item::ok("spool.max_bytes", message),
         false => Item::warning("spool.max_bytes", message, "lower it: a full disk makes the folders wait"),
     })
+}
+
+/// By the files of one directory.
+fn held(dir: &Path) -> u64 {
+    let lengths = fs::read_dir(dir).into_iter().flatten().flatten().filter_map(|entry| entry.metadata().ok());
+    lengths.filter(fs::Metadata::is_file).map(|file| file.len()).sum()
 }
 
 fn writable(key: &str, dir: &Path) -> Item {

@@ -37,7 +37,14 @@ enum Output {
 /// Gives the exit code: 1 if anything is wrong.
 pub async fn check(args: CheckArgs, out: &mut impl Write) -> io::Result<u8> {
     let pools = args.pool.pools();
-    let subject = Subject { config: args.config, bundle: args.bundle, pools, is_local_only: args.local };
+    let subject = Subject {
+        config: args.config,
+        bundle: args.bundle,
+        pools,
+        identity: args.pool.identity,
+        plaintext_beyond_loopback: args.pool.plaintext_beyond_loopback,
+        is_local_only: args.local,
+    };
     let report = examine(subject).await;
     match args.output {
         Output::Text => write_text(out, &report)?,

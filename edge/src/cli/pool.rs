@@ -13,9 +13,10 @@ pub struct PoolArgs {
     /// Pool to ask when the local answer is not sure enough, https://HOST:PORT, or http:// on loopback
     #[arg(long, env = "MILLGATE_CLOUD", value_name = "URL")]
     pub cloud: Option<String>,
-    /// Where `millgate-edge enroll` keeps this device's certificate, for https://
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/millgate/identity")]
-    pub identity: PathBuf,
+    /// Where `millgate-edge enroll` keeps this device's certificate, for https:// [default: the configuration's, or
+    /// /var/lib/millgate/identity]
+    #[arg(long, value_name = "DIR")]
+    pub identity: Option<PathBuf>,
     /// Allows http:// to another machine, where anyone on the way may read and alter what is said
     #[arg(long)]
     pub plaintext_beyond_loopback: bool,
@@ -25,7 +26,8 @@ impl PoolArgs {
     /// Reads the device's files; without them only a pool with plain text can be reached, and the log says so.
     pub(crate) fn pools(&self) -> Option<Pools> {
         let url = self.cloud.clone()?;
-        let config = IdentityConfig { dir: self.identity.clone(), ..IdentityConfig::default() };
+        let mut config = IdentityConfig::default();
+        self.identity.iter().for_each(|dir| config.dir.clone_from(dir));
         let identity = url.starts_with("https://").then(|| Identity::open_or_bare(&config));
         let plaintext_beyond_loopback = self.plaintext_beyond_loopback;
         Some(Pools { identity, plaintext_beyond_loopback, ..Pools::from(url) })

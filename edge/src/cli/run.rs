@@ -83,12 +83,12 @@ async fn drain(running: Running) -> io::Result<()> {
         drained = running.drain() => match (drained.files, drained.records) {
             (0, 0) => tracing::info!("drained"),
             (files, records) => {
-                tracing::warn!(files, records, "drained, but not all; the rest is decided again after the next start");
+                tracing::warn!(files, records, "drained, but not all; the rest is decided or delivered after the next start");
             }
         },
         stopped = signal() => {
             stopped?;
-            tracing::warn!("stopped at once; what was in flight is decided again after the next start");
+            tracing::warn!("stopped at once; what was in flight is decided or delivered after the next start");
         }
     }
     Ok(())

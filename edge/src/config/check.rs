@@ -8,8 +8,8 @@ use std::time::Duration;
 use millgate_shared::deciding::Mode;
 use millgate_shared::transport::tcp::Proxy;
 
-use crate::uplink::Pools;
 use crate::uplink::ledger::Limits;
+use crate::uplink::{MOST_OUT, Pools};
 
 use super::{After, EdgeConfig, FolderConfig, OffloadConfig, SinkConfig, SourceConfig, SpoolConfig};
 
@@ -172,8 +172,9 @@ impl SpoolConfig {
         if self.max_bytes < LEAST {
             return refuse("spool.max_bytes", format!("is under {LEAST}"));
         }
-        if self.parallel == 0 || self.parallel > 64 {
-            return refuse("spool.parallel", "is not between 1 and 64");
+        if self.parallel == 0 || self.parallel > MOST_OUT {
+            let message = format!("is {}, and the uplink takes 1 to {MOST_OUT} at a time", self.parallel);
+            return refuse("spool.parallel", message);
         }
         not_zero("spool.max_age", self.max_age)
     }

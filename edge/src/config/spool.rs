@@ -20,7 +20,7 @@ pub struct SpoolConfig {
     pub when_full: SpoolFull,
     /// When an entry counts as written.
     pub sync: SpoolSync,
-    /// Entries asked of the pool at a time, at most; the real number follows what line and pool bear.
+    /// Entries asked of the pool at a time, 1 to 4, at most; the real number follows what line and pool bear.
     pub parallel: usize,
 }
 

@@ -91,6 +91,7 @@ fn what_makes_no_sense_is_refused_with_its_key() {
         ("[spool]\nmax_bytes = 10", "`spool.max_bytes`"),
         ("[spool]\nmax_age = \"0s\"", "`spool.max_age`"),
         ("[spool]\nparallel = 0", "`spool.parallel`"),
+        ("[spool]\nparallel = 5", "takes 1 to 4"),
         ("[api]\nlisten = \"0.0.0.0:8011\"", "`api.listen`"),
         ("[admin]\nlisten = \"[::]:8012\"", "`admin.listen`"),
         ("[admin]\nlisten = \"127.0.0.1:8011\"", "`admin.listen`"),

@@ -1,6 +1,7 @@
 //! While the agent runs: files that were exchanged are read again, the certificate is renewed in time, and the last known
 //! time is kept. No sample waits for any of it.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use millgate_shared::files::Look;
@@ -55,17 +56,20 @@ impl Identity {
             match self.renew_at(&pool, proxy, old).await {
                 Ok(certificate) => {
                     let not_after = date(certificate.not_after);
-                    tracing::info!(pool, not_after, "the device's certificate was renewed");
-                    counts.renewed.inc();
-                    renewals.succeeded();
-                    let inner = self.clone();
-                    let loaded = tokio::task::spawn_blocking(move || inner.inner.load()).await;
-                    if let Ok(Err(error)) = loaded {
-                        tracing::error!(%error, "the renewed certificate cannot be used");
+                    match self.load_renewed().await {
+                        Ok(()) => {
+                            tracing::info!(pool, not_after, "the device's certificate was renewed");
+                            counts.renewed.inc();
+                            return renewals.succeeded();
+                        }
+                        // Another pool would sign the same.
+                        Err(error) => {
+                            failure = Some((pool, error));
+                            break;
+                        }
                     }
-                    return;
                 }
-                Err(error) => failure = Some((pool, error)),
+                Err(error) => failure = Some((pool, error.to_string())),
             }
         }
         let Some((pool, error)) = failure else { return };
@@ -82,6 +86,13 @@ impl Identity {
                 tracing::error!(pool, %error, ends, again_in, "the certificate has ended and is not renewed");
             }
         }
+    }
+
+    async fn load_renewed(&self) -> Result<(), String> {
+        let inner = Arc::clone(&self.inner);
+        let loaded = tokio::task::spawn_blocking(move || inner.load()).await;
+        let loaded = loaded.map_err(|error| error.to_string())?;
+        loaded.map_err(|error| format!("it was renewed, and what came cannot be used: {error}"))
     }
 
     /// With the certificate, and then without: one that the pool takes for ended is proved by its key alone.

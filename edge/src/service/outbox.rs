@@ -15,13 +15,14 @@ use futures_util::StreamExt;
 use millgate_shared::decision::{Decision, Later, State};
 use millgate_shared::shutdown::Tasks;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::Instant;
 
 use super::tidy::{Tidied, Tidy};
 use crate::agent::{Decided, Late};
 use crate::metrics::Metrics;
 use crate::sink::{Key, Record, Sinks};
 use crate::source::journal::{FileVersion, JournalHandle, Post};
-use crate::spool::entry::{Entry, Head, Origin};
+use crate::spool::entry::{Entry, Head, Origin, Written};
 use crate::spool::{Orphan, PutError, Spool, wall};
 
 /// Records of gRPC decisions that are on their way at a time; more are only offered to the sinks.
@@ -30,8 +31,17 @@ const CALLS: usize = 1024;
 const AGAIN: usize = 64;
 /// Between attempts to write an entry, while the disk is full or out of order.
 const RETRY: Duration = Duration::from_secs(1);
-/// How long a gRPC answer waits for its entry to be on the disk.
+/// How long a gRPC answer waits for its entry to be on the disk, if its caller waits as long.
 const PATIENCE: Duration = Duration::from_millis(250);
+/// Of a caller's time, so much at most is kept for the disk: a decision that waited for the pool to the last is to be kept
+/// within it too.
+const KEPT_BACK: Duration = Duration::from_millis(25);
+/// Samples of gRPC calls, with their pictures, that wait for the disk at a time; of more the answer says that it does not
+/// take them. Files are as many as the queue, and wait in their folder.
+const KEEPING: usize = 128;
+
+#[cfg(test)]
+mod tests;
 
 /// Cheap to clone.
 #[derive(Debug, Clone)]
@@ -46,6 +56,7 @@ struct Parts {
     tidy: Tidy,
     metrics: Arc<Metrics>,
     calls: Arc<Semaphore>,
+    keeping: Arc<Semaphore>,
     work: Tasks,
 }
 
@@ -64,7 +75,13 @@ impl Outbox {
     ) -> Self {
         let (metrics, work) = (Arc::clone(metrics), work.clone());
         let calls = Arc::new(Semaphore::new(CALLS));
-        Self(Arc::new(Parts { sinks, journal, spool, tidy, metrics, calls, work }))
+        let keeping = Arc::new(Semaphore::new(KEEPING));
+        Self(Arc::new(Parts { sinks, journal, spool, tidy, metrics, calls, keeping, work }))
+    }
+
+    /// What of a caller's time is not for deciding.
+    pub(crate) fn keeps_back(&self, limit: Duration) -> Duration {
+        if self.0.spool.is_some() { KEPT_BACK.min(limit / 8) } else { Duration::ZERO }
     }
 
     /// Whether an amendment of this decision can be hoped for; what is to be kept for it.
@@ -90,7 +107,9 @@ impl Outbox {
             Ok(None) => return record(&decision).map(|record| (record, false)),
             Err(why) => return record(&marked(&mut decision, why)).map(|record| (record, false)),
         };
-        let (entry, kept) = entry(&spool, &mut decision, late, Origin::File).await?;
+        let Some((entry, kept)) = entry(&spool, &mut decision, late, Origin::File).await? else {
+            return record(&marked(&mut decision, Later::NotNeeded)).map(|record| (record, false));
+        };
         loop {
             match spool.put(&entry).await {
                 Ok(()) => return Ok((kept, true)),
@@ -117,15 +136,16 @@ impl Outbox {
         let Some(journal) = &self.0.journal else { return Err(Stopped) };
         let post = post(record, Some(file.clone()));
         let number = journal.post(post, awaits).await.ok_or(Stopped)?;
-        self.deliver(number, record, Some(&file)).await
+        self.deliver(number, record, Some(&file), awaits).await
     }
 
-    /// To every sink, then tidied, then forgotten.
+    /// To every sink, then tidied, then forgotten; an entry that awaits this may be asked from then on.
     async fn deliver(
         &self,
         number: u64,
         record: &Record,
         file: Option<&FileVersion>,
+        awaits: bool,
     ) -> Result<Tidied, Stopped> {
         let Some(journal) = &self.0.journal else { return Err(Stopped) };
         let metrics = self.0.metrics.spool();
@@ -142,15 +162,15 @@ impl Outbox {
         let gone = file.filter(|_| tidied == Tidied::Removed);
         let gone = gone.map(|file| (Arc::clone(&file.source), file.relative.clone()));
         journal.delivered(number, gone).await;
-        if let Some(spool) = &self.0.spool {
+        if let Some(spool) = self.0.spool.as_ref().filter(|_| awaits) {
             spool.release(record.id().to_owned()).await;
         }
         Ok(tidied)
     }
 
-    /// For a gRPC call: gives the decision as its caller is to see it. What is to reach sinks does so behind the answer;
-    /// only an entry of the spool is waited for, and not for long.
-    pub(crate) async fn call(&self, decided: Decided) -> Decision {
+    /// For a gRPC call: gives the decision as its caller is to see it, before `by`. What is to reach sinks does so behind the
+    /// answer; only an entry of the spool is waited for, and not for long.
+    pub(crate) async fn call(&self, decided: Decided, by: Option<Instant>) -> Decision {
         let Decided { mut decision, late } = decided;
         let (spool, late) = match self.later(&decision, late) {
             Ok(Some(later)) => later,
@@ -158,38 +178,46 @@ impl Outbox {
                 self.post_call(&decision);
                 return decision;
             }
-            Err(why) => {
-                let decision = marked(&mut decision, why);
-                self.post_call(&decision);
-                return decision;
-            }
+            Err(why) => return self.without_entry(decision, why),
         };
         let Ok(permit) = Arc::clone(&self.0.calls).try_acquire_owned() else {
-            let decision = marked(&mut decision, Later::Full);
-            self.post_call(&decision);
-            return decision;
+            return self.without_entry(decision, Later::Full);
+        };
+        let Ok(keeping) = Arc::clone(&self.0.keeping).try_acquire_owned() else {
+            return self.without_entry(decision, Later::Disk);
         };
         let (answer, kept) = oneshot::channel();
         let (this, mut own) = (self.clone(), decision.clone());
         self.0.work.spawn(async move {
-            let later = match entry(&spool, &mut own, late, Origin::Api).await {
-                Ok((entry, record)) => match spool.put(&entry).await {
-                    Ok(()) => {
-                        let _late = answer.send(Later::Spooled).is_err();
-                        this.commit_call(record, true, permit).await;
-                        return;
-                    }
-                    Err(PutError::Full) => Later::Full,
-                    Err(PutError::Disk(_) | PutError::Stopped) => Later::Disk,
+            let put = match entry(&spool, &mut own, late, Origin::Api).await {
+                Ok(Some((entry, record))) => match spool.put(&entry).await {
+                    Ok(()) => Ok(record),
+                    Err(PutError::Full) => Err(Later::Full),
+                    Err(PutError::Disk(_) | PutError::Stopped) => Err(Later::Disk),
                 },
-                Err(Stopped) => Later::Disk,
+                Ok(None) => Err(Later::NotNeeded),
+                Err(Stopped) => Err(Later::Disk),
             };
-            drop(permit);
-            this.post_call(&marked(&mut own, later));
-            let _late = answer.send(later).is_err();
+            drop(keeping);
+            let _late = answer.send(put.as_ref().err().copied().unwrap_or(Later::Spooled)).is_err();
+            match put {
+                Ok(record) => this.commit_call(record, true, permit).await,
+                Err(later) => {
+                    drop(permit);
+                    this.post_call(&marked(&mut own, later));
+                }
+            }
         });
-        let later = tokio::time::timeout(PATIENCE, kept).await;
+        let patience = Instant::now() + PATIENCE;
+        let until = by.map_or(patience, |by| by.min(patience));
+        let later = tokio::time::timeout_at(until, kept).await;
         marked(&mut decision, later.ok().and_then(Result::ok).unwrap_or(Later::Disk))
+    }
+
+    fn without_entry(&self, mut decision: Decision, why: Later) -> Decision {
+        let decision = marked(&mut decision, why);
+        self.post_call(&decision);
+        decision
     }
 
     /// A record of a call, behind its answer.
@@ -217,7 +245,7 @@ impl Outbox {
         let Some(journal) = &self.0.journal else { return };
         if let Some(number) = journal.post(post(&record, None), awaits).await {
             // What a sink does not have is delivered after the next start.
-            let _stopped = self.deliver(number, &record, None).await.is_err();
+            let _stopped = self.deliver(number, &record, None, awaits).await.is_err();
         }
         drop(permit);
     }
@@ -228,7 +256,7 @@ impl Outbox {
         let number = journal.amended(post(&record, None)).await.ok_or(Stopped)?;
         let this = self.clone();
         Ok(async move {
-            let _stopped = this.deliver(number, &record, None).await.is_err();
+            let _stopped = this.deliver(number, &record, None, false).await.is_err();
         })
     }
 
@@ -247,7 +275,8 @@ impl Outbox {
             async move {
                 let Post { id, version, line, file } = post;
                 let record = Record::new(Key { id, version }, line);
-                this.deliver(number, &record, file.as_ref()).await
+                // Perhaps an entry waits for it.
+                this.deliver(number, &record, file.as_ref(), true).await
             }
         });
         let mut again = futures_util::stream::iter(again).buffered(AGAIN);
@@ -278,20 +307,27 @@ fn record(decision: &Decision) -> Result<Record, Stopped> {
     })
 }
 
-/// What the spool keeps, and the record that goes out with it. Marks the decision.
+/// What the spool keeps, and the record that goes out with it; `None` if nothing of it can be asked. Marks the decision.
 async fn entry(
     spool: &Spool,
     decision: &mut Decision,
     late: Late,
     origin: Origin,
-) -> Result<(Entry, Record), Stopped> {
+) -> Result<Option<(Written, Record)>, Stopped> {
     let decision = marked(decision, Later::Spooled);
     let record = record(&decision)?;
     let line = String::from_utf8_lossy(record.line()).into_owned();
     let head = Head { origin, decided_at: wall(), digest: spool.digest(), id: decision.id };
-    let encoding = tokio::task::spawn_blocking(move || late.into_requests());
-    let (open, requests) = encoding.await.map_err(|_| Stopped)?;
-    Ok((Entry { head, open, line, requests }, record))
+    // Pictures are encoded.
+    let encoding = tokio::task::spawn_blocking(move || {
+        let (open, requests) = late.into_requests();
+        let entry = Entry { head, open, line, requests };
+        (!entry.requests.is_empty()).then(|| entry.into_written()).transpose()
+    });
+    let written = encoding.await.map_err(|_| Stopped)?;
+    let refuse = |error| tracing::error!(%error, "an entry cannot be written as bytes");
+    let written = written.map_err(refuse).map_err(|()| Stopped)?;
+    Ok(written.map(|written| (written, record)))
 }
 
 fn post(record: &Record, file: Option<FileVersion>) -> Post {

@@ -201,3 +201,39 @@ async fn a_second_agent_on_the_same_state_is_refused() {
     assert!(!refused.is_final());
     running.drain().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_promised_goes_out_also_where_folders_and_pool_are_gone_from_the_configuration() {
+    let mut device = Device::new();
+    device.config.sources.clear();
+    device.start().await.drain().await;
+    assert!(!device.config.state_dir.join(crate::source::journal::FILE_NAME).exists());
+    let journal = Journal::open(&device.config.state_dir).unwrap().start(4).unwrap();
+    let line = b"{\"id\":\"promised\"}\n".to_vec();
+    let post = Post { id: "promised".to_owned(), version: 1, line, file: None };
+    journal.post(post, false).await.unwrap();
+    drop(journal);
+    let running = device.start().await;
+    assert_eq!(device.wait_for(1).await[0]["id"], "promised");
+    running.drain().await;
+    device.start().await.drain().await;
+    assert_eq!(device.records().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_ends_while_the_agent_stops_has_its_record_delivered() {
+    let device = Device::new();
+    let good = request("1", golden("steel-red-iron.png"));
+    for _ in 0..5 {
+        let running = device.start().await;
+        let mut client = client(&running).await;
+        let drain = async {
+            tokio::time::sleep(Duration::from_millis(3)).await;
+            running.drain().await
+        };
+        if let (Ok(answer), _) = tokio::join!(client.decide(good.clone()), drain) {
+            let id = answer.into_inner().decision.unwrap().id;
+            assert!(device.records().iter().any(|record| record["id"] == id.as_str()), "{id} is lost");
+        }
+    }
+}

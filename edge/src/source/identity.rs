@@ -1,7 +1,7 @@
 //! The decision id of a file's version.
 //!
-//! It is derived, not drawn: when the agent was killed between writing a decision and remembering that it had, the file
-//! is decided again, and whoever reads both sees by the equal id that they are one. It has the form of a UUIDv7, with
+//! It is derived, not drawn: when the agent was killed before a decision was committed to the journal, the file is decided
+//! again, and an entry of the spool that was written before is known to be the same one's. It has the form of a UUIDv7, with
 //! the file's time of change as its time.
 
 use std::os::unix::ffi::OsStrExt;

@@ -71,6 +71,16 @@ impl Journal {
         }
     }
 
+    /// `None` if there is none yet: nothing is made.
+    pub fn existing(dir: &Path) -> Result<Option<Self>, JournalError> {
+        Self::is_in(dir).then(|| Self::open(dir)).transpose()
+    }
+
+    /// Was there ever one?
+    pub fn is_in(dir: &Path) -> bool {
+        dir.join(FILE_NAME).exists()
+    }
+
     /// Opens or creates it.
     pub fn open(dir: &Path) -> Result<Self, JournalError> {
         std::fs::create_dir_all(dir)

@@ -3,11 +3,13 @@
 //!
 //! | the pool says | then |
 //! | --- | --- |
-//! | an answer | amended; to every sink, exactly once |
-//! | unreachable, full, too late | again after a pause, for as long as it may be kept |
+//! | an answer | amended: one more record, to every sink |
+//! | unreachable, full, too late | again after a pause, or once the line is back, for as long as it may be kept |
 //! | NOT_FOUND, FAILED_PRECONDITION, PERMISSION_DENIED | it waits for a pool that has the expert and the bundle |
 //! | INVALID_ARGUMENT | closed: no pool will ever answer it |
-//! | any other failure | again, [`MOST_TRIES`] times; then closed, amended with what did answer |
+//! | any other failure | again, twelve times in all; then closed, amended with what did answer |
+//!
+//! Where the byte budget has no room for an entry, or the line is metered, all wait until that is otherwise.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -24,11 +26,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::index::Millis;
 use super::pace::{End, Pace};
-use super::{Closed, Spool, Work};
+use super::partial::Partial;
+use super::{Again, Closed, Spool, Work};
 use crate::agent::{Agent, LateAnswers, Left};
 use crate::metrics::Metrics;
 use crate::service::Outbox;
 use crate::sink::Record;
+use crate::uplink::ledger::Traffic;
 use crate::uplink::session::LinkState;
 
 /// An entry that failed so often is closed.
@@ -46,13 +50,16 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 /// For an expert or a bundle that the pool does not have.
 const NOT_HERE_PAUSE: Duration = Duration::from_secs(60);
+/// Without room in the byte budget one entry tries its luck so often.
+const NO_ROOM_PAUSE: Duration = Duration::from_secs(60);
 
+#[derive(Clone)]
 pub(crate) struct Backlog {
     pub(crate) agent: Agent,
     pub(crate) spool: Spool,
     pub(crate) outbox: Outbox,
     pub(crate) metrics: Arc<Metrics>,
-    /// Deliveries of amended records live on these.
+    /// Amended records are committed and delivered on these.
     pub(crate) work: Tasks,
 }
 
@@ -63,20 +70,77 @@ struct Asked {
     late: LateAnswers,
     took: Duration,
     room: OwnedSemaphorePermit,
+    /// Nothing of it went out this time.
+    stayed_here: bool,
+}
+
+/// The loop's own.
+struct Run {
+    began: Instant,
+    pace: Pace,
+    asking: FuturesUnordered<Asking>,
+    partial: Partial,
+    /// Amended records on their way.
+    room: Arc<Semaphore>,
+    /// So many bytes found no room in the budget; until when at the most that is believed.
+    short_of: Option<(u64, Instant)>,
+    /// All live calls that there were at the last look.
+    live_calls: u64,
+}
+
+impl Run {
+    fn now(&self) -> Millis {
+        self.began.elapsed().as_millis() as Millis
+    }
+
+    /// Also live calls that came and went between two looks.
+    fn see_live_calls(&mut self, agent: &Agent) {
+        let (out, ever) = agent.live_calls();
+        if out > 0 || ever != self.live_calls {
+            self.pace.live(self.now());
+        }
+        self.live_calls = ever;
+    }
+
+    fn is_short(&mut self, agent: &Agent) -> bool {
+        let is_short = |(bytes, until): &(u64, Instant)| {
+            Instant::now() < *until && !agent.ledger().has_room(Traffic::Backlog, *bytes)
+        };
+        self.short_of = self.short_of.filter(is_short);
+        self.short_of.is_some()
+    }
+
+    /// One came back.
+    fn ended(&mut self, asked: &Asked) {
+        let end = match &asked.late.left {
+            Some(Left::Trouble) => End::Trouble,
+            _ if asked.stayed_here => End::StayedHere,
+            _ => End::Answered,
+        };
+        self.pace.ended(end, asked.took.as_millis() as Millis, self.now());
+        if let Some(Left::NoRoom(bytes)) = asked.late.left {
+            self.short_of = Some((bytes, Instant::now() + NO_ROOM_PAUSE));
+        }
+    }
 }
 
 impl Backlog {
     /// Until `stop`; what is being asked then is asked again after the next start.
     pub(crate) async fn run(self, parallel: usize, stop: CancellationToken) {
         let began = Instant::now();
-        let mut pace = Pace::new(parallel);
-        let mut asking: FuturesUnordered<Asking> = FuturesUnordered::new();
-        let room = Arc::new(Semaphore::new(DELIVERING));
+        let mut run = Run {
+            began,
+            pace: Pace::new(parallel),
+            asking: FuturesUnordered::new(),
+            partial: Partial::default(),
+            room: Arc::new(Semaphore::new(DELIVERING)),
+            short_of: None,
+            live_calls: 0,
+        };
         let mut link = self.agent.link_changes();
         let mut was_up = false;
         let mut ticked = began;
         loop {
-            let now = began.elapsed().as_millis() as Millis;
             // Also a line that was lost and came back between two looks is a new one.
             let is_new = link.as_mut().is_some_and(|link| link.has_changed().unwrap_or(false));
             if let Some(link) = &mut link {
@@ -85,26 +149,22 @@ impl Backlog {
             let is_up = self.agent.link() == LinkState::Up;
             if is_up && (!was_up || is_new) {
                 self.spool.wake().await;
-                pace.reset();
+                run.pace.reset();
             }
             was_up = is_up;
-            if self.agent.live_calls() > 0 {
-                pace.live(now);
-            }
+            run.see_live_calls(&self.agent);
             if ticked.elapsed() >= TICK {
                 ticked = Instant::now();
                 self.spool.tick().await;
             }
-            let wait = if is_up { self.fill(&mut pace, now, &room, &mut asking).await } else { LOOK };
+            let wait = if is_up { self.fill(&mut run).await } else { LOOK };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                Some(asked) = asking.next() => {
-                    let now = began.elapsed().as_millis() as Millis;
-                    let is_trouble = matches!(asked.late.left, Some(Left::Trouble));
-                    let end = if is_trouble { End::Trouble } else { End::Answered };
-                    pace.ended(end, asked.took.as_millis() as Millis, now);
-                    self.settle(asked).await;
+                Some(asked) = run.asking.next() => {
+                    run.see_live_calls(&self.agent);
+                    run.ended(&asked);
+                    self.settle(asked, &mut run.partial).await;
                 }
                 () = tokio::time::sleep(wait) => {}
             }
@@ -112,34 +172,35 @@ impl Backlog {
     }
 
     /// Sends what may be sent; gives how long to wait for more.
-    async fn fill(
-        &self,
-        pace: &mut Pace,
-        now: Millis,
-        room: &Arc<Semaphore>,
-        asking: &mut FuturesUnordered<Asking>,
-    ) -> Duration {
+    async fn fill(&self, run: &mut Run) -> Duration {
         loop {
-            if let Err(until) = pace.may_send(now) {
+            let now = run.now();
+            if let Err(until) = run.pace.may_send(now) {
                 let until = until.map(|until| Duration::from_millis((until - now).max(1) as u64));
                 return until.unwrap_or(LOOK).min(LOOK);
             }
-            let Ok(permit) = Arc::clone(room).try_acquire_owned() else { return LOOK };
+            if run.is_short(&self.agent) {
+                return LOOK;
+            }
+            let Ok(permit) = Arc::clone(&run.room).try_acquire_owned() else { return LOOK };
             let Some(work) = self.spool.take().await else { return LOOK };
-            pace.sent();
-            asking.push(Box::pin(ask(self.agent.clone(), work, permit)));
+            run.pace.sent();
+            let before = run.partial.take(work.seq);
+            run.asking.push(Box::pin(ask(self.agent.clone(), work, before, permit)));
         }
     }
 
-    async fn settle(&self, asked: Asked) {
+    /// Waits for no disk: what is to be committed is, apart from this.
+    async fn settle(&self, asked: Asked, partial: &mut Partial) {
         let Asked { work, late, room, .. } = asked;
         let (seq, id, tries) = (work.seq, work.entry.head.id.clone(), work.tries);
         let is_last = match &late.left {
             None | Some(Left::Never(_)) => true,
             Some(Left::Failed) => tries + 1 >= MOST_TRIES,
-            Some(Left::Trouble | Left::NotHere(_)) => false,
+            Some(Left::Trouble | Left::NoRoom(_) | Left::NotHere(_) | Left::Withheld(_)) => false,
         };
         if !is_last {
+            partial.keep(seq, &late);
             return self.again(seq, tries, late.left.as_ref()).await;
         }
         if let Some(left) = &late.left {
@@ -149,18 +210,13 @@ impl Backlog {
             return self.refuse(seq, &id).await;
         }
         match amend(&self.agent, work, late) {
-            Ok((decision, record)) => match self.outbox.amended(record).await {
-                Ok(delivery) => {
-                    self.metrics.amended(&decision);
-                    self.spool.close(seq, Closed::Amended).await;
-                    self.work.spawn(async move {
-                        delivery.await;
-                        drop(room);
-                    });
-                }
-                // The journal has stopped: so does the agent.
-                Err(_) => self.spool.retry(seq, LONGEST_PAUSE, false).await,
-            },
+            Ok((decision, record)) => {
+                let this = self.clone();
+                self.work.spawn(async move {
+                    this.amended(seq, &decision, record).await;
+                    drop(room);
+                });
+            }
             Err(error) => {
                 tracing::error!(id, error, "cannot be amended");
                 self.refuse(seq, &id).await;
@@ -168,17 +224,35 @@ impl Backlog {
         }
     }
 
+    /// Committed, closed, delivered.
+    async fn amended(&self, seq: u64, decision: &Decision, record: Record) {
+        match self.outbox.amended(record).await {
+            Ok(delivery) => {
+                self.metrics.amended(decision);
+                self.spool.close(seq, Closed::Amended).await;
+                delivery.await;
+            }
+            // The journal has stopped: so does the agent.
+            Err(_) => self.spool.retry(seq, LONGEST_PAUSE, Again::NotHere).await,
+        }
+    }
+
     async fn again(&self, seq: u64, tries: u32, left: Option<&Left>) {
-        let pause = match left {
+        let (pause, why) = match left {
             Some(Left::NotHere(message)) => {
                 tracing::debug!(seq, message, "the pool cannot answer it at the moment");
-                NOT_HERE_PAUSE
+                (NOT_HERE_PAUSE, Again::NotHere)
             }
-            Some(Left::Failed) => FIRST_PAUSE.saturating_mul(1 << tries.min(16)).min(LONGEST_PAUSE),
-            _ => FIRST_PAUSE,
+            Some(Left::Withheld(message)) => {
+                tracing::debug!(seq, message, "it may not be sent");
+                (LONGEST_PAUSE, Again::NotHere)
+            }
+            Some(Left::Failed) => {
+                (FIRST_PAUSE.saturating_mul(1 << tries.min(16)).min(LONGEST_PAUSE), Again::Failed)
+            }
+            _ => (FIRST_PAUSE, Again::Trouble),
         };
-        let counts_as_try = matches!(left, Some(Left::Failed));
-        self.spool.retry(seq, pause, counts_as_try).await;
+        self.spool.retry(seq, pause, why).await;
     }
 
     async fn refuse(&self, seq: u64, id: &str) {
@@ -187,18 +261,22 @@ impl Backlog {
     }
 }
 
-async fn ask(agent: Agent, mut work: Work, room: OwnedSemaphorePermit) -> Asked {
+/// `before` is what earlier attempts have brought.
+async fn ask(agent: Agent, mut work: Work, before: LateAnswers, room: OwnedSemaphorePermit) -> Asked {
     let began = Instant::now();
     let requests = std::mem::take(&mut work.entry.requests);
-    // G4: whatever was there at the start, another bundle's answers must not be mixed in.
-    let late = match work.entry.head.digest == agent.models().digest() {
+    // Whatever was there at the start, another bundle's answers must not be mixed in.
+    let mut late = match work.entry.head.digest == agent.models().digest() {
         true => {
             let bytes: u64 = requests.iter().map(framed_len).sum();
-            agent.ask_late(requests, began + DEADLINE + Duration::from_secs(bytes / SLOWEST)).await
+            let deadline = began + DEADLINE + Duration::from_secs(bytes / SLOWEST);
+            agent.ask_late(requests, &before.answers, deadline).await
         }
         false => LateAnswers { left: Some(Left::Trouble), ..LateAnswers::default() },
     };
-    Asked { work, late, took: began.elapsed(), room }
+    let stayed_here = late.stayed_here();
+    late.add(before);
+    Asked { work, late, took: began.elapsed(), room, stayed_here }
 }
 
 /// The amended record.

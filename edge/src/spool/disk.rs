@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
+use millgate_shared::files;
+
 /// One directory of segments, by name, and what was set aside of them.
 pub(crate) trait Disk: Send + 'static {
     /// Names and lengths.
@@ -42,6 +44,11 @@ impl Dir {
     pub(crate) fn open(path: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(path.join(ASIDE))?;
         Ok(Self { path, open: None })
+    }
+
+    /// One that is only read: nothing is made.
+    pub(crate) fn existing(path: PathBuf) -> Self {
+        Self { path, open: None }
     }
 
     fn appended(&mut self, name: &str) -> io::Result<&File> {
@@ -102,13 +109,18 @@ impl Disk for Dir {
         }
         let (_, kept) = self.aside()?;
         let kept = if kept + bytes.len() as u64 > ASIDE_LIMIT { &[] } else { bytes };
-        fs::write(path, kept)?;
+        files::replace(&path, kept, files::PRIVATE)?;
         Ok(true)
     }
 
     fn aside(&mut self) -> io::Result<(u64, u64)> {
         let (mut count, mut bytes) = (0, 0);
-        for entry in fs::read_dir(self.path.join(ASIDE))? {
+        let entries = match fs::read_dir(self.path.join(ASIDE)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, 0)),
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
             count += 1;
             bytes += entry?.metadata()?.len();
         }

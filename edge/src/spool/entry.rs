@@ -5,6 +5,8 @@
 //!   | JSON {open, line}: length u32, text | requests: count u32, each length u32, protobuf
 //! ```
 
+use std::sync::Arc;
+
 use millgate_shared::bundle::BundleDigest;
 use millgate_shared::deciding::Open;
 use millgate_shared::proto::v1;
@@ -41,6 +43,13 @@ pub(crate) struct Head {
     pub(crate) id: String,
 }
 
+/// An entry as it goes to the disk. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Written {
+    pub(crate) head: Head,
+    pub(crate) body: Arc<[u8]>,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Text {
     open: Open,
@@ -57,6 +66,12 @@ fn wrong(message: impl ToString) -> EntryError {
 }
 
 impl Entry {
+    /// Copies what may be megabytes.
+    pub(crate) fn into_written(self) -> Result<Written, EntryError> {
+        let body = self.write()?.into();
+        Ok(Written { head: self.head, body })
+    }
+
     pub(crate) fn write(&self) -> Result<Vec<u8>, EntryError> {
         let text = Text { open: self.open.clone(), line: self.line.clone() };
         let text = serde_json::to_vec(&text).map_err(wrong)?;

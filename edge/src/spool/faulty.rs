@@ -1,7 +1,7 @@
 //! A disk in memory that fails on purpose: killed at any write, torn, flipped, full.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex};
 
@@ -15,6 +15,10 @@ pub(crate) struct Faulty(Arc<Mutex<State>>);
 pub(crate) struct State {
     pub(crate) files: BTreeMap<String, File>,
     pub(crate) aside: BTreeMap<String, Vec<u8>>,
+    /// Removed since names were last synced: a power cut brings them back.
+    pub(crate) removed: BTreeMap<String, File>,
+    /// Made since then: a power cut takes them.
+    pub(crate) made: BTreeSet<String>,
     /// Changes until the process is killed; `None`: never.
     pub(crate) lives: Option<u32>,
     /// How many bytes of the write it is killed in still get through.
@@ -22,6 +26,8 @@ pub(crate) struct State {
     pub(crate) room: Option<usize>,
     pub(crate) sync_fails: bool,
     pub(crate) truncate_fails: bool,
+    pub(crate) names_fail: bool,
+    pub(crate) remove_fails: bool,
     pub(crate) reads_short: bool,
     pub(crate) writes: u32,
 }
@@ -38,9 +44,15 @@ impl Faulty {
         change(&mut self.0.lock().unwrap())
     }
 
-    /// The power comes back: what was not synced is cut to `keep` of it, or filled with zeros.
+    /// The power comes back: what was not synced is cut to `keep` of it, or filled with zeros; names are as they were when
+    /// they were last synced.
     pub(crate) fn power_cut(&self, keep: usize, zeros: bool) {
         self.with(|state| {
+            for name in std::mem::take(&mut state.made) {
+                state.files.remove(&name);
+                state.removed.remove(&name);
+            }
+            state.files.append(&mut state.removed);
             for file in state.files.values_mut() {
                 let end = file.bytes.len().min(file.synced + keep);
                 match zeros {
@@ -86,6 +98,9 @@ impl Disk for Faulty {
                 true => state.torn.min(bytes.len()),
                 false => room.min(bytes.len()),
             };
+            if !state.files.contains_key(name) {
+                state.made.insert(name.to_owned());
+            }
             state.files.entry(name.to_owned()).or_default().bytes.extend_from_slice(&bytes[..len]);
             if let Some(room) = &mut state.room {
                 *room -= len.min(*room);
@@ -110,7 +125,14 @@ impl Disk for Faulty {
     }
 
     fn sync_names(&mut self) -> io::Result<()> {
-        self.alive(|_, is_killed| if is_killed { killed() } else { Ok(()) })
+        self.alive(|state, is_killed| {
+            if is_killed || state.names_fail {
+                return killed();
+            }
+            state.made.clear();
+            state.removed.clear();
+            Ok(())
+        })
     }
 
     fn read(&mut self, name: &str, at: u64, len: usize) -> io::Result<Vec<u8>> {
@@ -139,10 +161,12 @@ impl Disk for Faulty {
 
     fn remove(&mut self, name: &str) -> io::Result<()> {
         self.alive(|state, is_killed| {
-            if is_killed {
+            if is_killed || state.remove_fails {
                 return killed();
             }
-            state.files.remove(name);
+            if let Some(file) = state.files.remove(name) {
+                state.removed.insert(name.to_owned(), file);
+            }
             Ok(())
         })
     }

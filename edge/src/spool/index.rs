@@ -47,10 +47,23 @@ pub(crate) enum State {
     Held,
     Waiting {
         due: Millis,
+        /// Also where the line is back before.
+        is_firm: bool,
     },
     Asked,
     /// It waits for an agent with its bundle.
     OtherBundle,
+}
+
+/// Why an entry is asked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// The line, the pool or the disk was in trouble: at once where the line is back.
+    Trouble,
+    /// The pool cannot answer it at the moment.
+    NotHere,
+    /// The expert failed; that is counted.
+    Failed,
 }
 
 /// What is to be done for an entry of so many bytes.
@@ -106,8 +119,9 @@ impl Index {
         }
     }
 
-    /// Can an entry of `bytes`, in a frame, be taken? `current` is the segment that is appended to.
-    pub(crate) fn room(&self, bytes: u64, current: Option<u64>) -> Room {
+    /// Can an entry of `bytes`, in a frame, be taken? `current` is the segment that is appended to; `stuck` ones cannot be
+    /// moved at the moment.
+    pub(crate) fn room(&self, bytes: u64, current: Option<u64>, stuck: &BTreeSet<u64>) -> Room {
         if bytes > self.limits.bytes {
             return Room::Refused;
         }
@@ -115,10 +129,10 @@ impl Index {
             return Room::Fits;
         }
         // What is moved takes room before it gives some: only where more is won than moved.
-        let sparse = self
-            .segments
-            .iter()
-            .filter(|(number, segment)| Some(**number) != current && segment.live_bytes * 2 <= segment.bytes);
+        let sparse = self.segments.iter().filter(|(number, segment)| {
+            let may_move = Some(**number) != current && !stuck.contains(number) && !segment.live.is_empty();
+            may_move && segment.live_bytes * 2 <= segment.bytes
+        });
         let sparsest = sparse.min_by_key(|(_, segment)| segment.live_bytes * 1000 / segment.bytes.max(1));
         if let Some((number, _)) = sparsest {
             return Room::Compact(*number);
@@ -132,7 +146,9 @@ impl Index {
     /// Entries that are being asked are never dropped: their answer may be on its way.
     fn oldest_segment(&self) -> Room {
         let is_asked = |seq: &u64| self.entries.get(seq).is_some_and(|entry| entry.state == State::Asked);
-        let droppable = self.segments.values().filter(|segment| !segment.live.iter().any(is_asked));
+        let droppable = self.segments.values();
+        let droppable =
+            droppable.filter(|segment| !segment.live.is_empty() && !segment.live.iter().any(is_asked));
         match droppable.min_by_key(|segment| segment.live.first().copied()) {
             Some(segment) => Room::Drop(segment.live.iter().copied().collect()),
             None => Room::Refused,
@@ -152,7 +168,7 @@ impl Index {
         self.by_id.insert(entry.id.clone(), seq);
         self.by_age.insert((entry.born, seq));
         let state = if entry.digest == self.digest { entry.state } else { State::OtherBundle };
-        if let State::Waiting { due } = state {
+        if let State::Waiting { due, .. } = state {
             self.waiting.insert((due, seq));
         }
         self.entries.insert(seq, Entry { state, ..entry });
@@ -169,6 +185,13 @@ impl Index {
         self.segments.entry(segment).or_default().closed.push(id);
     }
 
+    /// A segment that nothing needs could not be removed: it takes `bytes` until it can.
+    pub(crate) fn keep(&mut self, emptied: Emptied, bytes: u64) {
+        let segment = self.segments.entry(emptied.segment).or_default();
+        segment.bytes = bytes;
+        segment.closed.extend(emptied.closed);
+    }
+
     /// Segments without a single entry that is needed.
     pub(crate) fn empty_segments(&mut self) -> Vec<Emptied> {
         let empty = self.segments.iter().filter(|(_, segment)| segment.live.is_empty());
@@ -182,7 +205,7 @@ impl Index {
         if let Some(entry) = self.entries.get_mut(&seq)
             && entry.state == State::Held
         {
-            entry.state = State::Waiting { due: now };
+            entry.state = State::Waiting { due: now, is_firm: false };
             self.waiting.insert((now, seq));
         }
     }
@@ -200,26 +223,26 @@ impl Index {
     }
 
     /// It was asked and is to be asked again.
-    pub(crate) fn retry(&mut self, seq: u64, due: Millis, counts_as_try: bool) {
+    pub(crate) fn retry(&mut self, seq: u64, due: Millis, why: Again) {
         let Some(entry) = self.entries.get_mut(&seq) else { return };
         if entry.state == State::Asked {
-            entry.tries += u32::from(counts_as_try);
-            entry.state = State::Waiting { due };
+            entry.tries += u32::from(why == Again::Failed);
+            entry.state = State::Waiting { due, is_firm: why != Again::Trouble };
             self.waiting.insert((due, seq));
         }
     }
 
-    /// Everything that waits is due now: the line is back.
+    /// The line is back: all that waits for nothing else is due now.
     pub(crate) fn wake(&mut self, now: Millis) {
-        for (_, seq) in std::mem::take(&mut self.waiting) {
-            if let Some(entry) = self.entries.get_mut(&seq) {
-                let due = match entry.state {
-                    State::Waiting { due } => due.min(now),
-                    State::Held | State::Asked | State::OtherBundle => now,
-                };
-                entry.state = State::Waiting { due };
-                self.waiting.insert((due, seq));
+        for (due, seq) in std::mem::take(&mut self.waiting) {
+            let mut at = due;
+            if let Some(entry) = self.entries.get_mut(&seq)
+                && let State::Waiting { due, is_firm: false } = &mut entry.state
+            {
+                *due = now.min(*due);
+                at = *due;
             }
+            self.waiting.insert((at, seq));
         }
     }
 
@@ -231,7 +254,7 @@ impl Index {
     fn take_out(&mut self, seq: u64, is_closed: bool) -> Option<Emptied> {
         let entry = self.entries.remove(&seq)?;
         self.by_age.remove(&(entry.born, seq));
-        if let State::Waiting { due } = entry.state {
+        if let State::Waiting { due, .. } = entry.state {
             self.waiting.remove(&(due, seq));
         }
         if self.by_id.get(&entry.id) == Some(&seq) {
@@ -259,7 +282,7 @@ impl Index {
         old.map(|(_, seq)| *seq).filter(|seq| !is_asked(*seq)).collect()
     }
 
-    /// When there is something to do: the next entry to ask, or to expire.
+    /// When the next entry is to be asked.
     pub(crate) fn next_due(&self) -> Option<Millis> {
         self.waiting.first().map(|(due, _)| *due)
     }

@@ -1,8 +1,9 @@
 //! The thread that owns the log and its index. All that touches the disk happens here, so that nothing else waits for it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use millgate_shared::bundle::BundleDigest;
@@ -10,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::disk::{Dir, Disk};
 use super::entry::{Entry, Head, Origin};
-use super::index::{Emptied, Entry as Known, Index, Limits, Millis, Room, State};
+use super::index::{Again, Emptied, Entry as Known, Index, Limits, Millis, Room, State};
 use super::log::{Found, Log};
 use super::rate::Rate;
 use super::status::{Listed, Status};
@@ -25,13 +26,11 @@ mod start;
 mod tests;
 
 pub(crate) use report::when_full;
-pub(crate) use start::{Orphan, Started};
+pub(crate) use start::{Orphan, Started, born};
 
 /// Entries written together, at most, and their bytes.
 const GROUP: usize = 64;
 const GROUP_BYTES: usize = 16 << 20;
-/// A clock before this (2024) was never set: ages are counted from this start on.
-const CLOCK_IS_SET: i64 = 1_704_067_200_000;
 
 #[derive(Debug, thiserror::Error)]
 #[error("spool {}: {source}", path.display())]
@@ -41,10 +40,10 @@ pub struct OpenError {
 }
 
 pub(super) enum Job {
-    Put { head: Head, body: Vec<u8>, done: oneshot::Sender<Result<(), PutError>> },
+    Put { head: Head, body: Arc<[u8]>, done: oneshot::Sender<Result<(), PutError>> },
     Release(String),
     Take(oneshot::Sender<Option<Work>>),
-    Retry { seq: u64, pause: Duration, counts_as_try: bool },
+    Retry { seq: u64, pause: Duration, why: Again },
     Close { seq: u64, why: Closed },
     Wake,
     Tick,
@@ -55,7 +54,7 @@ pub(super) enum Job {
 }
 
 /// An entry to be written, and who waits for it.
-type Put = (Head, Vec<u8>, oneshot::Sender<Result<(), PutError>>);
+type Put = (Head, Arc<[u8]>, oneshot::Sender<Result<(), PutError>>);
 
 /// What the journal is to be told, in order, as soon as it has room.
 enum Telling {
@@ -70,7 +69,7 @@ pub(super) struct Keeper<D> {
     config: SpoolConfig,
     journal: JournalHandle,
     metrics: SpoolMetrics,
-    telling: std::collections::VecDeque<Telling>,
+    telling: VecDeque<Telling>,
     began: Instant,
     closed: HashMap<&'static str, u64>,
     refused_full: u64,
@@ -78,6 +77,8 @@ pub(super) struct Keeper<D> {
     counted: super::log::Counts,
     /// The disk does not take entries; said once.
     is_failing: bool,
+    /// Segments that could not be moved since the last tick.
+    stuck: BTreeSet<u64>,
 }
 
 impl<D: Disk> Keeper<D> {
@@ -131,8 +132,8 @@ impl<D: Disk> Keeper<D> {
                 false
             }
             Job::Take(done) => done.send(self.take(now)).is_err(),
-            Job::Retry { seq, pause, counts_as_try } => {
-                self.index.retry(seq, now + pause.as_millis() as Millis, counts_as_try);
+            Job::Retry { seq, pause, why } => {
+                self.index.retry(seq, now + pause.as_millis() as Millis, why);
                 self.metrics.retries.inc();
                 false
             }
@@ -173,6 +174,10 @@ impl<D: Disk> Keeper<D> {
             );
             self.close(&expired, Closed::Expired);
         }
+        self.stuck.clear();
+        for emptied in self.index.empty_segments() {
+            self.forget(Some(emptied));
+        }
         self.measure(now);
     }
 
@@ -184,21 +189,25 @@ impl<D: Disk> Keeper<D> {
         for (head, body, done) in group {
             let bytes = (body.len() + super::frame::HEAD) as u64;
             match self.make_room(planned + bytes, now) {
-                true => {
+                Ok(()) => {
                     planned += bytes;
                     accepted.push((head, body, done));
                 }
-                false => {
-                    self.refused_full += 1;
-                    self.metrics.refused_full.inc();
-                    let _gone = done.send(Err(PutError::Full)).is_err();
+                Err(error) => {
+                    if error == PutError::Full {
+                        self.refused_full += 1;
+                        self.metrics.refused_full.inc();
+                    } else {
+                        self.metrics.refused_disk.inc();
+                    }
+                    let _gone = done.send(Err(error)).is_err();
                 }
             }
         }
         if accepted.is_empty() {
             return;
         }
-        let bodies: Vec<&[u8]> = accepted.iter().map(|(_, body, _)| body.as_slice()).collect();
+        let bodies: Vec<&[u8]> = accepted.iter().map(|(_, body, _)| &**body).collect();
         let appended = self.log.append(&bodies);
         match &appended {
             Err(error) if !self.is_failing => {
@@ -233,23 +242,30 @@ impl<D: Disk> Keeper<D> {
         }
     }
 
-    /// True if an entry of so many bytes now fits.
-    fn make_room(&mut self, bytes: u64, now: Millis) -> bool {
+    /// An entry of so many bytes now fits, or why it does not.
+    fn make_room(&mut self, bytes: u64, now: Millis) -> Result<(), PutError> {
+        let mut failed = None;
         loop {
-            match self.index.room(bytes, self.log.current()) {
-                Room::Fits => return true,
+            let before = self.index.bytes();
+            match self.index.room(bytes, self.log.current(), &self.stuck) {
+                Room::Fits => return Ok(()),
                 Room::Refused => {
                     // Perhaps only the clock has not been looked at.
                     let expired = self.index.expired(now);
                     if expired.is_empty() {
-                        return false;
+                        let is_disk = !self.stuck.is_empty();
+                        let message = || failed.unwrap_or_else(|| "a segment cannot be moved".to_owned());
+                        return Err(if is_disk { PutError::Disk(message()) } else { PutError::Full });
                     }
                     self.close(&expired, Closed::Expired);
                 }
                 Room::Compact(segment) => {
                     if let Err(error) = self.compact(segment) {
-                        tracing::warn!(segment, %error, "spool cannot be compacted");
-                        return false;
+                        tracing::warn!(segment, %error, "cannot be moved; tried again in a second");
+                        self.stuck.insert(segment);
+                        failed = Some(error.to_string());
+                    } else if self.index.bytes() >= before {
+                        return Err(stays());
                     }
                 }
                 Room::Drop(victims) => {
@@ -258,23 +274,35 @@ impl<D: Disk> Keeper<D> {
                         "spool is full; its oldest entries will not be amended"
                     );
                     self.close(&victims, Closed::Dropped);
+                    if self.index.bytes() >= before {
+                        return Err(stays());
+                    }
                 }
             }
         }
     }
 
+    /// What is needed of a segment goes to the youngest in one piece, and is on the disk before the old one goes.
     fn compact(&mut self, segment: u64) -> io::Result<()> {
+        let (mut bodies, mut damaged) = (Vec::new(), Vec::new());
         for seq in self.index.live(segment) {
-            let Some(known) = self.index.get(seq).cloned() else { continue };
-            match self.log.read(seq, known.place)? {
-                Some(body) => {
-                    let place = self.log.move_up(seq, &body)?;
-                    let emptied = self.index.insert(seq, Known { place, ..known });
-                    self.forget(emptied);
-                }
-                None => self.close(&[seq], Closed::Damaged),
+            let Some(place) = self.index.get(seq).map(|known| known.place) else { continue };
+            match self.log.read(seq, place)? {
+                Some(body) => bodies.push((seq, body)),
+                None => damaged.push(seq),
             }
         }
+        let borrowed: Vec<(u64, &[u8])> = bodies.iter().map(|(seq, body)| (*seq, body.as_slice())).collect();
+        if !borrowed.is_empty() {
+            let places = self.log.move_up(&borrowed)?;
+            for ((seq, _), place) in bodies.iter().zip(places) {
+                if let Some(known) = self.index.get(*seq).cloned() {
+                    let emptied = self.index.insert(*seq, Known { place, ..known });
+                    self.forget(emptied);
+                }
+            }
+        }
+        self.close(&damaged, Closed::Damaged);
         Ok(())
     }
 
@@ -293,7 +321,7 @@ impl<D: Disk> Keeper<D> {
                 Err(error) => {
                     // The disk, not the entry: it may pass.
                     tracing::warn!(seq, %error, "spool cannot be read; trying again");
-                    self.index.retry(seq, now + 5_000, true);
+                    self.index.retry(seq, now + 5_000, Again::Trouble);
                     return None;
                 }
             }
@@ -315,13 +343,15 @@ impl<D: Disk> Keeper<D> {
         }
     }
 
-    /// A segment that nobody needs.
+    /// A segment that nobody needs. As long as it may come back, its entries are to be known as closed.
     fn forget(&mut self, emptied: Option<Emptied>) {
-        if let Some(Emptied { segment, closed }) = emptied {
-            self.log.remove(segment);
-            if !closed.is_empty() {
-                self.telling.push_back(Telling::Pruned(closed));
-            }
+        let Some(emptied) = emptied else { return };
+        if !self.log.remove(emptied.segment) {
+            let bytes = self.log.len_of(emptied.segment);
+            return self.index.keep(emptied, bytes);
+        }
+        if !emptied.closed.is_empty() {
+            self.telling.push_back(Telling::Pruned(emptied.closed));
         }
     }
 
@@ -338,7 +368,11 @@ impl<D: Disk> Keeper<D> {
         while let Some(telling) = self.telling.pop_front() {
             let refused = match telling {
                 Telling::Closed(ids) => self.journal.try_closed(ids).map_err(Telling::Closed),
-                Telling::Pruned(ids) => self.journal.try_pruned(ids).map_err(Telling::Pruned),
+                Telling::Pruned(mut ids) => {
+                    // One that was decided again is awaited again.
+                    ids.retain(|id| self.index.find(id).is_none());
+                    self.journal.try_pruned(ids).map_err(Telling::Pruned)
+                }
             };
             if let Err(telling) = refused {
                 self.telling.push_front(telling);
@@ -346,6 +380,11 @@ impl<D: Disk> Keeper<D> {
             }
         }
     }
+}
+
+/// Not one entry more is given up for a disk that gives no room back.
+fn stays() -> PutError {
+    PutError::Disk("a segment that is not needed cannot be removed".to_owned())
 }
 
 /// Milliseconds since 1970, by the device's clock.

@@ -53,6 +53,7 @@ pub(crate) struct Log<D> {
     /// The one that is appended to.
     current: Option<u64>,
     next_seq: u64,
+    next_segment: u64,
     /// Appended and not yet known to be on the disk.
     is_unsynced: bool,
     /// Names have changed since they were last synced.
@@ -83,13 +84,14 @@ struct Segment {
 }
 
 impl<D: Disk> Log<D> {
-    /// Reads every segment; hands each whole entry to `found` in the order of writing.
+    /// Reads every segment; hands each whole entry to `found` in the order of writing. What `found` cannot read, by its
+    /// answer, stays, and its segment with it.
     pub(crate) fn open(
         disk: D,
         sync: Sync,
         segment_bytes: u64,
         salt: fn() -> u32,
-        mut found: impl FnMut(Found),
+        mut found: impl FnMut(Found) -> bool,
     ) -> io::Result<Self> {
         let mut this = Self {
             disk,
@@ -98,6 +100,7 @@ impl<D: Disk> Log<D> {
             segments: BTreeMap::new(),
             current: None,
             next_seq: 0,
+            next_segment: 0,
             is_unsynced: false,
             has_new_name: false,
             unread: BTreeSet::new(),
@@ -111,6 +114,7 @@ impl<D: Disk> Log<D> {
             }
         }
         let last = this.segments.keys().next_back().copied();
+        this.next_segment = last.map_or(0, |last| last + 1);
         for (number, segment) in this.segments.clone() {
             this.recover(number, &segment, Some(number) == last, &mut found);
         }
@@ -118,7 +122,13 @@ impl<D: Disk> Log<D> {
     }
 
     /// Never fails: a segment that cannot be read is left where it is and counts as damaged.
-    fn recover(&mut self, number: u64, segment: &Segment, is_last: bool, found: &mut impl FnMut(Found)) {
+    fn recover(
+        &mut self,
+        number: u64,
+        segment: &Segment,
+        is_last: bool,
+        found: &mut impl FnMut(Found) -> bool,
+    ) {
         let name = &segment.name;
         let bytes = match self.disk.read(name, 0, segment.len as usize) {
             Ok(bytes) => bytes,
@@ -137,10 +147,12 @@ impl<D: Disk> Log<D> {
                     self.next_seq = self.next_seq.max(seq + 1);
                     let place = Place { segment: number, at: at as u64, len: len as u64 };
                     let body = bytes[at + frame::HEAD..at + len].to_vec();
-                    found(Found { seq, place, body });
+                    if !found(Found { seq, place, body }) {
+                        self.unread.insert(number);
+                    }
                 }
                 Piece::Bad { at, len } => self.set_aside(number, name, at as u64, &bytes[at..at + len]),
-                // Never acknowledged: a kill or a power cut in the middle of a write.
+                // A kill or a power cut in the middle of a write: acknowledged at most where `sync` does not wait.
                 Piece::Torn { at } if is_last => {
                     tracing::info!(segment = name, bytes = bytes.len() - at, "cut off an unfinished entry");
                     end = at as u64;
@@ -173,25 +185,23 @@ impl<D: Disk> Log<D> {
     /// Appends bodies together; all of them are there when this returns, or none. Gives their numbers and places.
     pub(crate) fn append(&mut self, bodies: &[&[u8]]) -> io::Result<Vec<(u64, Place)>> {
         let first = self.next_seq;
-        let numbered: Vec<(u64, &[u8])> = (first..).zip(bodies.iter().copied()).collect();
-        let places = self.append_numbered(&numbered)?;
+        // Also of an attempt that fails: what it wrote may not be cut off, and is found at the next start.
         self.next_seq += bodies.len() as u64;
+        let numbered: Vec<(u64, &[u8])> = (first..).zip(bodies.iter().copied()).collect();
+        let places = self.append_numbered(&numbered, self.sync == Sync::Always)?;
         self.counts.accepted_bytes += bodies.iter().map(|body| body.len() as u64).sum::<u64>();
         Ok((first..).zip(places).collect())
     }
 
-    /// Writes an entry again, to the youngest segment, under its own number.
-    pub(crate) fn move_up(&mut self, seq: u64, body: &[u8]) -> io::Result<Place> {
-        let places = self.append_numbered(&[(seq, body)])?;
-        places.first().copied().ok_or_else(|| io::Error::other("nothing was written"))
+    /// Writes entries again, to the youngest segment, under their own numbers. They are on the disk when this returns,
+    /// whatever `sync` says: where they were before goes.
+    pub(crate) fn move_up(&mut self, bodies: &[(u64, &[u8])]) -> io::Result<Vec<Place>> {
+        self.append_numbered(bodies, true)
     }
 
-    fn append_numbered(&mut self, bodies: &[(u64, &[u8])]) -> io::Result<Vec<Place>> {
+    fn append_numbered(&mut self, bodies: &[(u64, &[u8])], is_synced: bool) -> io::Result<Vec<Place>> {
         let len: usize = bodies.iter().map(|(_, body)| frame::HEAD + body.len()).sum();
-        let number = self.writable(len as u64)?;
-        let Some(segment) = self.segments.get(&number).cloned() else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
+        let (number, segment) = self.writable(len as u64)?;
         let mut bytes = Vec::with_capacity(len);
         let mut places = Vec::with_capacity(bodies.len());
         for (seq, body) in bodies {
@@ -199,57 +209,64 @@ impl<D: Disk> Log<D> {
             frame::write(&mut bytes, segment.salt, *seq, body);
             places.push(Place { segment: number, at, len: segment.len + bytes.len() as u64 - at });
         }
+        let was_unsynced = std::mem::replace(&mut self.is_unsynced, true);
         let appended = self.disk.append(&segment.name, &bytes);
-        self.is_unsynced = true;
-        let appended = appended.and_then(|()| match self.sync {
-            Sync::Always => self.flush(),
-            Sync::Second | Sync::Never => Ok(()),
-        });
+        let appended =
+            appended.and_then(|()| if is_synced { self.sync_segment(&segment.name) } else { Ok(()) });
         if let Err(error) = appended {
             // Also after a failed sync: nobody knows what the disk has. A kill in between leaves entries that nobody was
             // told of; the caller's own commit tells them from others.
-            if self.disk.truncate(&segment.name, segment.len).is_err() {
+            let is_cut = self.disk.truncate(&segment.name, segment.len).is_ok();
+            if segment.len == 0 {
+                // It is no segment yet. What cannot be removed is looked at by the next start.
+                let _left = self.disk.remove(&segment.name).is_err();
+                self.is_unsynced = was_unsynced;
+            } else if !is_cut {
                 self.current = None;
             }
             return Err(error);
         }
         self.counts.written_bytes += bytes.len() as u64;
-        self.set_len(number, segment.len + bytes.len() as u64);
+        self.current = Some(number);
+        self.segments.insert(number, Segment { len: segment.len + bytes.len() as u64, ..segment });
         Ok(places)
     }
 
-    /// The segment that takes `len` more bytes.
-    fn writable(&mut self, len: u64) -> io::Result<u64> {
+    /// The segment that takes `len` more bytes; a new one is among the others once something has been written to it.
+    fn writable(&mut self, len: u64) -> io::Result<(u64, Segment)> {
         if let Some(number) = self.current
             && let Some(segment) = self.segments.get(&number)
-            && (segment.len == 0 || segment.len + len <= self.segment_bytes)
+            && segment.len + len <= self.segment_bytes
         {
-            return Ok(number);
+            return Ok((number, segment.clone()));
         }
         if self.current.is_some() && self.sync != Sync::Never {
             self.flush()?;
         }
-        let number = self.segments.keys().next_back().map_or(0, |last| last + 1);
-        let salt = (self.salt)();
-        self.segments.insert(number, Segment { name: format!("{number:012x}-{salt:08x}.seg"), salt, len: 0 });
+        let (number, salt) = (self.next_segment, (self.salt)());
+        self.next_segment += 1;
         self.has_new_name = true;
-        self.current = Some(number);
-        Ok(number)
+        Ok((number, Segment { name: format!("{number:012x}-{salt:08x}.seg"), salt, len: 0 }))
     }
 
     /// What was appended is on the disk when this returns.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         let name =
             self.current.and_then(|number| self.segments.get(&number)).map(|segment| segment.name.clone());
-        if let Some(name) = name.filter(|_| self.is_unsynced) {
-            self.disk.sync(&name)?;
-            self.counts.syncs += 1;
-            if self.has_new_name {
-                self.disk.sync_names()?;
-                self.has_new_name = false;
-            }
-            self.is_unsynced = false;
+        match name.filter(|_| self.is_unsynced) {
+            Some(name) => self.sync_segment(&name),
+            None => Ok(()),
         }
+    }
+
+    fn sync_segment(&mut self, name: &str) -> io::Result<()> {
+        self.disk.sync(name)?;
+        self.counts.syncs += 1;
+        if self.has_new_name {
+            self.disk.sync_names()?;
+            self.has_new_name = false;
+        }
+        self.is_unsynced = false;
         Ok(())
     }
 
@@ -266,22 +283,38 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// Nothing of it is needed any more.
-    pub(crate) fn remove(&mut self, number: u64) {
+    /// Nothing of it is needed any more. True if it is gone and stays gone, also after a power cut; otherwise this is to be
+    /// tried again.
+    pub(crate) fn remove(&mut self, number: u64) -> bool {
         if self.is_unread(number) {
-            return;
+            return false;
         }
-        let Some(segment) = self.segments.remove(&number) else { return };
-        if self.current == Some(number) {
-            self.current = None;
-            self.is_unsynced = false;
+        if let Some(segment) = self.segments.get(&number) {
+            if let Err(error) = self.disk.remove(&segment.name)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                tracing::warn!(segment = segment.name, %error, "cannot be removed; it still takes room");
+                return false;
+            }
+            self.segments.remove(&number);
+            if self.current == Some(number) {
+                self.current = None;
+                self.is_unsynced = false;
+            }
         }
-        if let Err(error) = self.disk.remove(&segment.name)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(segment = segment.name, %error, "cannot be removed; it still takes room");
-            self.segments.insert(number, segment);
-        }
+        // Also of one that was removed before and whose name could not be synced then.
+        self.has_synced_names()
+    }
+
+    /// What has been removed stays removed.
+    pub(crate) fn has_synced_names(&mut self) -> bool {
+        let synced = self.disk.sync_names();
+        synced.inspect_err(|error| tracing::warn!(%error, "a removed segment may come back")).is_ok()
+    }
+
+    /// Of one, on the disk.
+    pub(crate) fn len_of(&self, number: u64) -> u64 {
+        self.segments.get(&number).map_or(0, |segment| segment.len)
     }
 
     /// Of all segments, on the disk.

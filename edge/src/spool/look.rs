@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::disk::{Dir, Disk};
 use super::entry::{Head, Origin};
-use super::keeper::when_full;
+use super::keeper::{born, when_full};
 use super::log::{Found, Log, Place, Sync};
 use super::status::{Listed, Status};
 use super::{OpenError, wall};
@@ -61,7 +61,8 @@ pub enum LookError {
 
 pub struct Look {
     log: Log<ReadOnly>,
-    journal: Journal,
+    /// `None`: no agent was ever here.
+    journal: Option<Journal>,
     config: SpoolConfig,
     entries: Vec<(u64, Place, Listed)>,
 }
@@ -75,16 +76,16 @@ impl std::fmt::Debug for Look {
 impl Look {
     /// Fails with [`JournalError::InUse`] while an agent has it.
     pub fn open(state_dir: &Path, config: &SpoolConfig) -> Result<Self, LookError> {
-        let journal = Journal::open(state_dir)?;
-        let spooled = journal.spooled()?;
-        let undelivered: HashSet<String> = journal.outbox()?.into_iter().map(|(_, post)| post.id).collect();
+        let journal = Journal::existing(state_dir)?;
+        let spooled = journal.as_ref().map(Journal::spooled).transpose()?.unwrap_or_default();
+        let outbox = journal.as_ref().map(Journal::outbox).transpose()?.unwrap_or_default();
+        let undelivered: HashSet<String> = outbox.into_iter().map(|(_, post)| post.id).collect();
         let path = super::dir(state_dir);
-        let dir = path.is_dir().then(|| Dir::open(path.clone())).transpose();
-        let dir = dir.map_err(|source| OpenError { path: path.clone(), source })?;
+        let dir = path.is_dir().then(|| Dir::existing(path.clone()));
         let wall = wall();
         let mut found: HashMap<String, (u64, Place, Listed)> = HashMap::new();
         let meet = |Found { seq, place, body }: Found| {
-            let Ok(head) = Head::read(&body) else { return };
+            let Ok(head) = Head::read(&body) else { return false };
             let is_awaited = match (spooled.get(&head.id), head.origin) {
                 (Some(is_closed), _) => !is_closed,
                 (None, origin) => origin == Origin::Api,
@@ -95,12 +96,13 @@ impl Look {
                     id: head.id.clone(),
                     state: if is_held { "held" } else { "waiting" }.to_owned(),
                     bytes: place.len,
-                    age_seconds: wall.saturating_sub(head.decided_at).max(0) as f64 / 1e3,
+                    age_seconds: -born(head.decided_at, wall) as f64 / 1e3,
                     tries: 0,
                     bundle: head.digest.to_string(),
                 };
                 found.insert(head.id, (seq, place, listed));
             }
+            true
         };
         let log = Log::open(ReadOnly(dir), Sync::Never, u64::MAX, || 0, meet);
         let log = log.map_err(|source| OpenError { path, source })?;
@@ -149,8 +151,26 @@ impl Look {
             |listed: &Listed| listed.state == "waiting" && ids.is_none_or(|ids| ids.contains(&listed.id));
         let meant = self.entries.iter().map(|(.., listed)| listed).filter(|listed| is_meant(listed));
         let meant: Vec<String> = meant.map(|listed| listed.id.clone()).collect();
-        self.journal.close_now(&meant)?;
+        if let Some(journal) = &self.journal {
+            journal.close_now(&meant)?;
+        }
         self.entries.retain(|(.., listed)| !meant.contains(&listed.id));
         Ok(meant.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_makes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut look = Look::open(dir.path(), &SpoolConfig::default()).unwrap();
+        assert_eq!((look.status().entries, look.discard(None).unwrap()), (0, 0));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        std::fs::create_dir(super::super::dir(dir.path())).unwrap();
+        Look::open(dir.path(), &SpoolConfig::default()).unwrap();
+        assert_eq!(std::fs::read_dir(super::super::dir(dir.path())).unwrap().count(), 0);
     }
 }

@@ -19,7 +19,16 @@ impl Written {
     /// Gives also how many entries it held.
     pub fn open(dir: &Path, sync: Sync, segment_bytes: u64) -> io::Result<(Self, usize)> {
         let mut found = 0;
-        let log = Log::open(Dir::open(dir.to_path_buf())?, sync, segment_bytes, || 1, |_| found += 1)?;
+        let log = Log::open(
+            Dir::open(dir.to_path_buf())?,
+            sync,
+            segment_bytes,
+            || 1,
+            |_| {
+                found += 1;
+                true
+            },
+        )?;
         Ok((Self(log), found))
     }
 

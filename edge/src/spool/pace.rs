@@ -21,6 +21,8 @@ const CROWDED: f64 = 4.0;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     Answered,
+    /// It did not go out: that says nothing of line and pool.
+    StayedHere,
     /// Refused, late or lost: the pool or the line is the reason, not the entry.
     Trouble,
 }
@@ -69,6 +71,7 @@ impl Pace {
     pub(crate) fn ended(&mut self, end: End, took: Millis, now: Millis) {
         self.out = self.out.saturating_sub(1);
         match end {
+            End::StayedHere => {}
             End::Answered => {
                 self.pause = 0;
                 let took = took.max(1) as f64;

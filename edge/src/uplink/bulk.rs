@@ -3,6 +3,7 @@
 //! Over TCP it has a connection of its own, dialled when there is something to send, closed when there is not, with its
 //! bytes let out piece by piece. Over QUIC it shares the live connection, on streams that give way to those of live calls.
 
+use std::error::Error as _;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,8 +29,8 @@ use super::{Call, Reply, refused, reply};
 
 /// Calls that wait for the task; one more is refused as shed.
 pub(super) const QUEUE: usize = 32;
-/// Out at a time: enough to keep a long line busy, few enough that none waits long for its turn.
-const MOST_OUT: usize = 4;
+/// Out at a time, and what `spool.parallel` may be at most: enough to keep a long line busy, few enough that none waits long for its turn.
+pub(crate) const MOST_OUT: usize = 4;
 /// A connection without work is closed after this time.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -179,12 +180,11 @@ impl Bulk {
                 }
                 Ok(Err(status)) => {
                     pace.change(|pacing| pacing.lost(now));
-                    let ended = match status.code() {
-                        tonic::Code::Unavailable | tonic::Code::Unknown | tonic::Code::Internal => {
-                            Ended::ConnectionLost
-                        }
-                        _ => Ended::Well,
-                    };
+                    // One on which the pool does not know the device is made anew too.
+                    let is_lost =
+                        matches!(status.code(), tonic::Code::Unavailable | tonic::Code::Unauthenticated)
+                            || status.source().is_some();
+                    let ended = if is_lost { Ended::ConnectionLost } else { Ended::Well };
                     tracing::debug!(code = ?status.code(), message = status.message(), "a call of the back-log failed");
                     ("refused", refused(&status), ended)
                 }

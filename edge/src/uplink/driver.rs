@@ -25,7 +25,8 @@ use super::line::{Line, Reader, Writer, list};
 use super::network::{self, Watch};
 use super::pools::Transport;
 use super::session::{self, Action, LinkState, NewLine, Replied, Session};
-use super::{Call, Reply, missing, reply};
+use super::{Call, Reply, refused_in_band, reply};
+use crate::identity::changed;
 
 /// Events that wait for this task; who brings one more waits too.
 const EVENTS: usize = 256;
@@ -107,6 +108,7 @@ impl Driver {
         ledger: Ledger,
         outlets: Outlets,
         calls: mpsc::Receiver<Call>,
+        certificate: Option<watch::Receiver<u64>>,
         tasks: &Tasks,
     ) {
         let (events, incoming) = mpsc::channel(EVENTS);
@@ -127,10 +129,15 @@ impl Driver {
             counted: session::Counts::default(),
             events,
         };
-        tasks.spawn(driver.run(calls, incoming));
+        tasks.spawn(driver.run(calls, incoming, certificate));
     }
 
-    async fn run(mut self, mut calls: mpsc::Receiver<Call>, mut incoming: mpsc::Receiver<Event>) {
+    async fn run(
+        mut self,
+        mut calls: mpsc::Receiver<Call>,
+        mut incoming: mpsc::Receiver<Event>,
+        mut certificate: Option<watch::Receiver<u64>>,
+    ) {
         let token = self.tasks.token().clone();
         let mut look = interval(network::PERIOD);
         let mut network = Watch::default();
@@ -148,6 +155,7 @@ impl Driver {
                     None => break,
                 },
                 _ = look.tick() => self.look(&mut network),
+                () = changed(&mut certificate) => self.certificate_changed(),
                 () = sleep_until(wake.into()) => {}
             }
         }
@@ -241,7 +249,8 @@ impl Driver {
     fn received(&mut self, line: u64, response: v1::RunExpertsStreamResponse, now: Instant) {
         let Some(open) = self.lines.get_mut(&line) else { return };
         open.has_answered = true;
-        let pool = self.diallers[open.address].pool().to_string();
+        let address = open.address;
+        let pool = self.diallers[address].pool().to_string();
         self.counts.received(&pool, open.carrier.transport(), framed_len(&response));
         let attempt = response.call_id;
         let (replied, answer) = match response.result {
@@ -253,7 +262,11 @@ impl Driver {
             }
             Some(InBand::Error(error)) => {
                 tracing::debug!(pool, code = error.code, message = error.message, "the pool refused a call");
-                (refused(&error), None)
+                if error.code == Code::Unauthenticated as i32 && self.session.line_of(address) == Some(line) {
+                    self.diallers[address].knows(None);
+                    self.session.outdated(address, now);
+                }
+                (refused_in_band(&error), None)
             }
             None => (Replied::Refused(Missing::Failed), None),
         };
@@ -268,6 +281,14 @@ impl Driver {
             if let Some(waiting) = self.waiting.remove(&call) {
                 reply(waiting.call.reply, Ok(answer));
             }
+        }
+    }
+
+    fn certificate_changed(&mut self) {
+        for (address, dialler) in self.diallers.iter().enumerate().filter(|(_, it)| it.pool().is_tls) {
+            // The next line has to prove itself.
+            dialler.knows(None);
+            self.session.certificate_changed(address, Instant::now());
         }
     }
 
@@ -471,17 +492,5 @@ async fn read(line: u64, mut reader: Reader, events: mpsc::Sender<Event>) {
         if events.send(event).await.is_err() || is_last {
             return;
         }
-    }
-}
-
-/// What a refusal in band comes to.
-fn refused(error: &v1::StreamError) -> Replied {
-    match Code::from_i32(error.code) {
-        Code::ResourceExhausted => {
-            let retry_after = (error.retry_after_us > 0).then(|| Duration::from_micros(error.retry_after_us));
-            Replied::Shed { retry_after }
-        }
-        Code::Unavailable => Replied::Unavailable,
-        code => Replied::Refused(missing(code)),
     }
 }

@@ -138,6 +138,14 @@ impl Ledger {
         inner.budget.room_in(traffic, bytes)
     }
 
+    /// May so many bytes go right now, whatever they are worth? Nothing is spent, counted or written.
+    pub fn has_room(&self, traffic: Traffic, bytes: u64) -> bool {
+        let mut inner = self.lock();
+        inner.tick();
+        let ask = Ask { traffic, bytes, risk: None, is_metered: inner.is_metered() };
+        !inner.is_broken && inner.budget.may(&ask).is_ok()
+    }
+
     /// Whether the line costs by the byte: the switch, or else the configuration.
     pub fn is_metered(&self) -> bool {
         self.lock().is_metered()

@@ -274,7 +274,7 @@ impl Session {
     pub fn dialled(&mut self, address: usize, new: NewLine, now: Instant) {
         let NewLine { line, is_best, .. } = new;
         let Some(at) = self.addresses.get_mut(address) else { return };
-        if at.is_up() && !at.is_suspect() && (at.is_best() || !is_best) {
+        if at.is_up() && !at.is_suspect() && !at.is_outdated() && (at.is_best() || !is_best) {
             // The old line spoke up, or another round was faster.
             return self.actions.push_back(Action::Close { line, reason: "it is not needed" });
         }

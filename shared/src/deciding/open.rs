@@ -18,7 +18,7 @@ mod tests;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Open {
     pub task: String,
-    /// What answered in time, by index of the manifest.
+    /// What answered in time.
     pub answers: Vec<OpenAnswer>,
     /// Every expert that did not, in the order in which they were given up.
     pub missing: Vec<Wanted>,
@@ -99,8 +99,7 @@ impl Open {
     /// Combines again, with `late` answers of experts that were missing; those of any other expert are left out. The
     /// order of `late` does not matter.
     pub fn amend(&self, manifest: &Manifest, late: &[Answer]) -> Result<Outcome, AmendError> {
-        let task = manifest.tasks.iter().find(|task| task.name == self.task);
-        let task = task.ok_or_else(|| AmendError::UnknownTask(self.task.clone()))?;
+        let task = manifest.task(&self.task).ok_or_else(|| AmendError::UnknownTask(self.task.clone()))?;
         let mut answers = Vec::with_capacity(self.answers.len() + late.len());
         let mut shares = Vec::with_capacity(answers.capacity());
         for open in &self.answers {

@@ -26,7 +26,7 @@ impl Decision {
     /// those of the first decision. `None` if its task is none of the manifest's.
     pub fn amend(self, manifest: &Manifest, late: Late) -> Option<Self> {
         let Late { outcome, mut runs, uplink_bytes, decided_at, amended_at } = late;
-        let task = manifest.tasks.iter().find(|task| task.name == self.task)?;
+        let task = manifest.task(&self.task)?;
         let known = |expert: usize| {
             let name = &manifest.experts[expert].name;
             self.experts.iter().find(|share| share.name == *name).map(|share| Run {

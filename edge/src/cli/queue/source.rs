@@ -29,7 +29,7 @@ impl Source {
             Ok(look) => Ok(Self::Stopped(Box::new(look))),
             Err(LookError::Journal(JournalError::InUse { .. })) => {
                 let door = Door::read(state_dir).map_err(|error| {
-                    format!("an agent is running, and cannot be asked ({error}): is its admin port on, and its spool?")
+                    format!("an agent is running, and cannot be asked ({error}): has it an admin port, and a spool?")
                 })?;
                 let http = Http::config_builder()
                     .timeout_global(Some(PATIENCE))
@@ -50,7 +50,7 @@ impl Source {
     pub(super) fn status(&mut self) -> io::Result<Status> {
         match self {
             Self::Running { http, door } => {
-                Ok(serde_json::from_slice(&get(http, door, "/queue")?.unwrap_or_default())?)
+                Ok(serde_json::from_slice(&get(http, door, "/queue")?.ok_or_else(no_spool)?)?)
             }
             Self::Stopped(look) => Ok(look.status()),
         }
@@ -59,7 +59,7 @@ impl Source {
     pub(super) fn list(&mut self) -> io::Result<Vec<Listed>> {
         match self {
             Self::Running { http, door } => {
-                Ok(serde_json::from_slice(&get(http, door, "/queue/entries")?.unwrap_or_default())?)
+                Ok(serde_json::from_slice(&get(http, door, "/queue/entries")?.ok_or_else(no_spool)?)?)
             }
             Self::Stopped(look) => Ok(look.list()),
         }
@@ -82,12 +82,18 @@ impl Source {
                     .post(format!("http://{}/queue/drop", door.addr))
                     .header("Authorization", format!("Bearer {}", door.token))
                     .send(&text[..]);
-                let body = answer(posted)?.ok_or_else(|| io::Error::other("the agent has no queue"))?;
+                let body = answer(posted)?.ok_or_else(no_spool)?;
                 Ok(serde_json::from_slice::<Dropped>(&body)?.dropped)
             }
             Self::Stopped(look) => look.discard(ids.as_deref()).map_err(io::Error::other),
         }
     }
+}
+
+fn no_spool() -> io::Error {
+    io::Error::other(
+        "the running agent keeps no spool: it needs `spool.enabled`, a pool, and records of what it decides",
+    )
 }
 
 /// `None`: there is no such thing.

@@ -41,11 +41,6 @@ pub struct Post {
 /// All of one is in the database, or nothing of it.
 #[derive(Debug, Clone)]
 pub(super) enum Change {
-    Decided {
-        source: Arc<str>,
-        relative: PathBuf,
-        version: Version,
-    },
     Forget {
         source: Arc<str>,
         relative: PathBuf,
@@ -82,9 +77,6 @@ pub(super) fn apply(transaction: &WriteTransaction, changes: &[&Change]) -> Resu
     let mut spooled = transaction.open_table(SPOOLED)?;
     for change in changes {
         match change {
-            Change::Decided { source, relative, version } => {
-                decided.insert(key(source, relative), (version.size, version.modified))?;
-            }
             Change::Forget { source, relative } => drop(decided.remove(key(source, relative))?),
             Change::Post { number, post, awaits } => {
                 outbox.insert(number, row(post))?;

@@ -1,13 +1,12 @@
 //! How the journal is spoken to while its thread is at work.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::change::{Change, Post};
-use crate::source::Version;
 
 pub(super) struct Job {
     pub(super) change: Change,
@@ -25,12 +24,6 @@ pub struct JournalHandle {
 impl JournalHandle {
     pub(super) fn new(jobs: mpsc::Sender<Job>, next: u64) -> Self {
         Self { jobs, next: Arc::new(AtomicU64::new(next)) }
-    }
-
-    /// Returns when it is on disk; false if the journal has stopped.
-    pub async fn decided(&self, source: &Arc<str>, relative: &Path, version: Version) -> bool {
-        let (source, relative) = (Arc::clone(source), relative.to_path_buf());
-        self.commit(Change::Decided { source, relative, version }).await
     }
 
     /// Forgets files; false if the journal has stopped.

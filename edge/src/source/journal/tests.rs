@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use super::*;
 
 const VERSION: Version = Version { size: 10, modified: 20 };
@@ -7,20 +5,15 @@ const VERSION: Version = Version { size: 10, modified: 20 };
 #[tokio::test]
 async fn what_was_entered_is_known_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let (one, two): (Arc<str>, Arc<str>) = ("cam1".into(), "cam2".into());
     let handle = Journal::open(dir.path()).unwrap().start(4).unwrap();
-    assert!(handle.decided(&one, Path::new("a.png"), VERSION).await);
-    assert!(handle.decided(&one, Path::new("b.png"), VERSION).await);
-    assert!(handle.decided(&two, Path::new("c.png"), VERSION).await);
-    assert!(handle.forget(&one, &[PathBuf::from("b.png")]).await);
+    for (source, name) in [("cam1", "a.png"), ("cam1", "b.png"), ("cam2", "c.png")] {
+        let mut post = post(name, 1, Some(name));
+        post.file.as_mut().unwrap().source = source.into();
+        handle.post(post, false).await.unwrap();
+    }
+    assert!(handle.forget(&"cam1".into(), &[PathBuf::from("b.png")]).await);
     drop(handle);
-    let journal = loop {
-        match Journal::open(dir.path()) {
-            Ok(journal) => break journal,
-            Err(JournalError::InUse { .. }) => tokio::task::yield_now().await,
-            Err(error) => panic!("{error}"),
-        }
-    };
+    let journal = reopened(dir.path()).await;
     assert_eq!(journal.known("cam1").unwrap(), [(PathBuf::from("a.png"), VERSION)]);
     assert_eq!(journal.known("cam2").unwrap(), [(PathBuf::from("c.png"), VERSION)]);
     assert_eq!(journal.known("cam").unwrap(), []);
@@ -47,10 +40,10 @@ fn a_journal_that_cannot_be_opened_anew_takes_nothing_as_written() {
 fn reopening_keeps_what_was_there() {
     let dir = tempfile::tempdir().unwrap();
     let mut journal = Journal::open(dir.path()).unwrap();
-    let change = Change::Decided { source: "cam".into(), relative: PathBuf::from("a"), version: VERSION };
+    let change = Change::Post { number: 0, post: post("a", 1, Some("a.png")), awaits: false };
     journal.apply(&[&change]).unwrap();
     journal.reopen();
-    assert_eq!(journal.known("cam").unwrap().len(), 1);
+    assert_eq!(journal.known("cam1").unwrap().len(), 1);
 }
 
 async fn reopened(dir: &Path) -> Journal {

@@ -27,13 +27,45 @@ fn entries_are_asked_in_order_once_their_first_decision_has_arrived() {
     assert_eq!(index.take(5).unwrap().0, 0);
     assert_eq!(index.take(5).unwrap().0, 1);
     assert_eq!(index.take(5), None);
-    index.retry(0, 50, true);
+    index.retry(0, 50, Again::Trouble);
     assert_eq!((index.take(49), index.next_due()), (None, Some(50)));
     index.release("c", 49);
     assert_eq!(index.take(49).unwrap().0, 2);
     index.wake(49);
     assert_eq!(index.take(49).unwrap().0, 0);
-    assert_eq!(index.get(0).unwrap().tries, 1);
+    assert_eq!(index.get(0).unwrap().tries, 0);
+}
+
+#[test]
+fn a_line_that_comes_and_goes_shortens_no_pause_but_its_own() {
+    let mut index = index(SpoolFull::RefuseNew);
+    for (seq, id) in ["lost", "absent", "failed"].into_iter().enumerate() {
+        index.insert(seq as u64, entry(id, 0, seq as u64 * 10, 10, 0));
+        index.release(id, 0);
+        index.take(0).unwrap();
+    }
+    index.retry(0, 1000, Again::Trouble);
+    index.retry(1, 2000, Again::NotHere);
+    index.retry(2, 3000, Again::Failed);
+    for now in 1..100 {
+        index.wake(now);
+    }
+    assert_eq!(index.take(100).unwrap().0, 0);
+    assert_eq!((index.take(1999), index.next_due()), (None, Some(2000)));
+    assert_eq!(index.take(2000).unwrap().0, 1);
+    assert_eq!(index.take(3000).unwrap().0, 2);
+    assert_eq!([0, 1, 2].map(|seq| index.get(seq).unwrap().tries), [0, 0, 1]);
+}
+
+#[test]
+fn a_segment_that_stays_is_counted_and_neither_moved_nor_dropped() {
+    let mut index = index(SpoolFull::DropOldest);
+    index.insert(0, entry("a", 0, 0, 900, 0));
+    let emptied = index.remove(0).unwrap();
+    index.keep(emptied, 900);
+    assert_eq!((index.bytes(), index.len()), (900, 0));
+    assert_eq!(index.room(200, None, &BTreeSet::new()), Room::Refused);
+    assert_eq!(index.empty_segments(), [Emptied { segment: 0, closed: vec!["a".to_owned()] }]);
 }
 
 #[test]
@@ -66,19 +98,21 @@ fn when_it_is_full_the_policy_decides() {
         }
         index
     };
+    let none = BTreeSet::new();
     let refusing = fill(SpoolFull::RefuseNew);
-    assert_eq!(refusing.room(1, Some(4)), Room::Refused);
+    assert_eq!(refusing.room(1, Some(4), &none), Room::Refused);
     let mut dropping = fill(SpoolFull::DropOldest);
-    assert_eq!(dropping.room(2000, Some(4)), Room::Refused);
-    assert_eq!(dropping.room(1, Some(4)), Room::Drop(vec![0, 1]));
+    assert_eq!(dropping.room(2000, Some(4), &none), Room::Refused);
+    assert_eq!(dropping.room(1, Some(4), &none), Room::Drop(vec![0, 1]));
     // What is being asked stays.
     dropping.release("1", 0);
     dropping.take(0).unwrap();
-    assert_eq!(dropping.room(1, Some(4)), Room::Drop(vec![2, 3]));
+    assert_eq!(dropping.room(1, Some(4), &none), Room::Drop(vec![2, 3]));
     // A segment that is half empty is worth moving.
     dropping.remove(6);
-    assert_eq!(dropping.room(1, Some(4)), Room::Compact(3));
-    assert_eq!(dropping.room(1, Some(3)), Room::Drop(vec![2, 3]));
+    assert_eq!(dropping.room(1, Some(4), &none), Room::Compact(3));
+    assert_eq!(dropping.room(1, Some(3), &none), Room::Drop(vec![2, 3]));
+    assert_eq!(dropping.room(1, Some(4), &BTreeSet::from([3])), Room::Drop(vec![2, 3]));
 }
 
 #[test]
@@ -137,7 +171,7 @@ fn life(seed: u64) {
             0..=2 => {
                 let len = 1 + random.below(120);
                 loop {
-                    match index.room(len, Some(segment)) {
+                    match index.room(len, Some(segment), &BTreeSet::new()) {
                         Room::Fits => {
                             if at + len > 200 {
                                 (segment, at) = (segment + 1, 0);
@@ -192,7 +226,7 @@ fn life(seed: u64) {
             6 if !out.is_empty() => {
                 let seq = out.swap_remove(random.below(out.len() as u64) as usize);
                 let due = now + random.below(2000) as Millis;
-                index.retry(seq, due, true);
+                index.retry(seq, due, Again::Failed);
                 assert!(
                     index.take(due - 1).is_none_or(|(other, _)| {
                         out.push(other);

@@ -8,7 +8,9 @@
 //! | yes | no, from gRPC | its record is posted now: the caller may have had the answer |
 //! | no | awaits | it was damaged or removed; the decision stays provisional |
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+
+use millgate_shared::identity::clock::built;
 
 use super::*;
 
@@ -82,29 +84,32 @@ impl<D: Disk> Keeper<D> {
                 Ok(head) => head,
                 Err(error) => {
                     tracing::error!(seq, %error, "cannot be read; it is left alone");
-                    return;
+                    return false;
                 }
             };
             met.insert(head.id.clone());
             let is_awaited = match (spooled.get(&head.id), head.origin) {
                 (Some(true), _) => {
                     index.note_closed(place.segment, head.id);
-                    return;
+                    return true;
                 }
                 (Some(false), _) => true,
-                (None, Origin::File) => return,
+                (None, Origin::File) => return true,
                 (None, Origin::Api) => false,
             };
             if !is_awaited && !orphans.iter().any(|orphan: &Orphan| orphan.id == head.id) {
                 match Entry::read(&body) {
                     Ok(entry) => orphans.push(Orphan { id: head.id.clone(), line: entry.line }),
-                    Err(error) => return tracing::error!(seq, %error, "cannot be read; it is left alone"),
+                    Err(error) => {
+                        tracing::error!(seq, %error, "cannot be read; it is left alone");
+                        return false;
+                    }
                 }
             }
             let born = born(head.decided_at, wall);
             rate.note(born, place.len);
             let is_held = !is_awaited || undelivered.contains(&head.id);
-            let state = if is_held { State::Held } else { State::Waiting { due: 0 } };
+            let state = if is_held { State::Held } else { State::Waiting { due: 0, is_firm: false } };
             let digest = *head.digest.as_bytes();
             let known = Known { id: head.id, place, born, digest, state, tries: 0 };
             // Emptied segments are found below, all at once.
@@ -112,6 +117,7 @@ impl<D: Disk> Keeper<D> {
                 index.note_segment(emptied.segment, 0);
                 emptied.closed.into_iter().for_each(|id| index.note_closed(emptied.segment, id));
             }
+            true
         };
         let log = Log::open(disk, config.sync, segment_bytes(config.max_bytes), salt, meet)?;
         let mut this = Self {
@@ -121,24 +127,26 @@ impl<D: Disk> Keeper<D> {
             config: config.clone(),
             journal,
             metrics,
-            telling: std::collections::VecDeque::new(),
+            telling: VecDeque::new(),
             began: Instant::now(),
             closed: HashMap::new(),
             refused_full: 0,
             counted: super::super::log::Counts::default(),
             is_failing: false,
+            stuck: BTreeSet::new(),
         };
         for emptied in this.index.empty_segments() {
             this.forget(Some(emptied));
         }
         for number in this.log.segments().collect::<Vec<_>>() {
             // Nothing in it but what has been set aside.
-            if !this.index.has_segment(number) {
-                this.log.remove(number);
+            if !this.index.has_segment(number) && !this.log.remove(number) {
+                let emptied = Emptied { segment: number, closed: Vec::new() };
+                this.index.keep(emptied, this.log.len_of(number));
             }
         }
         // What could not be read today may be read tomorrow, and must still be known then.
-        if !this.log.has_unread() {
+        if !this.log.has_unread() && this.log.has_synced_names() {
             this.forget_unmet(spooled, &met);
         }
         this.tell();
@@ -162,7 +170,9 @@ impl<D: Disk> Keeper<D> {
 }
 
 /// When a sample was decided, on a clock that is 0 now. A clock that was not set then, or is behind now, gives no age.
-fn born(decided_at: i64, wall: i64) -> Millis {
-    let age = if decided_at >= CLOCK_IS_SET { wall.saturating_sub(decided_at).max(0) } else { 0 };
+pub(crate) fn born(decided_at: i64, wall: i64) -> Millis {
+    // As for certificates: the day of the build is certainly past.
+    let is_set = UNIX_EPOCH + Duration::from_millis(decided_at.max(0) as u64) >= built();
+    let age = if is_set { wall.saturating_sub(decided_at).max(0) } else { 0 };
     -age
 }

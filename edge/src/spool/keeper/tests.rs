@@ -1,5 +1,3 @@
-use std::sync::Mutex;
-
 use super::*;
 use crate::source::journal::Journal;
 use crate::spool::entry::tests::entry;
@@ -42,7 +40,7 @@ impl Bench {
     #[expect(clippy::unwrap_in_result, reason = "the result is the answer, not this test's")]
     fn put(&mut self, entry: &Entry) -> Result<(), PutError> {
         let (done, mut wait) = oneshot::channel();
-        let body = entry.write().expect("it can be written");
+        let body = entry.write().expect("it can be written").into();
         self.keeper.work(Job::Put { head: entry.head.clone(), body, done });
         wait.try_recv().expect("it is answered at once")
     }
@@ -73,7 +71,7 @@ async fn an_entry_is_asked_once_it_is_released_and_goes_once_it_is_closed() {
     let work = it.take().unwrap();
     assert_eq!(work.entry, entry("a", 100));
     assert!(it.take().is_none());
-    it.keeper.work(Job::Retry { seq: work.seq, pause: Duration::ZERO, counts_as_try: true });
+    it.keeper.work(Job::Retry { seq: work.seq, pause: Duration::ZERO, why: Again::Failed });
     assert_eq!(it.take().unwrap().tries, 1);
     it.keeper.work(Job::Close { seq: work.seq, why: Closed::Amended });
     assert_eq!(disk.with(|state| state.files.len()), 0);
@@ -196,48 +194,203 @@ async fn a_disk_that_does_not_read_is_tried_again() {
     assert_eq!(bench(&disk, &[("a", false)], &[]).ids(), ["a"]);
 }
 
-/// The whole protocol, killed at every write boundary of the spool's disk: what was committed is asked in the end, and
-/// what was closed is not asked again.
+#[tokio::test]
+async fn a_segment_that_cannot_be_moved_refuses_nothing_but_its_own_room() {
+    let disk = Faulty::default();
+    let mut it = bench(&disk, &[], &[]);
+    let mut taken = 0;
+    while it.put(&entry(&taken.to_string(), 20_000)).is_ok() {
+        it.keeper.work(Job::Release(taken.to_string()));
+        taken += 1;
+    }
+    // Two thirds of each segment are not needed any more.
+    for at in 0..taken {
+        let work = it.take().unwrap();
+        if at % 3 != 0 {
+            it.keeper.work(Job::Close { seq: work.seq, why: Closed::Amended });
+        }
+    }
+    disk.with(|state| state.reads_short = true);
+    let refused = it.put(&entry("more", 100_000)).unwrap_err();
+    assert!(matches!(refused, PutError::Disk(_)), "{refused}");
+    assert_eq!(it.keeper.refused_full, 1, "only the one that filled it");
+    disk.with(|state| state.reads_short = false);
+    it.keeper.work(Job::Tick);
+    it.put(&entry("more", 100_000)).unwrap();
+}
+
+#[tokio::test]
+async fn a_disk_that_removes_nothing_costs_one_segment_and_not_all() {
+    let disk = Faulty::default();
+    let config = SpoolConfig { when_full: crate::config::SpoolFull::DropOldest, ..config() };
+    let mut it = bench_with(&disk, &config, &[], &[]);
+    let mut taken = 0;
+    while it.keeper.closed.is_empty() {
+        it.put(&entry(&taken.to_string(), 9_000)).unwrap();
+        taken += 1;
+    }
+    let (held, dropped) = (it.ids().len(), it.keeper.closed["dropped"]);
+    disk.with(|state| state.remove_fails = true);
+    let refused = (0..20).find_map(|at| it.put(&entry(&format!("more {at}"), 9_000)).err()).unwrap();
+    assert!(matches!(refused, PutError::Disk(_)), "{refused}");
+    assert!(it.keeper.closed["dropped"] <= 2 * dropped && it.ids().len() + 2 * dropped as usize > held);
+    disk.with(|state| state.remove_fails = false);
+    it.keeper.work(Job::Tick);
+    it.put(&entry("last", 9_000)).unwrap();
+}
+
+#[tokio::test]
+async fn a_segment_is_moved_in_one_write_that_is_synced_before_the_old_one_goes() {
+    let disk = Faulty::default();
+    let mut it = bench_with(&disk, &SpoolConfig { sync: SpoolSync::Never, ..config() }, &[], &[]);
+    let mut ids = Vec::new();
+    while it.put(&entry(&ids.len().to_string(), 9_000)).is_ok() {
+        it.keeper.work(Job::Release(ids.len().to_string()));
+        ids.push(ids.len().to_string());
+    }
+    for at in 0..ids.len() {
+        let work = it.take().unwrap();
+        if at % 3 != 0 {
+            it.keeper.work(Job::Close { seq: work.seq, why: Closed::Amended });
+        }
+    }
+    // What lies there is long on the disk; what comes now is not waited for.
+    disk.with(|state| state.files.values_mut().for_each(|file| file.synced = file.bytes.len()));
+    let names = || disk.with(|state| state.files.keys().cloned().collect::<Vec<_>>());
+    let (before, mut writes) = (names(), 0);
+    for at in 0.. {
+        let so_far = disk.with(|state| state.writes);
+        it.put(&entry(&format!("more {at}"), 9_000)).unwrap();
+        let after = names();
+        if before.iter().any(|name| !after.contains(name)) {
+            writes = disk.with(|state| state.writes) - so_far;
+            break;
+        }
+    }
+    // Moved: append, sync, names; the old one: remove, names; then the new entry's own.
+    assert!(writes <= 7, "{writes}");
+    disk.power_cut(0, false);
+    let known: Vec<(&str, bool)> = ids.iter().map(|id| (id.as_str(), false)).collect();
+    let again = bench(&disk, &known, &[]);
+    let kept: Vec<String> = ids.iter().step_by(3).cloned().collect();
+    assert!(kept.iter().all(|id| again.ids().contains(id)), "{:?}", again.ids());
+}
+
+#[tokio::test]
+async fn what_may_come_back_stays_known_as_closed() {
+    let disk = Faulty::default();
+    let mut it = bench(&disk, &[], &[]);
+    it.put(&api("a")).unwrap();
+    it.keeper.work(Job::Release("a".to_owned()));
+    let work = it.take().unwrap();
+    disk.with(|state| state.names_fail = true);
+    it.keeper.work(Job::Close { seq: work.seq, why: Closed::Amended });
+    assert!(it.keeper.telling.is_empty(), "its segment may come back");
+    it.keeper.work(Job::Tick);
+    assert!(it.keeper.telling.is_empty());
+    disk.with(|state| state.names_fail = false);
+    it.keeper.work(Job::Tick);
+    assert!(matches!(&it.keeper.telling[0], Telling::Pruned(ids) if *ids == ["a"]));
+    disk.power_cut(0, false);
+    assert!(bench(&disk, &[], &[]).orphans.is_empty());
+}
+
+#[tokio::test]
+async fn an_id_that_was_decided_again_is_not_pruned_with_its_old_entry() {
+    let disk = Faulty::default();
+    let mut it = bench(&disk, &[("a", false)], &[]);
+    it.put(&entry("a", 10)).unwrap();
+    it.keeper.work(Job::Release("a".to_owned()));
+    let work = it.take().unwrap();
+    it.keeper.work(Job::Close { seq: work.seq, why: Closed::Amended });
+    it.put(&entry("a", 20)).unwrap();
+    let number = it.journal.post(post("a"), true).await.unwrap();
+    it.journal.delivered(number, None).await;
+    it.keeper.tell();
+    assert!(it.journal.flush().await);
+    let Bench { _dir: dir, journal, keeper, .. } = it;
+    drop((journal, keeper));
+    let journal = Journal::open_soon(dir.path()).await.unwrap();
+    assert_eq!(journal.spooled().unwrap().get("a"), Some(&false));
+}
+
+fn post(id: &str) -> crate::source::journal::Post {
+    crate::source::journal::Post { id: id.to_owned(), version: 1, line: b"{}\n".to_vec(), file: None }
+}
+
+#[tokio::test]
+async fn an_entry_of_another_format_is_left_alone() {
+    let disk = Faulty::default();
+    let mut it = bench(&disk, &[], &[]);
+    let (done, _) = oneshot::channel();
+    let mut body = entry("a", 10).write().unwrap();
+    body[0] = 9;
+    it.keeper.work(Job::Put { head: entry("a", 10).head, body: body.into(), done });
+    drop(it);
+    let second = bench(&disk, &[("a", false)], &[]);
+    assert!(second.ids().is_empty());
+    assert_eq!(disk.with(|state| state.files.len()), 1, "an agent that reads it may come");
+    assert!(second.keeper.telling.is_empty(), "and what the journal knows of it stays");
+}
+
+/// The whole protocol, killed at every write boundary of the spool's disk, by a kill or by a power cut: what was committed
+/// is asked in the end, what was closed is not asked again, and nothing that is forgotten comes back.
 #[tokio::test]
 async fn a_kill_at_every_write_boundary_keeps_the_promise() {
     for lives in 0..60 {
-        for torn in [0, 30, usize::MAX] {
+        for (torn, is_power_cut) in [(0, false), (30, false), (usize::MAX, false), (usize::MAX, true)] {
+            let at = format!("lives {lives}, torn {torn}, power {is_power_cut}");
             let disk = Faulty::default();
             disk.with(|state| (state.lives, state.torn) = (Some(lives), torn));
             // The journal is a transaction: here a map that the test commits to.
-            let committed: Mutex<HashMap<String, bool>> = Mutex::default();
+            let mut committed: HashMap<String, bool> = HashMap::new();
+            let mut closed = Vec::new();
             let mut first = bench(&disk, &[], &[]);
             for at in 0..12 {
                 let id = at.to_string();
-                if first.put(&entry(&id, 30_000)).is_err() {
-                    continue;
+                let mut new = entry(&id, 30_000);
+                if at % 2 == 1 {
+                    new.head.origin = Origin::Api;
                 }
-                committed.lock().unwrap().insert(id.clone(), false);
-                first.keeper.work(Job::Release(id));
+                if first.put(&new).is_ok() {
+                    committed.insert(id.clone(), false);
+                    first.keeper.work(Job::Release(id));
+                }
                 if at % 3 == 2
                     && let Some(work) = first.take()
                 {
-                    committed.lock().unwrap().insert(work.entry.head.id.clone(), true);
+                    closed.push(work.entry.head.id.clone());
+                    committed.insert(work.entry.head.id.clone(), true);
                     first.keeper.work(Job::Close { seq: work.seq, why: Closed::Amended });
+                }
+                for telling in first.keeper.telling.drain(..) {
+                    if let Telling::Pruned(ids) = telling {
+                        committed.retain(|id, _| !ids.contains(id));
+                    }
                 }
             }
             drop(first);
-            disk.with(|state| state.lives = None);
-            let committed = committed.into_inner().unwrap();
+            match is_power_cut {
+                true => disk.power_cut(0, false),
+                false => disk.with(|state| state.lives = None),
+            }
             let known: Vec<(&str, bool)> =
                 committed.iter().map(|(id, closed)| (id.as_str(), *closed)).collect();
             let mut second = bench(&disk, &known, &[]);
+            let orphans = second.orphans.clone();
+            assert!(!orphans.iter().any(|id| closed.contains(id)), "{at}: {orphans:?} again");
+            orphans.iter().for_each(|id| second.keeper.work(Job::Release(id.clone())));
             let mut asked = Vec::new();
             while let Some(work) = second.take() {
                 asked.push(work.entry.head.id.clone());
                 second.keeper.work(Job::Close { seq: work.seq, why: Closed::Amended });
             }
-            let mut expected: Vec<String> =
-                committed.into_iter().filter(|(_, closed)| !closed).map(|(id, _)| id).collect();
+            let open = committed.into_iter().filter(|(_, closed)| !closed).map(|(id, _)| id);
+            let mut expected: Vec<String> = open.chain(orphans).collect();
             asked.sort();
             expected.sort();
-            assert_eq!(asked, expected, "lives {lives}, torn {torn}");
-            assert_eq!(disk.with(|state| state.files.len()), 0, "lives {lives}, torn {torn}");
+            assert_eq!(asked, expected, "{at}");
+            assert_eq!(disk.with(|state| state.files.len()), 0, "{at}");
         }
     }
 }

@@ -11,6 +11,7 @@ fn open(disk: &Faulty, sync: Sync) -> (Log<Faulty>, BTreeMap<u64, Vec<u8>>) {
     let mut found = BTreeMap::new();
     let log = Log::open(disk.clone(), sync, SEGMENT, salt, |entry| {
         found.insert(entry.seq, entry.body);
+        true
     });
     (log.unwrap(), found)
 }
@@ -150,6 +151,33 @@ fn a_failed_sync_is_an_error_and_its_entries_are_taken_back() {
 }
 
 #[test]
+fn a_number_is_not_used_again_after_a_failure_that_left_its_bytes() {
+    let disk = Faulty::default();
+    let (mut log, _) = open(&disk, Sync::Always);
+    run(&mut log, &groups()[..1]);
+    disk.with(|state| (state.sync_fails, state.truncate_fails) = (true, true));
+    assert!(log.append(&[b"left behind"]).is_err());
+    disk.with(|state| (state.sync_fails, state.truncate_fails) = (false, false));
+    log.append(&[b"next"]).unwrap();
+    let mut found = Vec::new();
+    Log::open(disk, Sync::Always, SEGMENT, salt, |entry| {
+        found.push((entry.seq, entry.body));
+        true
+    })
+    .unwrap();
+    assert_eq!(found[1..], [(1, b"left behind".to_vec()), (2, b"next".to_vec())]);
+}
+
+#[test]
+fn a_segment_that_never_took_a_write_is_none() {
+    let disk = Faulty::default();
+    let (mut log, _) = open(&disk, Sync::Always);
+    disk.with(|state| state.room = Some(10));
+    assert!(log.append(&[b"too much for it"]).is_err());
+    assert_eq!((log.segments().count(), disk.with(|state| state.files.len())), (0, 0));
+}
+
+#[test]
 fn short_reads_are_errors_and_no_crash() {
     let disk = Faulty::default();
     let (mut log, _) = open(&disk, Sync::Always);
@@ -170,7 +198,7 @@ fn a_removed_segment_is_gone_and_its_number_is_not_used_again_while_others_are_t
     let (mut log, _) = open(&disk, Sync::Always);
     run(&mut log, &groups());
     let numbers: Vec<u64> = log.segments().collect();
-    log.remove(numbers[0]);
+    assert!(log.remove(numbers[0]));
     let before = log.bytes();
     run(&mut log, &groups());
     assert!(log.bytes() > before);

@@ -100,3 +100,18 @@ fn thousands_of_lines() {
         assert!(pace.may_send(now + LONGEST_PAUSE + QUIET).is_ok(), "seed {seed}");
     }
 }
+
+#[test]
+fn what_stays_here_teaches_nothing() {
+    let mut pace = Pace::new(4);
+    for at in 0..100 {
+        pace.sent();
+        pace.ended(End::StayedHere, 0, at);
+    }
+    assert_eq!((pace.window(), pace.out), (1, 0));
+    for at in 0..20 {
+        pace.sent();
+        pace.ended(End::Answered, 40, 100 + at);
+    }
+    assert_eq!(pace.window(), 4);
+}

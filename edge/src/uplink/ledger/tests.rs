@@ -113,3 +113,16 @@ fn another_send_is_spent_too_but_only_within_what_is_written() {
     assert_eq!(ledger.take_again(Form::Raw, 10), Err(Refused::Unsaved));
     drop(busy);
 }
+
+#[test]
+fn whether_there_is_room_is_asked_without_spending_or_counting() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = ledger(dir.path(), 100_000);
+    assert!(ledger.has_room(Traffic::Backlog, 75_000) && !ledger.has_room(Traffic::Backlog, 75_001));
+    assert_eq!(left(&ledger), 100_000);
+    ledger.switch_metered(Some(true)).unwrap();
+    assert!(!ledger.has_room(Traffic::Backlog, 1) && ledger.has_room(Traffic::Live, 1));
+    ledger.switch_metered(None).unwrap();
+    assert!(ledger.has_room(Traffic::Backlog, 1));
+    assert!(ledger.counts().refused().all(|(_, count)| count == 0));
+}

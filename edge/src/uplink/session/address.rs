@@ -21,6 +21,11 @@ const UNKNOWN_PATIENCE: Duration = Duration::from_millis(200);
 const FIRST_UPGRADE: Duration = Duration::from_secs(30);
 const LAST_UPGRADE: Duration = Duration::from_secs(600);
 
+/// A line that shows an old certificate is made anew at once, and where that fails again after this time, then after twice
+/// that each time.
+const FIRST_RENEWAL: Duration = Duration::from_secs(1);
+const LAST_RENEWAL: Duration = Duration::from_secs(60);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Line {
     /// The first dial has not ended.
@@ -56,6 +61,10 @@ pub(super) struct Address {
     suspected: Option<Instant>,
     /// What was out on it has been sent elsewhere too.
     given_away: bool,
+    /// The current line works, and is to be replaced.
+    is_outdated: bool,
+    renew_at: Instant,
+    renew_pause: Duration,
     upgrade_at: Option<Instant>,
     upgrade_pause: Duration,
     /// How long the pool took to answer when the line was opened, for as long as no call has told more.
@@ -74,6 +83,9 @@ impl Address {
             heard: now,
             suspected: None,
             given_away: false,
+            is_outdated: false,
+            renew_at: now,
+            renew_pause: FIRST_RENEWAL,
             upgrade_at: None,
             upgrade_pause: FIRST_UPGRADE,
             first_trip: None,
@@ -144,6 +156,7 @@ impl Address {
         self.line = Line::Up { line, is_best };
         self.heard = now;
         self.suspected = None;
+        self.is_outdated = false;
         self.first_trip = Some(answered_in);
         self.upgrade_at = (upgrade && !is_best).then(|| now + self.upgrade_pause);
         old
@@ -155,6 +168,7 @@ impl Address {
         if self.current() == Some(line) {
             self.line = Line::Reconnecting { since: now, until: now + RECONNECT_GRACE };
             self.suspected = None;
+            self.is_outdated = false;
             self.upgrade_at = None;
             self.pace.restart(now);
         }
@@ -258,6 +272,36 @@ impl Address {
         self.pace.dialled(now, self.trip());
     }
 
+    /// The pool does not know the device on the current line.
+    pub(super) fn outdate(&mut self, now: Instant) {
+        // The last one is long past, and told nothing of this one.
+        if !self.is_outdated && self.renew_at + LAST_RENEWAL <= now {
+            self.renew_pause = FIRST_RENEWAL;
+        }
+        self.is_outdated = self.is_up();
+    }
+
+    /// There is a new certificate: earlier failures tell nothing of it.
+    pub(super) fn renew(&mut self, now: Instant) {
+        (self.renew_at, self.renew_pause) = (now, FIRST_RENEWAL);
+        self.pace.restart(now);
+        self.is_outdated = self.is_up();
+    }
+
+    pub(super) fn is_outdated(&self) -> bool {
+        self.is_outdated
+    }
+
+    /// Takes the try if it is time for one.
+    pub(super) fn renewal_due(&mut self, now: Instant) -> bool {
+        let is_due = self.is_outdated && self.renew_at <= now;
+        if is_due {
+            self.renew_at = now + self.renew_pause;
+            self.renew_pause = (self.renew_pause * 2).min(LAST_RENEWAL);
+        }
+        is_due
+    }
+
     /// Takes the try if it is time for one.
     pub(super) fn upgrade_due(&mut self, now: Instant) -> bool {
         let is_due = self.is_up() && self.upgrade_at.is_some_and(|at| at <= now);
@@ -280,6 +324,7 @@ impl Address {
         let probe = self.breaker.opens_at().filter(|at| *at > now);
         let retired = self.retired.iter().map(|(_, until)| *until).min();
         let upgrade = self.upgrade_at.filter(|_| self.is_up());
-        [grace, dial, deaf, silent, probe, retired, upgrade].into_iter().flatten().min()
+        let renewal = self.is_outdated.then_some(self.renew_at);
+        [grace, dial, deaf, silent, probe, retired, upgrade, renewal].into_iter().flatten().min()
     }
 }

@@ -355,3 +355,49 @@ fn a_new_line_is_tried_at_once_though_the_breaker_has_just_opened() {
     assert!(session.replied(7, attempt, ANSWER, now + MS).is_some());
     session.admit(now + MS * 200, now + MS).unwrap();
 }
+
+#[test]
+fn a_line_with_an_old_certificate_serves_until_the_next_one_works() {
+    let (mut session, now) = up(1);
+    session.certificate_changed(0, now);
+    session.tick(now);
+    assert_eq!(actions(&mut session), [Action::Dial { address: 0 }]);
+    // The pool does not take it: the old one goes on, and the next try waits.
+    session.dial_failed(0, now + MS * 50);
+    session.tick(now + MS * 999);
+    assert_eq!((actions(&mut session), session.line_of(0)), (vec![], Some(0)));
+    assert_eq!(session.next_event(now + MS * 999), Some(now + MS * 1000));
+    let now = now + MS * 1000;
+    session.tick(now);
+    assert_eq!(actions(&mut session), [Action::Dial { address: 0 }]);
+    session.admit(now + MS * 500, now).unwrap();
+    let (line, attempt) = sent(&actions(&mut session))[0];
+    session.dialled(0, new_line(7, false), now);
+    assert_eq!((actions(&mut session), session.line_of(0), line), (vec![], Some(7), 0));
+    assert!(session.replied(line, attempt, ANSWER, now).is_some());
+    assert!(matches!(actions(&mut session)[..], [Action::Close { line: 0, .. }]));
+    // It has taken over for good.
+    session.tick(now + MS * 2000);
+    assert_eq!(actions(&mut session), []);
+}
+
+#[test]
+fn a_pool_that_never_knows_the_device_is_dialled_ever_less_until_there_is_a_new_certificate() {
+    let (mut session, mut now) = up(1);
+    let (began, mut line) = (now, 1);
+    let mut dials = Vec::new();
+    while now < began + Duration::from_secs(200) {
+        session.outdated(0, now);
+        session.tick(now);
+        if actions(&mut session).contains(&Action::Dial { address: 0 }) {
+            dials.push((now - began).as_secs());
+            session.dialled(0, new_line(line, true), now);
+            line += 1;
+        }
+        now += MS * 100;
+    }
+    assert_eq!(dials, [0, 1, 3, 7, 15, 31, 63, 123, 183]);
+    actions(&mut session);
+    session.certificate_changed(0, now);
+    assert_eq!(actions(&mut session), [Action::Dial { address: 0 }]);
+}

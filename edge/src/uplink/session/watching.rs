@@ -38,10 +38,29 @@ impl Session {
         }
     }
 
+    /// The device shows another certificate now: a line that shows the old one serves until another has been made.
+    pub fn certificate_changed(&mut self, address: usize, now: Instant) {
+        if let Some(at) = self.addresses.get_mut(address) {
+            at.renew(now);
+            self.dial_where_due(address, now);
+        }
+    }
+
+    /// The pool does not know who the device is on its current line: the same, if it was not tried just now.
+    pub fn outdated(&mut self, address: usize, now: Instant) {
+        if let Some(at) = self.addresses.get_mut(address) {
+            at.outdate(now);
+            self.dial_where_due(address, now);
+        }
+    }
+
     pub(super) fn dial_where_due(&mut self, address: usize, now: Instant) {
         let at = &mut self.addresses[address];
         if at.wants_dial(now) && at.pace.due(now) {
             at.start_dial(now);
+            self.actions.push_back(Action::Dial { address });
+        }
+        if self.addresses[address].renewal_due(now) {
             self.actions.push_back(Action::Dial { address });
         }
         if self.addresses[address].upgrade_due(now) {
