@@ -141,3 +141,25 @@ fn the_readmes_two_commands_are_there() {
     assert!(readme.contains("<!-- run -->"));
     assert!(readme.contains("<!-- test -->"));
 }
+
+/// The fuzz targets are a workspace of their own, which no other build would find out of date.
+#[test]
+fn the_fuzz_targets_lock_file_follows_the_manifests() {
+    let lock = read(&root().join("tests/fuzz/Cargo.lock"));
+    for part in ["shared", "cloud"] {
+        let manifest = read(&root().join(part).join("Cargo.toml"));
+        let section =
+            manifest.split("\n[").find_map(|section| section.strip_prefix("dependencies]\n")).unwrap();
+        let needed = section.lines().filter(|line| !line.contains("optional") && line.contains('='));
+        let package = format!("name = \"millgate-{part}\"\n");
+        let locked = lock.split("[[package]]\n").find(|locked| locked.starts_with(&package)).unwrap();
+        for name in needed.filter_map(|line| line.split(['.', ' ', '=']).next()) {
+            let is_there =
+                [format!(" \"{name}\","), format!(" \"{name} ")].iter().any(|it| locked.contains(it));
+            assert!(
+                is_there,
+                "tests/fuzz/Cargo.lock: millgate-{part} has no {name}: cargo update --workspace there"
+            );
+        }
+    }
+}
