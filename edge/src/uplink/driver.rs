@@ -30,8 +30,9 @@ use crate::identity::changed;
 
 /// Events that wait for this task; who brings one more waits too.
 const EVENTS: usize = 256;
-/// Rounds of handshakes with one address at a time.
-const MOST_ROUNDS: usize = 16;
+/// Rounds of handshakes with one address at a time: they begin 50 ms apart or more and yield after a second, so that there is
+/// room for each that the session wants.
+const MOST_ROUNDS: usize = 24;
 /// A round that is older gives way to a new one; the oldest of all stays, for lines that are slow and not dead.
 const ROUND_YIELDS: Duration = Duration::from_secs(1);
 /// A sign of life that takes longer is none.
