@@ -28,6 +28,7 @@ mod asking;
 mod deciding;
 mod error;
 mod later;
+mod live;
 pub mod payload;
 
 pub use error::DecideError;
@@ -101,7 +102,7 @@ struct Parts {
     policy: Policy,
     workers: Workers,
     uplink: Option<Uplink>,
-    live: later::Live,
+    live: live::Live,
     upload: Arc<UploadPolicy>,
     ledger: Ledger,
 }
@@ -138,7 +139,7 @@ impl Agent {
                 policy,
                 workers,
                 uplink,
-                live: later::Live::default(),
+                live: live::Live::default(),
                 upload: Arc::new(upload),
                 ledger,
             }),

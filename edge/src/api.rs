@@ -3,7 +3,6 @@
 //! The same service as the pool's, so that a client need not know which of the two it talks to; here the pool is asked
 //! only as the agent's policy says.
 
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +22,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::agent::Agent;
 use crate::metrics::Metrics;
-use crate::service::{Outbox, StartError};
+use crate::outbox::Outbox;
 
 mod request;
 mod status;
@@ -54,7 +53,7 @@ struct Api {
     stop: CancellationToken,
 }
 
-/// Serves until `tasks` stop; gives the address. Decisions also go to the `outbox`, if there is one.
+/// Serves until `tasks` stop. Decisions also go to the `outbox`, if there is one.
 pub(crate) async fn start(
     listener: TcpListener,
     agent: &Agent,
@@ -62,12 +61,7 @@ pub(crate) async fn start(
     metrics: &Arc<Metrics>,
     calls: &Calls,
     tasks: &Tasks,
-) -> Result<SocketAddr, StartError> {
-    let address = listener.local_addr().map_err(|source| StartError::Listen {
-        key: "api.listen",
-        listen: SocketAddr::from(([0; 4], 0)),
-        source,
-    })?;
+) -> Result<(), tonic_reflection::server::Error> {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<InferenceServiceServer<Api>>().await;
     let reflection = || {
@@ -104,7 +98,7 @@ pub(crate) async fn start(
         stop.cancelled().await;
         reporter.set_not_serving::<InferenceServiceServer<Api>>().await;
     });
-    Ok(address)
+    Ok(())
 }
 
 type Answers = Pin<Box<dyn Stream<Item = Result<v1::DecideStreamResponse, Status>> + Send>>;

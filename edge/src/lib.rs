@@ -26,6 +26,7 @@ pub mod config;
 pub mod identity;
 pub mod input;
 pub mod metrics;
+mod outbox;
 pub mod record;
 pub mod service;
 pub mod sink;

@@ -31,6 +31,7 @@ use crate::api::{self, Calls};
 use crate::config::{EdgeConfig, Refused, SourceConfig};
 use crate::identity::Identity;
 use crate::metrics::Metrics;
+use crate::outbox::{Outbox, Tidy};
 use crate::sink::{Key, OpenError, Sinks};
 use crate::source::journal::{Journal, JournalError, JournalHandle, Post};
 use crate::source::{Taken, Version, folder};
@@ -38,15 +39,10 @@ use crate::spool::backlog::Backlog;
 use crate::spool::{self, Spool, Started};
 use crate::uplink::ledger::LedgerConfig;
 use desk::Desk;
-use tidy::Tidy;
 
 mod desk;
-mod outbox;
 #[cfg(test)]
 mod tests;
-mod tidy;
-
-pub(crate) use outbox::Outbox;
 
 /// How long the port of an agent that was killed a moment ago may linger.
 const LEFTOVER: Duration = Duration::from_secs(2);
@@ -159,7 +155,13 @@ impl Service {
         let grpc = match grpc {
             Some(listener) => {
                 let outbox = config.api.record.then(|| outbox.clone());
-                Some(api::start(listener, &agent, outbox, &metrics, &calls, &api).await?)
+                let address = listener.local_addr().map_err(|source| StartError::Listen {
+                    key: "api.listen",
+                    listen: config.api.listen,
+                    source,
+                })?;
+                api::start(listener, &agent, outbox, &metrics, &calls, &api).await?;
+                Some(address)
             }
             None => None,
         };

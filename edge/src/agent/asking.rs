@@ -17,7 +17,7 @@ use millgate_shared::local::Stay;
 use millgate_shared::wire::read_tensor;
 use tokio::time::timeout_at;
 
-use super::later::{Live, LiveCall};
+use super::live::{Live, LiveCall};
 use crate::uplink::ledger::{Ledger, Traffic};
 use crate::uplink::upload::Upload;
 use crate::uplink::{Reply, Uplink};

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use millgate_shared::bundle::manifest::Manifest;
@@ -50,35 +49,6 @@ impl Late {
         let uploads = payload::uploads(&manifest, &policy, seen, experts);
         let requests = uploads.into_iter().filter_map(|(_, upload)| upload.ok().map(Upload::into_request));
         (open, requests.collect())
-    }
-}
-
-/// Counts live calls: those that are out, and all there ever were.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Live(Arc<(AtomicUsize, AtomicU64)>);
-
-/// One of them; it ends with this.
-#[derive(Debug)]
-pub(super) struct LiveCall(Live);
-
-impl Live {
-    pub(super) fn call(&self) -> LiveCall {
-        let (out, ever) = &*self.0;
-        out.fetch_add(1, Ordering::Relaxed);
-        ever.fetch_add(1, Ordering::Relaxed);
-        LiveCall(self.clone())
-    }
-
-    pub(super) fn counts(&self) -> (usize, u64) {
-        let (out, ever) = &*self.0;
-        (out.load(Ordering::Relaxed), ever.load(Ordering::Relaxed))
-    }
-}
-
-impl Drop for LiveCall {
-    fn drop(&mut self) {
-        let (out, _) = &*self.0.0;
-        out.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

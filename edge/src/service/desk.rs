@@ -8,11 +8,10 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::outbox::{Outbox, Stopped};
-use super::tidy::Tidied;
 use crate::agent::{Agent, Ask, DecideError};
 use crate::input::{Input, InputError};
 use crate::metrics::Metrics;
+use crate::outbox::{Outbox, Stopped, Tidied};
 use crate::record::Undecided;
 use crate::sink::Record;
 use crate::source::identity::decision_id;

@@ -30,7 +30,7 @@ use super::partial::Partial;
 use super::{Again, Closed, Spool, Work};
 use crate::agent::{Agent, LateAnswers, Left};
 use crate::metrics::Metrics;
-use crate::service::Outbox;
+use crate::outbox::Outbox;
 use crate::sink::Record;
 use crate::uplink::ledger::Traffic;
 use crate::uplink::session::LinkState;

@@ -6,10 +6,10 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::head::MOST_BYTES;
-
 /// Tag and length.
 pub const PREFIX: usize = 5;
+/// Bytes of one head or of trailers.
+pub const MOST_BYTES: usize = 16 << 10;
 
 /// What a block is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

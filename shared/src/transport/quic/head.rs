@@ -12,10 +12,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::blocks::{Kind, PREFIX};
+use super::blocks::{Kind, MOST_BYTES, PREFIX};
 
-/// Bytes of one head or of trailers.
-pub const MOST_BYTES: usize = 16 << 10;
 /// Headers in it.
 const MOST_HEADERS: usize = 128;
 

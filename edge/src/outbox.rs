@@ -17,13 +17,19 @@ use millgate_shared::shutdown::Tasks;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
-use super::tidy::{Tidied, Tidy};
 use crate::agent::{Decided, Late};
 use crate::metrics::Metrics;
 use crate::sink::{Key, Record, Sinks};
 use crate::source::journal::{FileVersion, JournalHandle, Post};
 use crate::spool::entry::{Entry, Head, Origin, Written};
 use crate::spool::{Orphan, PutError, Spool, wall};
+
+mod tidy;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use tidy::{Tidied, Tidy};
 
 /// Records of gRPC decisions that are on their way at a time; more are only offered to the sinks.
 const CALLS: usize = 1024;
@@ -39,9 +45,6 @@ const KEPT_BACK: Duration = Duration::from_millis(25);
 /// Samples of gRPC calls, with their pictures, that wait for the disk at a time; of more the answer says that it does not
 /// take them. Files are as many as the queue, and wait in their folder.
 const KEEPING: usize = 128;
-
-#[cfg(test)]
-mod tests;
 
 /// Cheap to clone.
 #[derive(Debug, Clone)]
@@ -65,7 +68,7 @@ struct Parts {
 pub(crate) struct Stopped;
 
 impl Outbox {
-    pub(super) fn new(
+    pub(crate) fn new(
         sinks: Sinks,
         journal: Option<JournalHandle>,
         spool: Option<Spool>,
@@ -96,7 +99,7 @@ impl Outbox {
 
     /// For a file: on the disk, if it is to be amended. While the disk does not take it, this waits, as the file does;
     /// `is_stopping` ends that.
-    pub(super) async fn keep_file(
+    pub(crate) async fn keep_file(
         &self,
         decided: Decided,
         is_stopping: impl Fn() -> bool,
@@ -127,7 +130,7 @@ impl Outbox {
     }
 
     /// Commits the record of a file and sees it to the sinks.
-    pub(super) async fn file(
+    pub(crate) async fn file(
         &self,
         record: &Record,
         file: FileVersion,
@@ -262,7 +265,7 @@ impl Outbox {
 
     /// What an earlier run left: records that not every sink has, in their order, and gRPC decisions that were killed
     /// between the spool and the journal.
-    pub(super) async fn carry_on(self, undelivered: Vec<(u64, Post)>, orphans: Vec<Orphan>) {
+    pub(crate) async fn carry_on(self, undelivered: Vec<(u64, Post)>, orphans: Vec<Orphan>) {
         if !undelivered.is_empty() || !orphans.is_empty() {
             tracing::info!(
                 records = undelivered.len() + orphans.len(),

@@ -11,7 +11,7 @@ use crate::source::journal::FileVersion;
 
 /// By source: its folder, and what is to be done.
 #[derive(Debug)]
-pub(super) struct Tidy(HashMap<String, (PathBuf, After)>);
+pub(crate) struct Tidy(HashMap<String, (PathBuf, After)>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tidied {
@@ -23,7 +23,7 @@ pub(crate) enum Tidied {
 }
 
 impl Tidy {
-    pub(super) fn new(config: &EdgeConfig) -> Self {
+    pub(crate) fn new(config: &EdgeConfig) -> Self {
         let after = |source: &SourceConfig| match source {
             SourceConfig::Folder(folder) => {
                 (folder.name.clone(), (folder.path.clone(), folder.after.clone()))
