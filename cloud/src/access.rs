@@ -179,9 +179,9 @@ impl Caller {
         }
     }
 
-    /// It has a token that is not known: it may have been made a moment ago.
-    fn may_be_new(&self) -> bool {
-        matches!(self.access.book().rights(&self.who, Timestamp::now()), Err(Denial::UnknownToken))
+    /// Whether it may ask for anything at all; counts nothing.
+    fn is_granted(&self) -> Result<(), Denial> {
+        self.access.book().rights(&self.who, Timestamp::now()).map(drop)
     }
 
     fn check(&self, check: impl FnOnce(&Rights) -> Result<(), Refusal>) -> Result<(), Failure> {

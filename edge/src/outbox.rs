@@ -104,20 +104,20 @@ impl Outbox {
         decided: Decided,
         is_stopping: impl Fn() -> bool,
     ) -> Result<(Record, bool), Stopped> {
-        let Decided { mut decision, late } = decided;
+        let Decided { decision, late } = decided;
         let (spool, late) = match self.later(&decision, late) {
             Ok(Some(later)) => later,
             Ok(None) => return record(&decision).map(|record| (record, false)),
-            Err(why) => return record(&marked(&mut decision, why)).map(|record| (record, false)),
+            Err(why) => return record(&marked(decision, why)).map(|record| (record, false)),
         };
-        let Some((entry, kept)) = entry(&spool, &mut decision, late, Origin::File).await? else {
-            return record(&marked(&mut decision, Later::NotNeeded)).map(|record| (record, false));
+        let Some((entry, kept)) = entry(&spool, &decision, late, Origin::File).await? else {
+            return record(&marked(decision, Later::NotNeeded)).map(|record| (record, false));
         };
         loop {
             match spool.put(&entry).await {
                 Ok(()) => return Ok((kept, true)),
                 Err(PutError::Full) => {
-                    return record(&marked(&mut decision, Later::Full)).map(|record| (record, false));
+                    return record(&marked(decision, Later::Full)).map(|record| (record, false));
                 }
                 Err(PutError::Stopped) => return Err(Stopped),
                 Err(PutError::Disk(_)) if is_stopping() => return Err(Stopped),
@@ -174,7 +174,7 @@ impl Outbox {
     /// For a gRPC call: gives the decision as its caller is to see it, before `by`. What is to reach sinks does so behind the
     /// answer; only an entry of the spool is waited for, and not for long.
     pub(crate) async fn call(&self, decided: Decided, by: Option<Instant>) -> Decision {
-        let Decided { mut decision, late } = decided;
+        let Decided { decision, late } = decided;
         let (spool, late) = match self.later(&decision, late) {
             Ok(Some(later)) => later,
             Ok(None) => {
@@ -190,9 +190,9 @@ impl Outbox {
             return self.without_entry(decision, Later::Disk);
         };
         let (answer, kept) = oneshot::channel();
-        let (this, mut own) = (self.clone(), decision.clone());
+        let (this, own) = (self.clone(), decision.clone());
         self.0.work.spawn(async move {
-            let put = match entry(&spool, &mut own, late, Origin::Api).await {
+            let put = match entry(&spool, &own, late, Origin::Api).await {
                 Ok(Some((entry, record))) => match spool.put(&entry).await {
                     Ok(()) => Ok(record),
                     Err(PutError::Full) => Err(Later::Full),
@@ -207,18 +207,18 @@ impl Outbox {
                 Ok(record) => this.commit_call(record, true, permit).await,
                 Err(later) => {
                     drop(permit);
-                    this.post_call(&marked(&mut own, later));
+                    this.post_call(&marked(own, later));
                 }
             }
         });
         let patience = Instant::now() + PATIENCE;
         let until = by.map_or(patience, |by| by.min(patience));
         let later = tokio::time::timeout_at(until, kept).await;
-        marked(&mut decision, later.ok().and_then(Result::ok).unwrap_or(Later::Disk))
+        marked(decision, later.ok().and_then(Result::ok).unwrap_or(Later::Disk))
     }
 
-    fn without_entry(&self, mut decision: Decision, why: Later) -> Decision {
-        let decision = marked(&mut decision, why);
+    fn without_entry(&self, decision: Decision, why: Later) -> Decision {
+        let decision = marked(decision, why);
         self.post_call(&decision);
         decision
     }
@@ -296,11 +296,11 @@ impl Outbox {
     }
 }
 
-fn marked(decision: &mut Decision, later: Later) -> Decision {
+fn marked(mut decision: Decision, later: Later) -> Decision {
     if let Some(degraded) = &mut decision.degraded {
         degraded.later = Some(later);
     }
-    decision.clone()
+    decision
 }
 
 fn record(decision: &Decision) -> Result<Record, Stopped> {
@@ -310,14 +310,14 @@ fn record(decision: &Decision) -> Result<Record, Stopped> {
     })
 }
 
-/// What the spool keeps, and the record that goes out with it; `None` if nothing of it can be asked. Marks the decision.
+/// What the spool keeps, and the record that goes out with it; `None` if nothing of it can be asked.
 async fn entry(
     spool: &Spool,
-    decision: &mut Decision,
+    decision: &Decision,
     late: Late,
     origin: Origin,
 ) -> Result<Option<(Written, Record)>, Stopped> {
-    let decision = marked(decision, Later::Spooled);
+    let decision = marked(decision.clone(), Later::Spooled);
     let record = record(&decision)?;
     let line = String::from_utf8_lossy(record.line()).into_owned();
     let head = Head { origin, decided_at: wall(), digest: spool.digest(), id: decision.id };

@@ -9,6 +9,7 @@ use http::{Request, Response};
 use tower::{Layer, Service};
 
 use super::Access;
+use super::book::Denial;
 use crate::failure::Failure;
 use crate::server::peer::Peer;
 
@@ -77,8 +78,9 @@ where
         let AccessLayer { access, is_open, refuse } = self.layer.clone();
         let caller = access.caller(request.extensions().get::<Peer>(), request.headers());
         let is_open = is_open(request.uri().path());
-        if !is_open && caller.may_be_new() {
-            // The one that is ready serves; its clone is made ready at the next call.
+        let granted = if is_open { Ok(()) } else { caller.is_granted() };
+        if granted == Err(Denial::UnknownToken) {
+            // It may have been made a moment ago. The one that is ready serves; its clone is made ready at the next call.
             let next = self.inner.clone();
             let mut inner = std::mem::replace(&mut self.inner, next);
             return Box::pin(async move {
@@ -91,10 +93,11 @@ where
                 inner.call(request).await
             });
         }
+        if let Err(denial) = granted {
+            let failure = caller.denied(denial);
+            return Box::pin(std::future::ready(Ok(refuse(&failure))));
+        }
         if !is_open {
-            if let Err(failure) = caller.rights() {
-                return Box::pin(std::future::ready(Ok(refuse(&failure))));
-            }
             caller.is_served();
         }
         request.extensions_mut().insert(caller);

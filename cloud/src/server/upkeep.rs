@@ -36,7 +36,7 @@ impl Upkeep {
             let mut tending: Option<JoinHandle<()>> = None;
             loop {
                 let is_asked = tokio::select! {
-                    () = stop.cancelled() => return,
+                    () = stop.cancelled() => break,
                     () = asks.notified() => true,
                     () = tokio::time::sleep(LOOK) => false,
                 };
@@ -57,6 +57,10 @@ impl Upkeep {
                     Ok(end) => end.into_iter().for_each(|end| metrics.certificate_ends(end)),
                     Err(error) => tracing::error!(%error, "a look at certificates and tokens has failed"),
                 }
+            }
+            // A drain waits for it, within its grace.
+            if let Some(Err(error)) = futures_util::future::OptionFuture::from(tending).await {
+                tracing::error!(%error, "the pool's certificate was not looked after");
             }
         });
         Self { asked }

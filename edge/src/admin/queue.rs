@@ -15,6 +15,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use millgate_shared::bundle::hex;
 use millgate_shared::files;
 use serde::{Deserialize, Serialize};
 
@@ -57,8 +58,7 @@ impl Door {
         }
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-        let token = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let door = Self { addr, token };
+        let door = Self { addr, token: hex(&bytes) };
         files::replace(&state_dir.join(FILE_NAME), &serde_json::to_vec(&door)?, files::PRIVATE)?;
         Ok(door)
     }

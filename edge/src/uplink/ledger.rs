@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::budget::{Ask, Budget};
 pub use super::budget::{Limits, Refused, Traffic};
@@ -33,6 +33,8 @@ pub struct Ledger {
 
 #[derive(Debug)]
 struct Shared {
+    /// As configured.
+    is_limited: bool,
     inner: Mutex<Inner>,
     counts: Counts,
 }
@@ -92,7 +94,9 @@ impl Ledger {
         let started = (now, budget.now());
         let inner =
             Inner { budget, started, file, is_metered: config.is_metered, switched, is_broken: false };
-        Self { shared: Arc::new(Shared { inner: Mutex::new(inner), counts: Counts::default() }) }
+        let is_limited = inner.budget.is_limited();
+        let inner = Mutex::new(inner);
+        Self { shared: Arc::new(Shared { is_limited, inner, counts: Counts::default() }) }
     }
 
     /// May so many bytes go? If so they are spent. `risk` is the local answer's; `None` where the mode asks without one.
@@ -118,9 +122,11 @@ impl Ledger {
     /// May a live call that is out go once more, as a hedge or because its line broke? For async threads: it waits for
     /// nobody and writes nothing, so that the answer is no while another writes, or where what is spent must be written first.
     pub fn take_again(&self, form: Form, bytes: u64) -> Result<(), Refused> {
-        let taken = match self.shared.inner.try_lock() {
-            Ok(mut inner) => inner.take_saved(bytes),
-            Err(_) => Err(Refused::Unsaved),
+        let taken = match self.shared.is_limited.then(|| self.shared.inner.try_lock()) {
+            None => Ok(()),
+            Some(Ok(mut inner)) => inner.take_saved(bytes),
+            Some(Err(TryLockError::Poisoned(poisoned))) => poisoned.into_inner().take_saved(bytes),
+            Some(Err(TryLockError::WouldBlock)) => Err(Refused::Unsaved),
         };
         self.count(Traffic::Live, form, bytes, taken)
     }

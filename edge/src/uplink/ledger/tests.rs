@@ -103,6 +103,7 @@ fn a_refund_is_neither_counted_nor_spent() {
 #[test]
 fn another_send_is_spent_too_but_only_within_what_is_written() {
     let dir = tempfile::tempdir().unwrap();
+    let unlimited = ledger(dir.path(), 0);
     let ledger = ledger(dir.path(), 100_000);
     assert_eq!(ledger.take_again(Form::Raw, 10), Err(Refused::Unsaved));
     take(&ledger, 1000).unwrap();
@@ -111,6 +112,10 @@ fn another_send_is_spent_too_but_only_within_what_is_written() {
     assert_eq!(ledger.take_again(Form::Raw, 100_000), Err(Refused::Spent));
     let busy = ledger.lock();
     assert_eq!(ledger.take_again(Form::Raw, 10), Err(Refused::Unsaved));
+    drop(busy);
+    // Nobody is in the way of one that has no limit.
+    let busy = unlimited.lock();
+    assert_eq!(unlimited.take_again(Form::Raw, 1 << 40), Ok(()));
     drop(busy);
 }
 
