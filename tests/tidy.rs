@@ -115,11 +115,14 @@ fn only_the_payloads_room_makes_requests_of_samples() {
 fn the_documents_name_files_that_exist() {
     for document in [
         "README.md",
+        "docs/api.md",
         "docs/architecture.md",
         "docs/benchmarks.md",
         "docs/bundles.md",
         "docs/bytes.md",
+        "docs/operations.md",
         "docs/security.md",
+        "docs/serving.md",
         "docs/spool.md",
     ] {
         let text = read(&root().join(document));
@@ -138,6 +141,7 @@ fn the_documents_name_files_that_exist() {
 #[test]
 fn the_readmes_two_commands_are_there() {
     let readme = read(&root().join("README.md"));
+    assert!(readme.lines().count() <= 150, "reference text belongs on a page under docs/");
     assert!(readme.contains("<!-- run -->"));
     assert!(readme.contains("<!-- test -->"));
 }

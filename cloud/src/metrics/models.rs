@@ -1,4 +1,4 @@
-//! Served models under our own names: base units, one family a question. The README lists them.
+//! Served models under our own names: base units, one family a question. `docs/serving.md` lists them.
 
 use std::sync::Arc;
 
