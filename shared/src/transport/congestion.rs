@@ -1,7 +1,7 @@
-//! "link": how much may be under way on a line that loses packets without being full.
+//! Congestion control for a line that loses packets without being full.
 //!
 //! Loss-based control takes every loss for a full queue, and on a radio line it stops sending. This one measures what
-//! the line delivers and how long it takes when it is empty, keeps about that much under way, and lets losses be until
+//! the line delivers and how long an empty line takes, keeps about that much under way, and ignores losses until
 //! they are a fifth of what is sent. It sends no more than a bulk transfer needs to keep the line busy, so that the queue
 //! in front of the line stays short and small calls pass through it.
 //!

@@ -19,7 +19,7 @@ impl ControllerFactory for LinkConfig {
     }
 }
 
-/// One path's.
+/// The control of one path.
 #[derive(Debug, Clone)]
 struct LinkController {
     link: Link,

@@ -1,4 +1,4 @@
-//! The largest of the last rounds.
+//! The largest value of the last rounds.
 
 use std::collections::VecDeque;
 
@@ -25,7 +25,7 @@ impl MaxFilter {
         self.forget(round);
     }
 
-    /// What is older than the window counts no more, but the last is kept: some value is better than none.
+    /// Forgets values older than the window, but keeps the last one: an old value is better than none.
     pub(super) fn forget(&mut self, round: u64) {
         while self.kept.len() > 1 && self.kept.front().is_some_and(|(at, _)| at + self.rounds <= round) {
             self.kept.pop_front();
@@ -36,7 +36,7 @@ impl MaxFilter {
         self.kept.front().map(|(_, value)| *value)
     }
 
-    /// Nothing remembered is larger than this.
+    /// Lowers all remembered values to at most this one.
     pub(super) fn cap(&mut self, round: u64, value: f64) {
         if self.max().is_some_and(|max| max > value) {
             self.kept.clear();

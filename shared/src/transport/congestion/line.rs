@@ -8,10 +8,10 @@ use super::link::Link;
 
 const PACKET: u64 = 1200;
 const ACK_DELAY: u64 = 5_000;
-/// Who sends next to nothing does not prolong a disturbance.
+/// Longest time, in microseconds, that a burst of losses lasts: idle periods do not extend it.
 const BURST: u64 = 50_000;
 
-/// xorshift64*: the same from the same seed.
+/// A generator (xorshift64*) that gives the same numbers for the same seed.
 #[derive(Debug, Clone)]
 pub(super) struct Random(u64);
 
@@ -20,7 +20,7 @@ impl Random {
         Self((seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    /// From 0 to 1.
+    /// A number from 0 to 1.
     pub(super) fn share(&mut self) -> f64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -28,29 +28,29 @@ impl Random {
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// From `low` to `high`, as many in each power of ten.
+    /// A number from `low` to `high`, spread evenly over the powers of ten.
     pub(super) fn spread(&mut self, low: f64, high: f64) -> f64 {
         low * (high / low).powf(self.share())
     }
 }
 
-/// What a line does to packets. Times in microseconds.
+/// What a line does to packets. Times are in microseconds.
 #[derive(Debug, Clone)]
 pub(super) struct Shape {
-    /// Bytes a second.
+    /// Rate, in bytes a second.
     pub(super) rate: f64,
-    /// There and back, with nothing in the queue.
+    /// Round trip with an empty queue.
     pub(super) round_trip: u64,
-    /// Bytes that may wait.
+    /// Bytes that may wait in the queue.
     pub(super) queue: f64,
     /// Share of packets that are lost, each way, in runs of `burst` that last no longer than [`BURST`].
     pub(super) loss: f64,
     pub(super) burst: u32,
-    /// Nothing passes between these.
+    /// Times between which nothing passes.
     pub(super) cut: (u64, u64),
-    /// Delay that comes and goes, at most.
+    /// Largest additional delay; it comes and goes.
     pub(super) jitter: u64,
-    /// From a time on: another rate, another round trip.
+    /// A time from which on the line has another rate and another round trip.
     pub(super) later: Option<(u64, f64, u64)>,
 }
 
@@ -65,11 +65,11 @@ impl Shape {
 enum Event {
     /// The sender's pacer, its timer, or its start.
     Wake,
-    /// Something to send; without it there always is.
+    /// A call has something to send. Flows without calls always have.
     Call,
     Arrive(u64),
     AckDue(u64),
-    /// So many of the packets that have arrived are acknowledged.
+    /// Acknowledges this many of the packets that have arrived.
     Ack(usize),
 }
 
@@ -88,15 +88,15 @@ pub(super) struct Flow {
     tokens: f64,
     tokens_at: u64,
     wake: u64,
-    /// In order of arrival, and how many of them the sender has been told.
+    /// Packets in order of arrival; the first `told` of them are acknowledged.
     arrived: Vec<u64>,
     told: usize,
     unacknowledged: u32,
     ack_number: u64,
-    /// Packets that wait to be sent, by the time of their call; `None`: bulk, more than can be sent.
+    /// Packets that wait to be sent, by the time of their call. `None` for bulk, which has more than can be sent.
     calls: Option<VecDeque<u64>>,
     every: u64,
-    /// How long they waited for that.
+    /// How long packets waited to be sent, in microseconds.
     pub(super) held: Vec<u64>,
     /// Bytes delivered in each tenth of a second.
     pub(super) delivered: Vec<u64>,
@@ -264,7 +264,7 @@ impl Line {
         self.send(at);
     }
 
-    /// As much as window and pacer allow.
+    /// Sends as much as window and pacer allow.
     fn send(&mut self, at: usize) {
         let now = self.now;
         let mut paced = u64::MAX;
@@ -383,7 +383,7 @@ impl Line {
         self.send(at);
     }
 
-    /// Losses: three later ones have arrived, or one, and it is long ago.
+    /// Declares packets lost: three later ones have arrived, or one has and the packet is old.
     fn detect(&mut self, at: usize) {
         let now = self.now;
         let flow = &mut self.flows[at];

@@ -1,77 +1,86 @@
-//! The control itself: samples and losses in, a window out. Pure.
+//! The control itself: it takes delivery samples and losses, and gives the window, the number of bytes that may be
+//! under way. It is pure.
 //!
 //! ```text
-//! Start   doubles every round until the line delivers no more, its queue grows, or a fifth is lost
-//! Steady  window = gain x what the line delivers x its shortest round trip + a little
+//! Start   the window doubles every round until the delivery rate stops growing, the queue grows, or a fifth is lost
+//! Steady  window = gain x delivery rate x shortest round trip + a constant
 //! Drain   now and then half of that for two rounds, to see the round trip of an empty queue
 //! ```
-//! The little is what makes two such senders share a line: who has less grows by more, in proportion.
+//! The constant makes two such senders share a line fairly: for the sender with the smaller window it is the larger
+//! share of growth. A round is the time in which one window of bytes is sent and acknowledged.
 
 use std::time::{Duration, Instant};
 
 use super::filter::MaxFilter;
 use super::rate::{Rate, Sample};
 
-/// Over what the line holds, so that it never runs dry and more is noticed when there is more: in a round the window
-/// can grow by a quarter.
+/// Factor on the bytes that the line holds. Above 1, so that the line never runs dry and a faster line is noticed: in
+/// one round the window can grow by a quarter.
 const GAIN: f64 = 1.25;
+/// Factor on the same in Drain.
 const DRAIN_GAIN: f64 = 0.5;
-/// Packets that come on top.
+/// The constant that is added to the window, in packets.
 const EXTRA_PACKETS: f64 = 4.0;
-/// A sender always may have so many packets under way.
+/// Smallest window, in packets, while a queue or losses call for restraint.
 const LEAST_PACKETS: u64 = 5;
-/// And so many at first, and while no queue says that it is too much.
+/// Initial window, in packets, and the smallest one while no queue has been seen.
 const FIRST_PACKETS: u64 = 10;
-/// A window larger than any line needs.
+/// Largest window, in bytes: more than any line needs.
 const MOST: u64 = 64 << 20;
-/// What was delivered longer ago than this many rounds says nothing.
+/// Number of rounds over which the fastest delivery rate is remembered.
 const RATE_ROUNDS: u64 = 8;
-/// The shortest round trip is looked for again after so long.
+/// Age at which the shortest round trip is measured again.
 const ROUND_TRIP_AGE: Duration = Duration::from_secs(10);
+/// Number of rounds that Drain lasts.
 const DRAIN_ROUNDS: u32 = 2;
-/// This share of losses, over at least [`LOSS_PACKETS`], is a queue that overflows.
+/// A larger share of lost packets, over at least [`LOSS_PACKETS`], is taken for a queue that overflows.
 const LOSS_SHARE: f64 = 0.2;
-/// A burst in a small window is no such share yet.
+/// Below this many packets a burst of losses is no evidence of an overflow.
 const LOSS_PACKETS: f64 = 100.0;
-/// What is left of the rate then.
+/// Factor on the fastest delivery rate after an overflow.
 const LOSS_BACKOFF: f64 = 0.75;
-/// Start ends after so many rounds without a quarter more.
+/// Start ends after this many rounds in which the delivery rate did not grow by [`GROWTH`].
 const FLAT_ROUNDS: u32 = 3;
+/// Growth of the delivery rate in one round that counts as growth.
 const GROWTH: f64 = 1.25;
-/// With a queue that should not be: what is left of the gain after a round, and at least.
+/// Factor on the gain after each round with a standing queue.
 const TRIM: f64 = 0.8;
+/// Smallest product of these factors.
 const LEAST_TRIM: f64 = 0.5;
-/// So many rounds of that, and the queue is none: the line has become longer.
+/// After this many trimmed rounds without effect the extra delay is taken for a longer path, and Drain measures it.
 const TRIM_ROUNDS: u32 = 4;
-/// After so many of them it shows whose queue it is: one of others, or of a busy machine, stays, and less is delivered.
+/// After this many trimmed rounds it is decided whose queue it is: where the delay stays and our delivery rate falls
+/// below [`TELLING_SHARE`] of what it was, the queue belongs to other traffic or to a busy machine.
 const TELLING_ROUNDS: u32 = 3;
+/// Share of the earlier delivery rate that separates our own queue from a foreign one.
 const TELLING_SHARE: f64 = 0.8;
-/// What is left of such a delay after a round without it.
+/// Factor on the foreign delay after each round without a queue.
 const FOREIGN_DECAY: f64 = 0.9;
-/// So many late packets in a row, and Start has filled the line: a round is long where its queue grows.
+/// Start ends after this many late packets in a row, without waiting for the round to end, because a round becomes
+/// long when the queue grows.
 const LATE_PACKETS: u32 = 6;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Start,
     Steady,
-    /// Rounds that are left, and the shortest round trip since.
+    /// The number of rounds that are left, and the shortest round trip since Drain began.
     Drain(u32, Option<Duration>),
 }
 
-/// What a round has shown so far.
+/// What the current round has shown so far.
 #[derive(Debug, Clone, Copy, Default)]
 struct Round {
     number: u64,
-    /// It is over when a packet is acknowledged that was sent after so much was delivered.
+    /// The round ends when a packet is acknowledged that was sent after this many bytes had been delivered.
     ends: u64,
     shortest: Option<Duration>,
     fastest: f64,
-    /// At times there was nothing to send.
+    /// Whether there was nothing to send at some time in the round.
     is_idle: bool,
 }
 
-/// See the module's head.
+/// The congestion control of one path; the module's head describes its phases.
 #[derive(Debug, Clone)]
 pub(super) struct Link {
     phase: Phase,
@@ -81,23 +90,26 @@ pub(super) struct Link {
     fastest: MaxFilter,
     shortest: Option<(Duration, Instant)>,
     round: Round,
-    /// Bytes of the acknowledgements at hand.
+    /// Bytes acknowledged since the last [`Link::settle`].
     fresh: u64,
-    /// In Start: the fastest rate when it last grew, and the rounds since.
+    /// The delivery rate, in bytes a second, when it last grew in Start.
     grown: f64,
+    /// Rounds since then.
     flat_rounds: u32,
-    /// And packets in a row that came late.
+    /// Packets in a row that came late.
     late: u32,
-    /// Bytes, those of long ago counted less.
+    /// Bytes delivered, those of long ago counted less.
     delivered: f64,
+    /// Bytes lost, those of long ago counted less.
     lost: f64,
+    /// The round in which the rate was last lowered for losses.
     backed_off: Option<u64>,
-    /// Below 1 while there is a queue that should not be.
+    /// Factor on the gain; below 1 while a queue stands.
     trim: f64,
     trimmed_rounds: u32,
-    /// The fastest rate when trimming began.
+    /// The delivery rate, in bytes a second, when trimming began.
     untrimmed: f64,
-    /// Delay that is not of our making.
+    /// Delay that other traffic or a busy machine causes.
     foreign: Duration,
 }
 
@@ -126,7 +138,7 @@ impl Link {
         }
     }
 
-    /// Bytes that may be under way.
+    /// The window: bytes that may be under way.
     pub(super) fn window(&self) -> u64 {
         self.window
     }
@@ -144,14 +156,15 @@ impl Link {
         self.rate.sent(now);
     }
 
-    /// A packet that was sent at `sent` has arrived.
+    /// Takes note that a packet of `bytes`, sent at `sent`, was acknowledged at `now`.
     pub(super) fn acknowledged(&mut self, now: Instant, sent: Instant, bytes: u64) {
         self.rate.acknowledged(now, sent, bytes);
         self.delivered += bytes as f64;
         self.fresh += bytes;
     }
 
-    /// The acknowledgements that came together are told. `is_idle`: what could be sent has been.
+    /// Ends a group of acknowledgements that came together, and sets the window anew. `in_flight` is the number of bytes
+    /// still under way; `is_idle` says that everything there was to send has been sent.
     pub(super) fn settle(&mut self, now: Instant, in_flight: u64, is_idle: bool) {
         let fresh = std::mem::take(&mut self.fresh);
         let Some(sample) = self.rate.sample(now, in_flight, is_idle) else { return };
@@ -168,7 +181,8 @@ impl Link {
         };
     }
 
-    /// Packets are lost. `has_died`: nothing has arrived for several round trips.
+    /// Takes note that packets of `bytes` in all are lost. `has_died` says that nothing has arrived for several round
+    /// trips.
     pub(super) fn lost(&mut self, has_died: bool, bytes: u64) {
         self.lost += bytes as f64;
         if has_died && self.phase == Phase::Start {
@@ -206,7 +220,7 @@ impl Link {
         if self.shortest.is_none_or(|(shortest, _)| trip <= shortest) {
             self.shortest = Some((trip, now));
         }
-        // Who sends little learns only that the line bears as much.
+        // A sender with little to send learns only that the line bears at least that much.
         if !sample.is_idle || self.fastest.max().is_none_or(|fastest| sample.rate > fastest) {
             self.fastest.push(self.round.number, sample.rate);
             self.round.fastest = self.round.fastest.max(sample.rate);
@@ -248,7 +262,8 @@ impl Link {
         }
     }
 
-    /// A queue that stands for a whole round is ours to shorten; if that does not help, it is none, or not ours.
+    /// Shortens a queue that stands for a whole round. If that does not help, the delay is either a longer path or the
+    /// queue of other traffic.
     fn judge_queue(&mut self, has_queue: bool) {
         if !has_queue {
             self.trim = (self.trim + 0.1).min(1.0);
@@ -279,7 +294,8 @@ impl Link {
         }
     }
 
-    /// An old shortest round trip may be another line's. Who sends little has no queue to drain.
+    /// Measures the shortest round trip again when it is old, since the path may have changed. A sender with little to
+    /// send has no queue to drain and takes the round's shortest trip at once.
     fn renew(&mut self, now: Instant, was_busy: bool) {
         let Some((_, at)) = self.shortest else { return };
         if now.saturating_duration_since(at) <= ROUND_TRIP_AGE || self.phase != Phase::Steady {
@@ -298,7 +314,8 @@ impl Link {
         }
     }
 
-    /// What a round trip may be longer than the shortest. What a few packets take on a slow line is no queue.
+    /// How much longer than the shortest a round trip may be before that counts as a queue. The time that a few packets
+    /// take on a slow line is no queue.
     fn allowed_queue(&self) -> Duration {
         let (Some((shortest, _)), Some(fastest)) = (self.shortest, self.fastest.max()) else {
             return Duration::MAX;
@@ -307,7 +324,7 @@ impl Link {
         shortest.mul_f64(0.6).max(Duration::from_millis(10)) + Duration::from_secs_f64(packets.min(10.0))
     }
 
-    /// Losses of long ago count less.
+    /// Lowers the weight of what was delivered and lost long ago.
     fn forgive(&mut self) {
         let (all, memory) = (self.delivered + self.lost, LOSS_PACKETS * self.mtu as f64);
         if all > memory {

@@ -5,34 +5,34 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Packets that are remembered, in groups that were sent at once. More than any window holds.
+/// Number of groups of packets sent at once that are remembered: more than any window holds.
 const MOST_GROUPS: usize = 8192;
-/// An idle connection keeps room for so many.
+/// Number of groups for which an idle connection keeps room.
 const IDLE_GROUPS: usize = 16;
-/// A group that old is not acknowledged any more.
+/// Age at which a group is no longer expected to be acknowledged.
 const OLDEST: Duration = Duration::from_secs(10);
 
-/// Sent at once.
+/// A group of packets that were sent at once.
 #[derive(Debug, Clone, Copy)]
 struct Group {
     at: Instant,
-    /// Bytes that were acknowledged when it was sent, and when the last of them were.
+    /// Bytes that had been acknowledged when the group was sent, and when the last of them were.
     delivered: u64,
     delivered_at: Instant,
-    /// When the packet was sent that was acknowledged last at that time.
+    /// When the packet was sent whose acknowledgement was the latest at that time.
     first_sent: Instant,
-    /// There was less to send than the line would take.
+    /// Whether there was less to send than the line would take.
     is_idle: bool,
 }
 
-/// What a round trip of one packet says.
+/// What one packet's round trip tells about the line.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Sample {
-    /// Bytes a second.
+    /// Delivery rate, in bytes a second.
     pub(super) rate: f64,
-    /// Its sender had little to send: the line may do better.
+    /// Whether the sender had little to send, so that the line may be faster than `rate`.
     pub(super) is_idle: bool,
-    /// Bytes delivered when it was sent.
+    /// Bytes delivered when the packet was sent.
     pub(super) delivered_before: u64,
     pub(super) round_trip: Duration,
 }
@@ -44,9 +44,9 @@ pub(super) struct Rate {
     delivered_at: Instant,
     first_sent: Instant,
     in_flight: u64,
-    /// Packets sent until so much is delivered were sent by one who had little to send.
+    /// Packets sent before this many bytes are delivered count as sent while there was little to send.
     idle_until: Option<u64>,
-    /// Of the acknowledgements at hand, the packet that was sent last.
+    /// The packet that was sent last among the acknowledgements at hand.
     newest: Option<Group>,
 }
 
@@ -101,8 +101,9 @@ impl Rate {
         }
     }
 
-    /// After the last of some acknowledgements that came together. `in_flight`: bytes that are still under way; `is_idle`:
-    /// there is nothing to send that could be sent.
+    /// The sample of a group of acknowledgements that came together, after the last of them. `in_flight` is the number
+    /// of bytes still under way; `is_idle` says that everything there was to send has been sent. `None` where the group
+    /// tells nothing.
     pub(super) fn sample(&mut self, now: Instant, in_flight: u64, is_idle: bool) -> Option<Sample> {
         self.in_flight = in_flight;
         if is_idle {
