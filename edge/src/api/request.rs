@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use millgate_shared::deciding::{Mode, Policy};
 use millgate_shared::proto::v1;
+use millgate_shared::transport::timeout;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
@@ -86,20 +87,9 @@ fn policy(
     Ok(policy)
 }
 
-/// The header `grpc-timeout`: up to eight digits and a unit.
+/// How long the caller waits at most, from its header `grpc-timeout`; `None` without one, or where it is malformed.
 pub(super) fn timeout(metadata: &MetadataMap) -> Option<Duration> {
-    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let count: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
-    match unit {
-        "H" => Some(Duration::from_secs(count * 3600)),
-        "M" => Some(Duration::from_secs(count * 60)),
-        "S" => Some(Duration::from_secs(count)),
-        "m" => Some(Duration::from_millis(count)),
-        "u" => Some(Duration::from_micros(count)),
-        "n" => Some(Duration::from_nanos(count)),
-        _ => None,
-    }
+    timeout::parse(metadata.get(timeout::HEADER)?.to_str().ok()?)
 }
 
 #[cfg(test)]
@@ -116,7 +106,7 @@ mod tests {
         assert_eq!(read("250m"), Some(Duration::from_millis(250)));
         assert_eq!(read("2S"), Some(Duration::from_secs(2)));
         assert_eq!(read("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
-        for text in ["", "m", "1", "1x", "-1S", "123456789S"] {
+        for text in ["", "m", "1", "1x", "-1S", "+5S", "123456789S"] {
             assert_eq!(read(text), None, "{text}");
         }
         assert_eq!(timeout(&MetadataMap::new()), None);
