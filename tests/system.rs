@@ -11,6 +11,7 @@ mod engines;
 mod hostile;
 mod identity;
 mod lines;
+mod metrics;
 mod mixture;
 mod neighbours;
 mod observe;
