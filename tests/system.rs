@@ -7,6 +7,7 @@ mod bundles;
 mod bytes;
 mod decide;
 mod demo;
+mod doors;
 mod engines;
 mod hostile;
 mod identity;
