@@ -132,7 +132,7 @@ async fn a_model_comes_goes_and_changes_under_the_server() {
     let load = || RepositoryModelLoadRequest { model_name: "mine".to_owned(), ..Default::default() };
     let status = client.repository_model_load(load()).await.unwrap_err();
     assert!(
-        status.code() == Code::Unavailable && status.message().contains("not an ONNX file"),
+        status.code() == Code::FailedPrecondition && status.message().contains("not an ONNX file"),
         "{status:?}"
     );
     let gate = metadata(&mut client, "mine").await;

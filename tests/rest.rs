@@ -14,10 +14,10 @@ use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-struct Answer {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) head: String,
+    pub(super) body: Vec<u8>,
 }
 
 impl Answer {
@@ -28,23 +28,23 @@ impl Answer {
         Self { status, head, body: bytes[end + 4..].to_vec() }
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
         let line = self.head.lines().find(|line| line.to_lowercase().starts_with(&format!("{name}:")))?;
         Some(line.split_once(": ")?.1)
     }
 
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&self.body)))
     }
 
-    fn error(&self) -> String {
+    pub(super) fn error(&self) -> String {
         self.json()["error"].as_str().expect("an error").to_owned()
     }
 }
 
 /// Sends `bytes`, ends its side if that is wanted, and reads to the end.
-async fn raw(address: SocketAddr, bytes: &[u8]) -> Answer {
+pub(super) async fn raw(address: SocketAddr, bytes: &[u8]) -> Answer {
     let mut tcp = TcpStream::connect(address).await.unwrap();
     // Who is refused early may not take the rest.
     let _sent = tcp.write_all(bytes).await.is_ok();
@@ -53,7 +53,7 @@ async fn raw(address: SocketAddr, bytes: &[u8]) -> Answer {
     Answer::read(&answer)
 }
 
-fn request(method: &str, path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+pub(super) fn request(method: &str, path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: pool\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
@@ -61,11 +61,11 @@ fn request(method: &str, path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-async fn post(address: SocketAddr, path: &str, headers: &str, body: &[u8]) -> Answer {
+pub(super) async fn post(address: SocketAddr, path: &str, headers: &str, body: &[u8]) -> Answer {
     raw(address, &request("POST", path, headers, body)).await
 }
 
-async fn get(address: SocketAddr, path: &str) -> Answer {
+pub(super) async fn get(address: SocketAddr, path: &str) -> Answer {
     raw(address, &request("GET", path, "", b"")).await
 }
 

@@ -9,6 +9,7 @@ use millgate_edge::uplink::session::LinkState;
 use millgate_edge::uplink::{Allowed, Pools, Uplink};
 use millgate_shared::deciding::Mode;
 use millgate_shared::decision::{Decision, Missing};
+use millgate_shared::metrics::Format;
 use millgate_shared::shutdown::Tasks;
 use system_tests::enrolled::{Device, TlsPool, tls_pool_with};
 use system_tests::line::relay::Relay;
@@ -62,7 +63,7 @@ async fn until_link(uplink: &Uplink, is_up: bool) {
 
 /// A metric's line, its value.
 fn counted(agent: &TestAgent, metrics: &Metrics, name: &str, labels: &[&str]) -> f64 {
-    let page = metrics.render(&agent.agent);
+    let page = metrics.render(&agent.agent, Format::Classic);
     let lines = page.lines().filter(|line| {
         line.starts_with(&format!("millgate_uplink_{name}"))
             && labels.iter().all(|label| line.contains(label))

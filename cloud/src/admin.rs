@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use millgate_shared::metrics::CONTENT_TYPE;
+use millgate_shared::metrics::Format;
 
 use crate::metrics::Metrics;
 use crate::pool::Pool;
@@ -28,8 +28,10 @@ pub(crate) fn router(pool: Arc<Pool>, metrics: Arc<Metrics>, readiness: Readines
         .with_state(Admin { pool, metrics, readiness })
 }
 
-async fn metrics_text(State(admin): State<Admin>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], admin.metrics.render(&admin.pool))
+async fn metrics_text(State(admin): State<Admin>, headers: HeaderMap) -> impl IntoResponse {
+    let format = Format::wanted(headers.get_all(header::ACCEPT).iter().map(HeaderValue::as_bytes));
+    let page = admin.metrics.render(&admin.pool, format);
+    ([(header::CONTENT_TYPE, format.content_type()), (header::VARY, "Accept")], page)
 }
 
 async fn ready(State(admin): State<Admin>) -> impl IntoResponse {

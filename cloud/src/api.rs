@@ -64,6 +64,8 @@ pub(crate) struct Api {
     stop: CancellationToken,
     default_deadline: Duration,
     in_flight_per_stream: usize,
+    /// The share of calls that are traced, of those that bring no decision along; `None`: none ever is.
+    sampled: Option<f64>,
 }
 
 impl Api {
@@ -73,8 +75,13 @@ impl Api {
         stop: CancellationToken,
         default_deadline: Duration,
         in_flight_per_stream: usize,
+        sampled: Option<f64>,
     ) -> Self {
-        Self { pool, metrics, stop, default_deadline, in_flight_per_stream }
+        Self { pool, metrics, stop, default_deadline, in_flight_per_stream, sampled }
+    }
+
+    pub(crate) fn sampled(&self) -> Option<f64> {
+        self.sampled
     }
 
     /// The services, with health and reflection (v1 and v1alpha).
@@ -87,6 +94,8 @@ impl Api {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                // For clients that show the details of an error.
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
         let open_inference = OpenInference { api: self.clone(), readiness };
         let open_inference = GrpcInferenceServiceServer::new(open_inference)

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use millgate_shared::text_file;
 use millgate_shared::toml_file::{self, TomlError};
 use serde::Deserialize;
 
@@ -115,8 +116,8 @@ pub enum ConfigError {
 impl CloudConfig {
     /// Reads a file; the result is not yet checked, since flags may change it.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Io { path: path.to_path_buf(), source })?;
+        let text =
+            text_file::read(path).map_err(|source| ConfigError::Io { path: path.to_path_buf(), source })?;
         Ok(toml_file::parse(&path.display().to_string(), &text)?)
     }
 

@@ -13,6 +13,10 @@ use tonic::Code;
 use crate::access::book::Denial;
 use crate::metrics::RunResult;
 
+mod places;
+
+pub(crate) use places::left_out as without_places;
+
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Failure {
     /// A field of the request.
@@ -38,8 +42,12 @@ pub enum Failure {
     UnknownModel(String),
     #[error("model `{model}` has no version {version}")]
     UnknownVersion { model: String, version: String },
+    /// It was taken out, and may be loaded again.
     #[error("model `{model}` is not ready: {reason}")]
     NotReady { model: String, reason: String },
+    /// As its files stand it is never served, however often it is asked for.
+    #[error("model `{model}` cannot be served: {reason}")]
+    Unservable { model: String, reason: String },
     /// Nothing more is let in for now.
     #[error("refused: {what}; retry in {} ms", retry_after.as_millis())]
     Refused { what: &'static str, retry_after: Duration },
@@ -63,6 +71,17 @@ impl Failure {
         Self::Field(WireError::new(field, message))
     }
 
+    /// What a client is told. Where the server's own words are passed on, files have no folders: those are no client's
+    /// business.
+    pub(crate) fn told(&self) -> String {
+        match self {
+            Self::Model(_) | Self::NotReady { .. } | Self::Unservable { .. } => {
+                without_places(&self.to_string())
+            }
+            other => other.to_string(),
+        }
+    }
+
     pub(crate) fn code(&self) -> Code {
         match self {
             Self::Field(_) | Self::Sample(_) => Code::InvalidArgument,
@@ -73,6 +92,7 @@ impl Failure {
             Self::Model(_) => Code::Internal,
             Self::UnknownModel(_) | Self::UnknownVersion { .. } => Code::NotFound,
             Self::NotReady { .. } => Code::Unavailable,
+            Self::Unservable { .. } => Code::FailedPrecondition,
             Self::Refused { .. } => Code::ResourceExhausted,
             Self::Unsupported(_) => Code::Unimplemented,
             Self::Denied(denial) if denial.is_unauthenticated() => Code::Unauthenticated,

@@ -152,7 +152,7 @@ fn serve(
     let onnx = bundle.read(&path)?;
     let refuse = |source| BundleError::Model { file: path.clone(), source };
     let file = OnnxFile::read(onnx.into(), None).map_err(refuse)?;
-    let not_ready = |reason: String| Failure::NotReady { model: name.to_owned(), reason };
+    let not_ready = |reason: String| Failure::Unservable { model: name.to_owned(), reason };
     let (engines, config) = (serving.engines(), ModelConfig::default());
     let mut loaded = engines.load(name, &file, &config).map_err(not_ready)?;
     if loaded.model.engine() != Tract::NAME

@@ -1,5 +1,5 @@
 //! Every metric of the pool. Labels are bounded: method names, gRPC codes, the bundle's experts, loaded models, fixed
-//! words. The page is OpenMetrics.
+//! words.
 //!
 //! * `calls`: every call. `experts`: the bundle's experts through `millgate.v1`.
 //! * `models`: served models under our names. `triton`: the same under Triton's. `snapshot`: what both read.
@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use millgate_shared::metrics::{latency_histogram, registry};
+use millgate_shared::metrics::{self as shared, Format, latency_histogram, registry};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
@@ -145,15 +144,9 @@ impl Metrics {
     }
 
     /// The text of `/metrics`.
-    pub fn render(&self, pool: &Pool) -> String {
+    pub fn render(&self, pool: &Pool, format: Format) -> String {
         self.queue_length.set(pool.queued() as i64);
-        let mut text = String::new();
-        for registry in [&self.registry, &self.foreign] {
-            // Writing to a String cannot fail.
-            let _infallible = encode_registry(&mut text, registry);
-        }
-        let _infallible = encode_eof(&mut text);
-        text
+        shared::render(format, &self.registry, Some(&self.foreign))
     }
 
     /// Calls that are not answered yet.

@@ -5,3 +5,4 @@ pub(crate) mod contents;
 pub(crate) mod convert;
 pub(crate) mod describe;
 pub(crate) mod json;
+pub(crate) mod settings;

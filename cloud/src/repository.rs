@@ -13,7 +13,7 @@
 //! lie. `config` and `mlflow`: what is said of a model, held against its file. `followed`: what of it is done.
 //! `warmup`: first runs. `file`: reads within bounds. `turns`: one load of a model at a time.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use millgate_shared::engine::EngineError;
 
@@ -56,4 +56,28 @@ pub enum RepositoryError {
     /// In `MLmodel`.
     #[error("{}: {message}", path.display())]
     Mlflow { path: PathBuf, message: String },
+}
+
+impl RepositoryError {
+    fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Io { path, .. } | Self::Layout { path, .. } | Self::TooLarge { path, .. } => Some(path),
+            Self::Onnx { path, .. } | Self::Config { path, .. } | Self::Mlflow { path, .. } => Some(path),
+            Self::NoVersion(path) | Self::Outside(path) | Self::NoFile(path) | Self::Changed(path) => {
+                Some(path)
+            }
+            Self::Name(_) => None,
+        }
+    }
+
+    /// The error as clients are told: a file has its name, and not the folders that it lies in.
+    pub(crate) fn told(&self) -> String {
+        let text = self.to_string();
+        let Some(path) = self.path() else { return text };
+        let name = path.file_name().unwrap_or_default().display();
+        match text.strip_prefix(&path.display().to_string()) {
+            Some(rest) => format!("{name}{rest}"),
+            None => text,
+        }
+    }
 }

@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use axum::routing::{any, get, post};
+use axum::routing::{get, post};
 
 use crate::access::Access;
 use crate::access::layer::AccessLayer;
@@ -19,7 +19,6 @@ use crate::failure::Failure;
 use crate::oip::json;
 use crate::readiness::Readiness;
 pub(crate) use connections::serve;
-use path::Admin;
 
 mod answer;
 mod body;
@@ -31,6 +30,7 @@ mod infer;
 mod models;
 mod path;
 mod request;
+mod settings;
 mod status;
 
 /// What `crate::fuzzing` reads: the number of inputs.
@@ -62,7 +62,7 @@ pub(crate) fn router(api: Api, readiness: Readiness) -> Router {
         .route("/config", get(models::config))
         .route("/stats", get(models::statistics))
         .route("/infer", post(infer::infer))
-        .route("/trace/setting", any(trace));
+        .route("/trace/setting", get(settings::trace_of).post(settings::change_trace_of));
     let memory = Router::new()
         .route("/status", get(no_regions))
         .route("/region/{region}/status", get(no_region))
@@ -82,8 +82,8 @@ pub(crate) fn router(api: Api, readiness: Readiness) -> Router {
         .route("/v2/repository/models/{model}/unload", post(models::unload))
         .nest("/v2/systemsharedmemory", memory.clone())
         .nest("/v2/cudasharedmemory", memory)
-        .route("/v2/trace/setting", any(trace))
-        .route("/v2/logging", any(logging))
+        .route("/v2/trace/setting", get(settings::trace).post(settings::change_trace))
+        .route("/v2/logging", get(settings::log).post(settings::change_log))
         .fallback(async || status::refuse_with(StatusCode::NOT_FOUND, "there is nothing at this path"))
         .method_not_allowed_fallback(async || {
             status::refuse_with(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
@@ -95,14 +95,15 @@ async fn server() -> Response {
     status::reply(json::of("ServerMetadataResponse", &server_metadata()))
 }
 
-async fn live() -> StatusCode {
-    StatusCode::OK
+/// The bodies are the protocol's own; Triton leaves them empty, KServe's client reads them.
+async fn live() -> Response {
+    status::json(&serde_json::json!({ "live": true }))
 }
 
 async fn ready(State(rest): State<Rest>) -> Response {
     match rest.readiness.is_ready() {
-        true => status::done(),
-        false => status::refuse(&Failure::Stopped),
+        true => status::json(&serde_json::json!({ "ready": true })),
+        false => status::not_ready(None, &Failure::Stopped),
     }
 }
 
@@ -120,12 +121,4 @@ async fn no_regions() -> Response {
 
 async fn no_region() -> Response {
     status::refuse_with(StatusCode::NOT_FOUND, "no memory is shared with clients")
-}
-
-async fn trace(_admin: Admin) -> Response {
-    unsupported("changing trace settings")
-}
-
-async fn logging(_admin: Admin) -> Response {
-    unsupported("changing log settings")
 }

@@ -172,6 +172,7 @@ fn serve(
         tasks.token().clone(),
         config.default_deadline(),
         config.max_in_flight_per_stream,
+        traces.are_exported().then_some(config.traces.sample_ratio),
     );
     let door = |listener, listen, greeting, alpn| {
         let material = material.as_ref().filter(|_| config.has_tls(listen));

@@ -92,7 +92,7 @@ impl Serving {
         traits: Traits,
         batching: Batching,
     ) -> Result<Arc<Served>, Failure> {
-        let refuse = |reason: String| Failure::NotReady { model: name.to_owned(), reason };
+        let refuse = |reason: String| Failure::Unservable { model: name.to_owned(), reason };
         let loaded = self.engines.load(name, file, &traits.config).map_err(refuse)?;
         Ok(self.adopt(name, version, loaded, traits, batching))
     }
@@ -214,7 +214,7 @@ impl Serving {
         }
         let before = self.models.slots(name).ok_or_else(|| Failure::UnknownModel(name.to_owned()))?;
         let gone = |(version, slot)| match slot {
-            Slot::Ready(_) => (version, Slot::Unavailable("unloaded".to_owned())),
+            Slot::Ready(_) => (version, Slot::Unloaded),
             slot => (version, slot),
         };
         self.put(name, before.into_iter().map(gone).collect(), "unloaded".to_owned());

@@ -88,6 +88,11 @@ impl Traces {
         Ok(Self { tracer: Some(provider.tracer("millgate-cloud")), counts, tasks })
     }
 
+    /// A collector is named, and spans go there.
+    pub(crate) fn are_exported(&self) -> bool {
+        self.tracer.is_some()
+    }
+
     pub(crate) fn counts(&self) -> Arc<SpanCounts> {
         Arc::clone(&self.counts)
     }

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use millgate_shared::metrics::CONTENT_TYPE;
+use millgate_shared::metrics::Format;
 use millgate_shared::shutdown::Tasks;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -65,8 +65,10 @@ pub(crate) fn start(
     Ok(address)
 }
 
-async fn metrics_text(State(admin): State<Admin>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], admin.metrics.render(&admin.agent))
+async fn metrics_text(State(admin): State<Admin>, headers: HeaderMap) -> impl IntoResponse {
+    let format = Format::wanted(headers.get_all(header::ACCEPT).iter().map(HeaderValue::as_bytes));
+    let page = admin.metrics.render(&admin.agent, format);
+    ([(header::CONTENT_TYPE, format.content_type()), (header::VARY, "Accept")], page)
 }
 
 async fn metered(State(admin): State<Admin>) -> &'static str {

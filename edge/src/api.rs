@@ -19,6 +19,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
+use tonic_health::ServingStatus;
 
 use crate::agent::Agent;
 use crate::metrics::Metrics;
@@ -68,6 +69,8 @@ pub(crate) async fn start(
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // For clients that show the details of an error.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     let (reflection_v1, reflection_v1alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
     let api = Api {
@@ -97,6 +100,8 @@ pub(crate) async fn start(
     tasks.spawn(async move {
         stop.cancelled().await;
         reporter.set_not_serving::<InferenceServiceServer<Api>>().await;
+        // The agent as a whole, which most probes ask for.
+        reporter.set_service_status("", ServingStatus::NotServing).await;
     });
     Ok(())
 }

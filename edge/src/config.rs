@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use millgate_shared::text_file;
 use millgate_shared::toml_file::{self, TomlError};
 use serde::{Deserialize, Deserializer};
 
@@ -223,8 +224,8 @@ pub enum ConfigError {
 impl EdgeConfig {
     /// Reads, parses and checks a file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
+        let text =
+            text_file::read(path).map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
         Self::parse(&path.display().to_string(), &text)
     }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use millgate_shared::decision::{Decision, State};
-use millgate_shared::metrics as shared;
+use millgate_shared::metrics::{self as shared, Format};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -293,7 +293,7 @@ impl Metrics {
     }
 
     /// The text of `/metrics`.
-    pub fn render(&self, agent: &Agent) -> String {
+    pub fn render(&self, agent: &Agent, format: Format) -> String {
         self.queued.set(agent.queued() as i64);
         self.link_up.set(match agent.link() {
             LinkState::Up => 1,
@@ -301,7 +301,7 @@ impl Metrics {
             LinkState::Unknown | LinkState::Down { .. } => 0,
         });
         self.bytes(agent.ledger());
-        shared::render(&self.registry)
+        shared::render(format, &self.registry, None)
     }
 
     fn bytes(&self, ledger: &Ledger) {

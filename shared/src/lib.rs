@@ -19,7 +19,8 @@
 //! * [`transport`]: gRPC between agent and pool.
 //! * [`identity`]: certificates, TLS, tokens, and a clock with a floor.
 //! * [`breaker`]: when to stop asking a peer that does not answer. Pure.
-//! * [`shutdown`], [`panics`], [`telemetry`], [`metrics`], [`toml_file`], [`files`]: the rim both binaries share.
+//! * [`shutdown`], [`panics`], [`telemetry`], [`metrics`], [`text_file`], [`toml_file`], [`files`]: the rim both
+//!   binaries share.
 
 pub mod array;
 pub mod breaker;
@@ -43,6 +44,7 @@ pub mod sample;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tensor;
+pub mod text_file;
 pub mod toml_file;
 pub mod transport;
 pub mod wire;

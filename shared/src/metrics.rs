@@ -1,22 +1,65 @@
-//! The text that `/metrics` answers.
+//! The text that `/metrics` answers: OpenMetrics for whoever asks for it, else the older text format of Prometheus.
+//!
+//! A page is rendered as OpenMetrics. `accept`: which of the two a client wants. `classic`: the page in the older one.
 
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-/// The content type of the OpenMetrics text format.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+mod accept;
+mod classic;
+
+/// A form that a page can be sent in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+    /// Prometheus' text format 0.0.4, which every scraper reads.
+    Classic,
+}
+
+impl Format {
+    /// What a client wants by the values of its `Accept` headers; who names neither gets the classic format.
+    pub fn wanted<'a>(accept: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        accept::choose(accept)
+    }
+
+    /// The value of `Content-Type`.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Classic => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
 
 /// An empty registry whose names begin with `millgate_`.
 pub fn registry() -> Registry {
     Registry::with_prefix("millgate")
 }
 
-/// All metrics, as text.
-pub fn render(registry: &Registry) -> String {
+/// All metrics of both. `foreign` has those under names of another system, whose counters do not end in `_total`: they are
+/// `unknown` there, since OpenMetrics knows no such counters, and counters in the classic format, which does.
+pub fn render(format: Format, registry: &Registry, foreign: Option<&Registry>) -> String {
+    let mut text = open_metrics(registry);
+    let foreign = foreign.map(open_metrics).unwrap_or_default();
+    match format {
+        Format::OpenMetrics => {
+            text += &foreign;
+            // Writing to a String cannot fail, here and below.
+            let _infallible = encode_eof(&mut text);
+            text
+        }
+        Format::Classic => {
+            classic::from_open_metrics(&text, "untyped") + &classic::from_open_metrics(&foreign, "counter")
+        }
+    }
+}
+
+/// A part of a page.
+fn open_metrics(registry: &Registry) -> String {
     let mut text = String::new();
-    // Writing to a String cannot fail.
-    let _infallible = encode(&mut text, registry);
+    let _infallible = encode_registry(&mut text, registry);
     text
 }
 

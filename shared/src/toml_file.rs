@@ -2,6 +2,8 @@
 
 use serde::de::DeserializeOwned;
 
+use crate::text_file;
+
 /// Why a TOML file was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{file}{}: {}{message}", line_suffix(.line), key_prefix(.key))]
@@ -23,8 +25,9 @@ fn key_prefix(key: &str) -> String {
     if key.is_empty() { String::new() } else { format!("`{key}`: ") }
 }
 
-/// Parses `text` as a `T`; `file` only names it in errors.
+/// Parses `text` as a `T`; `file` only names it in errors. A byte order mark is passed over.
 pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, TomlError> {
+    let text = text_file::without_mark(text);
     let refuse = |key: String, error: &toml::de::Error| TomlError {
         file: file.to_owned(),
         key,
@@ -68,5 +71,12 @@ mod tests {
         assert!(refused("[[inner]]\nsize = 1\nsiez = 2\n").contains("siez"));
         assert!(refused("[[inner]]\n").contains("missing field `size`"));
         assert!(refused("inner = [").starts_with("x.toml:1: "));
+    }
+
+    #[test]
+    fn an_editors_mark_and_line_ends_change_nothing() {
+        let text = "\u{feff}[[inner]]\r\nsize = 1\r\n";
+        assert_eq!(parse::<Outer>("x.toml", text).unwrap().inner.len(), 1);
+        assert!(refused("\u{feff}[[inner]]\r\nsize = -1\r\n").starts_with("x.toml:2: `inner[0].size`: "));
     }
 }

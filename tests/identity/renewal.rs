@@ -1,6 +1,7 @@
 //! A device's certificate in the course of time: renewed before it ends and after, through a proxy, by a running agent.
 
 use super::*;
+use millgate_shared::metrics::Format;
 
 /// An HTTP proxy that connects whatever it is asked for to one address, and counts.
 async fn proxy(to: SocketAddr, tasks: &Tasks) -> (Proxy, Arc<AtomicUsize>) {
@@ -88,7 +89,7 @@ async fn a_certificate_is_renewed_in_time_and_after_a_long_winter() {
 
 /// Handshakes of an agent that brought a line.
 fn lines_made(agent: &TestAgent, identity: &Identity) -> usize {
-    let text = Metrics::of(identity, &agent.agent).render(&agent.agent);
+    let text = Metrics::of(identity, &agent.agent).render(&agent.agent, Format::Classic);
     let is_made = |line: &&str| line.contains("uplink_dials_total{") && line.contains("outcome=\"ok\"");
     let made = text.lines().filter(is_made).filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok());
     made.sum()

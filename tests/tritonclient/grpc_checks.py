@@ -93,7 +93,7 @@ def bad_input_is_named(peer):
     one = {"x": x}
     refused(lambda: peer.infer("nobody", one), "nobody", code="NOT_FOUND")
     refused(lambda: peer.infer("dense", one, model_version="9"), "9", code="NOT_FOUND")
-    refused(lambda: peer.infer("broken", one), "broken", code="UNAVAILABLE")
+    refused(lambda: peer.infer("broken", one), "broken", code="FAILED_PRECONDITION")
     refused(lambda: peer.infer("dense", {"z": x}), "`z` is not an input", code="INVALID_ARGUMENT")
     refused(lambda: peer.infer("add-sub", {"a": normal(1, 4)}), "`b` is missing", code="INVALID_ARGUMENT")
     refused(lambda: peer.infer("dense", {"x": normal(1, 63)}), "[-1, 64]", code="INVALID_ARGUMENT")
@@ -289,9 +289,23 @@ def the_best_classes(peer):
 @check
 def what_is_not_offered_says_so(peer):
     refused(lambda: peer.grpc.register_system_shared_memory("a", "/a", 8), code="UNIMPLEMENTED")
-    refused(lambda: peer.grpc.get_trace_settings(), code="UNIMPLEMENTED")
-    refused(lambda: peer.grpc.get_log_settings(), code="UNIMPLEMENTED")
+    refused(lambda: peer.grpc.update_trace_settings(settings={"trace_level": ["OFF"]}), "trace", code="UNIMPLEMENTED")
+    refused(lambda: peer.grpc.update_log_settings({"log_info": False}), "log", code="UNIMPLEMENTED")
     assert not peer.grpc.get_system_shared_memory_status().regions
+
+
+@check
+def settings_can_be_read(peer):
+    for settings in (peer.grpc.get_trace_settings(), peer.grpc.get_trace_settings("dense"),
+                     peer.grpc.update_trace_settings(settings={})):
+        settings = {name: list(setting.value) for name, setting in settings.settings.items()}
+        assert settings["trace_level"] == ["OFF"] and settings["trace_rate"] == ["0"], settings
+        assert settings["trace_mode"] == ["opentelemetry"] and settings["trace_file"] == [""], settings
+    refused(lambda: peer.grpc.get_trace_settings("nobody"), "nobody", code="NOT_FOUND")
+    for settings in (peer.grpc.get_log_settings(), peer.grpc.update_log_settings({})):
+        assert settings.settings["log_verbose_level"].uint32_param in (0, 1, 2), settings
+        assert settings.settings["log_file"].string_param == "", settings
+        assert settings.settings["log_info"].HasField("bool_param"), settings
 
 
 @check

@@ -144,7 +144,7 @@ def http_bad_input_is_named(peer):
     infer = lambda name, arrays, **more: peer.http.infer(name, tensors(arrays), **more)  # noqa: E731
     refused(lambda: infer("nobody", one), "nobody", code=404)
     refused(lambda: infer("dense", one, model_version="9"), "9", code=404)
-    refused(lambda: infer("broken", one), "broken", code=503)
+    refused(lambda: infer("broken", one), "broken", code=400)
     refused(lambda: infer("dense", {"z": x}), "`z` is not an input", code=400)
     refused(lambda: infer("add-sub", {"a": normal(1, 4)}), "`b` is missing", code=400)
     refused(lambda: infer("dense", {"x": normal(1, 63)}), "[-1, 64]", code=400)
@@ -258,10 +258,21 @@ def http_what_is_not_offered_says_so(peer):
     assert peer.http.get_system_shared_memory_status() == [] and peer.http.get_cuda_shared_memory_status() == []
     refused(lambda: peer.http.register_system_shared_memory("a", "/a", 8), "shared memory", code=501)
     refused(lambda: peer.http.unregister_system_shared_memory(), "shared memory", code=501)
-    refused(lambda: peer.http.get_trace_settings(), "trace", code=501)
-    refused(lambda: peer.http.get_trace_settings("dense"), "trace", code=501)
-    refused(lambda: peer.http.get_log_settings(), "log", code=501)
-    refused(lambda: peer.http.update_log_settings({}), "log", code=501)
+    refused(lambda: peer.http.update_trace_settings(settings={"trace_level": ["OFF"]}), "trace", code=501)
+    refused(lambda: peer.http.update_trace_settings("dense", {"trace_rate": "1"}), "trace", code=501)
+    refused(lambda: peer.http.update_log_settings({"log_info": False}), "log", code=501)
+
+
+@check
+def http_settings_can_be_read(peer):
+    for settings in (peer.http.get_trace_settings(), peer.http.get_trace_settings("dense"),
+                     peer.http.update_trace_settings(settings={})):
+        assert settings["trace_level"] == ["OFF"] and settings["trace_rate"] == "0", settings
+        assert settings["trace_mode"] == "opentelemetry" and settings["trace_file"] == "", settings
+    refused(lambda: peer.http.get_trace_settings("nobody"), "nobody", code=404)
+    for settings in (peer.http.get_log_settings(), peer.http.update_log_settings({})):
+        assert settings["log_verbose_level"] in (0, 1, 2) and settings["log_file"] == "", settings
+        assert isinstance(settings["log_info"], bool) and settings["log_format"] == "ISO8601", settings
 
 
 @check

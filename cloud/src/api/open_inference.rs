@@ -11,9 +11,9 @@ use tonic::{Request, Response, Status, Streaming};
 use super::infer::Arrival;
 use super::{Api, deadline, reply, status, stream};
 use crate::access::{Caller, may_run};
-use crate::failure::Failure;
+use crate::failure::{Failure, without_places};
 use crate::heavy;
-use crate::oip::{convert, describe};
+use crate::oip::{convert, describe, settings};
 use crate::readiness::Readiness;
 use crate::serving::request::InferResponse;
 use crate::serving::served::Served;
@@ -204,7 +204,7 @@ impl GrpcInferenceService for OpenInference {
             name: listed.name,
             version: listed.version,
             state: if listed.reason.is_none() { "READY" } else { "UNAVAILABLE" }.to_owned(),
-            reason: listed.reason.unwrap_or_default(),
+            reason: without_places(&listed.reason.unwrap_or_default()),
         });
         Ok(Response::new(proto::RepositoryIndexResponse { models: models.collect() }))
     }
@@ -280,15 +280,26 @@ impl GrpcInferenceService for OpenInference {
         &self,
         request: Request<proto::TraceSettingRequest>,
     ) -> Result<Response<proto::TraceSettingResponse>, Status> {
+        let model = &request.get_ref().model_name;
+        if !model.is_empty() {
+            self.check(&request, model)?;
+            self.api.pool.serving().find(model, "").map_err(|failure| status::of(&failure))?;
+        }
+        let Some(name) = request.get_ref().settings.keys().next() else {
+            return Ok(Response::new(settings::trace_response(self.api.sampled)));
+        };
         self.check_admin(&request)?;
-        unsupported("changing trace settings")
+        unsupported(&format!("changing trace settings (`{name}`)"))
     }
 
     async fn log_settings(
         &self,
         request: Request<proto::LogSettingsRequest>,
     ) -> Result<Response<proto::LogSettingsResponse>, Status> {
+        let Some(name) = request.get_ref().settings.keys().next() else {
+            return Ok(Response::new(settings::log_response()));
+        };
         self.check_admin(&request)?;
-        unsupported("changing log settings")
+        unsupported(&format!("changing log settings (`{name}`)"))
     }
 }

@@ -7,20 +7,27 @@ use millgate_shared::wire::stream_error;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, without_places};
 
 /// A status travels in HTTP/2 headers, which peers bound; a message may quote what a client sent, of any length.
 const LONGEST_MESSAGE: usize = 1024;
 /// Of `google.rpc.ErrorInfo`.
 const DOMAIN: &str = "millgate.v1";
 
+/// [`PreconditionFailure`](tonic_types::PreconditionFailure)'s kind of violation.
+const MODEL: &str = "MODEL";
+
 pub(super) fn of(failure: &Failure) -> Status {
-    let message = shortened(failure.to_string());
+    let message = shortened(failure.told());
     let details = match failure {
         Failure::Field(error) => ErrorDetails::with_bad_request_violation(
             shortened(error.field.clone()),
             shortened(error.message.clone()),
         ),
+        Failure::Unservable { model, reason } => {
+            let reason = shortened(without_places(reason));
+            ErrorDetails::with_precondition_failure_violation(MODEL, model.clone(), reason)
+        }
         Failure::Refused { retry_after, .. } => ErrorDetails::with_retry_info(Some(*retry_after)),
         Failure::Bundle { asked, held } => {
             let digests = [("asked".to_owned(), asked.to_string()), ("held".to_owned(), held.to_string())];
@@ -83,6 +90,18 @@ mod tests {
         for digest in [digest(1), digest(2)] {
             assert!(status.message().contains(&digest.to_string()), "{}", status.message());
         }
+    }
+
+    #[test]
+    fn a_model_that_cannot_be_served_is_no_reason_to_try_again() {
+        let (model, reason) = ("m".to_owned(), "/srv/models/m/1/model.onnx: not an ONNX file".to_owned());
+        let status = of(&Failure::Unservable { model: model.clone(), reason: reason.clone() });
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        assert_eq!(status.message(), "model `m` cannot be served: model.onnx: not an ONNX file");
+        let details = status.get_error_details();
+        let violation = &details.precondition_failure().unwrap().violations[0];
+        assert_eq!((violation.subject.as_str(), violation.description.contains("/srv")), ("m", false));
+        assert_eq!(of(&Failure::NotReady { model, reason }).code(), Code::Unavailable);
     }
 
     #[test]

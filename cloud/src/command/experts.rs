@@ -10,6 +10,7 @@ use millgate_shared::identity::dial::{self, DialError};
 use millgate_shared::identity::{Floor, Roots, pem, tls};
 use millgate_shared::proto::v1;
 use millgate_shared::proto::v1::expert_service_client::ExpertServiceClient;
+use millgate_shared::text_file;
 use serde_json::json;
 use tonic::Request;
 use tonic::metadata::MetadataValue;
@@ -52,7 +53,7 @@ pub async fn experts(args: &ExpertsArgs, out: &mut impl Write) -> Result<(), Com
     })?;
     let mut request = Request::new(v1::ListExpertsRequest {});
     if let Some(path) = &args.token_file {
-        let token = std::fs::read_to_string(path);
+        let token = text_file::read(path);
         let token = token.map_err(|source| StateError::Io { path: path.clone(), source })?;
         let bearer = MetadataValue::try_from(format!("Bearer {}", token.trim()));
         let bearer = bearer.map_err(|_| CommandError::Value(format!("{}: is no token", path.display())))?;

@@ -1,7 +1,8 @@
 //! The same under the names that Triton's dashboards ask for.
 //!
-//! Triton calls most of these counters, and its counters do not end in `_total`. The page is OpenMetrics, where a
-//! counter must; so they are of type `unknown` here. Queries see names and values only, and `rate` works on both.
+//! Triton calls most of these counters, and its counters do not end in `_total`. In OpenMetrics a counter must; so they are
+//! of type `unknown` here. Queries see names and values only, and `rate` works on both. The classic format, which is
+//! Triton's, has them as counters.
 
 use std::sync::Arc;
 use std::time::Duration;

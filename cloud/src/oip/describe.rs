@@ -7,6 +7,7 @@ use millgate_shared::engine::Port;
 use millgate_shared::proto::inference::model_config::SchedulingChoice;
 use millgate_shared::proto::inference::{self as proto, DataType};
 
+use crate::failure::without_places;
 use crate::serving::served::Served;
 use crate::serving::statistics::Total;
 
@@ -85,7 +86,7 @@ pub(crate) fn config(served: &Served) -> proto::ModelConfig {
     let signature = served.signature();
     let own = signature.properties.iter().map(|(name, value)| (format!("onnx.{name}"), value.clone()));
     let ours = [
-        ("engine_reason", served.choice.why.clone()),
+        ("engine_reason", without_places(&served.choice.why)),
         ("batch_knee", served.knee.to_string()),
         ("rows_are_independent", served.rows_are_independent.to_string()),
         ("onnx.producer", signature.producer.clone()),

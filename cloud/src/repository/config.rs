@@ -5,6 +5,7 @@ use std::path::Path;
 use miette::Diagnostic;
 use millgate_shared::engine::{Port, Signature};
 use millgate_shared::proto::{FILE_DESCRIPTOR_SET, inference};
+use millgate_shared::text_file;
 use prost_reflect::{DescriptorPool, DynamicMessage};
 
 use super::RepositoryError;
@@ -80,8 +81,8 @@ pub(super) fn read(
     }
     let refuse = |message: String| RepositoryError::Config { path: path.clone(), message };
     let bytes = bounded(root, &path, LONGEST)?;
-    let text = String::from_utf8(bytes).map_err(|error| refuse(error.to_string()))?;
-    let config = parse(&text).map_err(refuse)?;
+    let text = text_file::decode(&bytes).map_err(|error| refuse(error.to_string()))?;
+    let config = parse(text).map_err(refuse)?;
     if !config.name.is_empty() && config.name != name {
         return Err(refuse(format!("name: is `{}`, the folder `{name}`", config.name)));
     }
@@ -201,6 +202,29 @@ mod tests {
         let config = parse(text).unwrap();
         assert_eq!((config.input[0].name.as_str(), config.input[0].dims.as_slice()), ("a [b", &[4][..]));
         assert_eq!(config.output[0].name, "it's");
+    }
+
+    #[test]
+    fn a_file_made_on_windows_is_read() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |bytes: &[u8]| std::fs::write(root.path().join(FILE_NAME), bytes).unwrap();
+        let read = || read(root.path(), root.path(), "m");
+        write(
+            b"\xef\xbb\xbfname: \"m\"\r\n# more\r\nmax_batch_size: 8\r\ninput [\r\n{ name: \"x\" }\r\n]\r\n",
+        );
+        let config = read().unwrap().unwrap();
+        assert_eq!((config.max_batch_size, config.input[0].name.as_str()), (8, "x"));
+        let utf_16: Vec<u8> =
+            "\u{feff}max_batch_size: 8\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for (bytes, words) in [
+            (&utf_16[..], "config.pbtxt: is UTF-16"),
+            (b"max_batch_size: 8\n\0\0", "config.pbtxt: line 2: holds a zero byte"),
+            (b"max_batch_size: 8\n# caf\xe9\n", "config.pbtxt: line 2: byte 0xe9 is not UTF-8"),
+        ] {
+            write(bytes);
+            let error = read().unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use millgate_shared::proto::inference::ModelOutput;
+use millgate_shared::text_file;
 
 use super::RepositoryError;
 use super::file::bounded;
@@ -20,7 +21,8 @@ pub(super) fn read(
     let mut labels = BTreeMap::new();
     for output in outputs.iter().filter(|output| !output.label_filename.is_empty()) {
         let path = dir.join(&output.label_filename);
-        let text = String::from_utf8(bounded(root, &path, LONGEST)?)
+        let bytes = bounded(root, &path, LONGEST)?;
+        let text = text_file::decode(&bytes)
             .map_err(|error| RepositoryError::Config { path, message: error.to_string() })?;
         labels.insert(output.name.clone(), text.lines().map(str::to_owned).collect());
     }
@@ -41,7 +43,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("m");
         std::fs::create_dir(&dir).unwrap();
-        std::fs::write(dir.join("labels.txt"), "cat\r\n\na dog: big\n").unwrap();
+        std::fs::write(dir.join("labels.txt"), "\u{feff}cat\r\n\na dog: big\n").unwrap();
         let labels = read(root.path(), &dir, &[output("labels.txt"), ModelOutput::default()]).unwrap();
         assert_eq!(
             labels,

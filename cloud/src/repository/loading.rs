@@ -18,7 +18,7 @@ use super::layout::{self, Place, Shape, Source};
 use super::turns::Turns;
 use super::warmup;
 use super::{RepositoryError, config, labels, mlflow};
-use crate::failure::Failure;
+use crate::failure::{Failure, without_places};
 use crate::serving::Serving;
 use crate::serving::catalogue::{Slot, Versions};
 use crate::serving::served::Served;
@@ -57,15 +57,13 @@ impl Repositories {
             }
         }
         for (name, places) in found {
-            let loaded = if is_plain(&name) {
-                self.bring(serving, &name, places).map_err(|failure| failure.to_string())
+            if is_plain(&name) {
+                // Its error is logged, and in the index.
+                let _is_served = self.bring(serving, &name, places).is_ok();
             } else {
-                let reason = RepositoryError::Name(name.clone()).to_string();
-                serving.unavailable(&name, Versions::new(), reason.clone());
-                Err(reason)
-            };
-            if let Err(error) = loaded {
+                let error = RepositoryError::Name(name.clone()).to_string();
                 tracing::warn!(model = name, error, "not served");
+                serving.unavailable(&name, Versions::new(), error);
             }
         }
         Ok(())
@@ -81,8 +79,19 @@ impl Repositories {
         self.bring(serving, name, places)
     }
 
-    /// `places`: all folders of that name.
-    fn bring(&self, serving: &Serving, name: &str, mut places: Vec<Place>) -> Result<(), Failure> {
+    /// `places`: all folders of that name. The log names them; whoever asked is told without.
+    fn bring(&self, serving: &Serving, name: &str, places: Vec<Place>) -> Result<(), Failure> {
+        let folders: Vec<String> = places.iter().map(|place| place.dir.display().to_string()).collect();
+        let brought = self.exchange(serving, name, places);
+        if let Err(error) = &brought
+            && !folders.is_empty()
+        {
+            tracing::warn!(model = name, folder = folders.join(", "), %error, "not served");
+        }
+        brought
+    }
+
+    fn exchange(&self, serving: &Serving, name: &str, mut places: Vec<Place>) -> Result<(), Failure> {
         if serving.is_fixed(name) {
             return Err(Failure::Unsupported(format!("`{name}` belongs to the bundle and stays")));
         }
@@ -94,10 +103,10 @@ impl Repositories {
         let _turn = self.turns.take(name)?;
         let refuse = |versions: Versions, reason: String| {
             serving.unavailable(name, versions, reason.clone());
-            Failure::NotReady { model: name.to_owned(), reason }
+            Failure::Unservable { model: name.to_owned(), reason }
         };
         let place = place.map_err(|reason| refuse(Versions::new(), reason))?;
-        let found = find(place).map_err(|error| refuse(Versions::new(), error.to_string()))?;
+        let found = find(place).map_err(|error| refuse(Versions::new(), error.told()))?;
         for field in followed::ignored(&found.config) {
             tracing::warn!(model = name, field, "set in config.pbtxt, and not followed");
         }
@@ -107,7 +116,7 @@ impl Repositories {
             let slot = match ready(serving, &found, version) {
                 Ok(served) => Slot::Ready(served),
                 Err(reason) => {
-                    failed.push(reason.clone());
+                    failed.push(format!("version {version}: {reason}"));
                     Slot::Unavailable(reason)
                 }
             };
@@ -154,10 +163,10 @@ fn in_config(place: &Place, message: String) -> RepositoryError {
     RepositoryError::Config { path: place.dir.join(config::FILE_NAME), message }
 }
 
-/// A version as it stands, loaded, or the one that is served if that is the same; or why not.
+/// A version as it stands, loaded, or the one that is served if that is the same; or why not, as clients are told.
 fn ready(serving: &Serving, found: &Found, version: u64) -> Result<Arc<Served>, String> {
     let Found { place, shape, config, .. } = found;
-    let text = |error: RepositoryError| error.to_string();
+    let text = |error: RepositoryError| error.told();
     let Source { path, mlflow } = layout::source(place, shape, version, config).map_err(text)?;
     let folder = path.parent().map(PathBuf::from);
     let bytes = Bytes::from(bounded(&place.root, &path, LARGEST_MODEL).map_err(text)?);
@@ -186,8 +195,9 @@ fn ready(serving: &Serving, found: &Found, version: u64) -> Result<Arc<Served>, 
         return Ok(before);
     }
     let served = serving.prepare(&place.name, version, &file, traits, batching);
+    let name = path.file_name().unwrap_or_default().display();
     let served = served.map_err(|failure| match failure {
-        Failure::NotReady { reason, .. } => format!("{}: {reason}", path.display()),
+        Failure::Unservable { reason, .. } => format!("{name}: {}", without_places(&reason)),
         other => other.to_string(),
     })?;
     warmup::run(place, &config, &served).map_err(refused)?;

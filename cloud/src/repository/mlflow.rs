@@ -7,6 +7,7 @@ use std::path::Path;
 
 use millgate_shared::array::Datatype;
 use millgate_shared::engine::{Port, Signature};
+use millgate_shared::text_file;
 use serde::Deserialize;
 
 use super::RepositoryError;
@@ -81,8 +82,8 @@ pub(super) fn read(root: &Path, folder: &Path) -> Result<Option<Mlflow>, Reposit
     }
     let bytes = bounded(root, &path, LONGEST)?;
     let refuse = |message: String| RepositoryError::Mlflow { path: path.clone(), message };
-    let text = String::from_utf8(bytes).map_err(|error| refuse(error.to_string()))?;
-    parse(&text).map(Some).map_err(refuse)
+    let text = text_file::decode(&bytes).map_err(|error| refuse(error.to_string()))?;
+    parse(text).map(Some).map_err(refuse)
 }
 
 fn parse(text: &str) -> Result<Mlflow, String> {

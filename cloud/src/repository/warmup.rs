@@ -108,7 +108,7 @@ fn array(
         Some(InputDataType::InputDataFile(name)) => {
             let path = place.dir.join(FOLDER).join(name);
             let bytes = bounded(&place.root, &path, LARGEST as u64);
-            raw(&bytes.map_err(|error| format!("input_data_file: {error}"))?)
+            raw(&bytes.map_err(|error| format!("input_data_file: {}", error.told()))?)
         }
     }
 }

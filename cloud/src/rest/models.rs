@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use super::path::{Admin, Asker, Model};
 use super::{Rest, body, head, status};
 use crate::access::may_run;
-use crate::failure::Failure;
+use crate::failure::{Failure, without_places};
 use crate::oip::{describe, json};
 use crate::serving::served::Served;
 
@@ -37,8 +37,8 @@ pub(super) async fn config(State(rest): State<Rest>, model: Model) -> Response {
 
 pub(super) async fn ready(State(rest): State<Rest>, model: Model) -> Response {
     match rest.api.pool().serving().find(&model.model, &model.version) {
-        Ok(_) => status::done(),
-        Err(failure) => status::refuse(&failure),
+        Ok(_) => status::json(&serde_json::json!({ "name": model.model, "ready": true })),
+        Err(failure) => status::not_ready(Some(&model.model), &failure),
     }
 }
 
@@ -64,7 +64,10 @@ fn statistics_of(served: &[Arc<Served>]) -> Result<Value, Failure> {
 }
 
 /// A small request, which may be left out.
-async fn asked<T: DeserializeOwned + Default>(headers: &HeaderMap, request: Body) -> Result<T, Failure> {
+pub(super) async fn asked<T: DeserializeOwned + Default>(
+    headers: &HeaderMap,
+    request: Body,
+) -> Result<T, Failure> {
     let text = body::read(headers, request, LONGEST).await?;
     match text.is_empty() {
         true => Ok(T::default()),
@@ -109,7 +112,7 @@ pub(super) async fn index(
         name: listed.name,
         version: listed.version,
         state: if listed.reason.is_none() { "READY" } else { "UNAVAILABLE" },
-        reason: listed.reason,
+        reason: listed.reason.as_deref().map(without_places),
     });
     status::json(&models.collect::<Vec<_>>())
 }

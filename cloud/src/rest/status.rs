@@ -19,6 +19,8 @@ pub(super) fn status_of(failure: &Failure) -> StatusCode {
         Failure::Field(_) | Failure::Sample(_) | Failure::Bundle { .. } | Failure::NoBundle => {
             StatusCode::BAD_REQUEST
         }
+        // As gRPC's FAILED_PRECONDITION is mapped to HTTP: who asks again gets the same answer.
+        Failure::Unservable { .. } => StatusCode::BAD_REQUEST,
         Failure::UnknownExpert(_) | Failure::UnknownModel(_) | Failure::UnknownVersion { .. } => {
             StatusCode::NOT_FOUND
         }
@@ -35,7 +37,22 @@ pub(super) fn status_of(failure: &Failure) -> StatusCode {
 }
 
 pub(super) fn refuse(failure: &Failure) -> Response {
-    let mut response = refuse_with(status_of(failure), &shortened(failure.to_string()));
+    refuse_as(failure, serde_json::json!({ "error": shortened(failure.told()) }))
+}
+
+/// Whatever is asked for is not ready: the protocol's `ready`, for clients that read it, beside the error. `name` is
+/// that of a model.
+pub(super) fn not_ready(name: Option<&str>, failure: &Failure) -> Response {
+    let mut body = serde_json::json!({ "ready": false, "error": shortened(failure.told()) });
+    if let Some(name) = name {
+        body["name"] = name.into();
+    }
+    refuse_as(failure, body)
+}
+
+fn refuse_as(failure: &Failure, body: Value) -> Response {
+    let mut response = json(&body);
+    *response.status_mut() = status_of(failure);
     if let Failure::Refused { retry_after, .. } = failure {
         retry(response.headers_mut(), *retry_after);
     }

@@ -6,13 +6,18 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use super::served::Served;
 use crate::failure::Failure;
 
+/// The reason of what was taken out.
+const UNLOADED: &str = "unloaded";
+
 /// By version.
 pub(crate) type Versions = BTreeMap<u64, Slot>;
 
 #[derive(Debug, Clone)]
 pub(crate) enum Slot {
     Ready(Arc<Served>),
-    /// Why it cannot be asked.
+    /// Taken out; it may be loaded again.
+    Unloaded,
+    /// Why it cannot be served as its files stand.
     Unavailable(String),
 }
 
@@ -20,7 +25,16 @@ impl Slot {
     fn ready(&self) -> Option<&Arc<Served>> {
         match self {
             Self::Ready(served) => Some(served),
-            Self::Unavailable(_) => None,
+            Self::Unloaded | Self::Unavailable(_) => None,
+        }
+    }
+
+    /// Why it cannot be asked, if it cannot.
+    fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Ready(_) => None,
+            Self::Unloaded => Some(UNLOADED),
+            Self::Unavailable(reason) => Some(reason),
         }
     }
 }
@@ -47,13 +61,13 @@ impl Model {
         self.versions.values().filter_map(Slot::ready)
     }
 
-    /// Of the highest version.
-    fn why_not(&self) -> &str {
-        let last = self.versions.values().next_back();
-        last.map_or(&self.reason, |slot| match slot {
-            Slot::Unavailable(reason) => reason,
-            Slot::Ready(_) => &self.reason,
-        })
+    /// Of the highest version that could be loaded again, else of the highest.
+    fn why_not(&self, name: &str) -> Failure {
+        let unloaded = self.versions.iter().rfind(|(_, slot)| matches!(slot, Slot::Unloaded));
+        match unloaded.or_else(|| self.versions.iter().next_back()) {
+            Some((version, slot)) => refusal(name, *version, slot),
+            None => Failure::Unservable { model: name.to_owned(), reason: self.reason.clone() },
+        }
     }
 }
 
@@ -79,16 +93,15 @@ impl Catalogue {
     pub(super) fn find(&self, name: &str, version: &str) -> Result<Arc<Served>, Failure> {
         let models = self.read();
         let model = models.get(name).ok_or_else(|| Failure::UnknownModel(name.to_owned()))?;
-        let not_ready = |reason: String| Failure::NotReady { model: name.to_owned(), reason };
         if version.is_empty() {
             let highest = model.ready().next_back();
-            return highest.cloned().ok_or_else(|| not_ready(model.why_not().to_owned()));
+            return highest.cloned().ok_or_else(|| model.why_not(name));
         }
-        let slot = number(version).and_then(|number| model.versions.get(&number));
+        let slot = number(version).and_then(|number| Some((number, model.versions.get(&number)?)));
         match slot {
-            Some(Slot::Ready(served)) => Ok(Arc::clone(served)),
-            Some(Slot::Unavailable(reason)) => Err(not_ready(format!("version {version}: {reason}"))),
-            None if model.versions.is_empty() => Err(not_ready(model.reason.clone())),
+            Some((_, Slot::Ready(served))) => Ok(Arc::clone(served)),
+            Some((number, slot)) => Err(refusal(name, number, slot)),
+            None if model.versions.is_empty() => Err(model.why_not(name)),
             None => Err(Failure::UnknownVersion { model: name.to_owned(), version: version.to_owned() }),
         }
     }
@@ -117,14 +130,20 @@ impl Catalogue {
                 index.push(listed(String::new(), Some(model.reason.clone())));
             }
             for (version, slot) in &model.versions {
-                let reason = match slot {
-                    Slot::Ready(_) => None,
-                    Slot::Unavailable(reason) => Some(reason.clone()),
-                };
-                index.push(listed(version.to_string(), reason));
+                index.push(listed(version.to_string(), slot.reason().map(str::to_owned)));
             }
         }
         index
+    }
+}
+
+/// What is not ready, as whoever asks for it is told.
+fn refusal(name: &str, version: u64, slot: &Slot) -> Failure {
+    let (model, reason) = (name.to_owned(), slot.reason().unwrap_or_default());
+    let reason = format!("version {version}: {reason}");
+    match slot {
+        Slot::Ready(_) | Slot::Unloaded => Failure::NotReady { model, reason },
+        Slot::Unavailable(_) => Failure::Unservable { model, reason },
     }
 }
 

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use millgate_shared::text_file;
 
 use super::{FAILED, OK, UNUSABLE, complain};
 use crate::config::EdgeConfig;
@@ -66,7 +67,7 @@ pub async fn enroll(args: EnrollArgs, out: &mut impl Write) -> io::Result<u8> {
     let dir = args.dir.unwrap_or(config.identity.dir);
     let token = match (args.token, &args.token_file) {
         (Some(token), _) => token,
-        (None, Some(path)) => match std::fs::read_to_string(path) {
+        (None, Some(path)) => match text_file::read(path) {
             Ok(token) => token,
             Err(error) => {
                 complain(&format!("{}: {error}", path.display()))?;

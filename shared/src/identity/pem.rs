@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::text_file::{self, NotText};
+
 /// Why a file gives no certificate or key.
 #[derive(Debug, thiserror::Error)]
 pub enum PemError {
@@ -22,7 +24,15 @@ impl PemError {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, PemError> {
-    std::fs::read(path).map_err(|source| PemError::Read { path: path.to_owned(), source })
+    let bytes = std::fs::read(path).map_err(|source| PemError::Read { path: path.to_owned(), source })?;
+    match text_file::decode(&bytes) {
+        Ok(text) => Ok(text.as_bytes().to_vec()),
+        Err(error @ NotText::OtherUtf(_)) => {
+            Err(PemError::Content { path: path.to_owned(), reason: error.to_string() })
+        }
+        // Remarks beside the blocks may be written in anything.
+        Err(_) => Ok(bytes),
+    }
 }
 
 /// All certificates of a file, in its order; at least one.
@@ -99,5 +109,16 @@ mod tests {
         let text = write([&signed.cert.der()[..], &signed.cert.der()[..]]);
         let read = certificates_in(Path::new("x"), text.as_bytes()).unwrap();
         assert_eq!(read, [signed.cert.der().clone(), signed.cert.der().clone()]);
+        let (dir, lines) = (tempfile::tempdir().unwrap(), text.replace('\n', "\r\n"));
+        let file = dir.path().join("pool.pem");
+        let marked = [b"\xef\xbb\xbf", lines.as_bytes()].concat();
+        let remarked = [b"Subject: M\xfcller\r\n", lines.as_bytes()].concat();
+        for bytes in [marked, remarked] {
+            std::fs::write(&file, bytes).unwrap();
+            assert_eq!(certificates(&file).unwrap(), read);
+        }
+        std::fs::write(&file, text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>()).unwrap();
+        let error = certificates(&file).unwrap_err().to_string();
+        assert!(error.contains("pool.pem: is UTF-16"), "{error}");
     }
 }
