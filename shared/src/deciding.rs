@@ -352,13 +352,23 @@ impl Deciding {
     fn is_cloud_wanted(&mut self, local: &Mixed) -> bool {
         let product = product_of(&self.task().labels[local.verdict]).to_owned();
         let (risk, asked_for) = (local.risk, self.policy.risk);
-        self.threshold = self.manifest.threshold(&product, asked_for);
-        let (wanted, rule) = match self.threshold {
-            Some(threshold) if risk <= threshold => {
-                (false, format!("local: risk {risk:.4} <= threshold {threshold:.4} at risk {asked_for}"))
-            }
-            Some(threshold) => {
-                (true, format!("asked_cloud: risk {risk:.4} > threshold {threshold:.4} at risk {asked_for}"))
+        let certified = self.manifest.certified(&product, asked_for);
+        self.threshold = certified.map(|certified| certified.threshold);
+        let (wanted, rule) = match certified {
+            Some(certified) => {
+                let at = match certified.is_for(asked_for) {
+                    true => format!("risk {asked_for}"),
+                    false => {
+                        format!("risk {}, the next stricter certified one for {asked_for}", certified.risk)
+                    }
+                };
+                let threshold = certified.threshold;
+                match risk <= threshold {
+                    true => (false, format!("local: risk {risk:.4} <= threshold {threshold:.4} at {at}")),
+                    false => {
+                        (true, format!("asked_cloud: risk {risk:.4} > threshold {threshold:.4} at {at}"))
+                    }
+                }
             }
             None => (true, format!("asked_cloud: no certified threshold for {product} at risk {asked_for}")),
         };

@@ -1,9 +1,11 @@
 //! The bundle: its files, its models, its golden samples.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use millgate_shared::bundle::manifest::{Manifest, product_of};
 use millgate_shared::bundle::{Bundle, BundleError, golden};
 use millgate_shared::deciding::Mode;
 use millgate_shared::runner::{Holding, Models};
@@ -27,6 +29,9 @@ pub(super) fn check(path: &Path, config: Option<&EdgeConfig>) -> (Option<Arc<Bun
     let mut items = vec![Item::ok("bundle", text)];
     if let Some(config) = config {
         items.extend(names(&bundle, config));
+        if config.offload.parsed_mode() == Ok(Mode::Confidence) {
+            items.extend(risk(manifest, config.offload.risk.unwrap_or(manifest.offload.default_risk)));
+        }
         items.push(send::check(bundle.manifest(), config));
     }
     items.push(golden(&bundle));
@@ -48,19 +53,44 @@ fn names(bundle: &Bundle, config: &EdgeConfig) -> Option<Item> {
         let message = format!("`offload.pinned`: `{unknown}` is not an expert of this bundle");
         return Some(Item::failed("bundle", message, format!("it has {}", experts.join(", "))));
     }
-    let risk = config.offload.risk?;
-    let is_certified =
-        manifest.offload.thresholds.iter().any(|threshold| (threshold.risk - risk).abs() < 1e-12);
-    (!is_certified).then(|| {
-        let mut risks: Vec<f64> =
-            manifest.offload.thresholds.iter().map(|threshold| threshold.risk).collect();
-        risks.sort_by(f64::total_cmp);
-        risks.dedup();
-        let risks: Vec<String> = risks.iter().map(ToString::to_string).collect();
-        let message =
-            format!("`offload.risk`: no product has a threshold certified for {risk}; all ask the pool");
-        Item::warning("bundle", message, format!("certified are {}", risks.join(", ")))
-    })
+    None
+}
+
+/// What the accepted risk comes to, product by product.
+fn risk(manifest: &Manifest, asked_for: f64) -> Option<Item> {
+    let labels = manifest.tasks.iter().flat_map(|task| &task.labels);
+    let products: BTreeSet<&str> = labels.map(|label| product_of(label)).collect();
+    let (mut stricter, mut none) = (Vec::new(), Vec::new());
+    for product in products {
+        match manifest.certified(product, asked_for) {
+            Some(certified) if certified.is_for(asked_for) => {}
+            Some(certified) => stricter.push(format!("{product} goes by {}", certified.risk)),
+            None => none.push(product),
+        }
+    }
+    let mut risks: Vec<f64> = manifest.offload.thresholds.iter().map(|threshold| threshold.risk).collect();
+    risks.sort_by(f64::total_cmp);
+    risks.dedup();
+    let risks: Vec<String> = risks.iter().map(ToString::to_string).collect();
+    let certified = if risks.is_empty() { "none".to_owned() } else { risks.join(", ") };
+    let mut said = Vec::new();
+    if !none.is_empty() {
+        let none = none.join(", ");
+        said.push(format!(
+            "no threshold is certified at {asked_for} or below for {none}: they all ask the pool"
+        ));
+    }
+    if !stricter.is_empty() {
+        said.push(format!("the next stricter certified one is taken: {}", stricter.join(", ")));
+    }
+    match (none.is_empty(), stricter.is_empty()) {
+        (true, true) => None,
+        (true, false) => Some(Item::ok("risk", format!("`offload.risk`: {asked_for}; {}", said.join("; ")))),
+        (false, _) => {
+            let message = format!("`offload.risk`: {}", said.join("; "));
+            Some(Item::warning("risk", message, format!("certified are {certified}")))
+        }
+    }
 }
 
 fn golden(bundle: &Bundle) -> Item {
@@ -102,5 +132,29 @@ fn advice(error: &BundleError) -> &'static str {
         BundleError::Model { .. } | BundleError::Golden { .. } => {
             "this engine does not compute what the bundle's maker did: do not use it; report bundle and device"
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Status;
+    use super::*;
+
+    #[test]
+    fn what_a_risk_comes_to_is_said_for_each_product() {
+        let text = std::fs::read_to_string("../models/factory/bundle.toml").unwrap();
+        let manifest = Manifest::parse(&text).unwrap();
+        assert_eq!(risk(&manifest, 0.03), None);
+        let between = risk(&manifest, 0.04).unwrap();
+        assert_eq!(between.status, Status::Ok);
+        for words in ["deeppcb goes by 0.03", "xsdd goes by 0.03"] {
+            assert!(between.message.contains(words), "{between:?}");
+        }
+        let one = risk(&manifest, 0.01).unwrap();
+        assert_eq!(one.status, Status::Warning);
+        assert!(one.message.contains("at 0.01 or below for xsdd"), "{one:?}");
+        let none = risk(&manifest, 0.001).unwrap();
+        assert!(none.message.contains("for deeppcb, xsdd: they all ask the pool"), "{none:?}");
+        assert!(none.advice.unwrap().contains("0.005, 0.01, 0.02, 0.03, 0.05"));
     }
 }

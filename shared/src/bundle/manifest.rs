@@ -19,6 +19,8 @@ pub use input::{EMBEDDING, ExpertInput, InputKind, Pixels};
 pub const FILE_NAME: &str = "bundle.toml";
 /// A model's file in its folder.
 pub const MODEL_FILE: &str = "model.onnx";
+/// Two risks that are closer are the same, written or computed differently.
+const SAME_RISK: f64 = 1e-9;
 /// The only `format` this version reads.
 pub const FORMAT: u32 = 1;
 
@@ -246,6 +248,13 @@ pub struct GoldenDecision {
     pub experts: Vec<String>,
 }
 
+impl Threshold {
+    /// It was certified for this very risk, and not for a stricter one.
+    pub fn is_for(&self, risk: f64) -> bool {
+        (self.risk - risk).abs() <= SAME_RISK
+    }
+}
+
 impl Manifest {
     /// Parses and checks; an error names the file and the key.
     pub fn parse(text: &str) -> Result<Self, TomlError> {
@@ -281,13 +290,13 @@ impl Manifest {
         self.encoders.iter().position(|encoder| encoder.modality == modality)
     }
 
-    /// The certified threshold on the local risk, if there is one for this pair.
-    pub fn threshold(&self, product: &str, risk: f64) -> Option<f64> {
-        self.offload
-            .thresholds
-            .iter()
-            .find(|entry| entry.product == product && (entry.risk - risk).abs() < 1e-9)
-            .map(|entry| entry.threshold)
+    /// The threshold on the local risk that holds where this risk is accepted: the one certified for it, or else for the
+    /// next stricter one, which keeps that promise too. `None`: none is certified for this product at it or below.
+    pub fn certified(&self, product: &str, risk: f64) -> Option<&Threshold> {
+        let certified = self.offload.thresholds.iter();
+        certified
+            .filter(|entry| entry.product == product && entry.risk <= risk + SAME_RISK)
+            .max_by(|a, b| a.risk.total_cmp(&b.risk))
     }
 }
 

@@ -76,6 +76,26 @@ fn a_product_without_a_certificate_asks_the_cloud() {
 }
 
 #[test]
+fn a_risk_that_none_is_certified_for_goes_by_the_next_stricter_one_and_says_so() {
+    for (good, rule) in [
+        (
+            0.95,
+            "local: risk 0.0500 <= threshold 0.1000 at risk 0.02, the next stricter certified one for 0.5",
+        ),
+        (
+            0.6,
+            "asked_cloud: risk 0.4000 > threshold 0.1000 at risk 0.02, the next stricter certified one for 0.5",
+        ),
+    ] {
+        let (mut deciding, now) = deciding(Mode::Confidence, UP);
+        deciding.policy.risk = 0.5;
+        deciding.start();
+        deciding.answered(says(0, good), now);
+        assert_eq!((deciding.rule.as_str(), deciding.threshold), (rule, Some(0.1)));
+    }
+}
+
+#[test]
 fn a_cloud_that_does_not_answer_leaves_an_honest_local_answer() {
     let (mut deciding, now) = deciding(Mode::Confidence, UP);
     deciding.start();

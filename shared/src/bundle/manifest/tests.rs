@@ -128,10 +128,25 @@ fn refused(from: &str, to: &str) -> String {
 fn the_lookups_find_what_is_there() {
     let manifest = manifest();
     assert_eq!(manifest.expert_index("a-l"), Some(2));
-    assert_eq!(manifest.threshold("a", 0.02), Some(0.1));
-    assert_eq!(manifest.threshold("a", 0.01), None);
-    assert_eq!(manifest.threshold("b", 0.02), None);
     assert_eq!(product_of("a/b/c"), "a");
+}
+
+#[test]
+fn a_risk_between_certified_ones_takes_the_next_stricter_one() {
+    let mut manifest = manifest();
+    let looser = Threshold { risk: 0.03, threshold: 0.2, ..manifest.offload.thresholds[0].clone() };
+    manifest.offload.thresholds.insert(0, looser);
+    let certified = |product: &str, risk: f64| {
+        let found = manifest.certified(product, risk)?;
+        Some((found.risk, found.threshold, found.is_for(risk)))
+    };
+    assert_eq!(certified("a", 0.02), Some((0.02, 0.1, true)));
+    // As a sum comes out.
+    assert_eq!(certified("a", 0.01 + 0.02), Some((0.03, 0.2, true)));
+    assert_eq!(certified("a", 0.029), Some((0.02, 0.1, false)));
+    assert_eq!(certified("a", 0.5), Some((0.03, 0.2, false)));
+    assert_eq!(certified("a", 0.019), None);
+    assert_eq!(certified("b", 0.5), None);
 }
 
 #[test]
