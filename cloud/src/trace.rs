@@ -77,7 +77,7 @@ impl Traces {
             .with_attribute(KeyValue::new("service.instance.id", node.to_owned()))
             .build();
         exporter.set_resource(&resource);
-        let queue = export::start(exporter, Arc::clone(&counts), &tasks);
+        let queue = export::start(exporter, &endpoint, Arc::clone(&counts), &tasks);
         let ratio = Sampler::TraceIdRatioBased(config.sample_ratio);
         let provider = SdkTracerProvider::builder()
             .with_resource(resource)

@@ -23,6 +23,7 @@ mod webhook;
 mod worker;
 
 pub(crate) use jsonl::probe_dir;
+pub(crate) use webhook::way;
 
 /// One line of JSON, on its way.
 #[derive(Debug, Clone)]
@@ -95,7 +96,7 @@ trait Write: Send + 'static {
     /// Records written at once, at most.
     const BATCH: usize;
 
-    /// All of `batch`, or an error and none of them (a webhook's batch is one).
+    /// All of `batch`, or an error: then the same batch comes again, and goes on where it must (a webhook's batch is one).
     fn write(&mut self, batch: &[Record]) -> Result<(), WriteError>;
 }
 
@@ -143,7 +144,8 @@ impl Sinks {
             let on_broken = on_broken.clone();
             workers.push(match config {
                 SinkConfig::Stdout(_) => {
-                    Worker::start(settings(queue, WhenFull::Block, None), stdout::Stdout, metrics, on_broken)
+                    let stdout = stdout::Stdout::default();
+                    Worker::start(settings(queue, WhenFull::Block, None), stdout, metrics, on_broken)
                 }
                 SinkConfig::Jsonl(config) => {
                     let jsonl = jsonl::Jsonl::open(config, undelivered)

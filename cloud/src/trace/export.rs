@@ -69,21 +69,23 @@ impl SpanProcessor for Queue {
     }
 }
 
-/// Exports on a task of `tasks` until that is told to stop, and then once more.
-pub(super) fn start<E>(exporter: E, counts: Arc<SpanCounts>, tasks: &Tasks) -> Queue
+/// Exports on a task of `tasks` until that is told to stop, and then once more. The collector's address is for the log.
+pub(super) fn start<E>(exporter: E, endpoint: &str, counts: Arc<SpanCounts>, tasks: &Tasks) -> Queue
 where
     E: SpanExporter + 'static,
 {
     let (spans, waiting) = channel(WAITING);
     let enough = Arc::new(Notify::new());
     let queue = Queue { spans, enough: Arc::clone(&enough), counts: Arc::clone(&counts) };
-    let task = Export { exporter, waiting, enough, counts, is_heard: true };
+    let endpoint = endpoint.to_owned();
+    let task = Export { exporter, endpoint, waiting, enough, counts, is_heard: true };
     tasks.spawn(task.run(tasks.token().clone()));
     queue
 }
 
 struct Export<E> {
     exporter: E,
+    endpoint: String,
     waiting: Receiver<SpanData>,
     enough: Arc<Notify>,
     counts: Arc<SpanCounts>,
@@ -120,13 +122,13 @@ impl<E: SpanExporter> Export<E> {
             Ok(()) => {
                 add(&self.counts.exported, count);
                 if !std::mem::replace(&mut self.is_heard, true) {
-                    tracing::info!("the collector takes spans again");
+                    tracing::info!(endpoint = self.endpoint, "the collector takes spans again");
                 }
             }
             Err(error) => {
                 add(&self.counts.failed, count);
                 if std::mem::replace(&mut self.is_heard, false) {
-                    tracing::warn!(%error, "the collector does not take spans");
+                    tracing::warn!(endpoint = self.endpoint, %error, "the collector does not take spans");
                 }
             }
         }
@@ -161,7 +163,8 @@ mod tests {
 
     fn tracer(refuses: bool, permits: &Arc<Semaphore>) -> (SdkTracer, Arc<SpanCounts>, Tasks) {
         let (tasks, counts) = (Tasks::new(), Arc::<SpanCounts>::default());
-        let queue = start(Slow { permits: Arc::clone(permits), refuses }, Arc::clone(&counts), &tasks);
+        let queue =
+            start(Slow { permits: Arc::clone(permits), refuses }, "nowhere", Arc::clone(&counts), &tasks);
         let provider = SdkTracerProvider::builder().with_span_processor(queue).build();
         (provider.tracer("test"), counts, tasks)
     }

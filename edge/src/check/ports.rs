@@ -1,10 +1,12 @@
 //! Ports to listen on, and receivers to reach.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use super::Item;
 use crate::config::{EdgeConfig, SinkConfig};
+use crate::sink::way;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 
@@ -24,7 +26,7 @@ pub(super) fn check(config: &EdgeConfig, is_running: bool) -> Vec<Item> {
 fn port(key: &str, listen: SocketAddr, is_running: bool) -> Item {
     match TcpListener::bind(listen) {
         Ok(_) => Item::ok(key, format!("{listen} is free")),
-        Err(error) if is_running && error.kind() == std::io::ErrorKind::AddrInUse => {
+        Err(error) if is_running && error.kind() == io::ErrorKind::AddrInUse => {
             Item::ok(key, format!("{listen} is in use by a running agent"))
         }
         Err(error) => Item::failed(
@@ -48,18 +50,42 @@ fn webhook(key: &str, url: &str) -> Item {
     let Some(address) = address(url) else {
         return Item::failed(key, "names no host", format!("correct `{key}`"));
     };
-    let connected = address.to_socket_addrs().and_then(|mut found| {
-        let found = found.next().ok_or_else(|| std::io::Error::other("has no address"))?;
-        TcpStream::connect_timeout(&found, CONNECT_LIMIT)
-    });
-    match connected {
-        Ok(_) => Item::ok(key, format!("{address} accepts connections")),
-        Err(error) => Item::warning(
-            key,
-            format!("{address}: {error}"),
-            "start the receiver; until then decisions wait, and with `when_full = \"block\"` so do the folders",
-        ),
+    let through = match way::from_env(url) {
+        Ok(through) => through,
+        Err(error) => {
+            let message = format!("{address}: {error}");
+            return Item::failed(key, message, "correct the variable, or leave the host out with `no_proxy`");
+        }
+    };
+    match &through {
+        None => match connect(&address) {
+            Ok(()) => Item::ok(key, format!("{address} accepts connections")),
+            Err(error) => Item::warning(
+                key,
+                format!("{address}: {error}"),
+                "start the receiver; until then decisions wait, and with `when_full = \"block\"` so do the folders",
+            ),
+        },
+        Some(through) => match connect(&through.peer()) {
+            Ok(()) => Item::ok(
+                key,
+                format!(
+                    "{address} is reached through {through}, which accepts connections; whether the receiver does is not known"
+                ),
+            ),
+            Err(error) => Item::warning(
+                key,
+                format!("{address}: through {through}: {error}"),
+                "start the proxy, or leave the host out with `no_proxy`; until then decisions wait",
+            ),
+        },
     }
+}
+
+fn connect(to: &impl ToSocketAddrs) -> io::Result<()> {
+    let mut found = to.to_socket_addrs()?;
+    let found = found.next().ok_or_else(|| io::Error::other("has no address"))?;
+    TcpStream::connect_timeout(&found, CONNECT_LIMIT).map(drop)
 }
 
 fn address(url: &str) -> Option<String> {

@@ -10,6 +10,9 @@ use ureq::http::StatusCode;
 
 use super::{Record, Write, WriteError};
 use crate::config::WebhookConfig;
+use way::Through;
+
+pub(crate) mod way;
 
 /// Of an answer's body, in an error message, bytes.
 const BODY_LIMIT: u64 = 200;
@@ -18,11 +21,16 @@ const BODY_LIMIT: u64 = 200;
 pub(super) struct Webhook {
     url: String,
     agent: Agent,
+    /// As the environment was at the start; an error says what is wrong with it.
+    through: Result<Option<Through>, String>,
 }
 
 impl Webhook {
     pub(super) fn new(config: &WebhookConfig) -> Self {
+        let through = way::from_env(&config.url);
+        let proxy = through.as_ref().ok().and_then(Option::as_ref).map(|through| through.proxy.clone());
         let agent = Agent::config_builder()
+            .proxy(proxy)
             .timeout_global(Some(config.timeout))
             .timeout_connect(Some(config.timeout.min(Duration::from_secs(5))))
             .http_status_as_error(false)
@@ -32,10 +40,22 @@ impl Webhook {
             .user_agent(concat!("millgate-edge/", env!("CARGO_PKG_VERSION")))
             .build()
             .new_agent();
-        Self { url: config.url.clone(), agent }
+        Self { url: config.url.clone(), agent, through }
+    }
+
+    /// Whom an error is about.
+    fn target(&self) -> String {
+        let url = without_secrets(&self.url);
+        match &self.through {
+            Ok(Some(through)) => format!("{url}, through {through}"),
+            _ => url,
+        }
     }
 
     fn post(&self, record: &Record) -> Result<(), WriteError> {
+        if let Err(error) = &self.through {
+            return Err(WriteError::Later(format!("{}: {error}", self.target())));
+        }
         let posted = self
             .agent
             .post(&self.url)
@@ -43,14 +63,14 @@ impl Webhook {
             .header("Idempotency-Key", format!("{}:{}", record.key().id, record.key().version))
             .send(record.json());
         let mut response =
-            posted.map_err(|error| WriteError::Later(format!("{}: {error}", without_secrets(&self.url))))?;
+            posted.map_err(|error| WriteError::Later(format!("{}: {error}", self.target())))?;
         let status = response.status();
         if status.is_success() {
             return Ok(());
         }
         let body = response.body_mut().with_config().limit(BODY_LIMIT).lossy_utf8(true).read_to_string();
         let body = body.unwrap_or_default();
-        let message = format!("{}: {status} {}", without_secrets(&self.url), body.trim());
+        let message = format!("{}: {status} {}", self.target(), body.trim());
         Err(if is_final(status) { WriteError::Refused(message) } else { WriteError::Later(message) })
     }
 }

@@ -25,6 +25,8 @@ pub enum DialError {
     Late { url: String, limit: Duration },
     #[error("{url}: {source}")]
     Connect { url: String, source: ConnectError },
+    #[error("{url}, through the proxy {proxy}: {source}")]
+    Through { url: String, proxy: String, source: ConnectError },
     #[error("{url}: `{host}`: {source}")]
     Resolve { url: String, host: String, source: std::io::Error },
     #[error("{url}: {reason}")]
@@ -92,7 +94,13 @@ async fn reach(proxy: Option<&Proxy>, url: &str, host: &str, port: u16) -> Resul
         };
         match connected {
             Ok(stream) => return Ok(stream),
-            Err(source) => failure = Some(DialError::Connect { url: url.to_owned(), source }),
+            Err(source) => {
+                let url = url.to_owned();
+                failure = Some(match proxy {
+                    Some(proxy) => DialError::Through { url, proxy: proxy.to_string(), source },
+                    None => DialError::Connect { url, source },
+                });
+            }
         }
     }
     Err(failure.unwrap_or_else(|| unresolved(std::io::ErrorKind::AddrNotAvailable.into())))
