@@ -1,6 +1,5 @@
 //! `millgate-cloud`: flags, logs, runtime, exit code. 0: done; 1: it failed; 2: what was given is at fault.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -150,15 +149,16 @@ fn main() -> ExitCode {
     // A report is for whoever asked; the log stays out of its way.
     let level = if matches!(cli.command, Command::Serve(_)) { "info" } else { "warn" };
     telemetry::init(level, if cli.log_json { LogFormat::Json } else { LogFormat::Text });
-    match run(cli.command) {
+    let ended = run(cli.command);
+    let code = match &ended {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever read our output has seen enough.
-        Err(CommandError::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            let _nowhere_left = writeln!(std::io::stderr().lock(), "millgate-cloud: {error}").is_err();
+            telemetry::tell(&format!("millgate-cloud: {error}"));
             ExitCode::from(if error.is_bad_input() { 2 } else { 1 })
         }
-    }
+    };
+    telemetry::flush();
+    code
 }
 
 fn run(command: Command) -> Result<(), CommandError> {

@@ -3,11 +3,11 @@
 //! | code | meaning |
 //! | --- | --- |
 //! | 0 | done; for `run`: stopped as asked |
-//! | 1 | failed; trying again may help. For `check`: something is wrong |
-//! | 2 | wrong usage; for `infer`: some input could not be decided, the others were |
-//! | 3 | configuration or bundle cannot be used: trying again changes nothing (systemd: `RestartPreventExitStatus=3`) |
+//! | 1 | failed, or standard output does not take what was asked for; trying again may help. For `check`: something is wrong |
+//! | 2 | wrong usage; for `infer`: some input could not be decided, the others were; for `queue drop`: an id is not there |
+//! | 3 | configuration or bundle cannot be used: trying again changes nothing (systemd: `RestartPreventExitStatus=3`); for `infer --require-cloud`: a decision wanted the pool and did not get it, or there is no pool |
 
-use std::io::{self, Write};
+use std::io;
 
 use clap::{Parser, Subcommand};
 use millgate_shared::telemetry::{self, LogFormat};
@@ -43,7 +43,8 @@ Examples:
   millgate-edge run --config /etc/millgate/edge.toml
   millgate-edge queue --config /etc/millgate/edge.toml
 
-Exit codes: 0 done, 1 failed, 2 wrong usage or undecidable input, 3 configuration or bundle unusable.
+Exit codes: 0 done, 1 failed, 2 wrong usage or undecidable input, 3 configuration or bundle unusable, or no pool where
+`infer --require-cloud` wants one.
 MILLGATE_LOG sets what is logged to standard error: error, warn, info, debug, or a tracing filter.";
 
 #[derive(Debug, Subcommand)]
@@ -53,7 +54,12 @@ enum Command {
 Examples:
   millgate-edge infer part_0001.png
   millgate-edge infer captures/ --cloud https://pool.example:8001 --identity ident --risk 0.01 --output jsonl
-  millgate-edge infer board.png --template golden_board.png --mode never")]
+  millgate-edge infer captures/ --cloud https://pool.example:8001 --mode always --require-cloud --wait-cloud 2m
+  millgate-edge infer board.png --template golden_board.png --mode never
+
+Exit codes: 0 everything was decided, 1 the decisions could not be written, 2 some input was not decided or the usage is
+wrong, 3 bundle or arguments cannot be used, or --require-cloud was not met (which goes before 2).
+A decision that wanted the pool and did not get it is `provisional`; the summary counts those, by reason.")]
     Infer(Box<infer::InferArgs>),
     /// Watch folders, serve local gRPC, and write decisions, until SIGTERM
     #[command(after_help = "\
@@ -94,27 +100,37 @@ impl Cli {
         match self.command {
             Command::Infer(args) => {
                 telemetry::init("warn", LogFormat::Text);
-                infer::infer(*args, &mut io::stdout().lock()).await
+                infer::infer(*args, &mut io::stdout().lock()).await.map_err(unwritten)
             }
             Command::Enroll(args) => {
                 telemetry::init("warn", LogFormat::Text);
-                enroll::enroll(args, &mut io::stdout().lock()).await
+                enroll::enroll(args, &mut io::stdout().lock()).await.map_err(unwritten)
             }
             Command::Run(args) => run::run(args).await,
             Command::Check(args) => {
                 telemetry::init("error", LogFormat::Text);
-                check::check(args, &mut io::stdout().lock()).await
+                check::check(args, &mut io::stdout().lock()).await.map_err(unwritten)
             }
             Command::Queue(args) => {
                 telemetry::init("error", LogFormat::Text);
                 let work = || queue::queue(args, &mut io::stdout().lock());
-                tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+                let worked = tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?;
+                worked.map_err(unwritten)
             }
         }
     }
 }
 
-/// One line on standard error.
-pub(crate) fn complain(message: &dyn std::fmt::Display) -> io::Result<()> {
-    writeln!(io::stderr().lock(), "error: {message}")
+/// What was asked for has not reached whoever asked.
+fn unwritten(error: io::Error) -> io::Error {
+    let why = match error.kind() {
+        io::ErrorKind::BrokenPipe => "its reader has gone".to_owned(),
+        _ => error.to_string(),
+    };
+    io::Error::new(error.kind(), format!("standard output: {why}"))
+}
+
+/// One line on standard error. Where that takes nothing the exit code has to be enough.
+pub(crate) fn complain(message: &dyn std::fmt::Display) {
+    telemetry::tell(&format!("error: {message}"));
 }

@@ -33,9 +33,11 @@ impl Format {
     }
 }
 
-/// An empty registry whose names begin with `millgate_`.
+/// A registry whose names begin with `millgate_`; it holds what every process counts.
 pub fn registry() -> Registry {
-    Registry::with_prefix("millgate")
+    let mut registry = Registry::with_prefix("millgate");
+    crate::telemetry::register(&mut registry);
+    registry
 }
 
 /// All metrics of both. `foreign` has those under names of another system, whose counters do not end in `_total`: they are

@@ -1,8 +1,11 @@
 //! Panics of code that is not ours, caught where it is called: an error for whoever asked, a line for the log.
 
 use std::any::Any;
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook};
+
+use crate::telemetry;
 
 thread_local! {
     static IS_CAUGHT: Cell<bool> = const { Cell::new(false) };
@@ -24,13 +27,35 @@ fn message(payload: &(dyn Any + Send)) -> &str {
 /// A panic inside [`caught`] is a line at level debug from now on, no backtrace: a client can cause as many as it
 /// likes. All others are reported as before.
 pub fn report_briefly() {
-    let before = take_hook();
+    report_others(take_hook());
+}
+
+/// As [`report_briefly`], but all others are told as the log is, which waits for nobody: standard error may be a pipe that
+/// nobody reads.
+pub(crate) fn report_in_log() {
+    report_others(|panic: &PanicHookInfo<'_>| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let thread = std::thread::current();
+        let thread = thread.name().unwrap_or("<unnamed>");
+        // Taken only if the environment asks for one.
+        let trace = Backtrace::capture();
+        let trace = match trace.status() {
+            BacktraceStatus::Captured => format!("\n{trace}"),
+            _ => String::new(),
+        };
+        let message = message(panic.payload());
+        telemetry::tell(&format!("thread '{thread}' panicked at {place}:\n{message}{trace}"));
+        telemetry::flush();
+    });
+}
+
+fn report_others(report: impl Fn(&PanicHookInfo<'_>) + Send + Sync + 'static) {
     set_hook(Box::new(move |panic| {
         if IS_CAUGHT.get() {
             let place = panic.location().map(ToString::to_string).unwrap_or_default();
             tracing::debug!(place, message = message(panic.payload()), "a panic was caught");
         } else {
-            before(panic);
+            report(panic);
         }
     }));
 }

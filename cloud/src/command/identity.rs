@@ -226,13 +226,18 @@ pub fn create_token(args: TokenArgs, out: &mut impl Write) -> Result<(), Command
     let Some(secret) = tokens::create(&state, token.clone())? else {
         return Err(CommandError::Value(format!("there is an API token `{}`: revoke it first", args.name)));
     };
-    match args.output {
-        Output::Text => writeln!(out, "{}", secret.api_token())?,
+    let printed = match args.output {
+        Output::Text => writeln!(out, "{}", secret.api_token()),
         Output::Json => {
             let mut shown = token_json(&token);
             shown["token"] = Value::String(secret.api_token());
-            writeln!(out, "{shown}")?;
+            writeln!(out, "{shown}")
         }
+    };
+    if let Err(error) = printed.and_then(|()| out.flush()) {
+        // Nobody will ever see it.
+        tokens::revoke(&state, &args.name, Timestamp::now())?;
+        return Err(error.into());
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `millgate-demo`: a pool and an agent in one go, on recorded factory images, no configuration.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -70,16 +70,17 @@ async fn main() -> ExitCode {
     if output != Output::Screen || !io::stderr().is_terminal() {
         telemetry::init("warn", LogFormat::Text);
     }
-    match run(flags, output).await {
+    let code = match run(flags, output).await {
         Ok(ended) if ended.is_success() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(FAILED),
         Err(error) => {
-            let told = writeln!(io::stderr().lock(), "millgate-demo: {error}");
+            telemetry::tell(&format!("millgate-demo: {error}"));
             // An error of the output itself is none of what was given.
-            let is_output = told.is_err() || error.is::<io::Error>();
-            ExitCode::from(if is_output { FAILED } else { UNUSABLE })
+            ExitCode::from(if error.is::<io::Error>() { FAILED } else { UNUSABLE })
         }
-    }
+    };
+    telemetry::flush();
+    code
 }
 
 async fn run(flags: Flags, output: Output) -> Result<Ended, Box<dyn std::error::Error>> {

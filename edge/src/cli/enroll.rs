@@ -8,7 +8,8 @@ use millgate_shared::text_file;
 
 use super::{FAILED, OK, UNUSABLE, complain};
 use crate::config::EdgeConfig;
-use crate::identity::asking::{Enrolment, enrol};
+use crate::identity::IdentityError;
+use crate::identity::asking::{AskError, Enrolment, enrol};
 use crate::identity::store::Store;
 
 #[derive(Debug, Args)]
@@ -53,14 +54,14 @@ pub async fn enroll(args: EnrollArgs, out: &mut impl Write) -> io::Result<u8> {
     let config = match args.config.as_deref().map(EdgeConfig::load).transpose() {
         Ok(config) => config.unwrap_or_default(),
         Err(error) => {
-            complain(&error)?;
+            complain(&error);
             return Ok(UNUSABLE);
         }
     };
     let proxy = match config.offload.parsed_proxy() {
         Ok(proxy) => proxy,
         Err(error) => {
-            complain(&error)?;
+            complain(&error);
             return Ok(UNUSABLE);
         }
     };
@@ -70,7 +71,7 @@ pub async fn enroll(args: EnrollArgs, out: &mut impl Write) -> io::Result<u8> {
         (None, Some(path)) => match text_file::read(path) {
             Ok(token) => token,
             Err(error) => {
-                complain(&format!("{}: {error}", path.display()))?;
+                complain(&format!("{}: {error}", path.display()));
                 return Ok(UNUSABLE);
             }
         },
@@ -81,7 +82,11 @@ pub async fn enroll(args: EnrollArgs, out: &mut impl Write) -> io::Result<u8> {
     let certificate = match enrol(&Store::new(&dir), &ask).await {
         Ok(certificate) => certificate,
         Err(error) => {
-            complain(&error)?;
+            let instead = match &error {
+                AskError::Identity(IdentityError::Io { .. }) => "; --dir names another place to keep it",
+                _ => "",
+            };
+            complain(&format!("{error}{instead}"));
             return Ok(if error.is_final() { UNUSABLE } else { FAILED });
         }
     };

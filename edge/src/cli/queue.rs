@@ -8,10 +8,14 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::{FAILED, OK, UNUSABLE, complain};
 use crate::config::{EdgeConfig, SpoolConfig};
 use crate::spool::entry::Entry;
+use crate::spool::status::Listed;
 use source::Source;
 
 mod source;
 mod text;
+
+/// What was to be dropped was not there.
+const NOT_THERE: u8 = 2;
 
 #[derive(Debug, Args)]
 pub struct QueueArgs {
@@ -59,12 +63,12 @@ pub fn queue(args: QueueArgs, out: &mut impl Write) -> io::Result<u8> {
     let config = match args.config.as_deref().map(EdgeConfig::load).transpose() {
         Ok(config) => config,
         Err(error) => {
-            complain(&error)?;
+            complain(&error);
             return Ok(UNUSABLE);
         }
     };
     let Some(dir) = args.state_dir.or_else(|| config.as_ref().map(|config| config.state_dir.clone())) else {
-        complain(&"either --config or --state-dir is needed")?;
+        complain(&"either --config or --state-dir is needed");
         return Ok(2);
     };
     let spool = config.map_or_else(SpoolConfig::default, |config| config.spool);
@@ -76,9 +80,9 @@ pub fn queue(args: QueueArgs, out: &mut impl Write) -> io::Result<u8> {
         carry_out(source, args.command, args.output, out).map_err(|error| error.to_string())
     });
     match done {
-        Ok(()) => Ok(OK),
+        Ok(code) => Ok(code),
         Err(error) => {
-            complain(&error)?;
+            complain(&error);
             Ok(FAILED)
         }
     }
@@ -89,31 +93,55 @@ fn carry_out(
     command: Option<Command>,
     output: Output,
     out: &mut impl Write,
-) -> io::Result<()> {
+) -> io::Result<u8> {
     match command.unwrap_or(Command::Show { entries: false }) {
         Command::Show { entries } => {
             let status = source.status()?;
             let entries = if entries { Some(source.list()?) } else { None };
             match output {
-                Output::Text => text::show(out, &status, entries.as_deref(), source.is_running()),
+                Output::Text => text::show(out, &status, entries.as_deref(), source.is_running())?,
                 Output::Json => {
                     let mut value = serde_json::to_value(&status)?;
                     value["running"] = source.is_running().into();
                     if let Some(entries) = entries {
                         value["list"] = serde_json::to_value(entries)?;
                     }
-                    writeln!(out, "{value}")
+                    writeln!(out, "{value}")?;
                 }
             }
+            Ok(OK)
         }
         Command::Export { dir } => {
             let exported = export(&mut source, &dir)?;
-            report(out, output, "exported", exported)
+            report(out, output, "exported", exported)?;
+            Ok(OK)
         }
         Command::Drop { id, all } => {
-            let dropped = source.discard((!all).then_some(id))?;
-            report(out, output, "dropped", dropped)
+            let before = source.list()?;
+            let dropped = source.discard((!all).then(|| id.clone()))?;
+            report(out, output, "dropped", dropped)?;
+            let after = source.list()?;
+            Ok(not_dropped(&id, all, &before, &after))
         }
+    }
+}
+
+/// Says what of what was to be dropped was not; gives the exit code.
+fn not_dropped(ids: &[String], all: bool, before: &[Listed], after: &[Listed]) -> u8 {
+    let has = |list: &[Listed], id: &String| list.iter().any(|listed| listed.id == *id);
+    let unknown: Vec<&String> = ids.iter().filter(|id| !has(before, id)).collect();
+    for id in &unknown {
+        complain(&format!("`{id}` is not in the queue"));
+    }
+    let stays = after.iter().filter(|listed| has(before, &listed.id) && (all || ids.contains(&listed.id)));
+    let stays = stays.count();
+    if stays > 0 {
+        complain(&format!("{stays} stay: their first decision has yet to reach the sinks; try again later"));
+    }
+    match (unknown.is_empty(), stays) {
+        (false, _) => NOT_THERE,
+        (true, 1..) => FAILED,
+        (true, 0) => OK,
     }
 }
 

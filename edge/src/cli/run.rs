@@ -24,7 +24,7 @@ pub async fn run(args: RunArgs) -> io::Result<u8> {
     let config = match EdgeConfig::load(&args.config) {
         Ok(config) => config,
         Err(error) => {
-            complain(&error)?;
+            complain(&error);
             return Ok(UNUSABLE);
         }
     };
@@ -43,7 +43,7 @@ pub async fn run(args: RunArgs) -> io::Result<u8> {
     let mut running = match started {
         Ok(running) => running,
         Err(error) => {
-            complain(&error)?;
+            complain(&error);
             return Ok(if error.is_final() { UNUSABLE } else { FAILED });
         }
     };
@@ -54,7 +54,7 @@ pub async fn run(args: RunArgs) -> io::Result<u8> {
             OK
         }
         why = running.broken() => {
-            complain(&why)?;
+            complain(&why);
             FAILED
         }
     };
