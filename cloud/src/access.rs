@@ -13,6 +13,7 @@ use http::HeaderMap;
 use jiff::Timestamp;
 use millgate_shared::files::{Followed, Look};
 use millgate_shared::identity::secret::{API_PREFIX, Secret};
+use tokio::sync::watch;
 
 use crate::config::{CloudConfig, Loopback};
 use crate::failure::Failure;
@@ -39,6 +40,8 @@ pub(crate) struct Access {
     state: StateDir,
     config: (Loopback, Vec<crate::config::TenantConfig>),
     book: RwLock<Arc<Book>>,
+    /// Told of each new book.
+    changes: watch::Sender<()>,
     tables: Followed,
     /// When the last look for a token that was made a moment ago began that came to its end.
     looked: tokio::sync::Mutex<Instant>,
@@ -55,6 +58,7 @@ impl Access {
             state,
             config: (config.access.loopback, config.tenants.clone()),
             book: RwLock::default(),
+            changes: watch::channel(()).0,
             tables,
             looked: tokio::sync::Mutex::new(Instant::now()),
             metrics,
@@ -97,6 +101,7 @@ impl Access {
         let tokens = self.state.rows(tokens::TABLE)?;
         let book = Book::new(loopback, tenants, devices::list(&self.state)?, tokens);
         *self.book.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(book);
+        self.changes.send_replace(());
         Ok(())
     }
 
@@ -176,6 +181,23 @@ impl Caller {
     fn is_served(&self) {
         if let Some(peer) = &self.peer {
             peer.is_served();
+        }
+    }
+
+    /// Returns once a device may ask for nothing any more: it has been revoked. For its stream, on which it may be silent for
+    /// long; others learn it from the next call.
+    pub(crate) async fn shut_out(self) -> Failure {
+        if !matches!(self.who, Who::Device(_)) {
+            return std::future::pending().await;
+        }
+        let mut changes = self.access.changes.subscribe();
+        loop {
+            if let Err(denial) = self.is_granted() {
+                return self.denied(denial);
+            }
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
         }
     }
 

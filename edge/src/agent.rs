@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use crate::input::Input;
 use crate::uplink::ledger::{Ledger, LedgerConfig};
 use crate::uplink::session::LinkState;
+use crate::uplink::troubles::Trouble;
 use crate::uplink::upload::{SendConfig, UploadPolicy};
 use crate::uplink::{Counts, Pools, PoolsError, Uplink, UplinkConfig};
 
@@ -81,6 +82,13 @@ pub enum StartError {
     },
     #[error("`offload.send.modality.{modality}`: is not a modality of bundle {bundle}")]
     UnknownModality { modality: String, bundle: String },
+}
+
+impl StartError {
+    /// There is none where it was looked for.
+    pub fn lacks_bundle(&self) -> bool {
+        matches!(self, Self::Bundle { source, .. } if source.is_absent())
+    }
 }
 
 /// What one sample asks for, where it differs from the agent's own.
@@ -190,6 +198,11 @@ impl Agent {
     /// Told of each change of [`Self::link`]; `None` without a pool.
     pub(crate) fn link_changes(&self) -> Option<watch::Receiver<LinkState>> {
         self.parts.uplink.as_ref().map(Uplink::subscribe)
+    }
+
+    /// Follows why there is no line to a pool; `None` without one.
+    pub(crate) fn troubles(&self) -> Option<watch::Receiver<Vec<Trouble>>> {
+        self.parts.uplink.as_ref().map(Uplink::troubles)
     }
 
     /// Waits until it is known whether the pool answers, or for `limit`.

@@ -110,11 +110,13 @@ pub async fn examine(subject: Subject) -> Report {
             Err(error) => {
                 let advice = "correct the key named; deploy/edge/edge.toml documents every key";
                 items.push(Item::failed("config", error.to_string(), advice));
+                items.push(not_looked_at(&subject));
                 None
             }
         },
         None => None,
     };
+    let is_unread = subject.config.is_some() && config.is_none();
     if let Some(config) = &mut config {
         subject.put_into(config);
     }
@@ -148,6 +150,8 @@ pub async fn examine(subject: Subject) -> Report {
     if !subject.is_local_only {
         match pools {
             Ok(Some(pools)) => items.extend(pool::check(&pools, opened.as_deref()).await),
+            // What it names is not known.
+            Ok(None) if is_unread => {}
             Ok(None) => items.push(Item::warning(
                 "pool",
                 "none is configured: decisions that want it are `degraded`",
@@ -157,6 +161,17 @@ pub async fn examine(subject: Subject) -> Report {
         }
     }
     Report { ok: items.iter().all(|item| item.status != Status::Failed), items }
+}
+
+/// Nothing is concluded about what the configuration may name.
+fn not_looked_at(subject: &Subject) -> Item {
+    let flags =
+        [("bundle", subject.bundle.is_some()), ("pool", subject.pools.is_some() || subject.is_local_only)];
+    let given = flags.iter().filter(|(_, is_given)| !is_given).map(|(name, _)| *name);
+    let names: Vec<&str> =
+        given.chain(["identity", "directories", "folders", "receivers", "ports"]).collect();
+    let message = format!("{}: they stand in the configuration, which cannot be used", names.join(", "));
+    Item::warning("not looked at", message, "correct the configuration, then check again")
 }
 
 /// What the configuration names on this device.

@@ -37,16 +37,19 @@ pub mod ledger;
 mod line;
 mod memory;
 mod network;
+mod other;
 mod paced;
 mod pacing;
 pub mod pools;
 mod race;
+pub mod refusal;
 mod resolver;
 pub mod session;
 mod split;
 #[cfg(test)]
 mod tests;
 mod trial;
+pub mod troubles;
 pub mod upload;
 
 pub use carrier::Carrier;
@@ -54,16 +57,18 @@ pub use counts::Counts;
 pub use estimate::Estimate;
 pub use kept::KeptError;
 pub use pools::{Allowed, Pools, PoolsError, Transport};
+pub use refusal::{NoLine, Refusal};
 pub use trial::{Tried, try_each};
 
 pub(crate) use bulk::MOST_OUT;
 use bulk::{Bulk, Pace};
 use dial::{Dialler, Means};
-use driver::{Driver, Outlets};
+use driver::{Driver, EVENTS, Outlets};
 use ledger::Ledger;
 use memory::Memory;
 use session::{LinkState, Session};
 use split::{Plan, Split};
+use troubles::{Trouble, Troubles};
 use upload::{Form, Upload};
 
 use crate::identity::Identity;
@@ -89,6 +94,7 @@ pub struct Uplink {
     calls: mpsc::Sender<Call>,
     backlog: mpsc::Sender<Call>,
     link: watch::Receiver<LinkState>,
+    troubles: watch::Receiver<Vec<Trouble>>,
     estimate: watch::Receiver<Estimate>,
     counts: Counts,
     split: Arc<Mutex<Split>>,
@@ -132,7 +138,9 @@ impl Uplink {
         let (live_out, live) = watch::channel(None);
         let pace = Pace::new(now);
         let own = None;
+        let (events, happened) = mpsc::channel(EVENTS);
         let bulk = Bulk {
+            events: events.clone(),
             diallers: diallers.clone(),
             digest,
             live,
@@ -143,8 +151,23 @@ impl Uplink {
         tasks.spawn(bulk.run(behind, tasks.token().clone()));
         let outlets = Outlets { link: link_out, estimate: estimate_out, live: live_out };
         let counting = counts.clone();
-        Driver::start(session, diallers, quic, counting, pace, ledger, outlets, incoming, certificate, tasks);
-        Ok(Self { calls, backlog, link, estimate, counts, split: Arc::default() })
+        let named = diallers.iter().map(|dialler| dialler.pool().to_string()).collect();
+        let (kept, troubles) = Troubles::new(named, counts.clone());
+        Driver::start(
+            session,
+            diallers,
+            quic,
+            counting,
+            pace,
+            ledger,
+            kept,
+            (events, happened),
+            outlets,
+            incoming,
+            certificate,
+            tasks,
+        );
+        Ok(Self { calls, backlog, link, troubles, estimate, counts, split: Arc::default() })
     }
 
     pub fn link(&self) -> LinkState {
@@ -154,6 +177,11 @@ impl Uplink {
     /// Follows the state of the lines, for those who have work to send once one is up.
     pub fn subscribe(&self) -> watch::Receiver<LinkState> {
         self.link.clone()
+    }
+
+    /// Follows why there is no line, pool by pool.
+    pub fn troubles(&self) -> watch::Receiver<Vec<Trouble>> {
+        self.troubles.clone()
     }
 
     /// What a call costs in time right now.

@@ -46,6 +46,13 @@ pub enum BundleError {
     Archive { file: String, message: String },
 }
 
+impl BundleError {
+    /// There is no bundle at the place that was named.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
 /// SHA-256 of `bundle.toml`; it pins every other file.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BundleDigest([u8; 32]);

@@ -50,7 +50,7 @@ impl ExpertService for Api {
         let whole = deadline::of(&request);
         let caller = super::caller(&request)?;
         let mut digest = Inherited::default();
-        let api = self.clone();
+        let (api, shut_out) = (self.clone(), caller.clone());
         let call = move |request: v1::RunExpertsRequest| {
             let clock = Clock::new(Instant::now(), whole, timeout(&request), api.default_deadline);
             let held = api.pool.bundle().map(|hosted| hosted.digest());
@@ -70,7 +70,10 @@ impl ExpertService for Api {
             }
         };
         let requests = request.into_inner();
-        Ok(Response::new(stream::answers(requests, self.in_flight_per_stream, self.stop.clone(), call)))
+        let answers = stream::answers(requests, self.in_flight_per_stream, self.stop.clone(), call);
+        // A device keeps its stream open and may ask for nothing for hours: that it is revoked is told at once.
+        let end = async move { status::of(&shut_out.shut_out().await) };
+        Ok(Response::new(stream::until(answers, end)))
     }
 
     async fn list_experts(

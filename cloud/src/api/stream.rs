@@ -37,6 +37,23 @@ where
     calls.buffer_unordered(limit.max(1)).chain(last).boxed()
 }
 
+/// The same answers until `end` gives a status; that is the last one then, and what is in flight is dropped.
+pub(super) fn until<Answer: Send + 'static>(
+    answers: BoxStream<'static, Result<Answer, Status>>,
+    end: impl Future<Output = Status> + Send + 'static,
+) -> BoxStream<'static, Result<Answer, Status>> {
+    let state = (answers, Some(Box::pin(end)));
+    let next = |(mut answers, end): (BoxStream<'static, _>, Option<_>)| async move {
+        let mut end = end?;
+        tokio::select! {
+            biased;
+            status = &mut end => Some((Err(status), (answers, None))),
+            answer = answers.next() => Some((answer?, (answers, Some(end)))),
+        }
+    };
+    stream::unfold(state, next).boxed()
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -68,6 +85,20 @@ mod tests {
         let order: Vec<u64> = answered.map(Result::unwrap).collect().await;
         assert_eq!(order, [10, 25, 3, 40]);
         assert_eq!(seen.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn an_end_is_told_to_a_client_that_is_silent() {
+        let (end, ended) = tokio::sync::oneshot::channel::<Status>();
+        let quiet = stream::iter([Ok(1)]).chain(stream::pending()).boxed();
+        let mut answers = until(quiet, async move { ended.await.unwrap() });
+        assert_eq!(answers.next().await.unwrap().unwrap(), 1);
+        end.send(Status::permission_denied("revoked")).unwrap();
+        assert_eq!(answers.next().await.unwrap().unwrap_err().code(), tonic::Code::PermissionDenied);
+        assert!(answers.next().await.is_none());
+        // One that ends by itself does not wait for it.
+        let whole = stream::iter([Ok(2)]).boxed();
+        assert_eq!(until(whole, std::future::pending()).count().await, 1);
     }
 
     #[tokio::test]

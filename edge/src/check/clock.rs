@@ -4,6 +4,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use millgate_shared::bundle::manifest;
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 
 use super::Item;
 
@@ -15,6 +17,13 @@ const SLACK: Duration = Duration::from_secs(24 * 3600);
 const SYNCHRONISED: &str = "/run/systemd/timesync/synchronized";
 /// There while chrony or ntpd runs.
 const DAEMONS: [&str; 3] = ["/run/chrony/chronyd.pid", "/run/chronyd.pid", "/run/ntpd.pid"];
+
+/// The file may be left over from a daemon that was killed.
+fn is_running(pid: &Path) -> bool {
+    let number = std::fs::read_to_string(pid).ok().and_then(|text| text.trim().parse().ok());
+    let asked = number.and_then(Pid::from_raw).map(test_kill_process);
+    matches!(asked, Some(Ok(()) | Err(Errno::PERM)))
+}
 
 pub(super) fn check(bundle: Option<&Path>) -> Item {
     let now = SystemTime::now();
@@ -32,7 +41,7 @@ pub(super) fn check(bundle: Option<&Path>) -> Item {
     if Path::new(SYNCHRONISED).exists() {
         return Item::ok("clock", format!("{text}, synchronised"));
     }
-    if DAEMONS.iter().any(|pid| Path::new(pid).exists()) {
+    if DAEMONS.iter().any(|pid| is_running(Path::new(pid))) {
         return Item::ok("clock", format!("{text}, kept by a time daemon"));
     }
     Item::warning("clock", format!("{text}; nothing tells that it is synchronised"), ADVICE)

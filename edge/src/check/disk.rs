@@ -49,9 +49,22 @@ fn spool(config: &EdgeConfig) -> Option<Item> {
     if !config.spool.enabled || config.offload.cloud.is_empty() {
         return None;
     }
-    let stat = rustix::fs::statvfs(&config.state_dir).ok()?;
+    let unknown = |error: io::Error| {
+        let message = format!(
+            "up to {} MiB; whether there is room is not known: {error}",
+            config.spool.max_bytes >> 20
+        );
+        Some(Item::warning("spool.max_bytes", message, "look at `state_dir`, as the agent's user"))
+    };
+    let stat = match rustix::fs::statvfs(&config.state_dir) {
+        Ok(stat) => stat,
+        Err(error) => return unknown(error.into()),
+    };
     let (free, most) = (stat.f_bavail * stat.f_frsize, config.spool.max_bytes);
-    let held = held(&crate::spool::dir(&config.state_dir));
+    let held = match held(&crate::spool::dir(&config.state_dir)) {
+        Ok(held) => held,
+        Err(error) => return unknown(error),
+    };
     let message =
         format!("up to {} MiB, of them {} MiB held, {} MiB free", most >> 20, held >> 20, free >> 20);
     Some(match free.saturating_add(held) > most {
@@ -60,10 +73,15 @@ fn spool(config: &EdgeConfig) -> Option<Item> {
     })
 }
 
-/// By the files of one directory.
-fn held(dir: &Path) -> u64 {
-    let lengths = fs::read_dir(dir).into_iter().flatten().flatten().filter_map(|entry| entry.metadata().ok());
-    lengths.filter(fs::Metadata::is_file).map(|file| file.len()).sum()
+/// By the files of one directory; one that is not there holds nothing.
+fn held(dir: &Path) -> io::Result<u64> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        entries => entries?,
+    };
+    // A file may go while it is looked at.
+    let lengths = entries.flatten().filter_map(|entry| entry.metadata().ok());
+    Ok(lengths.filter(fs::Metadata::is_file).map(|file| file.len()).sum())
 }
 
 fn writable(key: &str, dir: &Path) -> Item {

@@ -29,7 +29,7 @@ fn check_folder(folder: &FolderConfig) -> Vec<Item> {
         let advice = "create it or mount its share, readable by the agent's user; `run` waits for it";
         return vec![Item::failed(name, format!("{path}: {error}"), advice)];
     }
-    let folders = if folder.recursive { count_folders(&folder.path) } else { 1 };
+    let (folders, unread) = if folder.recursive { count_folders(&folder.path) } else { (1, 0) };
     let mode = if folder.recursive { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive };
     let watched =
         notify::recommended_watcher(|_| {}).and_then(|mut watcher| watcher.watch(&folder.path, mode));
@@ -41,6 +41,11 @@ fn check_folder(folder: &FolderConfig) -> Vec<Item> {
             "new files are found only every `rescan`; raise fs.inotify.max_user_watches (sysctl) above the folders",
         ),
     }];
+    if unread > 0 {
+        let message =
+            format!("{path}: {unread} folders below it cannot be read: pictures in them are not found");
+        items.push(Item::warning(&name, message, "make them readable for the agent's user"));
+    }
     items.extend(check_after(&name, folder));
     items
 }
@@ -74,17 +79,21 @@ fn check_after(name: &str, folder: &FolderConfig) -> Option<Item> {
     }
 }
 
-fn count_folders(root: &Path) -> usize {
-    let mut count = 0;
+/// Those that can be read, and those that cannot.
+fn count_folders(root: &Path) -> (usize, usize) {
+    let (mut count, mut unread) = (0, 0);
     let mut dirs: Vec<PathBuf> = vec![root.to_path_buf()];
     while let Some(dir) = dirs.pop() {
+        let Ok(entries) = fs::read_dir(&dir) else {
+            unread += 1;
+            continue;
+        };
         count += 1;
         if count >= MOST_FOLDERS {
             break;
         }
-        let Ok(entries) = fs::read_dir(&dir) else { continue };
         let below = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
         dirs.extend(below.map(|entry| entry.path()));
     }
-    count
+    (count, unread)
 }

@@ -43,10 +43,17 @@ pub(super) fn check(config: &IdentityConfig, needs_tls: bool) -> Vec<Item> {
                 ),
             });
             let store = Store::new(&config.dir);
-            if files::readable_by_others(&store.key()).is_ok_and(|bits| bits != 0) {
-                let path = store.key().display().to_string();
-                let message = format!("{path} can be read by others than its owner");
-                items.push(Item::failed("identity key", message, format!("chmod 600 {path}")));
+            let path = store.key().display().to_string();
+            match files::readable_by_others(&store.key()) {
+                Ok(0) => {}
+                Ok(_) => {
+                    let message = format!("{path} can be read by others than its owner");
+                    items.push(Item::failed("identity key", message, format!("chmod 600 {path}")));
+                }
+                Err(error) => {
+                    let message = format!("{path}: who may read it is not known: {error}");
+                    items.push(Item::warning("identity key", message, "look at it as the agent's user"));
+                }
             }
         }
         None if !needs_tls => {}

@@ -13,7 +13,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::{Item, within};
-use crate::uplink::{Carrier, Pools, Transport, Tried, try_each};
+use crate::uplink::{Carrier, Pools, Refusal, Transport, Tried, try_each};
 
 /// For each step.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -44,7 +44,7 @@ pub(super) async fn check(pools: &Pools, bundle: Option<&Bundle>) -> Vec<Item> {
 
 async fn of_one(tried: &[Tried], bundle: Option<&Bundle>, items: &mut Vec<Item>) {
     let works = tried.iter().find_map(|tried| tried.result.as_ref().ok());
-    for Tried { pool, transport, result } in tried {
+    for Tried { pool, transport, result, refusal } in tried {
         let name = format!("pool {}", transport.as_str());
         items.push(match result {
             Ok((_, listed, took)) => {
@@ -55,14 +55,7 @@ async fn of_one(tried: &[Tried], bundle: Option<&Bundle>, items: &mut Vec<Item>)
                 Item::warning(name, format!("{pool}: {error}"), "the agent will use what works")
             }
             Err(error) => {
-                let advice = match transport {
-                    Transport::Quic => "is UDP open to that port, and does the pool have TLS?",
-                    Transport::Tcp => {
-                        "is `millgate-cloud serve` running there? is the port open in the firewall? \
-                         until then the agent decides alone"
-                    }
-                };
-                Item::failed(name, format!("{pool}: {error}"), advice)
+                Item::failed(name, format!("{pool}: {error}"), advice_on(*refusal, *transport, tried))
             }
         });
     }
@@ -70,6 +63,19 @@ async fn of_one(tried: &[Tried], bundle: Option<&Bundle>, items: &mut Vec<Item>)
         && let Err(stop) = steps(&first.pool.to_string(), carrier, listed, bundle, items).await
     {
         items.push(*stop);
+    }
+}
+
+/// Where one way says why the pool is of no use, that holds for the others too.
+fn advice_on(refusal: Option<Refusal>, transport: Transport, tried: &[Tried]) -> &'static str {
+    let any = || tried.iter().find_map(|tried| tried.refusal);
+    match (refusal.or_else(any), transport) {
+        (Some(refusal), _) => refusal.advice(),
+        (None, Transport::Quic) => "is UDP open to that port, and does the pool have TLS?",
+        (None, Transport::Tcp) => {
+            "is `millgate-cloud serve` running there, and has it loaded its models? is the port open in the firewall? \
+             until then the agent decides alone"
+        }
     }
 }
 
@@ -82,7 +88,11 @@ async fn steps(
 ) -> Result<(), Stop> {
     items.push(health(url, channel).await?);
     let Some(bundle) = bundle else {
-        items.push(Item::ok("pool experts", format!("{} listed", listed.experts.len())));
+        let message = format!(
+            "{} listed; not compared, since there is no bundle here to compare with",
+            listed.experts.len()
+        );
+        items.push(Item::ok("pool experts", message));
         return Ok(());
     };
     items.push(same_bundle(bundle, listed)?);
@@ -217,7 +227,10 @@ fn advice(code: Code) -> &'static str {
         }
         Code::FailedPrecondition => "give both the same bundle",
         Code::ResourceExhausted => "the pool is overloaded: see its metrics",
-        Code::Unauthenticated | Code::PermissionDenied => "this agent is not allowed there",
+        Code::Unauthenticated => Refusal::Unknown.advice(),
+        Code::PermissionDenied => {
+            "this device may not ask for that: see the pool's `[[tenants]]` and its log"
+        }
         _ => "see the pool's log",
     }
 }

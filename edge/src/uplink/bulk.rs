@@ -23,8 +23,10 @@ use tokio_util::sync::CancellationToken;
 use super::carrier::Carrier;
 use super::counts::Counts;
 use super::dial::Dialler;
+use super::driver::Event;
 use super::paced::Rate;
 use super::pacing::Pacing;
+use super::troubles::may_be_of_all;
 use super::{Call, Reply, refused, reply};
 
 /// Calls that wait for the task; one more is refused as shed.
@@ -82,6 +84,8 @@ pub(super) struct Bulk {
     pub(super) live: watch::Receiver<Option<Live>>,
     pub(super) pace: Pace,
     pub(super) counts: Counts,
+    /// The driver learns that calls are refused.
+    pub(super) events: mpsc::Sender<Event>,
     /// Over TCP, and made beside which live line: when that is lost, so is this one, whether it knows or not.
     pub(super) own: Option<(u64, Carrier)>,
 }
@@ -152,7 +156,7 @@ impl Bulk {
                 Some(carrier)
             }
             Ok(Err(error)) => {
-                tracing::debug!(pool = %dialler.pool(), error, "no connection for the back-log");
+                tracing::debug!(pool = %dialler.pool(), %error, "no connection for the back-log");
                 None
             }
             Err(_) => None,
@@ -161,6 +165,7 @@ impl Bulk {
 
     fn ask(&self, carrier: Carrier, call: Call, bytes: u64) -> impl Future<Output = Ended> + Send + 'static {
         let (pace, counts, digest) = (self.pace.clone(), self.counts.clone(), self.digest);
+        let (events, line) = (self.events.clone(), self.live.borrow().as_ref().map(|live| live.line));
         let Call { mut request, deadline, reply: to, .. } = call;
         async move {
             let started = Instant::now();
@@ -180,6 +185,12 @@ impl Bulk {
                 }
                 Ok(Err(status)) => {
                     pace.change(|pacing| pacing.lost(now));
+                    if let Some(line) = line
+                        && may_be_of_all(status.code())
+                    {
+                        // Where there is no room now, the next refusal tells it.
+                        let _later = events.try_send(Event::Doubted { line }).is_err();
+                    }
                     // One on which the pool does not know the device is made anew too.
                     let is_lost =
                         matches!(status.code(), tonic::Code::Unavailable | tonic::Code::Unauthenticated)

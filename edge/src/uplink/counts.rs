@@ -11,6 +11,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::pools::Transport;
+use super::refusal::Refusal;
 use super::session;
 use super::split::Parts;
 
@@ -42,11 +43,19 @@ struct Part {
     part: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refuses {
+    pool: String,
+    reason: String,
+}
+
 /// Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Counts {
     /// `line_up{pool,transport}`: 1 for the transport that carries calls to a pool.
     up: Family<OfLine, Gauge>,
+    /// `pool_refuses{pool,reason}`: 1 while a pool is of no use until somebody acts, and for which of the reasons.
+    refuses: Family<Refuses, Gauge>,
     /// `dials_total{pool,transport,outcome}`: handshakes by outcome: ok, failed, late.
     dials: Family<Dial, Counter>,
     /// `lines_lost_total{pool}`.
@@ -76,6 +85,7 @@ impl Default for Counts {
     fn default() -> Self {
         Self {
             up: Family::default(),
+            refuses: Family::default(),
             dials: Family::default(),
             lost: Family::default(),
             calls: Counter::default(),
@@ -96,6 +106,9 @@ impl Counts {
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("uplink");
         registry.register("line_up", "1 for the transport that carries calls to a pool", self.up.clone());
+        let text =
+            "1 while a pool is of no use until somebody acts: it turns the device away, or cannot be trusted";
+        registry.register("pool_refuses", text, self.refuses.clone());
         registry.register("dials", "Handshakes by outcome: ok, failed, late", self.dials.clone());
         registry.register("lines_lost", "Lines that broke or were given up", self.lost.clone());
         registry.register("calls", "Calls of samples to pools", self.calls.clone());
@@ -128,6 +141,14 @@ impl Counts {
     pub(super) fn carries(&self, pool: &str, transport: Option<Transport>) {
         for one in [Transport::Quic, Transport::Tcp] {
             self.up.get_or_create(&of_line(pool, one)).set((transport == Some(one)).into());
+        }
+    }
+
+    /// `None`: it does not.
+    pub(super) fn refuses(&self, pool: &str, refusal: Option<Refusal>) {
+        for one in Refusal::ALL {
+            let labels = Refuses { pool: pool.to_owned(), reason: one.as_str().to_owned() };
+            self.refuses.get_or_create(&labels).set((refusal == Some(one)).into());
         }
     }
 

@@ -29,11 +29,13 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::carrier::Carrier;
 use super::counts::Counts;
-use super::line::{Known, Line};
+use super::line::{Known, Line, list};
 use super::memory::Memory;
+use super::other::{self, Looked, Spoken};
 use super::paced::{Paced, Rate};
 use super::pools::{Allowed, PoolUrl, Transport};
 use super::race::{Candidate, STAGGER, order};
+use super::refusal::{NoLine, Refusal};
 use super::resolver::Resolver;
 
 /// A dead peer is noticed after this much silence, twice.
@@ -64,6 +66,8 @@ struct Parts {
     counts: Counts,
     /// What the pool said when it last answered over a new line.
     known: Mutex<Option<Known>>,
+    /// What else answers there.
+    looked: Looked<Option<NoLine>>,
 }
 
 /// What a dialler needs besides the pool's address.
@@ -90,9 +94,21 @@ impl Dialler {
         });
         let resolver = Resolver::new(&pool.host, pool.port, tasks);
         let transports = pool.transports(allowed);
-        let known = Mutex::new(None);
-        let parts =
-            Parts { pool, transports, proxy, resolver, tls, quic, digest, limit, memory, counts, known };
+        let (known, looked) = (Mutex::new(None), Looked::new());
+        let parts = Parts {
+            pool,
+            transports,
+            proxy,
+            resolver,
+            tls,
+            quic,
+            digest,
+            limit,
+            memory,
+            counts,
+            known,
+            looked,
+        };
         Self { parts: Arc::new(parts) }
     }
 
@@ -136,7 +152,7 @@ impl Dialler {
     }
 
     /// Over any transport, or over `only` one. Dropping it gives every way up.
-    pub(super) async fn race(&self, only: Option<Transport>) -> Result<Line, String> {
+    pub(super) async fn race(&self, only: Option<Transport>) -> Result<Line, NoLine> {
         let parts = &self.parts;
         let late = || format!("no address within {} ms", parts.limit.as_millis());
         let (candidates, mut errors) =
@@ -163,13 +179,13 @@ impl Dialler {
                 }
                 else => {
                     errors.dedup();
-                    return Err(if errors.is_empty() { "it has no address".to_owned() } else { errors.join("; ") });
+                    return Err(if errors.is_empty() { "it has no address".into() } else { NoLine::of_all(&errors) });
                 }
             }
         }
     }
 
-    async fn candidates(&self, only: Option<Transport>) -> (Vec<Candidate>, Vec<String>) {
+    async fn candidates(&self, only: Option<Transport>) -> (Vec<Candidate>, Vec<NoLine>) {
         let Parts { pool, transports, proxy, resolver, memory, .. } = self.parts.as_ref();
         let mut ways = Vec::new();
         let mut errors = Vec::new();
@@ -180,13 +196,13 @@ impl Dialler {
             };
             match resolver.addresses().await {
                 Ok(addresses) => ways.push((transport, addresses)),
-                Err(error) => errors.push(error),
+                Err(error) => errors.push(error.into()),
             }
         }
         (order(ways, memory.winner(&pool.to_string())), errors)
     }
 
-    async fn attempt(&self, candidate: Candidate, must_answer: bool) -> Result<Line, String> {
+    async fn attempt(&self, candidate: Candidate, must_answer: bool) -> Result<Line, NoLine> {
         let Parts { pool, limit, counts, digest, .. } = self.parts.as_ref();
         let Candidate { transport, address } = candidate;
         let work = async {
@@ -198,41 +214,87 @@ impl Dialler {
         };
         let (outcome, ended) = match timeout(*limit, work).await {
             Ok(Ok(line)) => ("ok", Ok(line)),
-            Ok(Err(error)) => ("failed", Err(error)),
-            Err(_) => ("late", Err(format!("no answer within {} ms", limit.as_millis()))),
+            Ok(Err(error)) => ("failed", Err(self.explained(error, candidate).await)),
+            Err(_) => ("late", Err(format!("no answer within {} ms", limit.as_millis()).into())),
         };
         counts.dialled(&pool.to_string(), transport, outcome);
-        ended.map_err(|error| format!("{} {address}: {error}", transport.as_str()))
+        let way = match (transport, &self.parts.proxy) {
+            (Transport::Tcp, Some((proxy, _))) => format!("tcp through the proxy {proxy} ({address})"),
+            _ => format!("{} {address}", transport.as_str()),
+        };
+        ended.map_err(|error| error.prefixed(&way))
+    }
+
+    /// A way that failed may lead to another port than the one that was meant.
+    async fn explained(&self, error: NoLine, candidate: Candidate) -> NoLine {
+        let Parts { pool, proxy, looked, .. } = self.parts.as_ref();
+        let may_be_another = match error.refusal {
+            None => !pool.is_tls,
+            Some(refusal) => refusal == Refusal::NoPool,
+        };
+        if candidate.transport == Transport::Quic || proxy.is_some() || !may_be_another {
+            return error;
+        }
+        let found = match looked.known() {
+            Some(found) => found,
+            None => looked.found(self.look(candidate.address).await),
+        };
+        found.unwrap_or(error)
+    }
+
+    async fn look(&self, address: SocketAddr) -> Option<NoLine> {
+        let pool = &self.parts.pool;
+        let mut text = match pool.is_tls {
+            true => "no gRPC is spoken there".to_owned(),
+            false => match other::spoken(address).await? {
+                Spoken::Http1 => "HTTP/1 is spoken there and no gRPC, as on a pool's REST port".to_owned(),
+                Spoken::Tls => "TLS is spoken there: write https://".to_owned(),
+            },
+        };
+        for port in other::instead_of(address.port()) {
+            let try_it = async {
+                let carrier = self.over_tcp(SocketAddr::new(address.ip(), port), None).await?;
+                list(&carrier, None).await
+            };
+            if matches!(timeout(other::LIMIT, try_it).await, Ok(Ok(_))) {
+                let meant = PoolUrl { port, ..pool.clone() };
+                text.push_str(&format!("; a pool's gRPC answers at {meant}: is that meant?"));
+                break;
+            }
+        }
+        Some(NoLine { text, refusal: Some(Refusal::NoPool) })
     }
 
     /// A connection for bulk over TCP, whose bytes go out no faster than `rate`.
-    pub(super) async fn bulk(&self, rate: &Arc<Rate>) -> Result<Carrier, String> {
+    pub(super) async fn bulk(&self, rate: &Arc<Rate>) -> Result<Carrier, NoLine> {
         let (candidates, errors) = self.candidates(Some(Transport::Tcp)).await;
-        let mut last = errors.into_iter().next().unwrap_or_else(|| "it has no address".to_owned());
+        let mut last = errors.into_iter().next().unwrap_or_else(|| "it has no address".into());
         for candidate in candidates {
             match timeout(self.parts.limit, self.connect(candidate, Some(rate))).await {
                 Ok(Ok(carrier)) => return Ok(carrier),
                 Ok(Err(error)) => last = error,
-                Err(_) => last = format!("no answer within {} ms", self.parts.limit.as_millis()),
+                Err(_) => last = format!("no answer within {} ms", self.parts.limit.as_millis()).into(),
             }
         }
         Err(last)
     }
 
-    async fn connect(&self, candidate: Candidate, rate: Option<&Arc<Rate>>) -> Result<Carrier, String> {
+    async fn connect(&self, candidate: Candidate, rate: Option<&Arc<Rate>>) -> Result<Carrier, NoLine> {
         match candidate.transport {
             Transport::Quic => self.over_quic(candidate.address).await,
             Transport::Tcp => self.over_tcp(candidate.address, rate).await,
         }
     }
 
-    async fn over_quic(&self, address: SocketAddr) -> Result<Carrier, String> {
+    async fn over_quic(&self, address: SocketAddr) -> Result<Carrier, NoLine> {
         let endpoint = self.parts.quic.as_ref().ok_or("there is no UDP socket")?;
         let connected = endpoint.connect(address, &self.parts.pool.host).await;
-        connected.map(Carrier::Quic).map_err(|error| error.to_string())
+        connected
+            .map(Carrier::Quic)
+            .map_err(|error| NoLine { text: error.to_string(), refusal: Refusal::of_quic(&error) })
     }
 
-    async fn over_tcp(&self, address: SocketAddr, rate: Option<&Arc<Rate>>) -> Result<Carrier, String> {
+    async fn over_tcp(&self, address: SocketAddr, rate: Option<&Arc<Rate>>) -> Result<Carrier, NoLine> {
         let Parts { pool, proxy, tls, .. } = self.parts.as_ref();
         let stream = match proxy {
             Some((proxy, _)) => tcp::connect_through(proxy, address, &pool.host, pool.port).await,
@@ -248,16 +310,23 @@ impl Dialler {
         if !pool.is_tls {
             return http2(pool, stream, keepalive).await;
         }
-        let tls = tls.as_ref().ok_or("this agent has no TLS: see `[identity]`")?;
+        let tls = tls.as_ref().ok_or_else(|| NoLine {
+            text: "this agent has no TLS: see `[identity]`".to_owned(),
+            refusal: Some(Refusal::Unknown),
+        })?;
         let name = ServerName::try_from(pool.host.clone())
             .map_err(|_| format!("`{}` is no name that a certificate can be for", pool.host))?;
         let shaken = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await;
-        http2(pool, shaken.map_err(|error| format!("TLS: {}", reason(&error)))?, keepalive).await
+        let shaken = shaken.map_err(|error| NoLine {
+            text: format!("TLS: {}", reason(&error)),
+            refusal: Refusal::of_handshake(&error),
+        })?;
+        http2(pool, shaken, keepalive).await
     }
 }
 
 /// HTTP/2 on a connection that is made; it is not made again when it is lost.
-async fn http2<T>(pool: &PoolUrl, io: T, keepalive: Duration) -> Result<Carrier, String>
+async fn http2<T>(pool: &PoolUrl, io: T, keepalive: Duration) -> Result<Carrier, NoLine>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -273,7 +342,7 @@ where
     });
     let connecting: Pin<Box<dyn Future<Output = Result<Channel, tonic::transport::Error>> + Send>> =
         Box::pin(endpoint.connect_with_connector(once));
-    connecting.await.map(Carrier::Tcp).map_err(|error| root_cause(&error))
+    connecting.await.map(Carrier::Tcp).map_err(|error| root_cause(&error).into())
 }
 
 fn root_cause(error: &dyn std::error::Error) -> String {

@@ -12,7 +12,7 @@ use millgate_shared::transport::quic;
 use millgate_shared::wire::framed_len;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
-use tokio::time::{interval, sleep_until, timeout};
+use tokio::time::{interval, sleep_until};
 use tonic::Code;
 
 use super::bulk::{Live, Pace};
@@ -21,34 +21,47 @@ use super::counts::Counts;
 use super::dial::Dialler;
 use super::estimate::Estimate;
 use super::ledger::Ledger;
-use super::line::{Line, Reader, Writer, list};
+use super::line::{Line, Reader, Writer};
 use super::network::{self, Watch};
-use super::pools::Transport;
+use super::refusal::NoLine;
 use super::session::{self, Action, LinkState, NewLine, Replied, Session};
+use super::troubles::Troubles;
 use super::{Call, Reply, refused_in_band, reply};
 use crate::identity::changed;
 
+mod background;
+
 /// Events that wait for this task; who brings one more waits too.
-const EVENTS: usize = 256;
-/// Rounds of handshakes with one address at a time: they begin 50 ms apart or more and yield after a second, so that there is
-/// room for each that the session wants.
-const MOST_ROUNDS: usize = 24;
-/// A round that is older gives way to a new one; the oldest of all stays, for lines that are slow and not dead.
-const ROUND_YIELDS: Duration = Duration::from_secs(1);
-/// A sign of life that takes longer is none.
-const PING_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const EVENTS: usize = 256;
 /// The better transport is not better if the pool takes so much longer to answer over it.
 const WORSE: f64 = 1.5;
 const WORSE_BY: Duration = Duration::from_millis(10);
 /// Without anything to do.
 const LONG: Duration = Duration::from_secs(3600);
 
+/// What happens beside the driver.
 #[derive(Debug)]
-enum Event {
-    Dialled { address: usize, is_upgrade: bool, result: Result<Box<Line>, String> },
-    Received { line: u64, response: v1::RunExpertsStreamResponse },
-    Heard { line: u64 },
-    Lost { line: u64, error: String },
+pub(super) enum Event {
+    Dialled {
+        address: usize,
+        is_upgrade: bool,
+        result: Result<Box<Line>, NoLine>,
+    },
+    Received {
+        line: u64,
+        response: v1::RunExpertsStreamResponse,
+    },
+    Heard {
+        line: u64,
+    },
+    Lost {
+        line: u64,
+        error: NoLine,
+    },
+    /// A call of the back-log was refused beside a line: live calls may be refused, too.
+    Doubted {
+        line: u64,
+    },
 }
 
 /// A line in use.
@@ -92,8 +105,7 @@ pub(super) struct Driver {
     waiting: HashMap<u64, Waiting>,
     /// By address, the oldest first.
     rounds: Vec<VecDeque<(Instant, AbortHandle)>>,
-    /// Why the last round failed, by address.
-    errors: Vec<String>,
+    troubles: Troubles,
     counted: session::Counts,
     events: mpsc::Sender<Event>,
 }
@@ -107,12 +119,13 @@ impl Driver {
         counts: Counts,
         pace: Pace,
         ledger: Ledger,
+        troubles: Troubles,
+        (events, incoming): (mpsc::Sender<Event>, mpsc::Receiver<Event>),
         outlets: Outlets,
         calls: mpsc::Receiver<Call>,
         certificate: Option<watch::Receiver<u64>>,
         tasks: &Tasks,
     ) {
-        let (events, incoming) = mpsc::channel(EVENTS);
         let driver = Self {
             session,
             quic,
@@ -125,7 +138,7 @@ impl Driver {
             next_line: 1,
             waiting: HashMap::new(),
             rounds: diallers.iter().map(|_| VecDeque::new()).collect(),
-            errors: vec![String::new(); diallers.len()],
+            troubles,
             diallers,
             counted: session::Counts::default(),
             events,
@@ -180,26 +193,40 @@ impl Driver {
                 self.dialled(address, is_upgrade, *line, now);
             }
             Event::Dialled { is_upgrade: true, result: Err(error), address } => {
-                tracing::debug!(pool = %self.diallers[address].pool(), error, "the better transport does not work yet");
+                tracing::debug!(pool = %self.diallers[address].pool(), %error, "the better transport does not work yet");
             }
             Event::Dialled { address, result: Err(error), .. } => {
-                self.errors[address] = error;
+                self.troubles.failed(address, error, now);
                 self.session.dial_failed(address, now);
             }
             Event::Received { line, response } => self.received(line, response, now),
             Event::Heard { line } => {
                 if let Some(open) = self.lines.get_mut(&line) {
                     open.has_answered = true;
+                    self.troubles.works(open.address);
                 }
                 self.session.heard(line, now);
+            }
+            Event::Doubted { line } => {
+                if let Some(open) = self.lines.get(&line)
+                    && self.troubles.is_to_be_proven(open.address, now)
+                {
+                    self.prove(open.address, line, open.carrier.clone(), true);
+                }
             }
             Event::Lost { line, error } => {
                 if let Some(open) = self.lines.remove(&line) {
                     self.doubt(&open);
-                    let pool = self.diallers[open.address].pool();
-                    tracing::debug!(%pool, transport = open.carrier.transport().as_str(), error, "a line is lost");
+                    let dialler = &self.diallers[open.address];
+                    let pool = dialler.pool();
+                    tracing::debug!(%pool, transport = open.carrier.transport().as_str(), %error, "a line is lost");
                     self.counts.line_lost(&pool.to_string());
-                    self.errors[open.address] = error;
+                    if error.refusal.is_some() {
+                        // The next line has to prove itself.
+                        dialler.knows(None);
+                    }
+                    open.reader.abort();
+                    self.troubles.failed(open.address, error, now);
                     self.session.lost(line, now);
                 }
             }
@@ -239,8 +266,9 @@ impl Driver {
         let answered_in = known.answered_in;
         if is_proven {
             dialler.knows(Some(known));
+            self.troubles.works(address);
         } else {
-            self.prove(address, id, carrier.clone());
+            self.prove(address, id, carrier.clone(), false);
         }
         let reader = self.tasks.spawn(read(id, reader, self.events.clone())).abort_handle();
         self.lines.insert(id, Open { address, writer, carrier, reader, has_answered: is_proven });
@@ -262,10 +290,14 @@ impl Driver {
                 (Replied::Answer { pool }, Some(answer))
             }
             Some(InBand::Error(error)) => {
-                tracing::debug!(pool, code = error.code, message = error.message, "the pool refused a call");
-                if error.code == Code::Unauthenticated as i32 && self.session.line_of(address) == Some(line) {
+                let carrier = open.carrier.clone();
+                let is_current = self.session.line_of(address) == Some(line);
+                if error.code == Code::Unauthenticated as i32 && is_current {
                     self.diallers[address].knows(None);
                     self.session.outdated(address, now);
+                }
+                if self.troubles.call_refused(address, &error, now) && is_current {
+                    self.prove(address, line, carrier, true);
                 }
                 (refused_in_band(&error), None)
             }
@@ -316,54 +348,15 @@ impl Driver {
                         self.doubt(&open);
                         let pool = self.diallers[open.address].pool();
                         tracing::debug!(%pool, reason, "a line is closed");
-                        self.errors[open.address] = reason.to_owned();
                         open.reader.abort();
+                        // One that another has taken over from is no trouble.
+                        if self.session.line_of(open.address).is_none() {
+                            self.troubles.failed(open.address, reason.into(), Instant::now());
+                        }
                     }
                 }
             }
         }
-    }
-
-    fn dial(&mut self, address: usize) {
-        let now = Instant::now();
-        let rounds = &mut self.rounds[address];
-        rounds.retain(|(_, round)| !round.is_finished());
-        if rounds.len() >= MOST_ROUNDS {
-            let old = |(started, _): &(Instant, AbortHandle)| {
-                now.saturating_duration_since(*started) > ROUND_YIELDS
-            };
-            if !rounds.get(1).is_some_and(old) {
-                return;
-            }
-            if let Some((_, round)) = rounds.remove(1) {
-                round.abort();
-            }
-        }
-        let round = self.round(address, None);
-        self.rounds[address].push_back((now, round));
-    }
-
-    fn round(&self, address: usize, only: Option<Transport>) -> AbortHandle {
-        let (dialler, events) = (self.diallers[address].clone(), self.events.clone());
-        let round = self.tasks.spawn(async move {
-            let result = dialler.race(only).await.map(Box::new);
-            let event = Event::Dialled { address, is_upgrade: only.is_some(), result };
-            // The uplink may have gone.
-            let _gone = events.send(event).await.is_err();
-        });
-        round.abort_handle()
-    }
-
-    fn ping(&self, line: u64) {
-        let Some(open) = self.lines.get(&line) else { return };
-        let (mut client, events) = (open.carrier.experts(), self.events.clone());
-        self.tasks.spawn(async move {
-            let asked = timeout(PING_LIMIT, client.list_experts(v1::ListExpertsRequest {})).await;
-            // Also a refusal is a sign of life; a broken line says so by itself.
-            if asked.is_ok_and(|answer| answer.is_ok()) {
-                let _gone = events.send(Event::Heard { line }).await.is_err();
-            }
-        });
     }
 
     fn send(&mut self, line: u64, attempt: u64, call: u64) {
@@ -400,23 +393,6 @@ impl Driver {
         }
     }
 
-    /// Is the pool still what it was?
-    fn prove(&self, address: usize, line: u64, carrier: Carrier) {
-        let (dialler, events) = (self.diallers[address].clone(), self.events.clone());
-        self.tasks.spawn(async move {
-            let event = match timeout(PING_LIMIT, list(&carrier, dialler.digest())).await {
-                Ok(Ok(known)) => {
-                    dialler.knows(Some(known));
-                    Event::Heard { line }
-                }
-                Ok(Err(error)) => Event::Lost { line, error },
-                // Calls find out by themselves.
-                Err(_) => return,
-            };
-            let _gone = events.send(event).await.is_err();
-        });
-    }
-
     /// Has the device another address?
     fn look(&mut self, network: &mut Watch) {
         let own: Vec<Option<IpAddr>> =
@@ -439,9 +415,7 @@ impl Driver {
         let before = *self.outlets.link.borrow();
         if link != before {
             if matches!(link, LinkState::Down { .. }) && !matches!(before, LinkState::Down { .. }) {
-                let errors = self.errors.join("; ");
-                let reason = if errors.is_empty() { "calls are not answered in time" } else { &*errors };
-                tracing::warn!(reason, "no line to a pool; deciding alone");
+                tracing::warn!(reason = self.troubles.text(), "no line to a pool; deciding alone");
             }
             self.outlets.link.send_replace(link);
         }

@@ -11,6 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 
 use super::carrier::Carrier;
+use super::refusal::{NoLine, Refusal};
 
 /// Requests that wait for the transport.
 const QUEUE: usize = 64;
@@ -36,7 +37,7 @@ pub(super) struct Known {
 
 impl Line {
     /// Asks the pool what it holds and opens the stream, both at once. The caller bounds the time.
-    pub(super) async fn open(carrier: Carrier, digest: Option<BundleDigest>) -> Result<Self, String> {
+    pub(super) async fn open(carrier: Carrier, digest: Option<BundleDigest>) -> Result<Self, NoLine> {
         let (requests, opening) = stream(&carrier);
         let (known, opened) = tokio::join!(list(&carrier, digest), opening);
         let (known, opened) = (known?, opened.map_err(|status| refused("RunExpertsStream", &status))?);
@@ -54,16 +55,18 @@ impl Line {
 }
 
 /// What the pool holds, if it is what the agent holds.
-pub(super) async fn list(carrier: &Carrier, digest: Option<BundleDigest>) -> Result<Known, String> {
+pub(super) async fn list(carrier: &Carrier, digest: Option<BundleDigest>) -> Result<Known, NoLine> {
     let started = Instant::now();
     let listed = carrier.experts().list_experts(v1::ListExpertsRequest {}).await;
     let listed = listed.map_err(|status| refused("ListExperts", &status))?.into_inner();
     let answered_in = started.elapsed();
     if digest.is_some_and(|digest| BundleDigest::from_bytes(&listed.bundle_digest) != Some(digest)) {
-        return Err(format!(
-            "the pool holds bundle {} {}, the agent another one: one of the two has to be updated",
-            listed.bundle_name, listed.bundle_version
-        ));
+        let held = match listed.bundle_name.is_empty() {
+            true => "no bundle".to_owned(),
+            false => format!("bundle {} {}", listed.bundle_name, listed.bundle_version),
+        };
+        let text = format!("the pool holds {held}, the agent another one: one of the two has to be updated");
+        return Err(NoLine { text, refusal: Some(Refusal::Bundle) });
     }
     Ok(Known { listed, answered_in })
 }
@@ -83,8 +86,9 @@ fn stream(
     (requests, async move { client.run_experts_stream(ReceiverStream::new(receiver)).await })
 }
 
-fn refused(what: &str, status: &Status) -> String {
-    format!("the pool refuses {what}: {}", said(status))
+fn refused(what: &str, status: &Status) -> NoLine {
+    let text = format!("the pool refuses {what}: {}", said(status));
+    NoLine { text, refusal: Refusal::of_status(status) }
 }
 
 /// What the pool said, or what is behind it where it said nothing.
@@ -145,17 +149,21 @@ impl std::fmt::Debug for State {
 }
 
 impl Reader {
-    pub(super) async fn next(&mut self) -> Result<v1::RunExpertsStreamResponse, String> {
-        let broken = |status: Status| format!("the stream broke: {}", said(&status));
+    pub(super) async fn next(&mut self) -> Result<v1::RunExpertsStreamResponse, NoLine> {
+        let broken = |status: Status| NoLine {
+            text: format!("the stream broke: {}", said(&status)),
+            refusal: Refusal::of_status(&status),
+        };
         loop {
             match &mut self.state {
                 State::Opening(opening) => {
-                    let opened = opening.await.map_err(broken)?;
+                    let refused = |status: Status| refused("RunExpertsStream", &status);
+                    let opened = opening.await.map_err(refused)?;
                     self.state = State::Open(Box::new(opened.into_inner()));
                 }
                 State::Open(responses) => {
                     let next = responses.message().await.map_err(broken)?;
-                    return next.ok_or_else(|| "the pool closed the stream".to_owned());
+                    return next.ok_or_else(|| "the pool closed the stream".into());
                 }
             }
         }

@@ -10,6 +10,7 @@ use super::counts::Counts;
 use super::diallers;
 use super::memory::Memory;
 use super::pools::{PoolUrl, Pools, PoolsError, Transport};
+use super::refusal::Refusal;
 
 /// One transport to one pool.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct Tried {
     pub transport: Transport,
     /// A connection over which the pool has answered, what it holds, and how long that answer took.
     pub result: Result<(Carrier, v1::ListExpertsResponse, Duration), String>,
+    /// Where there is none: why it will not come by itself.
+    pub refusal: Option<Refusal>,
 }
 
 /// In the order of the configuration, the best transport first.
@@ -27,8 +30,10 @@ pub async fn try_each(pools: &Pools, limit: Duration, tasks: &Tasks) -> Result<V
     for dialler in diallers {
         for transport in dialler.transports().to_vec() {
             let line = dialler.race(Some(transport)).await;
+            let refusal = line.as_ref().err().and_then(|error| error.refusal);
             let result = line.map(|line| (line.carrier, line.known.listed, line.known.answered_in));
-            tried.push(Tried { pool: dialler.pool().clone(), transport, result });
+            let result = result.map_err(|error| error.text);
+            tried.push(Tried { pool: dialler.pool().clone(), transport, result, refusal });
         }
     }
     Ok(tried)

@@ -13,7 +13,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::UnixTime;
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::TLS13;
-use rustls::{CertificateError, ClientConfig, Error, ServerConfig};
+use rustls::{AlertDescription, CertificateError, ClientConfig, Error, ServerConfig};
 
 use super::clock::Floor;
 use super::{Held, Roots};
@@ -108,6 +108,9 @@ pub fn explain(error: &Error) -> String {
             )
         }
         Error::InvalidMessage(_) => "it does not speak TLS: is it a plain-text port?".to_owned(),
+        Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
+            "it speaks TLS and no gRPC: is it the pool's REST port?".to_owned()
+        }
         Error::AlertReceived(alert) => format!("it refused the handshake ({alert:?})"),
         error => error.to_string(),
     }

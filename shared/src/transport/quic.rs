@@ -74,6 +74,18 @@ impl Goodbye {
     }
 }
 
+/// From this error of the transport on they are alerts of TLS (RFC 9001, 4.8).
+const CRYPTO_ERRORS: u64 = 0x100;
+
+/// An alert of TLS, by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alert {
+    /// This side broke the handshake off.
+    Ours(u8),
+    /// The peer did.
+    Theirs(u8),
+}
+
 /// Why there is no connection, or no more.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -88,6 +100,20 @@ impl Error {
     pub fn goodbye(&self) -> Option<Goodbye> {
         match self {
             Self::Lost(ConnectionError::ApplicationClosed(close)) => Goodbye::of(close.error_code),
+            _ => None,
+        }
+    }
+
+    /// Why the handshake failed, if one of the two sides said so.
+    pub fn alert(&self) -> Option<Alert> {
+        let code = |code: u64| code.checked_sub(CRYPTO_ERRORS).and_then(|code| u8::try_from(code).ok());
+        match self {
+            Self::Lost(ConnectionError::TransportError(error)) => {
+                code(u64::from(error.code)).map(Alert::Ours)
+            }
+            Self::Lost(ConnectionError::ConnectionClosed(close)) => {
+                code(u64::from(close.error_code)).map(Alert::Theirs)
+            }
             _ => None,
         }
     }
