@@ -153,7 +153,7 @@ fn a_pool_that_refuses_or_is_nobody_still_gives_answers() {
     let good = recorded_of("deeppcb", 1)[0].path.display().to_string();
     let (address, cloud) = ("127.0.0.1:1", "http://127.0.0.1:1");
     let args =
-        ["infer", "--mode", "always", "--cloud", cloud, "--output", "jsonl", "--deadline-ms", "2000", &good];
+        ["infer", "--mode", "always", "--cloud", cloud, "--wait-cloud", "0s", "--output", "jsonl", &good];
     let ran = run("millgate-edge", &args);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert_eq!(ran.lines()[0]["degraded"]["reason"], "offline");

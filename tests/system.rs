@@ -22,6 +22,7 @@ mod pool;
 mod quic;
 mod repository;
 mod rest;
+mod said;
 mod service;
 mod silent;
 mod spool;

@@ -67,7 +67,7 @@ pub enum ServeError {
     Bind { key: &'static str, address: SocketAddr, source: std::io::Error },
     #[error(transparent)]
     Engines(#[from] EnginesError),
-    #[error("bundle {}: {source}", bundle.display())]
+    #[error("bundle {}: {source}{}", bundle.display(), instead(source))]
     Bundle { bundle: PathBuf, source: Box<PoolError> },
     #[error("`model_repository`: {0}")]
     Repository(#[from] RepositoryError),
@@ -77,6 +77,16 @@ pub enum ServeError {
     Loader(#[from] tokio::task::JoinError),
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// What to do where there is no bundle.
+fn instead(error: &PoolError) -> &'static str {
+    match error {
+        PoolError::Bundle(error) if error.is_absent() => {
+            "; name one with --bundle PATH or the key `bundle`, or serve plain models alone with --no-bundle"
+        }
+        _ => "",
+    }
 }
 
 impl ServeError {

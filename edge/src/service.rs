@@ -55,7 +55,7 @@ const JOURNAL_QUEUE: usize = 256;
 pub enum StartError {
     #[error(transparent)]
     Config(#[from] Refused),
-    #[error(transparent)]
+    #[error("{}{}", .0, instead(.0))]
     Agent(Box<crate::agent::StartError>),
     #[error("the agent's start panicked")]
     Panicked,
@@ -69,6 +69,11 @@ pub enum StartError {
     Listen { key: &'static str, listen: SocketAddr, source: std::io::Error },
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// What to do where there is no bundle.
+fn instead(error: &crate::agent::StartError) -> &'static str {
+    if error.lacks_bundle() { "; set `bundle` in the configuration to where one is" } else { "" }
 }
 
 impl StartError {

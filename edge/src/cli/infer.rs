@@ -8,24 +8,30 @@ use clap::{Args, ValueEnum};
 use futures_util::StreamExt;
 use futures_util::stream;
 use millgate_shared::deciding::Mode;
-use millgate_shared::decision::Decision;
+use millgate_shared::decision::{Decision, Missing};
 use millgate_shared::shutdown::Tasks;
+use millgate_shared::telemetry;
 use millgate_shared::wire::Numbers;
 
-use crate::agent::{Agent, AgentConfig, Ask, BytesConfig};
+use crate::agent::{Agent, AgentConfig, Ask, BytesConfig, StartError};
 use crate::input::{self, Input};
 use crate::record;
 use crate::uplink::upload::{Form, SendConfig};
 
+use super::complain;
 use super::pool::PoolArgs;
+use cloud::Cloud;
+use summary::{Summary, lacks_cloud};
 
+mod cloud;
+mod summary;
 mod text;
 
 /// All inputs were decided.
 pub const OK: u8 = 0;
 /// At least one input could not be decided; the others were.
 pub const UNDECIDED: u8 = 2;
-/// Bundle or arguments are unusable; nothing was decided.
+/// Bundle or arguments are unusable, so that nothing was decided; or the pool was required and is missing somewhere.
 pub const UNUSABLE: u8 = 3;
 
 #[derive(Debug, Clone, Args)]
@@ -58,6 +64,12 @@ pub struct InferArgs {
     /// Numbers of what goes up as tensor or features
     #[arg(long, value_enum, default_value_t = DatatypeArg::Fp32)]
     pub datatype: DatatypeArg,
+    /// How long a pool that is not there (yet) is waited for, each time; 0s: not at all
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub wait_cloud: Duration,
+    /// Exit code 3 if a decision wanted the pool and did not get its answer, or if there is no pool
+    #[arg(long)]
+    pub require_cloud: bool,
     /// Milliseconds from reading a picture to its decision
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub deadline_ms: u64,
@@ -143,10 +155,21 @@ impl InferArgs {
         }
     }
 
+    /// Why nothing can be decided, with the flag to set.
+    fn unusable(error: &StartError) -> String {
+        match error.lacks_bundle() {
+            true => format!("{error}; name a bundle with --bundle PATH, or MILLGATE_BUNDLE"),
+            false => error.to_string(),
+        }
+    }
+
     /// What is wrong with the arguments together.
     fn check(&self) -> Result<(), String> {
         if self.template.is_some() && (self.paths.len() != 1 || self.paths[0].is_dir()) {
             return Err("--template goes with exactly one FILE".to_owned());
+        }
+        if self.require_cloud && self.pool.cloud.is_none() {
+            return Err("--require-cloud wants a pool: name it with --cloud".to_owned());
         }
         if (self.mode == ModeArg::Pinned) == self.pinned.is_empty() {
             return Err("--pinned names the experts of --mode pinned; the two go together".to_owned());
@@ -160,32 +183,41 @@ pub async fn infer(args: InferArgs, out: &mut impl Write) -> io::Result<u8> {
     let threads =
         args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
     let tasks = Tasks::new();
-    let started = args
-        .check()
-        .and_then(|()| Agent::start(args.agent_config(threads), &tasks).map_err(|error| error.to_string()));
+    let started = args.check().and_then(|()| {
+        Agent::start(args.agent_config(threads), &tasks).map_err(|error| InferArgs::unusable(&error))
+    });
     let agent = match started {
         Ok(agent) => agent,
         Err(message) => {
-            tracing::error!("{message}");
+            complain(&message);
             return Ok(UNUSABLE);
         }
     };
+    let cloud = Cloud::new(&agent, args.wait_cloud);
+    if args.require_cloud {
+        let lacks = match &cloud {
+            None => Some("decisions in this mode never ask one".to_owned()),
+            Some(cloud) if cloud.ready().await => None,
+            Some(cloud) => Some(cloud.why()),
+        };
+        if let Some(why) = lacks {
+            complain(&format!("--require-cloud: there is no pool, and nothing was decided: {why}"));
+            return Ok(UNUSABLE);
+        }
+    }
     let inputs = stream::iter(expand(&args.paths));
     let mut results = inputs
         .map(|path| {
-            let agent = agent.clone();
+            let (agent, cloud) = (agent.clone(), cloud.as_ref());
             let template = args.template.clone();
-            async move { decide(&agent, path, template.as_deref()).await }
+            async move { decide_with(cloud, &agent, path?, template.as_deref()).await }
         })
         .buffered(threads);
 
-    let mut undecided = 0_usize;
-    let mut decided = 0_usize;
+    let (mode, manifest) = (&agent.policy().mode, agent.models().manifest());
+    let mut summary = Summary::default();
     while let Some(result) = results.next().await {
-        match &result {
-            Ok(_) => decided += 1,
-            Err(_) => undecided += 1,
-        }
+        summary.take(&result, mode, manifest);
         match (args.output, &result) {
             (Output::Jsonl, Ok(decision)) => record::write_decision(out, decision)?,
             (Output::Jsonl, Err(error)) => record::write_error(out, error, None)?,
@@ -197,14 +229,26 @@ pub async fn infer(args: InferArgs, out: &mut impl Write) -> io::Result<u8> {
         out.flush()?;
     }
     drop(results);
-    if args.output == Output::Text && decided + undecided > 1 {
-        writeln!(out, "{decided} decided, {undecided} not")?;
+    if summary.inputs() > 1 || !summary.is_whole() {
+        match args.output {
+            Output::Text => writeln!(out, "{}", summary.text())?,
+            // Standard output has nothing but records.
+            Output::Jsonl => telemetry::tell(&summary.text()),
+        }
+    }
+    out.flush()?;
+    if args.require_cloud && summary.without_cloud() > 0 {
+        complain(&format!("--require-cloud: {} decisions are without the pool", summary.without_cloud()));
     }
     let cut = tasks.drain(Duration::from_secs(1)).await;
     if cut > 0 {
         tracing::warn!(cut, "tasks had to be cut off");
     }
-    Ok(if undecided == 0 { OK } else { UNDECIDED })
+    Ok(match (summary.without_cloud(), summary.undecided()) {
+        (1.., _) if args.require_cloud => UNUSABLE,
+        (_, 1..) => UNDECIDED,
+        _ => OK,
+    })
 }
 
 /// Files and the pictures of directories; what cannot be listed stays, as an error.
@@ -223,14 +267,31 @@ fn expand(paths: &[PathBuf]) -> Vec<Result<PathBuf, record::Undecided>> {
     all
 }
 
-async fn decide(
+/// A decision that lacks the pool because there was no line is made once more when there is one.
+async fn decide_with(
+    cloud: Option<&Cloud>,
     agent: &Agent,
-    path: Result<PathBuf, record::Undecided>,
+    path: PathBuf,
     template: Option<&Path>,
 ) -> Result<Decision, record::Undecided> {
-    let path = path?;
-    let input = Input::from_file(&path, template, None)
-        .map_err(|error| record::Undecided::of_input(&path, &error))?;
+    let Some(cloud) = cloud else { return decide(agent, &path, template).await };
+    let mode = &agent.policy().mode;
+    // In that mode most samples need no pool, and do not wait for one.
+    if *mode != Mode::Confidence {
+        cloud.ready().await;
+    }
+    let decision = decide(agent, &path, template).await?;
+    let lacks = lacks_cloud(&decision, mode, agent.models().manifest());
+    let was_offline = decision.degraded.as_ref().is_some_and(|it| it.reason == Missing::Offline);
+    if lacks && (was_offline || !cloud.is_up()) && cloud.ready().await {
+        return decide(agent, &path, template).await;
+    }
+    Ok(decision)
+}
+
+async fn decide(agent: &Agent, path: &Path, template: Option<&Path>) -> Result<Decision, record::Undecided> {
+    let input =
+        Input::from_file(path, template, None).map_err(|error| record::Undecided::of_input(path, &error))?;
     agent.decide(input, Ask::default()).await.map_err(|error| record::Undecided {
         path: path.display().to_string(),
         code: error.code(),
