@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use millgate_shared::decision::Decision;
-use millgate_shared::proto::v1::inference_service_server::{InferenceService, InferenceServiceServer};
+use millgate_shared::proto::v1::inference_service_server::{
+    InferenceService, InferenceServiceServer, SERVICE_NAME as INFERENCE,
+};
 use millgate_shared::proto::{FILE_DESCRIPTOR_SET, MAX_MESSAGE_BYTES, v1};
 use millgate_shared::shutdown::Tasks;
 use millgate_shared::wire::stream_error;
@@ -20,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::SERVICE_NAME as HEALTH;
 
 use crate::agent::Agent;
 use crate::metrics::Metrics;
@@ -66,7 +69,18 @@ pub(crate) async fn start(
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<InferenceServiceServer<Api>>().await;
     let reflection = || {
-        tonic_reflection::server::Builder::configure()
+        // The descriptors hold the pool's services too, which are not offered here.
+        let offered = [
+            INFERENCE,
+            HEALTH,
+            "grpc.reflection.v1.ServerReflection",
+            "grpc.reflection.v1alpha.ServerReflection",
+        ];
+        offered
+            .into_iter()
+            .fold(tonic_reflection::server::Builder::configure(), |builder, name| {
+                builder.with_service_name(name)
+            })
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             // For clients that show the details of an error.

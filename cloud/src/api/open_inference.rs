@@ -280,15 +280,14 @@ impl GrpcInferenceService for OpenInference {
         &self,
         request: Request<proto::TraceSettingRequest>,
     ) -> Result<Response<proto::TraceSettingResponse>, Status> {
+        self.check_admin(&request)?;
         let model = &request.get_ref().model_name;
         if !model.is_empty() {
-            self.check(&request, model)?;
             self.api.pool.serving().find(model, "").map_err(|failure| status::of(&failure))?;
         }
         let Some(name) = request.get_ref().settings.keys().next() else {
             return Ok(Response::new(settings::trace_response(self.api.sampled)));
         };
-        self.check_admin(&request)?;
         unsupported(&format!("changing trace settings (`{name}`)"))
     }
 
@@ -296,10 +295,10 @@ impl GrpcInferenceService for OpenInference {
         &self,
         request: Request<proto::LogSettingsRequest>,
     ) -> Result<Response<proto::LogSettingsResponse>, Status> {
+        self.check_admin(&request)?;
         let Some(name) = request.get_ref().settings.keys().next() else {
             return Ok(Response::new(settings::log_response()));
         };
-        self.check_admin(&request)?;
         unsupported(&format!("changing log settings (`{name}`)"))
     }
 }
