@@ -16,6 +16,7 @@ mod neighbours;
 mod observe;
 mod open_inference;
 mod outage;
+mod pictures;
 mod pool;
 mod quic;
 mod repository;

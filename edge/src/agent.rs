@@ -3,6 +3,7 @@
 //! [`Agent::decide`] is the shell round [`millgate_shared::deciding`]: one hop to a model thread (decode, gate, local
 //! experts), at most one round trip to the pool, and the combine.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use millgate_shared::bundle::{Bundle, BundleError, golden};
 use millgate_shared::deciding::{Mode, Policy};
 use millgate_shared::decision::{Decision, Missing};
 use millgate_shared::gate::Place;
+use millgate_shared::image::BitDepth;
 use millgate_shared::local::{prices, tier_places};
 use millgate_shared::runner::{Holding, Models, RunError};
 use millgate_shared::shutdown::Tasks;
@@ -53,6 +55,8 @@ pub struct AgentConfig {
     /// Samples that wait for them.
     pub queue: usize,
     pub bytes: BytesConfig,
+    /// By source, how many bits of its 16-bit samples count.
+    pub bit_depths: BTreeMap<String, BitDepth>,
 }
 
 /// What goes up the line, and how much of it.
@@ -105,6 +109,7 @@ struct Parts {
     live: live::Live,
     upload: Arc<UploadPolicy>,
     ledger: Ledger,
+    bit_depths: BTreeMap<String, BitDepth>,
 }
 
 impl Agent {
@@ -142,6 +147,7 @@ impl Agent {
                 live: live::Live::default(),
                 upload: Arc::new(upload),
                 ledger,
+                bit_depths: config.bit_depths,
             }),
         })
     }

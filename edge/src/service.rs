@@ -293,6 +293,7 @@ async fn start_agent(config: &EdgeConfig, identity: &Identity, tasks: &Tasks) ->
                 dir: Some(config.state_dir.clone()),
             },
         },
+        bit_depths: config.bit_depths(),
     };
     let tasks = tasks.clone();
     let start = move || Agent::start(config, &tasks).map_err(|error| StartError::Agent(Box::new(error)));

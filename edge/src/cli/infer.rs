@@ -1,5 +1,6 @@
 //! `millgate-edge infer`: decides on files, and prints one record each, in the order given.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,13 +10,14 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use millgate_shared::deciding::Mode;
 use millgate_shared::decision::Decision;
+use millgate_shared::image::BitDepth;
 use millgate_shared::shutdown::Tasks;
 use millgate_shared::wire::Numbers;
 
 use crate::agent::{Agent, AgentConfig, Ask, BytesConfig};
 use crate::input::{self, Input};
 use crate::record;
-use crate::uplink::upload::{Form, SendConfig};
+use crate::uplink::upload::{SendConfig, SendForm};
 
 use super::pool::PoolArgs;
 
@@ -53,11 +55,14 @@ pub struct InferArgs {
     #[arg(long)]
     pub risk: Option<f64>,
     /// What of a picture goes to the pool
-    #[arg(long, value_enum, default_value_t = SendArg::Raw, value_name = "FORM")]
+    #[arg(long, value_enum, default_value_t = SendArg::Auto, value_name = "FORM")]
     pub send: SendArg,
     /// Numbers of what goes up as tensor or features
     #[arg(long, value_enum, default_value_t = DatatypeArg::Fp32)]
     pub datatype: DatatypeArg,
+    /// Bits of 16-bit samples that count, 8 to 16; if not given, the file says it, or else its largest sample
+    #[arg(long, value_name = "BITS")]
+    pub bit_depth: Option<BitDepth>,
     /// Milliseconds from reading a picture to its decision
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub deadline_ms: u64,
@@ -92,6 +97,8 @@ pub enum ModeArg {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SendArg {
+    /// The smallest form that leaves the pool's answer what it is
+    Auto,
     /// Its file's bytes, or a smaller lossless form
     Raw,
     /// Resized and normalised, as the expert takes it
@@ -110,9 +117,10 @@ pub enum DatatypeArg {
 impl InferArgs {
     fn send_config(&self) -> SendConfig {
         let default = match self.send {
-            SendArg::Raw => Form::Raw,
-            SendArg::Tensor => Form::Tensor,
-            SendArg::Features => Form::Features,
+            SendArg::Auto => SendForm::Auto,
+            SendArg::Raw => SendForm::Raw,
+            SendArg::Tensor => SendForm::Tensor,
+            SendArg::Features => SendForm::Features,
         };
         let datatype = match self.datatype {
             DatatypeArg::Fp32 => Numbers::Fp32,
@@ -140,6 +148,7 @@ impl InferArgs {
             threads,
             queue: 2 * threads,
             bytes: BytesConfig { send: self.send_config(), ..BytesConfig::default() },
+            bit_depths: BTreeMap::new(),
         }
     }
 
@@ -175,7 +184,7 @@ pub async fn infer(args: InferArgs, out: &mut impl Write) -> io::Result<u8> {
         .map(|path| {
             let agent = agent.clone();
             let template = args.template.clone();
-            async move { decide(&agent, path, template.as_deref()).await }
+            async move { decide(&agent, path, template.as_deref(), args.bit_depth).await }
         })
         .buffered(threads);
 
@@ -227,10 +236,12 @@ async fn decide(
     agent: &Agent,
     path: Result<PathBuf, record::Undecided>,
     template: Option<&Path>,
+    bit_depth: Option<BitDepth>,
 ) -> Result<Decision, record::Undecided> {
     let path = path?;
     let input = Input::from_file(&path, template, None)
-        .map_err(|error| record::Undecided::of_input(&path, &error))?;
+        .map_err(|error| record::Undecided::of_input(&path, &error))?
+        .of_depth(bit_depth);
     agent.decide(input, Ask::default()).await.map_err(|error| record::Undecided {
         path: path.display().to_string(),
         code: error.code(),

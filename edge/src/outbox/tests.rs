@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use millgate_shared::deciding::Mode;
@@ -24,6 +25,7 @@ fn provisional(tasks: &Tasks) -> (Agent, Input) {
         threads: 1,
         queue: 4,
         bytes: BytesConfig::default(),
+        bit_depths: BTreeMap::new(),
     };
     (Agent::start(config, tasks).unwrap(), input)
 }

@@ -82,7 +82,7 @@ async fn client(running: &Running) -> InferenceServiceClient<Channel> {
 
 fn request(id: &str, data: Vec<u8>) -> v1::DecideRequest {
     let codec = v1::ImageCodec::File.into();
-    let image = v1::Image { modality: "image".to_owned(), codec, width: 0, height: 0, data: data.into() };
+    let image = v1::Image { modality: "image".to_owned(), codec, data: data.into(), ..Default::default() };
     let sample = v1::Sample { images: vec![image], path: "a.png".to_owned(), ..Default::default() };
     v1::DecideRequest { request_id: id.to_owned(), sample: Some(sample), ..Default::default() }
 }
