@@ -35,10 +35,14 @@ fn machine(kernel: &impl Kernel) -> Option<u64> {
     kilobytes(&kernel.read(Path::new("/proc/meminfo"))?, "MemAvailable:")
 }
 
-/// `ulimit -v` and `ulimit -d`.
+/// `ulimit -v` and `ulimit -d`. A quarter of the address space is left to threads, which take some tens of megabytes of it each
+/// for their heaps and stacks, whether or not they use them.
 fn address_space(kernel: &impl Kernel) -> Option<u64> {
-    let limits = [(Resource::As, "VmSize:"), (Resource::Data, "VmData:")];
-    let limits = limits.map(|(resource, used)| Some((kernel.limit(resource)?, used)));
+    let limits = [(Resource::As, "VmSize:", 4), (Resource::Data, "VmData:", u64::MAX)];
+    let limits = limits.map(|(resource, used, share)| {
+        let limit = kernel.limit(resource)?;
+        Some((limit - limit / share, used))
+    });
     let mut limits = limits.into_iter().flatten().peekable();
     limits.peek()?;
     let status = kernel.read(Path::new("/proc/self/status"))?;
@@ -163,7 +167,7 @@ mod tests {
     fn limits_of_the_shell_count_what_is_mapped() {
         let status = [("/proc/self/status", "VmPeak:  99 kB\nVmSize:\t    40 kB\nVmData:\t    30 kB\n")];
         let space = Told { address_space: Some(100 << 10), ..told(&status) };
-        assert_eq!(tightest(&space), Some(60 << 10));
+        assert_eq!(tightest(&space), Some(35 << 10));
         let data = Told { data: Some(50 << 10), ..told(&status) };
         assert_eq!(tightest(&data), Some(20 << 10));
         let both = Told { address_space: Some(30 << 10), data: Some(50 << 10), ..told(&status) };

@@ -120,13 +120,14 @@ fn modalities(manifest: &Manifest, field: &str, images: &[v1::Image]) -> Result<
 
 /// What a picture's sender says of its samples.
 pub fn depth(field: &str, wire: &v1::Image) -> Result<Option<BitDepth>, WireError> {
-    let bits = match wire.bit_depth {
-        0 => return Ok(None),
-        bits => u8::try_from(bits).unwrap_or(u8::MAX),
-    };
-    BitDepth::try_from(bits)
-        .map(Some)
-        .map_err(|message| WireError::new(format!("{field}.bit_depth"), message))
+    let refuse = |message: String| WireError::new(format!("{field}.bit_depth"), message);
+    match wire.bit_depth {
+        0 => Ok(None),
+        bits => {
+            let known = u8::try_from(bits).map_err(|_| refuse(format!("{bits} is not of 8 to 16 bits")))?;
+            BitDepth::try_from(known).map(Some).map_err(refuse)
+        }
+    }
 }
 
 /// One that is coded for the line.
