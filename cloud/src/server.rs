@@ -267,7 +267,7 @@ pub(crate) async fn load(config: &CloudConfig) -> Result<Pool, ServeError> {
         let engines = Engines::start(&config.engines, config.thread_count())?;
         let pool = Pool::open(&config, engines)
             .map_err(|source| ServeError::Bundle { bundle: config.bundle, source: Box::new(source) })?;
-        pool.serve_repositories(&config.model_repository)?;
+        pool.serve_repositories(&config.model_repository, &config.state_dir)?;
         Ok(pool)
     });
     opened.await?
@@ -332,6 +332,12 @@ impl Running {
     /// Calls that are not answered yet.
     pub fn in_flight(&self) -> usize {
         self.metrics.in_flight()
+    }
+
+    /// The same, to be asked while the pool drains.
+    pub fn calls_in_flight(&self) -> impl Fn() -> usize + Send + use<> {
+        let metrics = Arc::clone(&self.metrics);
+        move || metrics.in_flight()
     }
 
     /// Says NOT_SERVING, stops taking calls, lets those in flight finish within `grace`, cuts the rest.

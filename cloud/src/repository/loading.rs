@@ -5,7 +5,7 @@
 //! is. If one of them cannot be served, none is taken over, and what was served before is served on.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,6 +22,11 @@ use crate::failure::Failure;
 use crate::serving::Serving;
 use crate::serving::catalogue::{Slot, Versions};
 use crate::serving::served::Served;
+use deaths::Deaths;
+
+mod deaths;
+#[cfg(test)]
+mod tests;
 
 /// A larger file is refused rather than read into memory.
 const LARGEST_MODEL: u64 = 2 << 30;
@@ -31,6 +36,7 @@ const LARGEST_MODEL: u64 = 2 << 30;
 pub struct Repositories {
     roots: Vec<PathBuf>,
     turns: Turns,
+    deaths: Deaths,
 }
 
 /// A model as its folder stands now.
@@ -43,7 +49,12 @@ struct Found {
 
 impl Repositories {
     pub(crate) fn new(roots: &[PathBuf]) -> Self {
-        Self { roots: roots.to_vec(), turns: Turns::default() }
+        Self { roots: roots.to_vec(), turns: Turns::default(), deaths: Deaths::default() }
+    }
+
+    /// The same, and what ends this node while it is loaded is remembered in that folder.
+    pub(crate) fn remembering(roots: &[PathBuf], dir: &Path, node: &str) -> Self {
+        Self { deaths: Deaths::open(dir, node), ..Self::new(roots) }
     }
 
     /// Serves every model; what cannot be served is in the index, with its reason. An error is a folder that cannot be
@@ -57,7 +68,15 @@ impl Repositories {
             }
         }
         for (name, places) in found {
-            let loaded = if is_plain(&name) {
+            let folders: Vec<PathBuf> = places.iter().map(|place| place.dir.clone()).collect();
+            let loaded = if let Some(times) = self.deaths.of(&name, &folders) {
+                let reason = format!(
+                    "set aside: the pool died {times} times while it loaded it; it is tried again when its files change, \
+                     or when it is loaded by name"
+                );
+                serving.unavailable(&name, Versions::new(), reason.clone());
+                Err(reason)
+            } else if is_plain(&name) {
                 self.bring(serving, &name, places).map_err(|failure| failure.to_string())
             } else {
                 let reason = RepositoryError::Name(name.clone()).to_string();
@@ -92,6 +111,8 @@ impl Repositories {
             (Some(_), false) => Err("it is in more than one repository".to_owned()),
         };
         let _turn = self.turns.take(name)?;
+        let folders: Vec<PathBuf> = place.iter().map(|place| place.dir.clone()).collect();
+        let _loading = self.deaths.enter(name, &folders);
         let refuse = |versions: Versions, reason: String| {
             serving.unavailable(name, versions, reason.clone());
             Failure::NotReady { model: name.to_owned(), reason }
@@ -193,6 +214,3 @@ fn ready(serving: &Serving, found: &Found, version: u64) -> Result<Arc<Served>, 
     warmup::run(place, &config, &served).map_err(refused)?;
     Ok(served)
 }
-
-#[cfg(test)]
-mod tests;
