@@ -89,6 +89,7 @@ pub struct Service;
 #[derive(Debug)]
 pub struct Running {
     agent: Agent,
+    identity: Identity,
     metrics: Arc<Metrics>,
     sinks: Sinks,
     journal: Option<JournalHandle>,
@@ -177,6 +178,7 @@ impl Service {
         let grace = config.drain_grace;
         Ok(Running {
             agent,
+            identity,
             metrics,
             sinks,
             journal,
@@ -200,6 +202,11 @@ impl Running {
 
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Reads the device's certificate, key and authorities again. Does not wait for it.
+    pub fn reload(&self) {
+        self.identity.reload();
     }
 
     /// Where the local gRPC listens.
