@@ -18,6 +18,7 @@ use millgate_shared::shutdown::Tasks;
 use millgate_shared::workers::{WorkError, Workers};
 use tokio::sync::watch;
 
+use crate::crash::Held;
 use crate::input::Input;
 use crate::uplink::ledger::{Ledger, LedgerConfig};
 use crate::uplink::session::LinkState;
@@ -148,12 +149,18 @@ impl Agent {
 
     /// One decision, by the deadline of its policy. The pool's failures are never errors: they are in the record.
     pub async fn decide(&self, input: Input, ask: Ask) -> Result<Decision, DecideError> {
-        deciding::decide(self, input, ask).await.map(|decided| decided.decision)
+        deciding::decide(self, input, ask, None).await.map(|decided| decided.decision)
     }
 
-    /// The same, and what a late answer of the pool needs to be worked in.
-    pub(crate) async fn decide_open(&self, input: Input, ask: Ask) -> Result<Decided, DecideError> {
-        deciding::decide(self, input, ask).await
+    /// The same, and what a late answer of the pool needs to be worked in. What is `held` is let go once nothing of the
+    /// sample is computed here any more.
+    pub(crate) async fn decide_open(
+        &self,
+        input: Input,
+        ask: Ask,
+        held: Option<Held>,
+    ) -> Result<Decided, DecideError> {
+        deciding::decide(self, input, ask, held).await
     }
 
     /// What holds for samples that do not say otherwise.
@@ -180,6 +187,11 @@ impl Agent {
 
     pub fn link(&self) -> LinkState {
         self.parts.uplink.as_ref().map_or(LinkState::Unconfigured, Uplink::link)
+    }
+
+    /// By pool, which of its lives it was in when it last said so.
+    pub(crate) fn lives(&self) -> Vec<Option<String>> {
+        self.parts.uplink.as_ref().map_or_else(Vec::new, Uplink::lives)
     }
 
     /// What the uplink counts, if there is one.

@@ -21,6 +21,8 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::agent::Agent;
+use crate::crash::Hand;
+use crate::crash::law::Item;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 
@@ -48,6 +50,7 @@ struct Api {
     agent: Agent,
     /// `None`: its decisions go to their callers alone.
     outbox: Option<Outbox>,
+    hand: Hand,
     metrics: Arc<Metrics>,
     calls: Calls,
     stop: CancellationToken,
@@ -58,6 +61,7 @@ pub(crate) async fn start(
     listener: TcpListener,
     agent: &Agent,
     outbox: Option<Outbox>,
+    hand: &Hand,
     metrics: &Arc<Metrics>,
     calls: &Calls,
     tasks: &Tasks,
@@ -73,6 +77,7 @@ pub(crate) async fn start(
     let api = Api {
         agent: agent.clone(),
         outbox,
+        hand: hand.clone(),
         metrics: Arc::clone(metrics),
         calls: calls.clone(),
         stop: tasks.token().clone(),
@@ -165,7 +170,8 @@ impl Api {
         let parsed = request::parse(request, &self.agent, limit).inspect_err(|status| {
             self.metrics.undecided(status::code_name(status));
         })?;
-        match self.agent.decide_open(parsed.input, parsed.ask).await {
+        let held = self.hand.take(&Item::Call).await;
+        match self.agent.decide_open(parsed.input, parsed.ask, Some(held)).await {
             Ok(decided) => {
                 self.metrics.decided(&decided.decision);
                 Ok(match &self.outbox {

@@ -92,6 +92,7 @@ pub struct Uplink {
     estimate: watch::Receiver<Estimate>,
     counts: Counts,
     split: Arc<Mutex<Split>>,
+    diallers: Arc<[Dialler]>,
 }
 
 /// What the pool answered for one call.
@@ -141,10 +142,11 @@ impl Uplink {
             own,
         };
         tasks.spawn(bulk.run(behind, tasks.token().clone()));
+        let all = diallers.clone().into();
         let outlets = Outlets { link: link_out, estimate: estimate_out, live: live_out };
         let counting = counts.clone();
         Driver::start(session, diallers, quic, counting, pace, ledger, outlets, incoming, certificate, tasks);
-        Ok(Self { calls, backlog, link, estimate, counts, split: Arc::default() })
+        Ok(Self { calls, backlog, link, estimate, counts, split: Arc::default(), diallers: all })
     }
 
     pub fn link(&self) -> LinkState {
@@ -154,6 +156,11 @@ impl Uplink {
     /// Follows the state of the lines, for those who have work to send once one is up.
     pub fn subscribe(&self) -> watch::Receiver<LinkState> {
         self.link.clone()
+    }
+
+    /// By pool, which of its lives it was in when it last said so: another one means that it has been started anew.
+    pub fn lives(&self) -> Vec<Option<String>> {
+        self.diallers.iter().map(Dialler::life).collect()
     }
 
     /// What a call costs in time right now.

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use super::asking::{Asking, Calls};
 use super::payload::{self, Outgoing};
 use super::{Agent, Ask, DecideError, Decided, Late};
+use crate::crash::Held;
 use crate::input::{Input, draw_id};
 
 /// A sample after its visit to a model thread.
@@ -30,7 +31,12 @@ struct Visited {
     decode_us: u64,
 }
 
-pub(super) async fn decide(agent: &Agent, input: Input, ask: Ask) -> Result<Decided, DecideError> {
+pub(super) async fn decide(
+    agent: &Agent,
+    input: Input,
+    ask: Ask,
+    held: Option<Held>,
+) -> Result<Decided, DecideError> {
     let started = Instant::now();
     let manifest = agent.models().manifest();
     let task = ask.task.unwrap_or_else(|| agent.parts.task.clone());
@@ -42,6 +48,7 @@ pub(super) async fn decide(agent: &Agent, input: Input, ask: Ask) -> Result<Deci
     let (send, mut calls) = mpsc::channel(2);
     let (upload, ledger) = (Arc::clone(&agent.parts.upload), agent.parts.ledger.clone());
     let visit = move |runner: &mut Runner, ticket: Ticket<'_>| {
+        let _in_hand = held;
         let local = LocalAsk { task: &task, policy, places, prices };
         let outgoing = Outgoing { policy: &upload, ledger: &ledger };
         let mut visited = arrive(runner, input, local, started)?;

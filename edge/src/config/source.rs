@@ -39,7 +39,7 @@ pub struct FolderConfig {
     /// How often the whole folder is read again, for what no event has told of.
     #[serde(default = "default_rescan", with = "humantime_serde")]
     pub rescan: Duration,
-    /// A picture that ends too early is given this long, unchanged, to be completed before it is called an error.
+    /// A picture that is not whole is given this long, unchanged, to be completed before it is called an error.
     #[serde(default = "default_patience", with = "humantime_serde")]
     pub patience: Duration,
     #[serde(default = "default_existing")]

@@ -127,6 +127,11 @@ impl Dialler {
         *self.parts.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
     }
 
+    /// Which of its lives the pool was in when it last said so.
+    pub(super) fn life(&self) -> Option<String> {
+        self.known().map(|known| known.listed.life).filter(|life| !life.is_empty())
+    }
+
     fn known(&self) -> Option<Known> {
         self.parts.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
