@@ -331,7 +331,7 @@ impl Core {
 
     /// True if there are files that only wait for [`Core::allow_risks`].
     pub(super) fn has_risks(&self) -> bool {
-        self.ready.last().is_some_and(|(rank, ..)| matches!(rank, Rank::Risky(_)))
+        self.ready.last().is_some_and(|(rank, ..)| matches!(rank, Rank::Risky(..)))
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -351,7 +351,7 @@ impl Core {
             let is_its_turn = match rank {
                 Rank::Fresh => true,
                 Rank::Doubted(_) => may_look,
-                Rank::Risky(_) => self.may_risk,
+                Rank::Risky(..) => self.may_risk,
             };
             is_its_turn && self.is_template_settled(path, now)
         })

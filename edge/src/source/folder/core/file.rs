@@ -81,8 +81,8 @@ pub(super) enum Rank {
     Fresh,
     /// Only to be looked at, one at a time.
     Doubted(Doubt),
-    /// It may end the agent: when there is nothing else; the most likely last.
-    Risky(u32),
+    /// It may end the agent: when there is nothing else. The most likely last: by its points, and then by its size.
+    Risky(u32, u64),
 }
 
 /// A file's place among those that are ready: rank, then age, then path.
@@ -122,7 +122,7 @@ impl File {
 
     pub(super) fn rank(&self) -> Rank {
         match (self.risk, self.doubt) {
-            (Some(Risk::Alone { points }), _) => Rank::Risky(points),
+            (Some(Risk::Alone { points }), _) => Rank::Risky(points, self.stat.version.size),
             (_, None | Some(Doubt::Closed)) => Rank::Fresh,
             (_, Some(doubt)) => Rank::Doubted(doubt),
         }
