@@ -25,5 +25,6 @@ mod silent;
 mod spool;
 mod survival;
 mod tidy;
+mod trials;
 mod tritonclient;
 mod uplink;

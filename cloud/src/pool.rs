@@ -8,6 +8,7 @@ use millgate_shared::bundle::BundleError;
 
 use crate::config::{CacheConfig, CloudConfig};
 use crate::engines::Engines;
+use crate::engines::missing::Missing;
 use crate::failure::Failure;
 use crate::hosted::{self, Hosted};
 use crate::mixture::task::TaskModel;
@@ -64,6 +65,14 @@ impl Pool {
 
     pub(crate) fn unload_model(&self, name: &str) -> Result<(), Failure> {
         self.repositories.get_or_init(Repositories::default).unload(&self.serving, name)
+    }
+
+    /// What ONNX Runtime would do for the models, were it here.
+    pub(crate) fn missing(&self) -> Missing {
+        let (served, index) = (self.serving.all(), self.serving.index());
+        let refused =
+            index.iter().filter_map(|listed| Some((listed.name.as_str(), listed.reason.as_deref()?)));
+        Missing::of(served.iter().map(|served| (served.name.as_str(), served.signature())), refused)
     }
 
     /// Keeps served models' answers from now on. Once.

@@ -18,7 +18,7 @@ use crate::admin;
 use crate::api::Api;
 use crate::api::enrollment::Enroller;
 use crate::config::{CloudConfig, ConfigError};
-use crate::engines::{Engines, EnginesError};
+use crate::engines::{Engines, EnginesError, search};
 use crate::identity::StateError;
 use crate::identity::material::Material;
 use crate::metrics::Metrics;
@@ -264,10 +264,11 @@ fn announce(config: &CloudConfig, pool: &Pool, grpc: SocketAddr, http: SocketAdd
 pub(crate) async fn load(config: &CloudConfig) -> Result<Pool, ServeError> {
     let config = config.clone();
     let opened = tokio::task::spawn_blocking(move || {
-        let engines = Engines::start(&config.engines, config.thread_count())?;
+        let engines = Engines::start(&config.engines, &config.state_dir, config.thread_count())?;
         let pool = Pool::open(&config, engines)
             .map_err(|source| ServeError::Bundle { bundle: config.bundle, source: Box::new(source) })?;
         pool.serve_repositories(&config.model_repository)?;
+        search::log(pool.serving().engines().found(), &pool.missing());
         Ok(pool)
     });
     opened.await?

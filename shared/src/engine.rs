@@ -3,6 +3,7 @@
 //!
 //! * [`signature`]: what a file says of itself, whatever will run it.
 //! * [`external`]: weights that lie in files beside it.
+//! * [`graph`]: what its operations show without running them. [`zipmap`]: outputs that are no tensors made such.
 //! * `tract`: the engine that is always there. Other crates may bring others.
 //! * [`fixed`]: a model that takes one sample of known FP32 shapes, as a bundle's do.
 
@@ -19,10 +20,12 @@ use external::ExternalFile;
 
 pub mod external;
 pub mod fixed;
+pub mod graph;
 pub mod signature;
 mod tract;
+pub mod zipmap;
 
-/// An ONNX file in memory.
+/// An ONNX file in memory: as it was read, but for outputs that are made tensors.
 #[derive(Debug, Clone)]
 pub struct OnnxFile {
     pub bytes: Bytes,
@@ -37,6 +40,10 @@ impl OnnxFile {
     /// Reads the signature and, from `dir`, the weights that the file names.
     pub fn read(bytes: Bytes, dir: Option<PathBuf>) -> Result<Self, EngineError> {
         let signature = Arc::new(signature::read(&bytes)?);
+        let bytes = match &*signature.zipped {
+            [] => bytes,
+            zipped => zipmap::unzip(&bytes, zipped)?,
+        };
         let external = external::read(dir.as_deref(), &signature.external_files)?;
         Ok(Self { bytes, dir, external, signature })
     }

@@ -204,7 +204,7 @@ impl GrpcInferenceService for OpenInference {
             name: listed.name,
             version: listed.version,
             state: if listed.reason.is_none() { "READY" } else { "UNAVAILABLE" }.to_owned(),
-            reason: listed.reason.unwrap_or_default(),
+            reason: listed.reason.or(listed.note).unwrap_or_default(),
         });
         Ok(Response::new(proto::RepositoryIndexResponse { models: models.collect() }))
     }

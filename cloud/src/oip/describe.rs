@@ -88,6 +88,8 @@ pub(crate) fn config(served: &Served) -> proto::ModelConfig {
         ("engine_reason", served.choice.why.clone()),
         ("batch_knee", served.knee.to_string()),
         ("rows_are_independent", served.rows_are_independent.to_string()),
+        ("unproven", served.unproven.clone().unwrap_or_default()),
+        ("left_out_outputs", signature.left_out.join(" ")),
         ("onnx.producer", signature.producer.clone()),
         ("onnx.description", signature.description.clone()),
     ];

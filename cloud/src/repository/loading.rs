@@ -168,9 +168,10 @@ fn ready(serving: &Serving, found: &Found, version: u64) -> Result<Arc<Served>, 
     }
     let refused = |message: String| text(in_config(place, message));
     let (mut traits, batching) = followed::traits(&config).map_err(refused)?;
-    traits.labels = labels::read(&place.root, &place.dir, &config.output).map_err(text)?;
+    let labels = labels::read(&place.root, &place.dir, &config.output).map_err(text)?;
     let file = OnnxFile::read(bytes, folder.clone())
         .map_err(|source| text(RepositoryError::Onnx { path: path.clone(), source }))?;
+    traits.labels = labels::with_classes(labels, &file.signature.zipped);
     let external = file.external.iter().map(|external| external.bytes.as_ref());
     traits.digest = Some(digest(std::iter::once(file.bytes.as_ref()).chain(external)));
     config::check(&config, &file.signature).map_err(refused)?;
@@ -185,12 +186,14 @@ fn ready(serving: &Serving, found: &Found, version: u64) -> Result<Arc<Served>, 
     {
         return Ok(before);
     }
-    let served = serving.prepare(&place.name, version, &file, traits, batching);
+    let warmup = warmup::read(place, &config, &file.signature).map_err(refused)?;
+    let given: Vec<_> = warmup.iter().map(|entry| Arc::clone(&entry.inputs)).collect();
+    let served = serving.prepare(&place.name, version, &file, (traits, batching), &given);
     let served = served.map_err(|failure| match failure {
         Failure::NotReady { reason, .. } => format!("{}: {reason}", path.display()),
         other => other.to_string(),
     })?;
-    warmup::run(place, &config, &served).map_err(refused)?;
+    warmup::run(&warmup, &served).map_err(refused)?;
     Ok(served)
 }
 

@@ -109,7 +109,7 @@ pub(super) async fn index(
         name: listed.name,
         version: listed.version,
         state: if listed.reason.is_none() { "READY" } else { "UNAVAILABLE" },
-        reason: listed.reason,
+        reason: listed.reason.or(listed.note),
     });
     status::json(&models.collect::<Vec<_>>())
 }

@@ -33,6 +33,8 @@ pub(crate) struct Listed {
     pub(crate) version: String,
     /// Why it cannot be asked, if it cannot.
     pub(crate) reason: Option<String>,
+    /// What is to be known of one that can.
+    pub(crate) note: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -111,17 +113,21 @@ impl Catalogue {
     pub(super) fn index(&self) -> Vec<Listed> {
         let mut index = Vec::new();
         for (name, model) in self.read().iter() {
-            let listed =
-                |version: String, reason: Option<String>| Listed { name: name.clone(), version, reason };
+            let listed = |version: String, reason: Option<String>, note: Option<String>| Listed {
+                name: name.clone(),
+                version,
+                reason,
+                note,
+            };
             if model.versions.is_empty() {
-                index.push(listed(String::new(), Some(model.reason.clone())));
+                index.push(listed(String::new(), Some(model.reason.clone()), None));
             }
             for (version, slot) in &model.versions {
-                let reason = match slot {
-                    Slot::Ready(_) => None,
-                    Slot::Unavailable(reason) => Some(reason.clone()),
+                let (reason, note) = match slot {
+                    Slot::Ready(served) => (None, served.note()),
+                    Slot::Unavailable(reason) => (Some(reason.clone()), None),
                 };
-                index.push(listed(version.to_string(), reason));
+                index.push(listed(version.to_string(), reason, note));
             }
         }
         index

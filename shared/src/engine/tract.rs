@@ -185,6 +185,11 @@ fn load(file: &OnnxFile, shapes: Shapes<'_>) -> Result<Arc<dyn Model>, EngineErr
             "{operation} stands between DequantizeLinear and QuantizeLinear, which tract computes wrongly"
         )));
     }
+    if let Some(name) = file.signature.left_out.first() {
+        return Err(EngineError::Prepare(format!(
+            "its output `{name}` is no tensor, which tract does not have"
+        )));
+    }
     let dir = file.dir.as_ref().and_then(|dir| dir.to_str());
     let mut source = framework.parse(&proto, dir).map_err(prepare)?.model;
     drop(proto);

@@ -45,7 +45,8 @@ struct House {
 
 impl House {
     fn of(root: &Path) -> Self {
-        let engines = Engines::start(&EnginesConfig::default(), 1).unwrap();
+        let nothing = EnginesConfig { onnxruntime_library: Some(PathBuf::new()), ..EnginesConfig::default() };
+        let engines = Engines::start(&nothing, Path::new("nowhere"), 1).unwrap();
         let serving = Serving::start(1, 16, engines);
         let repositories = Repositories::new(&[root.to_path_buf()]);
         repositories.load_all(&serving).unwrap();
@@ -57,7 +58,7 @@ impl House {
     }
 
     fn index(&self) -> Vec<(String, String, String)> {
-        let listed = |Listed { name, version, reason }| (name, version, reason.unwrap_or_default());
+        let listed = |Listed { name, version, reason, .. }| (name, version, reason.unwrap_or_default());
         self.serving.index().into_iter().map(listed).collect()
     }
 
