@@ -82,7 +82,7 @@ async fn what_no_made_up_input_fits_is_served_unproven_and_is_never_batched() {
     });
     for (row, answer) in asked.iter().zip(join_all(answers).await) {
         let expected: Vec<f32> =
-            row.iter().flat_map(|id| (0..3).map(|at| onnx::value(3 * (id - 1000) + at))).collect();
+            row.iter().flat_map(|id| (0..3).map(move |at| onnx::value(3 * (id - 1000) + at))).collect();
         assert_eq!(floats(&answer, 0), expected, "{row:?}");
     }
     // Some rows of one request are computed as they come.

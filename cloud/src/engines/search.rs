@@ -111,7 +111,10 @@ pub(super) fn find(
             }
         }
     }
-    Ok((Found::Nowhere { tried, installed_in: installed::folder(state_dir) }, None))
+    let found = Found::Nowhere { tried, installed_in: installed::folder(state_dir) };
+    let why = found.text();
+    tracing::info!(why, remedy = missing::INSTALL, "ONNX Runtime is not here; tract runs every model");
+    Ok((found, None))
 }
 
 /// In the order of the module's head.
@@ -164,7 +167,7 @@ pub(crate) fn log(found: &Found, missing: &missing::Missing) {
     let (why, remedy) = (found.text(), missing::INSTALL);
     let (cannot_be_served, may_gain) = (list(&missing.cannot_be_served), list(&missing.may_gain));
     if missing.cannot_be_served.is_empty() {
-        tracing::info!(why, may_gain, remedy, "ONNX Runtime is not here; tract runs every model");
+        tracing::info!(may_gain, remedy, "tract runs every model; with ONNX Runtime some may be faster");
     } else {
         tracing::warn!(
             why,

@@ -214,6 +214,10 @@ fn find(
         }
         lengths = worth_more;
     }
+    // A file that says 0 says nothing, or means it: an empty list of axes is one.
+    if has_free_axes(signature) && matches!(missing.error, EngineError::Run(_)) {
+        return attempt(Fit::Made { guess: Guess::Usual, length: 0 }).map_err(|_| missing);
+    }
     Err(missing)
 }
 

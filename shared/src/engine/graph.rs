@@ -94,10 +94,8 @@ impl Graph {
 
     /// It holds an operation of this domain.
     pub fn has_domain(&self, domain: &str) -> bool {
-        let starts = |operation: &String| {
-            operation.strip_prefix(domain).is_some_and(|operation| operation.starts_with('.'))
-        };
-        self.operations.iter().any(starts)
+        let is_of_it = |operation: &String| operation.rsplit_once('.').is_some_and(|(of, _)| of == domain);
+        self.operations.iter().any(is_of_it)
     }
 
     fn operations(&mut self, nodes: &[pb::NodeProto]) {

@@ -11,10 +11,10 @@ use millgate_shared::engine::{Axis, EngineError, Port, Signature};
 /// Kinds of made-up inputs, the likely ones first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Guess {
-    /// Small numbers around 0, text of letters; integers are 0 or 1, since they are often indices.
+    /// Small numbers around 0, text of letters; integers are 0 or 1, since they are often indices. What divides is not 0,
+    /// what counts counts to one: so it is with every guess.
     Usual,
-    /// What divides is not 0, what are axes are the first ones, what is a shape is that of another input, what counts
-    /// counts to one.
+    /// What are axes are the first ones, what is a shape is that of another input.
     ByRole,
     /// Axes are the last ones, a shape is flat, factors and counts are two.
     ByRoleToo,
@@ -52,16 +52,18 @@ pub(crate) fn inputs(
         let count = elements(shape).unwrap_or(0);
         let role = signature.graph.roles.get(&port.name);
         let told = match (guess, role) {
-            (Guess::ByRole, Some(role)) => by_role(*role, count, other_shape(signature, &shapes, at, count)),
+            (_, None) | (_, Some(Role::Divisor)) => None,
             (Guess::ByRoleToo, Some(role)) => by_other_role(*role, count),
+            // None of nothing: some engines divide by it, and take the process along.
+            (_, Some(Role::Count)) | (Guess::ByRole, _) => {
+                role.and_then(|role| by_role(*role, count, other_shape(signature, &shapes, at, count)))
+            }
             _ => None,
         };
-        let values = match told {
-            Some(told) => whole(port.datatype, &told),
-            None if role == Some(&Role::Divisor) && guess != Guess::Usual => {
-                numbers.make(Guess::Positive, port, count)
-            }
-            None => numbers.make(guess, port, count),
+        let values = match (told, role) {
+            (Some(told), _) => whole(port.datatype, &told),
+            (None, Some(Role::Divisor)) => numbers.make(Guess::Positive, port, count),
+            (None, _) => numbers.make(guess, port, count),
         };
         inputs.push(Array::new(shape.clone(), values)?);
     }

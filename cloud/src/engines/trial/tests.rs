@@ -124,7 +124,7 @@ fn a_model_that_takes_nothing_made_up_is_unproven_after_a_bounded_number_of_runs
     assert!(trial.unproven.unwrap().contains("it does not fit"));
     assert!(!trial.rows_are_independent && trial.times.is_empty() && trial.fit.is_none());
     let runs = model.runs.load(Ordering::Relaxed);
-    assert_eq!(runs, LENGTHS.len() * 4, "each length with each guess that is for it");
+    assert_eq!(runs, LENGTHS.len() * 4 + 1, "each length with each guess that is for it, and none at all");
 }
 
 #[test]

@@ -20,9 +20,11 @@ fn told(guess: Guess, datatype: Datatype, role: Role) -> Array {
 
 #[test]
 fn a_role_decides_the_values() {
-    for (role, first, second) in
-        [(Role::Shape, [2, 3], [-1, 1]), (Role::Axes, [0, 1], [-1, -2]), (Role::Count, [1, 1], [2, 2])]
-    {
+    for (role, first, second) in [
+        (Role::Shape, [2_i64, 3], [-1_i64, 1]),
+        (Role::Axes, [0, 1], [-1, -2]),
+        (Role::Count, [1, 1], [2, 2]),
+    ] {
         let of = |guess| told(guess, Datatype::Int64, role);
         assert_eq!(of(Guess::ByRole).values(), &Values::from(first.to_vec()), "{role:?}");
         assert_eq!(of(Guess::ByRoleToo).values(), &Values::from(second.to_vec()), "{role:?}");
@@ -32,6 +34,15 @@ fn a_role_decides_the_values() {
         panic!("no INT64")
     };
     assert!(divisors.iter().all(|divisor| (1..=3).contains(divisor)));
+    // What divides or counts is never 0, whatever else is guessed.
+    for guess in Guess::ALL {
+        for role in [Role::Divisor, Role::Count] {
+            let Values::Int64(values) = told(guess, Datatype::Int64, role).into_parts().1 else {
+                panic!("no INT64")
+            };
+            assert!(values.iter().all(|value| *value > 0), "{guess:?} {role:?}");
+        }
+    }
     assert!(Guess::ByRole.is_for(&signature(Datatype::Int64, Some(Role::Axes))));
     assert!(!Guess::ByRole.is_for(&signature(Datatype::Int64, None)));
 }
