@@ -87,7 +87,7 @@ impl Graph {
     /// It computes with 8-bit numbers.
     pub fn is_quantised(&self) -> bool {
         let is_quantised = |operation: &String| {
-            operation.contains("QLinear") || operation.contains("Quantize") || operation.ends_with("Integer")
+            operation.contains("QLinear") || operation.contains("uantize") || operation.ends_with("Integer")
         };
         self.operations.iter().any(is_quantised)
     }
