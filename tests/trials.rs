@@ -53,9 +53,9 @@ fn side(name: &str, rows: i64) -> InferInputTensor {
     InferInputTensor { name, datatype, shape, contents, ..Default::default() }
 }
 
+/// As it was asked: in typed fields.
 fn floats(answer: &ModelInferResponse, output: usize) -> Vec<f32> {
-    let raw = &answer.raw_output_contents[output];
-    raw.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
+    answer.outputs[output].contents.clone().unwrap_or_default().fp32_contents
 }
 
 async fn parameter(client: &mut Client, model: &str, name: &str) -> Option<String> {
