@@ -118,10 +118,14 @@ mod tests {
     #[test]
     fn what_works_is_there_afterwards_and_takes_the_place_of_its_own_version() {
         let (state, given) = (tempfile::tempdir().unwrap(), given(NAME));
-        let put = || put(given.path(), state.path(), |library| Ok(assert!(library.ends_with(NAME)))).unwrap();
+        let is_named = |library: &Path| {
+            assert!(library.ends_with(NAME));
+            Ok(())
+        };
+        let put = || put(given.path(), state.path(), is_named).unwrap();
         let installed = put();
         assert_eq!(installed.version.to_string(), "1.32.0");
-        assert_eq!(installed::list(state.path()), [installed.clone()]);
+        assert_eq!(installed::list(state.path()), std::slice::from_ref(&installed));
         std::fs::write(given.path().join("libonnxruntime_providers_cuda.so"), "cuda").unwrap();
         assert_eq!(put(), installed);
         let beside = installed.library.with_file_name("libonnxruntime_providers_cuda.so");
