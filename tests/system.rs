@@ -13,6 +13,7 @@ mod identity;
 mod lines;
 mod mixture;
 mod neighbours;
+mod nodes;
 mod observe;
 mod open_inference;
 mod outage;

@@ -120,6 +120,7 @@ fn the_documents_name_files_that_exist() {
         "docs/bundles.md",
         "docs/bytes.md",
         "docs/security.md",
+        "docs/serving.md",
         "docs/spool.md",
     ] {
         let text = read(&root().join(document));

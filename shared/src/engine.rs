@@ -22,6 +22,10 @@ pub mod fixed;
 pub mod signature;
 mod tract;
 
+/// What helps where the built-in engine cannot run a model, or is not trusted with it.
+pub const REMEDY: &str =
+    "serve it with ONNX Runtime: `millgate-cloud engine install onnxruntime-*.whl` (docs/serving.md)";
+
 /// An ONNX file in memory.
 #[derive(Debug, Clone)]
 pub struct OnnxFile {
@@ -113,6 +117,9 @@ pub enum EngineError {
     Datatype(Datatype),
     #[error("cannot be prepared: {0}")]
     Prepare(String),
+    /// It would run, and what it answers may be wrong.
+    #[error("{0}; {REMEDY}")]
+    Untrusted(String),
     #[error("got {got} inputs, needs {expected}")]
     InputCount { expected: usize, got: usize },
     #[error("input `{name}` needs shape {expected:?}, got {got:?}")]
