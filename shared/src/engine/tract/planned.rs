@@ -84,7 +84,12 @@ pub(super) fn specialise(
     if !needs.is_empty() {
         let labels: HashMap<&str, OutletId> =
             typed.outlet_labels.iter().map(|(outlet, label)| (label.as_str(), *outlet)).collect();
-        let fact = |name: &str| fact(&typed, &labels, name);
+        let held = |name: &str| given.values.iter().find(|(at, _)| signature.inputs[*at].name == name);
+        // A value that is held may have been computed away by now.
+        let fact = |name: &str| match held(name) {
+            Some((_, value)) => of_value(value),
+            None => fact(&typed, &labels, name),
+        };
         if let Some(what) = needs.iter().find_map(|need| need.fails(fact)) {
             return Err(EngineError::Untrusted(what));
         }
@@ -100,16 +105,27 @@ pub(super) fn specialise(
     SimplePlan::new(optimized).map_err(prepare)
 }
 
+fn of_value(value: &Array) -> Fact {
+    let tensor = to_tract(value.clone()).ok();
+    Fact {
+        is_float: tensor.as_ref().map(|tensor| tensor.datum_type().is_float()),
+        shape: Some(value.shape().to_vec()),
+        elements: tensor.as_ref().and_then(elements),
+    }
+}
+
+fn elements(tensor: &Tensor) -> Option<Vec<i64>> {
+    let whole = tensor.cast_to::<i64>().ok()?;
+    let view = whole.try_as_plain_ram().ok()?;
+    Some(view.as_slice::<i64>().ok()?.to_vec())
+}
+
 /// What is known of a value of the file.
 fn fact(model: &TypedModel, labels: &HashMap<&str, OutletId>, name: &str) -> Fact {
     let named = || model.nodes.iter().find(|node| node.name == name).map(|node| OutletId::new(node.id, 0));
     let Some(outlet) = labels.get(name).copied().or_else(named) else { return Fact::default() };
     let Ok(fact) = model.outlet_fact(outlet) else { return Fact::default() };
-    let elements = fact.konst.as_ref().and_then(|value| {
-        let whole = value.cast_to::<i64>().ok()?;
-        let view = whole.try_as_plain_ram().ok()?;
-        Some(view.as_slice::<i64>().ok()?.to_vec())
-    });
+    let elements = fact.konst.as_ref().and_then(|value| elements(value));
     Fact {
         is_float: Some(fact.datum_type.is_float()),
         shape: fact.shape.as_concrete().map(<[usize]>::to_vec),
