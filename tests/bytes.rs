@@ -6,7 +6,7 @@ use std::path::Path;
 use half::f16;
 use millgate_edge::agent::BytesConfig;
 use millgate_edge::uplink::ledger::{LedgerConfig, Limits, Traffic};
-use millgate_edge::uplink::upload::{Form, SendConfig};
+use millgate_edge::uplink::upload::{Form, SendConfig, SendForm};
 use millgate_shared::bundle::Bundle;
 use millgate_shared::deciding::Mode;
 use millgate_shared::decision::{Missing, State};
@@ -28,7 +28,7 @@ mod process;
 const UNCERTIFIED: f64 = 0.000_1;
 
 fn send(default: Form, datatype: Numbers) -> SendConfig {
-    SendConfig { default, datatype, ..SendConfig::default() }
+    SendConfig { default: default.into(), datatype, ..SendConfig::default() }
 }
 
 /// Every form in which a picture's own bytes could lie on the line: its file, its pixels, and those as the experts take
@@ -139,7 +139,7 @@ async fn under_features_nothing_of_a_picture_crosses_the_line() {
     // The test can tell: under the other policies it finds them.
     let sample = &recorded_of("xsdd", 1)[0].path;
     for send in [send(Form::Raw, Numbers::Fp32), send(Form::Tensor, Numbers::Fp32)] {
-        let is_raw = send.default == Form::Raw;
+        let is_raw = send.default == SendForm::Raw;
         let (agent, recorder) = recorded_agent(send, Mode::Always, &tasks).await;
         agent.decide(sample).await;
         let is_there = recorder.requests().iter().any(|request| match is_raw {
@@ -164,7 +164,7 @@ async fn a_png_and_a_jpeg_cross_the_line_untouched() {
     let jpeg = dir.path().join("part.jpg");
     picture.save(&jpeg).unwrap();
     for path in [png, jpeg] {
-        let (agent, recorder) = recorded_agent(SendConfig::default(), Mode::Always, &tasks).await;
+        let (agent, recorder) = recorded_agent(send(Form::Raw, Numbers::Fp32), Mode::Always, &tasks).await;
         agent.decide(&path).await;
         let file = std::fs::read(&path).unwrap();
         let requests = recorder.requests();
@@ -175,6 +175,30 @@ async fn a_png_and_a_jpeg_cross_the_line_untouched() {
             assert!(image.data == file, "{}: other bytes went up", path.display());
         }
     }
+}
+
+/// A picture of millions of pixels, as cameras give them.
+#[tokio::test(flavor = "multi_thread")]
+async fn by_default_a_large_picture_takes_few_bytes_and_changes_no_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let steel = image::open(&recorded_of("xsdd", 1)[0].path).unwrap();
+    let path = dir.path().join("large.png");
+    steel.resize_exact(2500, 2000, image::imageops::FilterType::Triangle).save(&path).unwrap();
+    let pool = pool().await;
+    let mut decisions = Vec::new();
+    for send in [SendConfig::default(), send(Form::Raw, Numbers::Fp32)] {
+        let change = |config: &mut millgate_edge::agent::AgentConfig| {
+            config.mode = Mode::Always;
+            config.bytes.send = send;
+            // Under `raw` the picture takes a while to be coded.
+            config.deadline = std::time::Duration::from_secs(60);
+        };
+        decisions.push(agent_with(Some(url(&pool)), change).await.decide(&path).await);
+    }
+    let [small, raw] = &decisions[..] else { unreachable!() };
+    assert_eq!((small.state, raw.state), (State::Final, State::Final));
+    assert_eq!((&small.verdict, &small.probabilities), (&raw.verdict, &raw.probabilities));
+    assert!(small.uplink_bytes < 20_000 && raw.uplink_bytes > 300_000, "{decisions:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -286,6 +310,7 @@ async fn fewer_bits_change_no_verdict_of_the_recorded_samples() {
     let mut agents = Vec::new();
     for send in [
         send(Form::Raw, Numbers::Fp32),
+        SendConfig::default(),
         send(Form::Tensor, Numbers::Fp32),
         send(Form::Tensor, Numbers::Fp16),
         send(Form::Tensor, Numbers::Int8),

@@ -140,7 +140,7 @@ async fn a_board_goes_up_in_few_bytes_and_arrives_as_it_was() {
         }
         let wire = write_images(manifest, &sample, &source);
         bytes += wire.iter().map(|image| image.data.len()).sum::<usize>();
-        let read = millgate_shared::wire::read_images(manifest, "images", &wire, &limits).unwrap();
+        let read = millgate_shared::wire::read_images(manifest, "images", &wire, &limits).unwrap().sample;
         assert_eq!(read.images, sample.images);
     }
     assert!(bytes / samples.len() <= 250, "{} bytes a crop", bytes / samples.len());

@@ -151,6 +151,7 @@ async fn live_and_ready_have_the_protocols_bodies() {
     let at = pool.http_addr();
     for (path, status, expected) in [
         ("/v2/health/live", 200, json!({ "live": true })),
+        ("/v2/health/live/", 200, json!({ "live": true })),
         ("/v2/health/ready", 200, json!({ "ready": true })),
         ("/v2/models/mine/ready", 200, json!({ "name": "mine", "ready": true })),
         ("/v2/models/mine/versions/1/ready", 200, json!({ "name": "mine", "ready": true })),

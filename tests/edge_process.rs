@@ -59,6 +59,15 @@ impl EdgeProcess {
         self.child.wait().expect("it is ours")
     }
 
+    /// Sends a signal and waits for nothing.
+    pub fn send(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("it runs");
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     pub fn kill(self) {
         self.signal(Signal::KILL);
     }

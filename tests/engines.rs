@@ -114,3 +114,86 @@ fn a_provider_that_the_library_lacks_is_never_passed_over_in_silence() {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(ran.stderr.contains("cuda:1") && ran.stderr.contains("passed over"), "{}", ran.stderr);
 }
+
+/// A wheel that holds the library where the real one does, and one for another kind of machine.
+fn wheels(python: &Path, library: &Path, folder: &Path) -> (PathBuf, PathBuf) {
+    let script = "\
+import pathlib, sys, zipfile
+library, folder = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+content, name = library.read_bytes(), 'onnxruntime/capi/' + library.name
+for wheel, head in (('onnxruntime-right.whl', content[:20]), ('onnxruntime-wrong.whl', content[:18] + bytes([40, 0]))):
+    with zipfile.ZipFile(folder / wheel, 'w', zipfile.ZIP_DEFLATED, compresslevel=1) as out:
+        out.writestr(name, head + content[20:])
+        out.writestr('onnxruntime/capi/onnxruntime_pybind11_state.so', b'python')
+";
+    python::run(Command::new(python).args(["-c", script]).arg(library).arg(folder)).unwrap();
+    (folder.join("onnxruntime-right.whl"), folder.join("onnxruntime-wrong.whl"))
+}
+
+#[test]
+fn one_command_brings_onnx_runtime_in_place_and_check_says_what_is_lost_without_it() {
+    let (python, library) = match with_library() {
+        Ok(found) => found,
+        Err(reason) => return eprintln!("SKIPPED: no ONNX Runtime library: {reason}"),
+    };
+    let (models, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let all = repository(&python);
+    for name in ["scaler", "conv", "dense"] {
+        std::fs::rename(all.path().join(name), models.path().join(name)).unwrap();
+    }
+    let (file, state) = (folder.path().join("cloud.toml"), folder.path().join("state"));
+    let text = format!(
+        "threads = 1\nbundle = \"\"\nmodel_repository = [{:?}]\nstate_dir = {state:?}\n",
+        models.path()
+    );
+    std::fs::write(&file, text).unwrap();
+    let config = ["--config", file.to_str().unwrap()];
+    let engine = |args: &[&str]| run("millgate-cloud", &[&["engine"], args, &config].concat());
+    let check = || run("millgate-cloud", &[&["check", "--output", "json"], &config[..]].concat());
+    let before = check();
+    assert_eq!(before.code, 2, "{}", before.stderr);
+    let without = &before.lines()[0]["without_onnxruntime"];
+    assert_eq!(without["cannot_be_served"], serde_json::json!(["scaler"]), "{without}");
+    assert_eq!(without["may_gain"], serde_json::json!(["conv"]), "{without}");
+    let remedy = without["remedy"].as_str().unwrap();
+    assert!(remedy.starts_with("millgate-cloud engine install "), "{remedy}");
+    let text = run("millgate-cloud", &[&["check"], &config[..]].concat()).stdout;
+    assert!(text.contains("ONNX Runtime is not here") && text.contains(remedy), "{text}");
+
+    let (right, wrong) = wheels(&python, &library, folder.path());
+    for (path, words) in [
+        (wrong.to_str().unwrap(), "is for another kind of machine"),
+        (file.to_str().unwrap(), "is no wheel"),
+        ("/nowhere.whl", "/nowhere.whl: "),
+    ] {
+        let refused = engine(&["install", path]);
+        assert!(refused.code != 0 && refused.stderr.contains(words), "{refused:?}");
+    }
+    let installed = engine(&["install", right.to_str().unwrap(), "--output", "json"]);
+    assert_eq!(installed.code, 0, "{}", installed.stderr);
+    let installed = &installed.lines()[0];
+    let place = PathBuf::from(installed["library"].as_str().unwrap());
+    assert!(
+        place.starts_with(&state) && installed["source_sha256"].as_str().unwrap().len() == 64,
+        "{installed}"
+    );
+    assert_eq!(std::fs::read(&place).unwrap(), std::fs::read(&library).unwrap());
+    let listed = engine(&["list", "--output", "json"]).lines()[0]["engines"][0].clone();
+    assert_eq!(
+        (listed["version"].clone(), &listed["is_first"]),
+        (installed["version"].clone(), &Value::Bool(true))
+    );
+
+    let after = check();
+    assert_eq!(after.code, 0, "{}{}", after.stdout, after.stderr);
+    let report = &after.lines()[0];
+    assert_eq!(report["onnxruntime_library"], installed["library"]);
+    assert!(report["without_onnxruntime"].is_null());
+    assert_eq!(model(report, "scaler")["engine"], "onnxruntime");
+
+    let version = installed["version"].as_str().unwrap();
+    assert_eq!(engine(&["remove", version]).code, 0);
+    let again = engine(&["remove", version]);
+    assert!(again.code == 2 && again.stderr.contains("is not installed"), "{again:?}");
+    assert_eq!(check().code, 2);
+}

@@ -1,6 +1,7 @@
 //! What the system tests share: the shipped bundle and samples, pools and agents on free ports, the real binaries, and
 //! bundles that are broken on purpose.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Once, OnceLock};
@@ -132,6 +133,7 @@ pub async fn agent_with(cloud: Option<String>, change: impl FnOnce(&mut AgentCon
         threads: 1,
         queue: 64,
         bytes: BytesConfig::default(),
+        bit_depths: BTreeMap::new(),
     };
     change(&mut config);
     let tasks = Tasks::new();

@@ -343,7 +343,7 @@ fn a_pool_never_speaks_plain_text_to_the_world_unless_told_so() {
 }
 
 #[test]
-fn a_hang_up_reloads_and_does_not_end_a_pool() {
+fn a_hang_up_reloads_and_no_signal_but_one_to_stop_ends_a_pool() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");
     let config = format!(
@@ -376,10 +376,16 @@ fn a_hang_up_reloads_and_does_not_end_a_pool() {
         }
         panic!("{words} was not logged");
     };
-    wait_for("serving");
+    wait_for("INFO serving ");
     let pid = rustix::process::Pid::from_child(&pool);
     rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
     wait_for("certificates were read again");
+    for (signal, name) in
+        [(rustix::process::Signal::USR1, "SIGUSR1"), (rustix::process::Signal::XFSZ, "SIGXFSZ")]
+    {
+        rustix::process::kill_process(pid, signal).unwrap();
+        wait_for(name);
+    }
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     wait_for("stopped");
     assert!(pool.wait().unwrap().success());

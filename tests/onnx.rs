@@ -101,6 +101,34 @@ pub fn tokens() -> Vec<u8> {
     )
 }
 
+/// `e = table[ids - 1000]` for `ids[N, 2]` and 5 rows: nothing that anyone would make up is in range.
+pub fn picky() -> Vec<u8> {
+    let base = pb::TensorProto {
+        name: "base".to_owned(),
+        dims: vec![1],
+        data_type: DataType::Int64.into(),
+        raw_data: 1000_i64.to_le_bytes().to_vec(),
+        ..Default::default()
+    };
+    file(
+        vec![node("Sub", &["ids", "base"], &["at"]), node("Gather", &["table", "at"], &["e"])],
+        vec![port("ids", DataType::Int64, &[Any("N"), Is(2)])],
+        vec![port("e", DataType::Float, &[Any("N"), Is(2), Is(3)])],
+        vec![base, weight("table", &[5, 3])],
+    )
+}
+
+/// `c = a + a` and `d = b + b`, of `a[N, 2]` and `b[M, 2]`: what is a row of one is none of the other.
+pub fn two_sides() -> Vec<u8> {
+    let port = |name, rows| port(name, DataType::Float, &[Any(rows), Is(2)]);
+    file(
+        vec![node("Add", &["a", "a"], &["c"]), node("Add", &["b", "b"], &["d"])],
+        vec![port("a", "N"), port("b", "M")],
+        vec![port("c", "N"), port("d", "M")],
+        Vec::new(),
+    )
+}
+
 /// `c = a / (b - 5)` of INT64 `[N, 3]`: a five in `b` fails in the run.
 pub fn divide() -> Vec<u8> {
     let port = |name| port(name, DataType::Int64, &[Any("N"), Is(3)]);

@@ -23,9 +23,8 @@ fn images(product: &str) -> Vec<v1::Image> {
     let of_file = |image: millgate_edge::input::InputImage| v1::Image {
         modality: image.modality,
         codec: v1::ImageCodec::File.into(),
-        width: 0,
-        height: 0,
         data: image.bytes.into(),
+        ..Default::default()
     };
     // The template goes first, as the agent sends it.
     let mut images: Vec<v1::Image> =

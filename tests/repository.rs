@@ -1,8 +1,11 @@
 //! Model repositories under a running pool: versions, reloads under load, MLflow folders, what is told of a model.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use futures_util::future::join_all;
 use millgate_cloud::server::Running;
@@ -14,7 +17,7 @@ use millgate_shared::proto::inference::{
     ModelMetadataResponse, ModelReadyRequest, ModelStatisticsRequest, RepositoryIndexRequest,
     RepositoryModelLoadRequest,
 };
-use system_tests::{bundle, pool_with, url};
+use system_tests::{PATIENCE, binary, bundle, pool_with, url};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -286,4 +289,60 @@ async fn a_models_queue_policy_is_followed() {
     let refused: Vec<&Status> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
     assert_eq!((refused.len(), refused[0].code()), (1, Code::ResourceExhausted), "{refused:?}");
     assert!(refused[0].message().contains("the model's queue is full"), "{refused:?}");
+}
+
+/// A pool of its own on one repository, with its log.
+fn serve(dir: &Path) -> Child {
+    let mut command = Command::new(binary("millgate-cloud"));
+    command.args(["--log-json", "serve", "--no-bundle", "--config"]).arg(dir.join("cloud.toml"));
+    command.stderr(Stdio::piped()).spawn().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_whose_loading_ends_the_pool_is_left_out_and_the_others_are_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = bundle().join("gate/1/model.onnx");
+    for name in ["bad", "good"] {
+        let folder = dir.path().join("models").join(name).join("1");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::copy(&model, folder.join("model.onnx")).unwrap();
+    }
+    let text = format!(
+        "grpc = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\nmetrics = \"127.0.0.1:0\"\nthreads = 1\n\
+         state_dir = \"{0}/state\"\nmodel_repository = [\"{0}/models\"]\n",
+        dir.path().display()
+    );
+    std::fs::write(dir.path().join("cloud.toml"), text).unwrap();
+    let marker = dir.path().join("state/loading-node-1.json");
+    for deaths in 0..3 {
+        let mut pool = serve(dir.path());
+        let begun = Instant::now();
+        let is_loading = || {
+            let text = std::fs::read(&marker).unwrap_or_default();
+            let kept = serde_json::from_slice::<serde_json::Value>(&text).unwrap_or_default();
+            // And not what the one before has left.
+            kept["loading"]["bad"].is_string() && kept["died"]["bad"]["times"].as_u64().unwrap_or(0) == deaths
+        };
+        // As native code does that crashes.
+        while !is_loading() {
+            assert!(begun.elapsed() < PATIENCE);
+            std::thread::yield_now();
+        }
+        pool.kill().unwrap();
+        pool.wait().unwrap();
+    }
+    let mut pool = serve(dir.path());
+    let lines = BufReader::new(pool.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let mut lines = lines.filter_map(|line| serde_json::from_str::<serde_json::Value>(&line).ok());
+    let serving = lines.find(|line| line["fields"]["message"] == "serving").unwrap();
+    let url = format!("http://{}", serving["fields"]["grpc"].as_str().unwrap());
+    let client = Client { stub: GrpcInferenceServiceClient::connect(url).await.unwrap() };
+    assert!(client.ready("good", "").await && !client.ready("bad", "").await);
+    let reason = client.index("bad").await[0].2.clone();
+    assert!(reason.contains("died 3 times"), "{reason}");
+    // Whoever means it has it tried again.
+    client.load("bad").await.unwrap();
+    assert!(client.ready("bad", "").await);
+    pool.kill().unwrap();
+    pool.wait().unwrap();
 }

@@ -200,3 +200,86 @@ fn half_a_second_is_enough_to_hear_of_a_stop_while_nothing_happens() {
     assert!(started.elapsed() < PATIENCE.min(Duration::from_secs(10)));
     assert!(Path::new(&line.path("state")).exists());
 }
+
+#[test]
+fn signals_that_mean_no_stop_end_nothing() {
+    use rustix::process::Signal;
+    let samples = recorded_of("xsdd", 2);
+    let mut line = Line::new();
+    line.start();
+    for (at, signal) in [Signal::HUP, Signal::USR1, Signal::USR2, Signal::ALARM, Signal::PIPE, Signal::XFSZ]
+        .into_iter()
+        .enumerate()
+    {
+        line.agent.as_ref().unwrap().send(signal);
+        line.drop_in(&format!("part_{at}.png"), &samples[at % 2]);
+        line.wait_for(at + 1);
+    }
+    assert_eq!(line.signal(Signal::QUIT).code(), Some(0));
+}
+
+/// Kills the agent whenever it has a file in hand, as a decoder that crashes does. True if it did, false if `is_over` came
+/// first.
+fn kill_over(line: &Line, name: &str, is_over: impl Fn() -> bool) -> bool {
+    let pid = line.agent.as_ref().unwrap().pid();
+    let begun = Instant::now();
+    loop {
+        let notes = std::fs::read(line.path("state/in_hand")).unwrap_or_default();
+        if notes.windows(name.len()).any(|part| part == name.as_bytes()) {
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+            return true;
+        }
+        if is_over() {
+            return false;
+        }
+        assert!(begun.elapsed() < PATIENCE, "neither");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_picture_that_ends_the_agent_comes_last_and_then_aside_with_a_record() {
+    let samples = recorded_of("xsdd", 6);
+    let mut line = Line::new();
+    // The oldest, so that it would come first.
+    line.drop_in("bad.png", &samples[0]);
+    for (at, sample) in samples.iter().enumerate().skip(1) {
+        line.drop_in(&format!("good_{at}.png"), sample);
+    }
+    let mut deaths = 0;
+    loop {
+        line.start();
+        if !kill_over(&line, "bad.png", || line.decided().len() == samples.len()) {
+            break;
+        }
+        deaths += 1;
+        line.signal(rustix::process::Signal::KILL);
+        // Those that were in hand with it are suspects too, but only once.
+        if deaths > 2 {
+            assert_eq!(
+                line.decided().len(),
+                samples.len() - 1,
+                "all others are decided before it is tried again"
+            );
+        }
+    }
+    assert_eq!(deaths, 3);
+    assert_eq!(line.signal(rustix::process::Signal::TERM).code(), Some(0));
+    let text = std::fs::read_to_string(line.path("decisions.jsonl")).unwrap();
+    let records: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let errors: Vec<&serde_json::Value> =
+        records.iter().filter(|record| record["error"].is_object()).collect();
+    assert_eq!((records.len(), errors.len()), (samples.len(), 1));
+    assert_eq!(errors[0]["error"]["code"], "crashed");
+    assert!(errors[0]["path"].as_str().unwrap().ends_with("bad.png"));
+    assert!(errors[0]["error"]["message"].as_str().unwrap().contains("died 3 times"), "{}", errors[0]);
+
+    // It is left alone until it changes.
+    line.start();
+    line.drop_in("next.png", &samples[1]);
+    line.wait_for(samples.len() + 1);
+    std::fs::remove_file(line.path("in/bad.png")).unwrap();
+    line.drop_in("bad.png", &samples[2]);
+    until("the new one is decided", || line.decided().values().any(|ids| ids.len() == 2));
+}

@@ -8,11 +8,13 @@ use millgate_shared::bundle::BundleError;
 use millgate_shared::identity::dial::DialError;
 
 use crate::config::ConfigError;
+use crate::engines::install::InstallError;
 use crate::identity::StateError;
 use crate::server::ServeError;
 
 pub mod bundle;
 pub mod check;
+pub mod engine;
 pub mod experts;
 pub mod identity;
 pub mod serve;
@@ -47,6 +49,8 @@ pub enum CommandError {
     NotServed(usize),
     #[error(transparent)]
     State(#[from] StateError),
+    #[error(transparent)]
+    Install(#[from] InstallError),
     /// A flag's value.
     #[error("{0}")]
     Value(String),
@@ -64,6 +68,7 @@ impl CommandError {
             | Self::NotServed(_)
             | Self::Value(_) => true,
             Self::State(error) => error.is_bad_input(),
+            Self::Install(error) => error.is_bad_input(),
             Self::Serve(error) => error.is_bad_input(),
             Self::Pool { .. } | Self::Dial(_) | Self::Cut(_) | Self::Io(_) => false,
         }

@@ -40,7 +40,8 @@ pub struct CloudConfig {
     /// True: an address that other machines can reach may go without TLS; what is sent there is not encrypted and anyone
     /// may ask. Always needed for `metrics` there, which has no TLS. Default false.
     pub plaintext_beyond_loopback: bool,
-    /// Where authority, certificates, devices and tokens are kept; made when it is first needed. Default `pool-state`.
+    /// Where authority, certificates, devices and tokens are kept, and which models have ended the pool while they were
+    /// loaded; made when it is first needed. Default `pool-state`.
     pub state_dir: PathBuf,
     /// Threads that run models, each with its own state; 0 takes one a core. Default 0.
     pub threads: usize,

@@ -2,33 +2,46 @@
 //! when the model is loaded.
 //!
 //! * `config`: what an operator and a model's own configuration can say.
-//! * `trial`: a model's first runs with one engine. `choice`: from these to a decision. `closeness`: the same answer?
+//! * `search`: where ONNX Runtime is looked for; `installed`: where `engine install` puts it. `install`: how it comes
+//!   there, from a `package`. `missing`: what is lost without it.
+//! * `trial`: a model's first runs with one engine. `choice`: from these to a decision. `arbiter`: which one to believe
+//!   where they differ; `closeness`: do they?
 //! * `onnxruntime`: the second engine; `providers`: what it computes with.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use millgate_shared::array::Array;
 use millgate_shared::engine::{Engine, EngineError, Model, OnnxFile, Shapes, Tract};
 use millgate_shared::proto::inference::ModelConfig;
 
+use arbiter::Verdict;
 use choice::{Choice, Measured};
 use config::Wanted;
 pub use config::{EnginesConfig, ModelEngine, Preference};
-use onnxruntime::{LibraryError, OnnxRuntime, Tuning};
+use missing::with_remedy;
+use onnxruntime::{OnnxRuntime, Tuning};
 pub use providers::Provider;
-use trial::Trial;
+use search::Found;
+use trial::{Fit, Trial};
 
+mod arbiter;
 pub(crate) mod choice;
 mod closeness;
 mod config;
+pub(crate) mod install;
+pub(crate) mod installed;
+pub(crate) mod missing;
 #[cfg(feature = "onnxruntime")]
 mod onnxruntime;
 #[cfg(not(feature = "onnxruntime"))]
 #[expect(dead_code, reason = "there is no engine to be told")]
 #[path = "engines/without.rs"]
 mod onnxruntime;
+mod package;
 #[cfg_attr(not(feature = "onnxruntime"), expect(dead_code, reason = "only ONNX Runtime has them"))]
 mod providers;
+pub(crate) mod search;
 pub(crate) mod trial;
 
 #[cfg(test)]
@@ -49,6 +62,8 @@ pub struct Engines {
     /// Threads that will run models.
     threads: usize,
     onnxruntime: Option<OnnxRuntime>,
+    /// Where ONNX Runtime was found, or was looked for.
+    found: Found,
 }
 
 /// A model that an engine has loaded and run.
@@ -66,21 +81,28 @@ pub(crate) enum Kind {
     OnnxRuntime,
 }
 
+/// A model's file, what is asked for it, and inputs that its configuration brings.
+#[derive(Clone, Copy)]
+struct Job<'a> {
+    file: &'a OnnxFile,
+    wanted: &'a Wanted,
+    given: &'a [Arc<Vec<Array>>],
+}
+
 impl Engines {
-    /// Loads ONNX Runtime, if the configuration names it. `threads` will run models.
-    pub fn start(config: &EnginesConfig, threads: usize) -> Result<Self, EnginesError> {
-        let onnxruntime = match &config.onnxruntime_library {
-            None => None,
-            Some(path) => {
-                let opened = OnnxRuntime::open(path).map_err(|error: LibraryError| EnginesError {
-                    key: "engines.onnxruntime_library",
-                    message: error.to_string(),
-                })?;
-                check_providers(&opened, config)?;
-                Some(opened)
+    /// Looks for ONNX Runtime and loads it, if it is there. `threads` will run models; what was installed lies in
+    /// `state_dir`.
+    pub fn start(config: &EnginesConfig, state_dir: &Path, threads: usize) -> Result<Self, EnginesError> {
+        let (found, onnxruntime) = search::find(config, state_dir)?;
+        match (&onnxruntime, config.wants_onnxruntime()) {
+            (Some(opened), _) => check_providers(opened, config)?,
+            (None, Some(by)) => {
+                let message = format!("must name the library, since `{by}` asks for it: {}", found.text());
+                return Err(EnginesError { key: "engines.onnxruntime_library", message });
             }
-        };
-        Ok(Self { config: config.clone(), threads: threads.max(1), onnxruntime })
+            (None, None) => {}
+        }
+        Ok(Self { config: config.clone(), threads: threads.max(1), onnxruntime, found })
     }
 
     pub(crate) fn has(&self, kind: Kind) -> bool {
@@ -91,20 +113,31 @@ impl Engines {
     }
 
     /// The ONNX Runtime library that is loaded.
-    pub fn onnxruntime_library(&self) -> Option<&std::path::Path> {
+    pub fn onnxruntime_library(&self) -> Option<&Path> {
         self.onnxruntime.as_ref().map(OnnxRuntime::path)
     }
 
-    /// Loads and tries a model with the engine that its `config` or this pool's configuration asks for.
-    pub(crate) fn load(&self, name: &str, file: &OnnxFile, config: &ModelConfig) -> Result<Loaded, String> {
+    /// Where ONNX Runtime was found, or was looked for.
+    pub(crate) fn found(&self) -> &Found {
+        &self.found
+    }
+
+    /// Loads and tries a model with the engine that its `config` or this pool's configuration asks for. `given`: inputs
+    /// that its configuration brings, for its trial.
+    pub(crate) fn load(
+        &self,
+        name: &str,
+        file: &OnnxFile,
+        config: &ModelConfig,
+        given: &[Arc<Vec<Array>>],
+    ) -> Result<Loaded, String> {
         let wanted = self.config.of(name, config)?;
-        let asked_for = || format!("asked for by {}", wanted.asked_by);
+        let why = format!("asked for by {}", wanted.asked_by);
+        let job = Job { file, wanted: &wanted, given };
         let loaded = match wanted.engine {
-            Preference::Auto => self.best(file, &wanted)?,
-            Preference::Tract => return self.load_with(Kind::Tract, name, file, config, asked_for()),
-            Preference::Onnxruntime => {
-                return self.load_with(Kind::OnnxRuntime, name, file, config, asked_for());
-            }
+            Preference::Auto => self.best(job)?,
+            Preference::Tract => of(self.tried(Kind::Tract, job, None)?, why),
+            Preference::Onnxruntime => of(self.tried(Kind::OnnxRuntime, job, None)?, why),
         };
         Ok(self.prepared(name, loaded))
     }
@@ -119,13 +152,22 @@ impl Engines {
         why: String,
     ) -> Result<Loaded, String> {
         let wanted = self.config.of(name, config)?;
-        Ok(self.prepared(name, of(self.tried(kind, file, &wanted, None)?, why)))
+        let job = Job { file, wanted: &wanted, given: &[] };
+        Ok(self.prepared(name, of(self.tried(kind, job, None)?, why)))
     }
 
     /// Makes ready what the threads will want.
     fn prepared(&self, name: &str, loaded: Loaded) -> Loaded {
         let Choice { engine, why, .. } = &loaded.choice;
         tracing::info!(model = name, engine, why, "loaded");
+        if let Some(reason) = &loaded.trial.unproven {
+            tracing::warn!(
+                model = name,
+                engine,
+                reason,
+                "no made-up input fits: served unproven, and never batched"
+            );
+        }
         if let Err(error) = loaded.model.prepare(self.threads) {
             tracing::warn!(model = name, engine, %error, "could not be made ready for every thread");
         }
@@ -133,58 +175,92 @@ impl Engines {
     }
 
     /// Loads and tries it with every engine, and keeps the best.
-    fn best(&self, file: &OnnxFile, wanted: &Wanted) -> Result<Loaded, String> {
+    fn best(&self, job: Job<'_>) -> Result<Loaded, String> {
         if self.onnxruntime.is_none() {
             let why = "the only engine of this pool".to_owned();
-            return Ok(of(self.tried(Kind::Tract, file, wanted, None)?, why));
+            return Ok(of(self.tried(Kind::Tract, job, None)?, why));
         }
-        let reference = self.tried(Kind::OnnxRuntime, file, wanted, None);
-        let length = reference.as_ref().ok().map(|(_, trial)| trial.length);
-        let usual = self.tried(Kind::Tract, file, wanted, length);
-        let difference = match (&usual, &reference) {
-            (Ok((_, usual)), Ok((model, reference))) => {
-                let names = model.signature().outputs.iter().map(|port| port.name.as_str());
-                between(&names.collect::<Vec<_>>(), &usual.samples, &reference.samples)
-            }
+        let reference = self.tried(Kind::OnnxRuntime, job, None);
+        if let Ok((_, trial)) = &reference
+            && let Some(reason) = &trial.unproven
+        {
+            // There is nothing to compare by, and it is the one to believe.
+            let why = format!("no made-up input fits, so that nothing can be compared: {reason}");
+            return reference.map(|tried| of(tried, why));
+        }
+        let fit = reference.as_ref().ok().and_then(|(_, trial)| trial.fit.clone());
+        if matches!(fit, Some(Fit::Made { length: 0, .. })) {
+            let why = "only empty inputs fit, by which nothing can be compared".to_owned();
+            return reference.map(|tried| of(tried, why));
+        }
+        let usual = self.tried(Kind::Tract, job, fit.as_ref());
+        let verdict = match (&usual, &reference) {
+            (Ok((_, usual)), Ok(reference)) => self.compared(job, usual, reference),
             _ => None,
         };
-        if let Some(difference) = &difference {
-            tracing::warn!(
-                difference,
-                "tract and ONNX Runtime give different answers; ONNX Runtime is believed"
-            );
-        }
         let outcome = |tried: &Result<Tried, String>| match tried {
             Ok((_, trial)) => Ok(trial.measured()),
             Err(reason) => Err(reason.clone()),
         };
         let usual_outcome = (Tract::NAME, outcome(&usual));
-        let choice = choice::decide(usual_outcome, (OnnxRuntime::NAME, outcome(&reference)), difference)?;
+        let choice = choice::decide(usual_outcome, (OnnxRuntime::NAME, outcome(&reference)), verdict)?;
         // The other one is dropped here, and its memory with it.
         let (model, trial) = if choice.engine == OnnxRuntime::NAME { reference? } else { usual? };
         Ok(Loaded { model, trial, choice })
     }
 
-    /// `length`: of axes that are free, if it is known to work.
-    fn tried(
-        &self,
-        kind: Kind,
-        file: &OnnxFile,
-        wanted: &Wanted,
-        length: Option<usize>,
-    ) -> Result<Tried, String> {
+    /// What is to be believed where the two give different answers; `None`: they do not.
+    fn compared(&self, job: Job<'_>, usual: &Trial, (model, reference): &Tried) -> Option<Verdict> {
+        let is_quantised = model.signature().graph.is_quantised();
+        let names = model.signature().outputs.iter().map(|port| port.name.as_str());
+        let names: Vec<&str> = names.collect();
+        let difference = arbiter::difference(&names, &usual.samples, &reference.samples, is_quantised)?;
+        let plain = self.engine(job.wanted, true).and_then(|engine| {
+            let model = engine.load(job.file, Shapes::Any).map_err(|error| error.to_string())?;
+            let fit = reference.fit.as_ref().ok_or("it has no inputs")?;
+            arbiter::answers(&model, fit, &reference.samples).map_err(|error| error.to_string())
+        });
+        let verdict = arbiter::judge(difference, plain, &usual.samples, &reference.samples);
+        tracing::warn!(
+            difference = verdict.difference,
+            believed = verdict.believed.as_str(),
+            why = verdict.why,
+            "tract and ONNX Runtime give different answers"
+        );
+        Some(verdict)
+    }
+
+    /// `plain`: what it computes is not rearranged for speed.
+    fn engine(&self, wanted: &Wanted, plain: bool) -> Result<OnnxRuntime, String> {
+        let engine = self.onnxruntime.as_ref();
+        let engine = engine.ok_or_else(|| format!("ONNX Runtime is not here: {}", self.found.text()))?;
+        let (threads, providers) = (wanted.threads, wanted.providers.clone());
+        Ok(engine.tuned(Tuning { threads, providers, may_lack: wanted.may_lack, plain }))
+    }
+
+    /// `known`: inputs that another engine takes.
+    fn tried(&self, kind: Kind, job: Job<'_>, known: Option<&Fit>) -> Result<Tried, String> {
         let model = match kind {
-            Kind::Tract => Tract.load(file, Shapes::Any),
-            Kind::OnnxRuntime => {
-                let engine = self.onnxruntime.as_ref();
-                let engine = engine.ok_or("`engines.onnxruntime_library` names no ONNX Runtime")?;
-                let (threads, providers) = (wanted.threads, wanted.providers.clone());
-                engine.tuned(Tuning { threads, providers, may_lack: wanted.may_lack }).load(file, Shapes::Any)
-            }
+            Kind::Tract => Tract.load(job.file, Shapes::Any),
+            Kind::OnnxRuntime => self.engine(job.wanted, false)?.load(job.file, Shapes::Any),
         };
-        let model = model.map_err(|error: EngineError| error.to_string())?;
-        let trial = trial::run(&model, length).map_err(|error| format!("its self-test failed: {error}"))?;
-        Ok((model, trial))
+        let text = |error: EngineError| error.to_string();
+        let tried = model.map_err(text).and_then(|model| {
+            let trial = trial::run(&model, known, job.given);
+            let mut trial = trial.map_err(|error| format!("its self-test failed: {error}"))?;
+            if kind == Kind::Tract && !self.has(Kind::OnnxRuntime) {
+                trial.unproven = trial.unproven.map(with_remedy);
+            }
+            Ok((model, trial))
+        });
+        match (kind, &self.onnxruntime) {
+            (Kind::Tract, None) => tried.map_err(with_remedy),
+            (Kind::Tract, Some(_)) if job.wanted.engine == Preference::Tract => tried.map_err(|reason| {
+                let by = job.wanted.asked_by;
+                format!("{reason}; tract is asked for by {by}, `auto` would let ONNX Runtime try")
+            }),
+            _ => tried,
+        }
     }
 }
 
@@ -214,24 +290,6 @@ fn of((model, trial): Tried, why: String) -> Loaded {
         trial,
         choice: Choice { engine, precision: None, why, measured, alternatives: Vec::new() },
     }
-}
-
-/// How the answers of two engines to the same inputs differ, if they do. Both have answered one row; more rows only
-/// count where both have answered as many.
-fn between(
-    names: &[&str],
-    usual: &[(usize, Vec<Array>)],
-    reference: &[(usize, Vec<Array>)],
-) -> Option<String> {
-    for (rows, usual) in usual {
-        let Some((_, reference)) = reference.iter().find(|(as_many, _)| as_many == rows) else { continue };
-        for (at, (usual, reference)) in usual.iter().zip(reference).enumerate() {
-            if let Some(how) = closeness::difference(usual, reference, closeness::OF_ENGINES) {
-                return Some(format!("`{}` {how}", names.get(at).copied().unwrap_or_default()));
-            }
-        }
-    }
-    None
 }
 
 impl Trial {

@@ -154,7 +154,7 @@ fn serve(
     let file = OnnxFile::read(onnx.into(), None).map_err(refuse)?;
     let not_ready = |reason: String| Failure::Unservable { model: name.to_owned(), reason };
     let (engines, config) = (serving.engines(), ModelConfig::default());
-    let mut loaded = engines.load(name, &file, &config).map_err(not_ready)?;
+    let mut loaded = engines.load(name, &file, &config, &[]).map_err(not_ready)?;
     if loaded.model.engine() != Tract::NAME
         && let Err(error) =
             golden::check_model(bundle, name, &Arc::new(fixed.run_by(Arc::clone(&loaded.model))))

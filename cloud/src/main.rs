@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use millgate_cloud::command::identity::{self, ClaimArgs, StateArgs, TokenArgs};
 use millgate_cloud::command::serve::{ServeArgs, serve};
-use millgate_cloud::command::{CommandError, Output, bundle, check, experts};
+use millgate_cloud::command::{CommandError, Output, bundle, check, engine, experts};
 use millgate_shared::identity::DeviceName;
 use millgate_shared::telemetry::{self, LogFormat};
 
@@ -58,6 +58,12 @@ enum Command {
         after_help = "Example:\n  millgate-cloud api-token create --config cloud.toml --name dashboard"
     )]
     ApiToken(TokenCommand),
+    /// Brings ONNX Runtime in place, from a file that was downloaded; lists and removes what is there
+    #[command(
+        subcommand,
+        after_help = "Example:\n  pip download --no-deps onnxruntime && millgate-cloud engine install onnxruntime-*.whl"
+    )]
+    Engine(EngineCommand),
     /// Looks at, proves or packs a bundle
     #[command(subcommand, after_help = "Example:\n  millgate-cloud bundle verify models/factory")]
     Bundle(BundleCommand),
@@ -110,6 +116,40 @@ enum TokenCommand {
     #[command(after_help = "Example:\n  millgate-cloud api-token revoke dashboard --config cloud.toml")]
     Revoke {
         name: String,
+        #[command(flatten)]
+        state: StateArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum EngineCommand {
+    /// Puts the library into the state folder, once it is proved to work on this machine; `serve` then finds it by itself
+    #[command(
+        after_help = "Examples:\n  millgate-cloud engine install onnxruntime-1.32.0-cp311-cp311-manylinux_2_28_x86_64.whl\n  \
+                            millgate-cloud engine install onnxruntime-linux-x64-1.32.0.tgz --config cloud.toml"
+    )]
+    Install {
+        /// A wheel, a release's .tgz, the library, or a folder with one of these
+        #[arg(value_name = "FILE|DIR")]
+        from: PathBuf,
+        #[command(flatten)]
+        state: StateArgs,
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Lists the libraries that are there, in the order in which they are looked for
+    #[command(after_help = "Example:\n  millgate-cloud engine list --config cloud.toml --output json")]
+    List {
+        #[command(flatten)]
+        state: StateArgs,
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Takes an installed library out; a pool that runs with it goes on until it stops
+    #[command(after_help = "Example:\n  millgate-cloud engine remove 1.32.0 --config cloud.toml")]
+    Remove {
+        /// As `engine list` shows it
+        version: String,
         #[command(flatten)]
         state: StateArgs,
     },
@@ -188,6 +228,13 @@ fn run(command: Command) -> Result<(), CommandError> {
         }
         Command::ApiToken(TokenCommand::Revoke { name, state }) => {
             identity::revoke_token(&state, &name, &mut out)
+        }
+        Command::Engine(EngineCommand::Install { from, state, output }) => {
+            engine::install(&from, &state, output, &mut out)
+        }
+        Command::Engine(EngineCommand::List { state, output }) => engine::list(&state, output, &mut out),
+        Command::Engine(EngineCommand::Remove { version, state }) => {
+            engine::remove(&version, &state, &mut out)
         }
         Command::Bundle(BundleCommand::Inspect { path, output }) => bundle::inspect(&path, output, &mut out),
         Command::Bundle(BundleCommand::Verify { path, output }) => bundle::verify(&path, output, &mut out),

@@ -12,7 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use millgate_shared::bundle::manifest::{ExpertInput, InputKind, Manifest};
 use millgate_shared::competence::Answer;
 use millgate_shared::deciding::{DecidingError, Mode, Policy};
-use millgate_shared::decision::{Context, Decision, Missing, Run, Timings};
+use millgate_shared::decision::{Context, Decision, Missing, Note, Run, Timings};
 use millgate_shared::gate::Place;
 use millgate_shared::local::{Ask, choose, prices};
 use millgate_shared::runner::{RunError, encoder_input, pixels};
@@ -40,6 +40,8 @@ pub(crate) struct Question<'a> {
 #[derive(Debug)]
 pub(crate) struct Read {
     pub(crate) sample: Sample,
+    /// What was assumed of its pictures.
+    pub(crate) notes: Vec<Note>,
     /// Of the first picture that is there, as it came: lower-case hex.
     pub(crate) sha256: String,
 }
@@ -47,6 +49,7 @@ pub(crate) struct Read {
 /// A sample, ready for the encoders.
 struct Prepared {
     sample: Sample,
+    notes: Vec<Note>,
     sha256: String,
     /// By encoder; `None` where its modality is absent, or nobody takes what it gives.
     inputs: Vec<Option<Tensor>>,
@@ -76,8 +79,8 @@ pub(crate) async fn decide(
     let (known, needed) = (Arc::clone(manifest), needed(manifest, &policy.mode));
     let is_encoded = needed.contains(&true);
     let prepared = serving.on_thread(call, bytes, move || prepare(&known, &needed, pictures)).await?;
-    let Prepared { sample, sha256, inputs, decode } = prepared;
-    let origin = Origin { sha256, ..origin };
+    let Prepared { sample, notes, sha256, inputs, decode } = prepared;
+    let origin = Origin { sha256, notes, ..origin };
 
     let (mut encode, mut gate) = (Duration::ZERO, Duration::ZERO);
     let is_pinned = matches!(policy.mode, Mode::Pinned(_));
@@ -186,12 +189,12 @@ fn prepare(
     pictures: impl FnOnce(&Manifest) -> Result<Read, Failure>,
 ) -> Result<Prepared, Failure> {
     let started = Instant::now();
-    let Read { sample, sha256 } = pictures(manifest)?;
+    let Read { sample, notes, sha256 } = pictures(manifest)?;
     let decode = started.elapsed();
     let encoders = manifest.encoders.iter().zip(needed);
     let input = |(encoder, needed): (_, &bool)| needed.then(|| encoder_input(manifest, encoder, &sample))?;
     let inputs = encoders.map(input).collect();
-    Ok(Prepared { sample, sha256, inputs, decode })
+    Ok(Prepared { sample, notes, sha256, inputs, decode })
 }
 
 /// By encoder; `None` where its modality is absent.

@@ -1,6 +1,6 @@
 //! What this node serves: the bundle's models and mixture, if it hosts a bundle, and plain ONNX models from folders.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,7 @@ use millgate_shared::bundle::BundleError;
 
 use crate::config::{CacheConfig, CloudConfig};
 use crate::engines::Engines;
+use crate::engines::missing::Missing;
 use crate::failure::Failure;
 use crate::hosted::{self, Hosted};
 use crate::mixture::task::TaskModel;
@@ -27,6 +28,8 @@ pub enum PoolError {
 #[derive(Debug)]
 pub struct Pool {
     node: String,
+    /// Of this start.
+    life: String,
     serving: Serving,
     /// `None`: this node only serves plain models.
     hosted: Option<Arc<Hosted>>,
@@ -49,12 +52,18 @@ impl Pool {
             });
         }
         let (node, repositories) = (config.node.clone(), OnceLock::new());
-        Ok(Self { node, serving, hosted, repositories, loaded_in: started.elapsed() })
+        let life = uuid::Uuid::now_v7().to_string();
+        Ok(Self { node, life, serving, hosted, repositories, loaded_in: started.elapsed() })
     }
 
-    /// Serves every model in these folders; what cannot be served is in the index, with its reason. Once.
-    pub fn serve_repositories(&self, roots: &[PathBuf]) -> Result<(), RepositoryError> {
-        self.repositories.get_or_init(|| Repositories::new(roots)).load_all(&self.serving)
+    /// Serves every model in these folders; what cannot be served is in the index, with its reason. What ends the pool while
+    /// it is loaded is remembered in `state_dir`. Once.
+    pub fn serve_repositories(&self, roots: &[PathBuf], state_dir: &Path) -> Result<(), RepositoryError> {
+        let repositories = || match roots.is_empty() {
+            true => Repositories::new(roots),
+            false => Repositories::remembering(roots, state_dir, &self.node),
+        };
+        self.repositories.get_or_init(repositories).load_all(&self.serving)
     }
 
     /// Reads a model from its repository as it stands now, and serves that.
@@ -64,6 +73,14 @@ impl Pool {
 
     pub(crate) fn unload_model(&self, name: &str) -> Result<(), Failure> {
         self.repositories.get_or_init(Repositories::default).unload(&self.serving, name)
+    }
+
+    /// What ONNX Runtime would do for the models, were it here.
+    pub(crate) fn missing(&self) -> Missing {
+        let (served, index) = (self.serving.all(), self.serving.index());
+        let refused =
+            index.iter().filter_map(|listed| Some((listed.name.as_str(), listed.reason.as_deref()?)));
+        Missing::of(served.iter().map(|served| (served.name.as_str(), served.signature())), refused)
     }
 
     /// Keeps served models' answers from now on. Once.
@@ -87,6 +104,11 @@ impl Pool {
 
     pub fn node(&self) -> &str {
         &self.node
+    }
+
+    /// Another one at each start.
+    pub(crate) fn life(&self) -> &str {
+        &self.life
     }
 
     /// This node, as decisions name it.

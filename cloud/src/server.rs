@@ -18,7 +18,7 @@ use crate::admin;
 use crate::api::Api;
 use crate::api::enrollment::Enroller;
 use crate::config::{CloudConfig, ConfigError};
-use crate::engines::{Engines, EnginesError};
+use crate::engines::{Engines, EnginesError, search};
 use crate::identity::StateError;
 use crate::identity::material::Material;
 use crate::metrics::Metrics;
@@ -275,10 +275,11 @@ fn announce(config: &CloudConfig, pool: &Pool, grpc: SocketAddr, http: SocketAdd
 pub(crate) async fn load(config: &CloudConfig) -> Result<Pool, ServeError> {
     let config = config.clone();
     let opened = tokio::task::spawn_blocking(move || {
-        let engines = Engines::start(&config.engines, config.thread_count())?;
+        let engines = Engines::start(&config.engines, &config.state_dir, config.thread_count())?;
         let pool = Pool::open(&config, engines)
             .map_err(|source| ServeError::Bundle { bundle: config.bundle, source: Box::new(source) })?;
-        pool.serve_repositories(&config.model_repository)?;
+        pool.serve_repositories(&config.model_repository, &config.state_dir)?;
+        search::log(pool.serving().engines().found(), &pool.missing());
         Ok(pool)
     });
     opened.await?
@@ -343,6 +344,12 @@ impl Running {
     /// Calls that are not answered yet.
     pub fn in_flight(&self) -> usize {
         self.metrics.in_flight()
+    }
+
+    /// The same, to be asked while the pool drains.
+    pub fn calls_in_flight(&self) -> impl Fn() -> usize + Send + use<> {
+        let metrics = Arc::clone(&self.metrics);
+        move || metrics.in_flight()
     }
 
     /// Says NOT_SERVING, stops taking calls, lets those in flight finish within `grace`, cuts the rest.

@@ -3,6 +3,7 @@
 //! request -> [`served`] (checked against the file's own signature) -> `rows` (cut where that pays) -> `threads` (scheduler)
 //! -> `batch` -> answer. A [`composite`] model is one whose parts go this way.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -56,12 +57,15 @@ pub(crate) struct Serving {
     models: Catalogue,
     /// Unset until it is known whether there is one.
     cache: OnceLock<Option<Cache>>,
+    /// Requests so far that share with no other one.
+    alone: AtomicU64,
 }
 
 impl Serving {
     pub(crate) fn start(threads: usize, queue: usize, engines: Engines) -> Self {
         let threads = Arc::new(Threads::start(threads, queue));
-        Self { engines, threads, models: Catalogue::default(), cache: OnceLock::new() }
+        let (models, cache, alone) = (Catalogue::default(), OnceLock::new(), AtomicU64::new(0));
+        Self { engines, threads, models, cache, alone }
     }
 
     /// Keeps answers from now on, if any bytes are granted for them. Once.
@@ -83,17 +87,18 @@ impl Serving {
         self.threads.pressure()
     }
 
-    /// Loads and tries a model, and does not serve it yet; blocks for as long as that takes.
+    /// Loads and tries a model, and does not serve it yet; blocks for as long as that takes. `given`: inputs that its
+    /// configuration brings, for its trial.
     pub(crate) fn prepare(
         &self,
         name: &str,
         version: u64,
         file: &OnnxFile,
-        traits: Traits,
-        batching: Batching,
+        (traits, batching): (Traits, Batching),
+        given: &[Arc<Vec<Array>>],
     ) -> Result<Arc<Served>, Failure> {
         let refuse = |reason: String| Failure::Unservable { model: name.to_owned(), reason };
-        let loaded = self.engines.load(name, file, &traits.config).map_err(refuse)?;
+        let loaded = self.engines.load(name, file, &traits.config, given).map_err(refuse)?;
         Ok(self.adopt(name, version, loaded, traits, batching))
     }
 
@@ -128,6 +133,7 @@ impl Serving {
             model,
             composite: None,
             choice,
+            unproven: trial.unproven,
             rows_are_independent,
             knee,
             id,
@@ -145,6 +151,7 @@ impl Serving {
             version: 1,
             model: composite.model(),
             choice: Choice::whole(composite.model().engine()),
+            unproven: None,
             composite: Some(composite),
             rows_are_independent: true,
             knee: 1,

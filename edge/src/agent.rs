@@ -3,6 +3,7 @@
 //! [`Agent::decide`] is the shell round [`millgate_shared::deciding`]: one hop to a model thread (decode, gate, local
 //! experts), at most one round trip to the pool, and the combine.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +13,14 @@ use millgate_shared::bundle::{Bundle, BundleError, golden};
 use millgate_shared::deciding::{Mode, Policy};
 use millgate_shared::decision::{Decision, Missing};
 use millgate_shared::gate::Place;
+use millgate_shared::image::BitDepth;
 use millgate_shared::local::{prices, tier_places};
 use millgate_shared::runner::{Holding, Models, RunError};
 use millgate_shared::shutdown::Tasks;
 use millgate_shared::workers::{WorkError, Workers};
 use tokio::sync::watch;
 
+use crate::crash::Held;
 use crate::input::Input;
 use crate::uplink::ledger::{Ledger, LedgerConfig};
 use crate::uplink::session::LinkState;
@@ -54,6 +57,8 @@ pub struct AgentConfig {
     /// Samples that wait for them.
     pub queue: usize,
     pub bytes: BytesConfig,
+    /// By source, how many bits of its 16-bit samples count.
+    pub bit_depths: BTreeMap<String, BitDepth>,
 }
 
 /// What goes up the line, and how much of it.
@@ -113,6 +118,7 @@ struct Parts {
     live: live::Live,
     upload: Arc<UploadPolicy>,
     ledger: Ledger,
+    bit_depths: BTreeMap<String, BitDepth>,
 }
 
 impl Agent {
@@ -150,18 +156,25 @@ impl Agent {
                 live: live::Live::default(),
                 upload: Arc::new(upload),
                 ledger,
+                bit_depths: config.bit_depths,
             }),
         })
     }
 
     /// One decision, by the deadline of its policy. The pool's failures are never errors: they are in the record.
     pub async fn decide(&self, input: Input, ask: Ask) -> Result<Decision, DecideError> {
-        deciding::decide(self, input, ask).await.map(|decided| decided.decision)
+        deciding::decide(self, input, ask, None).await.map(|decided| decided.decision)
     }
 
-    /// The same, and what a late answer of the pool needs to be worked in.
-    pub(crate) async fn decide_open(&self, input: Input, ask: Ask) -> Result<Decided, DecideError> {
-        deciding::decide(self, input, ask).await
+    /// The same, and what a late answer of the pool needs to be worked in. What is `held` is let go once nothing of the
+    /// sample is computed here any more.
+    pub(crate) async fn decide_open(
+        &self,
+        input: Input,
+        ask: Ask,
+        held: Option<Held>,
+    ) -> Result<Decided, DecideError> {
+        deciding::decide(self, input, ask, held).await
     }
 
     /// What holds for samples that do not say otherwise.
@@ -188,6 +201,11 @@ impl Agent {
 
     pub fn link(&self) -> LinkState {
         self.parts.uplink.as_ref().map_or(LinkState::Unconfigured, Uplink::link)
+    }
+
+    /// By pool, which of its lives it was in when it last said so.
+    pub(crate) fn lives(&self) -> Vec<Option<String>> {
+        self.parts.uplink.as_ref().map_or_else(Vec::new, Uplink::lives)
     }
 
     /// What the uplink counts, if there is one.

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use millgate_shared::decision::Decision;
-use millgate_shared::proto::v1::inference_service_server::{InferenceService, InferenceServiceServer};
+use millgate_shared::proto::v1::inference_service_server::{
+    InferenceService, InferenceServiceServer, SERVICE_NAME as INFERENCE,
+};
 use millgate_shared::proto::{FILE_DESCRIPTOR_SET, MAX_MESSAGE_BYTES, v1};
 use millgate_shared::shutdown::Tasks;
 use millgate_shared::wire::stream_error;
@@ -20,8 +22,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::SERVICE_NAME as HEALTH;
 
 use crate::agent::Agent;
+use crate::crash::Hand;
+use crate::crash::law::Item;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 
@@ -49,6 +54,7 @@ struct Api {
     agent: Agent,
     /// `None`: its decisions go to their callers alone.
     outbox: Option<Outbox>,
+    hand: Hand,
     metrics: Arc<Metrics>,
     calls: Calls,
     stop: CancellationToken,
@@ -59,6 +65,7 @@ pub(crate) async fn start(
     listener: TcpListener,
     agent: &Agent,
     outbox: Option<Outbox>,
+    hand: &Hand,
     metrics: &Arc<Metrics>,
     calls: &Calls,
     tasks: &Tasks,
@@ -66,7 +73,18 @@ pub(crate) async fn start(
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<InferenceServiceServer<Api>>().await;
     let reflection = || {
-        tonic_reflection::server::Builder::configure()
+        // The descriptors hold the pool's services too, which are not offered here.
+        let offered = [
+            INFERENCE,
+            HEALTH,
+            "grpc.reflection.v1.ServerReflection",
+            "grpc.reflection.v1alpha.ServerReflection",
+        ];
+        offered
+            .into_iter()
+            .fold(tonic_reflection::server::Builder::configure(), |builder, name| {
+                builder.with_service_name(name)
+            })
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             // For clients that show the details of an error.
@@ -76,6 +94,7 @@ pub(crate) async fn start(
     let api = Api {
         agent: agent.clone(),
         outbox,
+        hand: hand.clone(),
         metrics: Arc::clone(metrics),
         calls: calls.clone(),
         stop: tasks.token().clone(),
@@ -170,7 +189,8 @@ impl Api {
         let parsed = request::parse(request, &self.agent, limit).inspect_err(|status| {
             self.metrics.undecided(status::code_name(status));
         })?;
-        match self.agent.decide_open(parsed.input, parsed.ask).await {
+        let held = self.hand.take(&Item::Call).await;
+        match self.agent.decide_open(parsed.input, parsed.ask, Some(held)).await {
             Ok(decided) => {
                 self.metrics.decided(&decided.decision);
                 Ok(match &self.outbox {

@@ -4,10 +4,12 @@
 //! `deploy/edge/edge.toml` shows them all; a test keeps the two equal. Relative paths are relative to the directory the
 //! agent was started in. Durations are text with a unit: "500ms", "2s", "1h".
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use millgate_shared::image::BitDepth;
 use millgate_shared::text_file;
 use millgate_shared::toml_file::{self, TomlError};
 use serde::{Deserialize, Deserializer};
@@ -240,6 +242,12 @@ impl EdgeConfig {
     pub fn pools(&self, identity: &Identity) -> Option<Pools> {
         let (identity, state_dir) = (Some(identity.clone()), Some(self.state_dir.clone()));
         (!self.offload.cloud.is_empty()).then(|| Pools { identity, state_dir, ..self.offload.pools() })
+    }
+
+    /// By source that has one.
+    pub fn bit_depths(&self) -> BTreeMap<String, BitDepth> {
+        let known = |source: &SourceConfig| Some((source.name().to_owned(), source.bit_depth()?));
+        self.sources.iter().filter_map(known).collect()
     }
 
     /// `threads`, with 0 made into a number.

@@ -23,7 +23,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use rustls::ClientConfig;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::config::IdentityConfig;
 use store::Store;
@@ -64,6 +64,8 @@ struct Inner {
     /// Counts the certificates that have been shown.
     changes: watch::Sender<u64>,
     files: Followed,
+    /// Told when the files are to be read at once.
+    asked: Notify,
     counts: Counts,
 }
 
@@ -105,6 +107,7 @@ impl Identity {
         let files = [store.certificate(), store.key(), store.authorities_file()];
         let inner = Inner {
             files: Followed::new(files.into_iter().chain(config.ca.iter().cloned())),
+            asked: Notify::new(),
             counts: Counts::default(),
             store,
             ca: config.ca.clone(),

@@ -6,12 +6,18 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use millgate_shared::image::BitDepth;
+use millgate_shared::memory::{self, NoRoom};
+
 /// A file larger than this is refused unread, in bytes.
 pub const FILE_LIMIT: u64 = 64 << 20;
 /// `part.png` has its defect-free reference in `part.template.png`.
 const TEMPLATE_SUFFIX: &str = ".template";
 /// Endings by which a directory's pictures are found. What a file is, is told by its content.
-const ENDINGS: [&str; 7] = ["png", "jpg", "jpeg", "bmp", "tif", "tiff", "gif"];
+const ENDINGS: [&str; 11] = ["png", "jpg", "jpeg", "jpe", "jfif", "bmp", "dib", "tif", "tiff", "btf", "gif"];
+/// Endings of pictures in other formats. They are found too, so that each is refused by name and none passed over.
+const OTHER_ENDINGS: [&str; 12] =
+    ["webp", "heic", "heif", "avif", "jp2", "j2k", "jxl", "pgm", "ppm", "pbm", "pnm", "dcm"];
 
 /// One thing to decide on, still encoded.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +39,14 @@ pub struct InputImage {
     /// A modality of the bundle: `image`, `template`.
     pub modality: String,
     pub bytes: Vec<u8>,
+    /// Bits of 16-bit samples that count. `None`: its source, the file or the largest sample tells.
+    pub bit_depth: Option<BitDepth>,
+}
+
+impl InputImage {
+    pub fn new(modality: &str, bytes: Vec<u8>) -> Self {
+        Self { modality: modality.to_owned(), bytes, bit_depth: None }
+    }
 }
 
 /// Why a file could not be taken. Messages name the path only where it is not the one that was asked for.
@@ -44,6 +58,8 @@ pub enum InputError {
     NotAFile,
     #[error("is {size} bytes, over the limit of {FILE_LIMIT}")]
     TooLarge { size: u64 },
+    #[error("is {size} bytes, and {source}")]
+    NoMemory { size: u64, source: NoRoom },
     #[error("holds no images ({} expected)", ENDINGS.join(", "))]
     NoImages,
     #[error("template {}: {source}", path.display())]
@@ -56,7 +72,7 @@ impl InputError {
         match self {
             Self::Read(_) => "unreadable",
             Self::NotAFile => "not_a_file",
-            Self::TooLarge { .. } => "too_large",
+            Self::TooLarge { .. } | Self::NoMemory { .. } => "too_large",
             Self::NoImages => "no_images",
             Self::Template { source, .. } => source.code(),
         }
@@ -66,13 +82,12 @@ impl InputError {
 impl Input {
     /// Reads a picture and its template: the one named, or else the one beside it.
     pub fn from_file(path: &Path, template: Option<&Path>, source: Option<&str>) -> Result<Self, InputError> {
-        let mut images = vec![InputImage { modality: "image".to_owned(), bytes: read(path)? }];
+        let mut images = vec![InputImage::new("image", read(path)?)];
         let beside = template_path(path).filter(|path| path.is_file());
         if let Some(template) = template.or(beside.as_deref()) {
             let refuse =
                 |source| InputError::Template { path: template.to_path_buf(), source: Box::new(source) };
-            images
-                .push(InputImage { modality: "template".to_owned(), bytes: read(template).map_err(refuse)? });
+            images.push(InputImage::new("template", read(template).map_err(refuse)?));
         }
         Ok(Self {
             id: String::new(),
@@ -82,6 +97,12 @@ impl Input {
             captured_at: captured_at(path),
             images,
         })
+    }
+
+    /// Takes the pictures' 16-bit samples to have so many bits, where that is given.
+    pub fn of_depth(mut self, depth: Option<BitDepth>) -> Self {
+        self.images.iter_mut().for_each(|image| image.bit_depth = depth.or(image.bit_depth));
+        self
     }
 }
 
@@ -106,7 +127,12 @@ pub fn is_template(path: &Path) -> bool {
 pub fn is_candidate(path: &Path) -> bool {
     let is_hidden = path.file_name().and_then(|name| name.to_str()).is_none_or(|name| name.starts_with('.'));
     let ending = path.extension().and_then(|ending| ending.to_str()).map(str::to_lowercase);
-    !is_hidden && !is_template(path) && ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str()))
+    !is_hidden && !is_template(path) && ending.is_some_and(|ending| endings().any(|known| known == ending))
+}
+
+/// Endings of all that is taken for a picture, in lower case.
+pub fn endings() -> impl Iterator<Item = &'static str> {
+    ENDINGS.into_iter().chain(OTHER_ENDINGS)
 }
 
 /// The candidates under a directory, sorted by path; links to directories are not followed.
@@ -139,6 +165,8 @@ fn read(path: &Path) -> Result<Vec<u8>, InputError> {
     if metadata.len() > FILE_LIMIT {
         return Err(InputError::TooLarge { size: metadata.len() });
     }
+    let no_memory = |source| InputError::NoMemory { size: metadata.len(), source };
+    let _room = memory::reserve(metadata.len()).map_err(no_memory)?;
     let mut bytes = Vec::with_capacity(metadata.len() as usize);
     let file = File::open(path).map_err(InputError::Read)?;
     file.take(FILE_LIMIT + 1).read_to_end(&mut bytes).map_err(InputError::Read)?;
@@ -164,6 +192,7 @@ mod tests {
         assert!(is_template(Path::new("part.template.png")));
         assert!(!is_candidate(Path::new("part.template.png")));
         assert!(is_candidate(Path::new("part.PNG")));
+        assert!(is_candidate(Path::new("part.webp")), "so that it is refused by name");
         assert!(!is_candidate(Path::new(".part.png")));
         assert!(!is_candidate(Path::new("part.txt")));
         assert!(!is_candidate(Path::new("png")));

@@ -15,7 +15,7 @@
 //! ```
 //!
 //! How a decision is made is in `millgate_shared`; here is what stands round it: files, sockets, clocks and threads.
-//! [`identity`] is who the device is towards the pool. [`check`] looks at all of that before a device is trusted with it.
+//! `crash` notes what is in hand, for the next start. [`identity`] is who the device is towards the pool. [`check`] looks at all of that before a device is trusted with it.
 
 pub mod admin;
 pub mod agent;
@@ -23,6 +23,7 @@ pub mod api;
 pub mod check;
 pub mod cli;
 pub mod config;
+mod crash;
 pub mod identity;
 pub mod input;
 pub mod metrics;

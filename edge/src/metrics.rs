@@ -119,7 +119,9 @@ pub struct Metrics {
 pub struct SourceMetrics {
     /// `source_files_total{source,outcome="done"}`: decided or found undecidable, and acknowledged.
     pub done: Counter,
-    /// `…{outcome="incomplete"}`: ended too early and was put back.
+    /// `…{outcome="same"}`: looked at again, and it is what was decided before.
+    pub same: Counter,
+    /// `…{outcome="incomplete"}`: was not whole and was put back.
     pub incomplete: Counter,
     /// `…{outcome="changed"}`: changed while it was read and was put back.
     pub changed: Counter,
@@ -267,6 +269,7 @@ impl Metrics {
         };
         SourceMetrics {
             done: outcome("done"),
+            same: outcome("same"),
             incomplete: outcome("incomplete"),
             changed: outcome("changed"),
             unacknowledged: outcome("unacknowledged"),

@@ -18,9 +18,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
 use crate::agent::{Decided, Late};
+use crate::crash::law::Item;
+use crate::crash::{Hand, Held};
 use crate::metrics::Metrics;
 use crate::sink::{Key, Record, Sinks};
 use crate::source::journal::{FileVersion, JournalHandle, Post};
+use crate::source::{Reading, Taken};
 use crate::spool::entry::{Entry, Head, Origin, Written};
 use crate::spool::{Orphan, PutError, Spool, wall};
 
@@ -57,6 +60,7 @@ struct Parts {
     journal: Option<JournalHandle>,
     spool: Option<Spool>,
     tidy: Tidy,
+    hand: Hand,
     metrics: Arc<Metrics>,
     calls: Arc<Semaphore>,
     keeping: Arc<Semaphore>,
@@ -73,13 +77,15 @@ impl Outbox {
         journal: Option<JournalHandle>,
         spool: Option<Spool>,
         tidy: Tidy,
+        hand: &Hand,
         metrics: &Arc<Metrics>,
         work: &Tasks,
     ) -> Self {
         let (metrics, work) = (Arc::clone(metrics), work.clone());
         let calls = Arc::new(Semaphore::new(CALLS));
         let keeping = Arc::new(Semaphore::new(KEEPING));
-        Self(Arc::new(Parts { sinks, journal, spool, tidy, metrics, calls, keeping, work }))
+        let hand = hand.clone();
+        Self(Arc::new(Parts { sinks, journal, spool, tidy, hand, metrics, calls, keeping, work }))
     }
 
     /// What of a caller's time is not for deciding.
@@ -99,9 +105,11 @@ impl Outbox {
 
     /// For a file: on the disk, if it is to be amended. While the disk does not take it, this waits, as the file does;
     /// `is_stopping` ends that.
+    /// It is in hand, by `take`, while its pictures are encoded.
     pub(crate) async fn keep_file(
         &self,
         decided: Decided,
+        take: impl Future<Output = Held>,
         is_stopping: impl Fn() -> bool,
     ) -> Result<(Record, bool), Stopped> {
         let Decided { decision, late } = decided;
@@ -110,7 +118,7 @@ impl Outbox {
             Ok(None) => return record(&decision).map(|record| (record, false)),
             Err(why) => return record(&marked(decision, why)).map(|record| (record, false)),
         };
-        let Some((entry, kept)) = entry(&spool, &decision, late, Origin::File).await? else {
+        let Some((entry, kept)) = entry(&spool, &decision, late, Origin::File, take.await).await? else {
             return record(&marked(decision, Later::NotNeeded)).map(|record| (record, false));
         };
         loop {
@@ -126,6 +134,13 @@ impl Outbox {
                     tokio::time::sleep(RETRY).await;
                 }
             }
+        }
+    }
+
+    /// A decided file was read again, and holds what it held.
+    pub(crate) async fn seen(&self, taken: &Taken, reading: Reading) {
+        if let Some(journal) = &self.0.journal {
+            journal.seen(&taken.source, &taken.relative, reading).await;
         }
     }
 
@@ -192,7 +207,8 @@ impl Outbox {
         let (answer, kept) = oneshot::channel();
         let (this, own) = (self.clone(), decision.clone());
         self.0.work.spawn(async move {
-            let put = match entry(&spool, &own, late, Origin::Api).await {
+            let held = this.0.hand.take(&Item::Call).await;
+            let put = match entry(&spool, &own, late, Origin::Api, held).await {
                 Ok(Some((entry, record))) => match spool.put(&entry).await {
                     Ok(()) => Ok(record),
                     Err(PutError::Full) => Err(Later::Full),
@@ -316,6 +332,7 @@ async fn entry(
     decision: &Decision,
     late: Late,
     origin: Origin,
+    held: Held,
 ) -> Result<Option<(Written, Record)>, Stopped> {
     let decision = marked(decision.clone(), Later::Spooled);
     let record = record(&decision)?;
@@ -323,6 +340,7 @@ async fn entry(
     let head = Head { origin, decided_at: wall(), digest: spool.digest(), id: decision.id };
     // Pictures are encoded.
     let encoding = tokio::task::spawn_blocking(move || {
+        let _in_hand = held;
         let (open, requests) = late.into_requests();
         let entry = Entry { head, open, line, requests };
         (!entry.requests.is_empty()).then(|| entry.into_written()).transpose()

@@ -16,7 +16,6 @@
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,12 +28,15 @@ use crate::admin;
 use crate::agent::{Agent, AgentConfig, BytesConfig};
 use crate::api::{self, Calls};
 use crate::config::{EdgeConfig, Refused, SourceConfig};
+use crate::crash::{Gate, Hand};
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::outbox::{Outbox, Tidy};
 use crate::sink::{Key, OpenError, Sinks};
-use crate::source::journal::{Journal, JournalError, JournalHandle, Post};
-use crate::source::{Taken, Version, folder};
+use crate::source::calm::Calm;
+use crate::source::folder::{self, Left};
+use crate::source::journal::{self, Journal, JournalError, JournalHandle, Post};
+use crate::source::{Known, Taken};
 use crate::spool::backlog::Backlog;
 use crate::spool::{self, Spool, Started};
 use crate::uplink::ledger::LedgerConfig;
@@ -94,6 +96,7 @@ pub struct Service;
 #[derive(Debug)]
 pub struct Running {
     agent: Agent,
+    identity: Identity,
     metrics: Arc<Metrics>,
     sinks: Sinks,
     journal: Option<JournalHandle>,
@@ -107,6 +110,7 @@ pub struct Running {
     calls: Calls,
     /// The uplink and the admin port: the last to go.
     base: Tasks,
+    hand: Hand,
     broken: watch::Receiver<Option<String>>,
     grace: Duration,
 }
@@ -136,24 +140,26 @@ impl Service {
         let on_broken = move |message| {
             break_service.send_replace(Some(message));
         };
-        let kept = Kept::open(&config).await?;
+        let hand = open_hand(&config).await?;
+        let kept = Kept::open(&config, &hand).await?;
         let undelivered = kept.undelivered.iter().map(|(_, post)| key(post)).collect();
         let sinks = Sinks::open(&config.sinks, config.queue, &undelivered, &metrics, &on_broken)?;
 
         let (intake, work, api) = (Tasks::new(), Tasks::new(), Tasks::new());
         let Kept { journal, known, spooled, undelivered } = kept;
         let journal = journal.map(|journal| journal.start(config.queue.max(JOURNAL_QUEUE))).transpose()?;
-        let started = start_spool(&config, &agent, journal.as_ref(), spooled, &undelivered, &metrics).await?;
+        let started =
+            start_spool(&config, &agent, journal.as_ref(), spooled, &undelivered, &metrics, &hand).await?;
         let (spool, orphans) = started.map(|started| (started.spool, started.orphans)).unzip();
         let tidy = Tidy::new(&config);
-        let outbox = Outbox::new(sinks.clone(), journal.clone(), spool.clone(), tidy, &metrics, &work);
+        let outbox = Outbox::new(sinks.clone(), journal.clone(), spool.clone(), tidy, &hand, &metrics, &work);
         work.spawn(outbox.clone().carry_on(undelivered, orphans.unwrap_or_default()));
         if let Some(journal) = journal.clone().filter(|_| !config.sources.is_empty()) {
-            start_files(&config, known, &agent, &outbox, journal, &metrics, &intake, &work);
+            start_files(&config, known, &agent, &outbox, &hand, journal, &metrics, &intake, &work);
         }
         if let Some(spool) = spool.clone() {
             let (agent, outbox, metrics) = (agent.clone(), outbox.clone(), Arc::clone(&metrics));
-            let backlog = Backlog { agent, spool, outbox, metrics, work: work.clone() };
+            let backlog = Backlog { agent, spool, outbox, hand: hand.clone(), metrics, work: work.clone() };
             intake.spawn(backlog.run(config.spool.parallel, intake.token().clone()));
         }
         let calls = Calls::default();
@@ -165,7 +171,7 @@ impl Service {
                     listen: config.api.listen,
                     source,
                 })?;
-                api::start(listener, &agent, outbox, &metrics, &calls, &api).await?;
+                api::start(listener, &agent, outbox, &hand, &metrics, &calls, &api).await?;
                 Some(address)
             }
             None => None,
@@ -182,6 +188,7 @@ impl Service {
         let grace = config.drain_grace;
         Ok(Running {
             agent,
+            identity,
             metrics,
             sinks,
             journal,
@@ -192,6 +199,7 @@ impl Service {
             api,
             calls,
             base,
+            hand,
             broken,
             grace,
         })
@@ -205,6 +213,11 @@ impl Running {
 
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Reads the device's certificate, key and authorities again. Does not wait for it.
+    pub fn reload(&self) {
+        self.identity.reload();
     }
 
     /// Where the local gRPC listens.
@@ -241,6 +254,8 @@ impl Running {
             let _late = timeout_at(until.max(Instant::now() + HANG_UP), journal.flush()).await.is_err();
         }
         self.base.drain(left(until).min(HANG_UP)).await;
+        let hand = self.hand.clone();
+        let _late = tokio::task::spawn_blocking(move || hand.end()).await.is_err();
         Drained { files: intake + files, records }
     }
 }
@@ -298,6 +313,7 @@ async fn start_agent(config: &EdgeConfig, identity: &Identity, tasks: &Tasks) ->
                 dir: Some(config.state_dir.clone()),
             },
         },
+        bit_depths: config.bit_depths(),
     };
     let tasks = tasks.clone();
     let start = move || Agent::start(config, &tasks).map_err(|error| StartError::Agent(Box::new(error)));
@@ -309,15 +325,23 @@ struct Kept {
     /// `None`: nothing has to survive a restart.
     journal: Option<Journal>,
     /// By source.
-    known: Vec<Vec<(PathBuf, Version)>>,
+    known: Vec<Vec<Known>>,
     /// By decision id, whether it is closed.
     spooled: HashMap<String, bool>,
     undelivered: Vec<(u64, Post)>,
 }
 
 impl Kept {
-    async fn open(config: &EdgeConfig) -> Result<Self, StartError> {
+    async fn open(config: &EdgeConfig, hand: &Hand) -> Result<Self, StartError> {
         let is_needed = !config.sources.is_empty() || has_spool(config);
+        let _in_hand = match hand.part(journal::FILE_NAME) {
+            Gate::Open(held) => Some(held),
+            Gate::Aside { deaths } => {
+                let why = format!("the agent died {deaths} times that it read it");
+                Journal::set_aside(&config.state_dir, &why)?;
+                None
+            }
+        };
         // What an earlier configuration has promised goes out under this one too.
         let journal = match is_needed || Journal::is_in(&config.state_dir) {
             true => Some(Journal::open_soon(&config.state_dir).await?),
@@ -339,6 +363,15 @@ fn has_spool(config: &EdgeConfig) -> bool {
     config.spool.enabled && !config.offload.cloud.is_empty() && has_records
 }
 
+/// Of an agent that keeps nothing, nothing is noted.
+async fn open_hand(config: &EdgeConfig) -> Result<Hand, StartError> {
+    if config.sources.is_empty() && !has_spool(config) {
+        return Ok(Hand::default());
+    }
+    let dir = config.state_dir.clone();
+    tokio::task::spawn_blocking(move || Hand::open(&dir)).await.map_err(|_| StartError::Panicked)
+}
+
 fn key(post: &Post) -> Key {
     Key { id: post.id.clone(), version: post.version }
 }
@@ -350,13 +383,23 @@ async fn start_spool(
     spooled: HashMap<String, bool>,
     undelivered: &[(u64, Post)],
     metrics: &Metrics,
+    hand: &Hand,
 ) -> Result<Option<Started>, StartError> {
-    let Some(journal) = journal.filter(|_| has_spool(config)).cloned() else { return Ok(None) };
+    let hand = hand.clone();
+    let Some(journal) = journal.filter(|_| has_spool(config)).cloned() else {
+        // Writes a small file.
+        tokio::task::spawn_blocking(move || hand.has_started()).await.map_err(|_| StartError::Panicked)?;
+        return Ok(None);
+    };
     let (dir, config, digest) = (config.state_dir.clone(), config.spool.clone(), agent.models().digest());
     let undelivered = undelivered.iter().map(|(_, post)| post.id.clone()).collect();
     let metrics = metrics.spool().clone();
     // The whole log is read.
-    let start = move || Spool::start(&dir, &config, digest, journal, spooled, &undelivered, metrics);
+    let start = move || {
+        let started = Spool::start(&dir, &config, digest, journal, spooled, &undelivered, metrics, &hand);
+        hand.has_started();
+        started
+    };
     let started = tokio::task::spawn_blocking(start).await.map_err(|_| StartError::Panicked)??;
     Ok(Some(started))
 }
@@ -365,24 +408,28 @@ async fn start_spool(
 #[expect(clippy::too_many_arguments, reason = "called once, to take a long function apart")]
 fn start_files(
     config: &EdgeConfig,
-    known: Vec<Vec<(PathBuf, Version)>>,
+    known: Vec<Vec<Known>>,
     agent: &Agent,
     outbox: &Outbox,
+    hand: &Hand,
     journal: JournalHandle,
     metrics: &Arc<Metrics>,
     intake: &Tasks,
     work: &Tasks,
 ) {
     let (out, taken) = mpsc::channel(1);
-    for (source, known) in config.sources.iter().zip(known) {
+    let calm = Calm::new(config.sources.len(), (Instant::now() + hand.calm()).into_std());
+    for (number, (source, known)) in config.sources.iter().zip(known).enumerate() {
         let metrics = metrics.source(source.name());
+        let left = Left { known, risks: hand.risks(source.name()) };
         match source {
             SourceConfig::Folder(folder) => {
-                folder::start(folder.clone(), known, out.clone(), journal.clone(), metrics, intake);
+                let (out, journal, turn) = (out.clone(), journal.clone(), calm.turn(number));
+                folder::start(folder.clone(), left, turn, out, journal, metrics, intake);
             }
         }
     }
-    let desk = Desk::new(agent, outbox, metrics, intake.token().clone());
+    let desk = Desk::new(agent, outbox, hand, metrics, intake.token().clone());
     intake.spawn(pump(taken, Arc::new(desk), config.queue, intake.token().clone(), work.clone()));
 }
 

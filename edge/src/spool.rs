@@ -18,6 +18,7 @@ use millgate_shared::bundle::BundleDigest;
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) mod backlog;
+mod blame;
 mod disk;
 pub(crate) mod entry;
 #[cfg(test)]
@@ -76,11 +77,20 @@ pub(crate) enum Closed {
     Discarded,
     /// Damaged on the disk.
     Damaged,
+    /// A pool has died over it, again and again.
+    Crashed,
 }
 
 impl Closed {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Amended, Self::Refused, Self::Expired, Self::Dropped, Self::Discarded, Self::Damaged];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Amended,
+        Self::Refused,
+        Self::Expired,
+        Self::Dropped,
+        Self::Discarded,
+        Self::Damaged,
+        Self::Crashed,
+    ];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -90,6 +100,7 @@ impl Closed {
             Self::Dropped => "dropped",
             Self::Discarded => "discarded",
             Self::Damaged => "damaged",
+            Self::Crashed => "crashed",
         }
     }
 }

@@ -98,6 +98,7 @@ pub struct Uplink {
     estimate: watch::Receiver<Estimate>,
     counts: Counts,
     split: Arc<Mutex<Split>>,
+    diallers: Arc<[Dialler]>,
 }
 
 /// What the pool answered for one call.
@@ -149,6 +150,7 @@ impl Uplink {
             own,
         };
         tasks.spawn(bulk.run(behind, tasks.token().clone()));
+        let all = diallers.clone().into();
         let outlets = Outlets { link: link_out, estimate: estimate_out, live: live_out };
         let counting = counts.clone();
         let named = diallers.iter().map(|dialler| dialler.pool().to_string()).collect();
@@ -167,7 +169,7 @@ impl Uplink {
             certificate,
             tasks,
         );
-        Ok(Self { calls, backlog, link, troubles, estimate, counts, split: Arc::default() })
+        Ok(Self { calls, backlog, link, troubles, estimate, counts, split: Arc::default(), diallers: all })
     }
 
     pub fn link(&self) -> LinkState {
@@ -182,6 +184,11 @@ impl Uplink {
     /// Follows why there is no line, pool by pool.
     pub fn troubles(&self) -> watch::Receiver<Vec<Trouble>> {
         self.troubles.clone()
+    }
+
+    /// By pool, which of its lives it was in when it last said so: another one means that it has been started anew.
+    pub fn lives(&self) -> Vec<Option<String>> {
+        self.diallers.iter().map(Dialler::life).collect()
     }
 
     /// What a call costs in time right now.

@@ -65,6 +65,19 @@ pub struct SampleInfo {
     pub captured_at: Option<String>,
     pub sha256: String,
     pub modalities: Vec<String>,
+    /// What was assumed of its pictures.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<Note>,
+}
+
+/// Something that the reader of a decision should know of a picture: how it was read where its file leaves that open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    pub modality: String,
+    /// For machines; see [`Remark::code`](crate::image::Remark::code).
+    pub code: String,
+    /// For people.
+    pub message: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

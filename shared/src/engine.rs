@@ -3,6 +3,7 @@
 //!
 //! * [`signature`]: what a file says of itself, whatever will run it.
 //! * [`external`]: weights that lie in files beside it.
+//! * [`graph`]: what its operations show without running them. [`zipmap`]: outputs that are no tensors made such.
 //! * `tract`: the engine that is always there. Other crates may bring others.
 //! * [`fixed`]: a model that takes one sample of known FP32 shapes, as a bundle's do.
 
@@ -19,10 +20,16 @@ use external::ExternalFile;
 
 pub mod external;
 pub mod fixed;
+pub mod graph;
 pub mod signature;
 mod tract;
+pub mod zipmap;
 
-/// An ONNX file in memory.
+/// What helps where the built-in engine cannot run a model, or is not trusted with it.
+pub const REMEDY: &str =
+    "serve it with ONNX Runtime: `millgate-cloud engine install onnxruntime-*.whl` (docs/serving.md)";
+
+/// An ONNX file in memory: as it was read, but for outputs that are made tensors.
 #[derive(Debug, Clone)]
 pub struct OnnxFile {
     pub bytes: Bytes,
@@ -37,6 +44,10 @@ impl OnnxFile {
     /// Reads the signature and, from `dir`, the weights that the file names.
     pub fn read(bytes: Bytes, dir: Option<PathBuf>) -> Result<Self, EngineError> {
         let signature = Arc::new(signature::read(&bytes)?);
+        let bytes = match &*signature.zipped {
+            [] => bytes,
+            zipped => zipmap::unzip(&bytes, zipped)?,
+        };
         let external = external::read(dir.as_deref(), &signature.external_files)?;
         Ok(Self { bytes, dir, external, signature })
     }
@@ -113,6 +124,9 @@ pub enum EngineError {
     Datatype(Datatype),
     #[error("cannot be prepared: {0}")]
     Prepare(String),
+    /// It would run, and what it answers may be wrong.
+    #[error("{0}; {REMEDY}")]
+    Untrusted(String),
     #[error("got {got} inputs, needs {expected}")]
     InputCount { expected: usize, got: usize },
     #[error("input `{name}` needs shape {expected:?}, got {got:?}")]
@@ -121,4 +135,7 @@ pub enum EngineError {
     Array(#[from] ArrayError),
     #[error("failed while running: {0}")]
     Run(String),
+    /// An input holds what a node of this engine would make something else of without a word. `what` is NaN or infinity.
+    #[error("input `{name}` holds {what}, of which tract's {node} makes a number; {REMEDY}")]
+    Unheard { name: String, what: &'static str, node: String },
 }

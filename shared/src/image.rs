@@ -15,8 +15,8 @@ pub mod resize;
 
 use std::fmt;
 
-pub use codec::{Codec, Encoded, PayloadError, decode_payload, encode};
-pub use decode::{DecodeError, Format, Limits, decode};
+pub use codec::{Codec, Encoded, PayloadError, decode_payload, encode, encode_if_quick};
+pub use decode::{BitDepth, DecodeError, Decoded, Format, Limits, Remark, decode, read, read_all};
 pub use resize::resize;
 
 /// A picture of 8-bit grey levels, 0 black to 255 white; never empty.

@@ -19,6 +19,7 @@
 //! * [`transport`]: gRPC between agent and pool.
 //! * [`identity`]: certificates, TLS, tokens, and a clock with a floor.
 //! * [`breaker`]: when to stop asking a peer that does not answer. Pure.
+//! * [`memory`]: what may still be taken of it.
 //! * [`shutdown`], [`panics`], [`telemetry`], [`metrics`], [`text_file`], [`toml_file`], [`files`]: the rim both
 //!   binaries share.
 
@@ -36,6 +37,7 @@ pub mod gate;
 pub mod identity;
 pub mod image;
 pub mod local;
+pub mod memory;
 pub mod metrics;
 pub mod panics;
 pub mod proto;

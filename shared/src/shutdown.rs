@@ -1,8 +1,12 @@
-//! Tasks that drain: spawned through [`Tasks`], told to stop by one token, waited for within a grace time.
+//! Tasks that drain: spawned through [`Tasks`], told to stop by one token, waited for within a grace time. And what tells
+//! a process to: its signals.
 
 use std::future::Future;
+use std::io;
+use std::task::Poll;
 use std::time::Duration;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -53,16 +57,84 @@ impl Tasks {
     }
 }
 
-/// Returns on SIGTERM or SIGINT.
-pub async fn signal() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// What the system has asked of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// SIGTERM, SIGINT or SIGQUIT: drain and end.
+    Stop(&'static str),
+    /// SIGHUP: read again what can be read again.
+    Reload,
+    /// A signal that would end a process that does not know it, and that says nothing here.
+    Nothing(&'static str),
+}
+
+/// The signals that would otherwise end the process in the middle of its work. From [`Signals::listen`] on none of them
+/// does; SIGPIPE is ignored by every Rust program.
+#[derive(Debug)]
+pub struct Signals {
+    heard: Vec<(Signal, Asked)>,
+}
+
+impl Signals {
+    /// Must be called within a tokio runtime.
+    pub fn listen() -> io::Result<Self> {
+        let kinds = [
+            (SignalKind::terminate(), Asked::Stop("SIGTERM")),
+            (SignalKind::interrupt(), Asked::Stop("SIGINT")),
+            (SignalKind::quit(), Asked::Stop("SIGQUIT")),
+            (SignalKind::hangup(), Asked::Reload),
+            (SignalKind::user_defined1(), Asked::Nothing("SIGUSR1")),
+            (SignalKind::user_defined2(), Asked::Nothing("SIGUSR2")),
+            (SignalKind::alarm(), Asked::Nothing("SIGALRM")),
+            (SignalKind::io(), Asked::Nothing("SIGIO")),
+            // A file that would grow over its limit: the write then fails as on a full disk, and is tried again as there.
+            (SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()), Asked::Nothing("SIGXFSZ")),
+        ];
+        let heard = kinds.into_iter().map(|(kind, asked)| Ok((signal(kind)?, asked)));
+        Ok(Self { heard: heard.collect::<io::Result<_>>()? })
     }
-    Ok(())
+
+    /// Waits for the next. Cancel-safe.
+    pub async fn next(&mut self) -> Asked {
+        std::future::poll_fn(|cx| {
+            for (signal, asked) in &mut self.heard {
+                if signal.poll_recv(cx).is_ready() {
+                    return Poll::Ready(*asked);
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Waits for a signal to stop; what says nothing is logged, and a reload that nobody waits for is too. Cancel-safe.
+    pub async fn stop(&mut self) -> &'static str {
+        loop {
+            match self.next().await {
+                Asked::Stop(signal) => return signal,
+                Asked::Reload => {
+                    tracing::info!(signal = "SIGHUP", "nothing is read again at the moment; ignored")
+                }
+                Asked::Nothing(signal) => ignored(signal),
+            }
+        }
+    }
+}
+
+/// Says so in the log.
+pub fn ignored(signal: &str) {
+    tracing::info!(signal, "means nothing here; ignored");
+}
+
+/// Returns on SIGTERM, SIGINT, SIGQUIT, or SIGHUP: for a program that is worth nothing without its terminal.
+pub async fn signal_or_hang_up() -> io::Result<()> {
+    let mut signals = Signals::listen()?;
+    loop {
+        match signals.next().await {
+            Asked::Stop(_) | Asked::Reload => return Ok(()),
+            Asked::Nothing(signal) => ignored(signal),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -83,5 +155,29 @@ mod tests {
         let tasks = Tasks::new();
         let _stuck = tasks.spawn(std::future::pending::<()>());
         assert_eq!(tasks.drain(Duration::from_millis(1)).await, 1);
+    }
+    /// One test for all of them: signals are the whole process's.
+    #[tokio::test]
+    async fn no_signal_ends_the_process_and_each_is_told_apart() {
+        use rustix::process::{Signal, getpid, kill_process};
+        let mut signals = Signals::listen().unwrap();
+        for (sent, asked) in [
+            (Signal::HUP, Asked::Reload),
+            (Signal::USR1, Asked::Nothing("SIGUSR1")),
+            (Signal::USR2, Asked::Nothing("SIGUSR2")),
+            (Signal::ALARM, Asked::Nothing("SIGALRM")),
+            (Signal::IO, Asked::Nothing("SIGIO")),
+            (Signal::XFSZ, Asked::Nothing("SIGXFSZ")),
+            (Signal::QUIT, Asked::Stop("SIGQUIT")),
+            (Signal::TERM, Asked::Stop("SIGTERM")),
+            (Signal::INT, Asked::Stop("SIGINT")),
+        ] {
+            kill_process(getpid(), sent).unwrap();
+            assert_eq!(signals.next().await, asked);
+        }
+        // One to stop is heard behind those that say nothing.
+        kill_process(getpid(), Signal::USR1).unwrap();
+        kill_process(getpid(), Signal::INT).unwrap();
+        assert_eq!(signals.stop().await, "SIGINT");
     }
 }

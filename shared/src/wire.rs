@@ -7,7 +7,9 @@ mod decision;
 mod image;
 mod tensor;
 
-pub use image::{ImageSource, REFERENCE, read_images, write_image, write_images};
+pub use image::{
+    ImageSource, REFERENCE, depth, read_images, write_image, write_image_if_quick, write_images,
+};
 pub use tensor::{Numbers, Scale, read_tensor, write_packed, write_tensor};
 
 /// What is wrong with a message; `field` is a path in protobuf terms.

@@ -4,6 +4,7 @@
 //! dropped before it costs anything.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -27,6 +28,8 @@ pub enum WorkError {
     Full { capacity: usize },
     #[error("the workers have stopped")]
     Stopped,
+    #[error("the work panicked; the log says more")]
+    Panicked,
 }
 
 /// What a piece of work knows of itself when it starts.
@@ -89,17 +92,25 @@ impl Workers {
     {
         let (reply, result) = oneshot::channel::<T>();
         let queued = Instant::now();
+        let has_begun = Arc::new(AtomicBool::new(false));
+        let begun = Arc::clone(&has_begun);
         let job: Job = Box::new(move |runner| {
             if reply.is_closed() {
                 return;
             }
+            begun.store(true, Ordering::Relaxed);
             let ticket = Ticket { queued: queued.elapsed(), caller: &reply };
             let value = work(runner, ticket);
             // The caller may have gone meanwhile.
             let _gone = reply.send(value).is_err();
         });
+        // What has begun and gives nothing has not been stopped: threads end between two jobs.
+        let lost = |_| match has_begun.load(Ordering::Relaxed) {
+            true => WorkError::Panicked,
+            false => WorkError::Stopped,
+        };
         match self.jobs.try_send(job) {
-            Ok(()) => result.await.map_err(|_| WorkError::Stopped),
+            Ok(()) => result.await.map_err(lost),
             Err(TrySendError::Full(_)) => {
                 Err(WorkError::Full { capacity: self.jobs.capacity().unwrap_or_default() })
             }

@@ -4,7 +4,7 @@
 
 #![expect(clippy::print_stdout, reason = "the table is the point")]
 
-use millgate_edge::uplink::upload::{Form, SendConfig};
+use millgate_edge::uplink::upload::{Form, SendConfig, SendForm};
 use millgate_shared::deciding::Mode;
 use millgate_shared::decision::Decision;
 use millgate_shared::wire::Numbers;
@@ -19,8 +19,8 @@ struct Policy {
     mode: Mode,
 }
 
-fn policy(name: &'static str, default: Form, datatype: Numbers) -> Policy {
-    let send = SendConfig { default, datatype, ..SendConfig::default() };
+fn policy(name: &'static str, default: impl Into<SendForm>, datatype: Numbers) -> Policy {
+    let send = SendConfig { default: default.into(), datatype, ..SendConfig::default() };
     Policy { name, send, mode: Mode::Always }
 }
 
@@ -52,6 +52,7 @@ async fn main() {
     let path = bundle.path().to_path_buf();
     let pool = pool_with(|config| config.bundle = path.clone()).await;
     let policies = [
+        policy("auto", SendForm::Auto, Numbers::Fp32),
         policy("raw", Form::Raw, Numbers::Fp32),
         policy("tensor, fp32", Form::Tensor, Numbers::Fp32),
         policy("tensor, fp16", Form::Tensor, Numbers::Fp16),

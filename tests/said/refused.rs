@@ -2,6 +2,8 @@
 
 use super::*;
 use millgate_shared::identity::DeviceName;
+use millgate_shared::proto::v1::ListExpertsRequest;
+use system_tests::PATIENCE;
 use system_tests::enrolled::{now, tls_pool};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -59,7 +61,13 @@ async fn infer_does_not_wait_for_a_pool_that_turns_the_device_away() {
     let tls = tls_pool().await;
     let device = tls.device("acme", "cam-1").await;
     let name = DeviceName::new("acme", "cam-1").unwrap();
+    let mut client = device.connect(&tls.pool).await;
     assert!(millgate_cloud::identity::devices::set_revoked(&tls.state(), &name, Some(now())).unwrap());
+    tls.pool.reload();
+    let refused = tokio::time::timeout(PATIENCE, async {
+        while client.list_experts(ListExpertsRequest {}).await.is_ok() {}
+    });
+    refused.await.expect("the pool knows it");
     let (url, identity) = (tls.pool.url(), device.dir.path().display().to_string());
     let picture = recorded_of("deeppcb", 1)[0].path.display().to_string();
     let ran = tokio::task::spawn_blocking(move || {

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import onnx
 import repositories
+import trials
 from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper
@@ -13,13 +14,16 @@ from onnx import numpy_helper
 RANDOM = np.random.default_rng(7)
 
 
-def save(root: pathlib.Path, name: str, nodes, inputs, outputs, weights=(), version=1, config=None, external=None):
-    """One model: `inputs` and `outputs` are (name, type, shape) with None or a text for a free axis. `external` names
-    the file for the weights, if they are to lie beside it."""
-    infos = [[h.make_tensor_value_info(*port) for port in ports] for ports in (inputs, outputs)]
+def save(root: pathlib.Path, name: str, nodes, inputs, outputs, weights=(), version=1, config=None, external=None,
+         domains=()):
+    """One model: `inputs` and `outputs` are (name, type, shape) with None or a text for a free axis, or as ONNX has them.
+    `external` names the file for the weights, if they are to lie beside it; `domains`: of operations, beside ONNX's own."""
+    infos = [[h.make_tensor_value_info(*port) if isinstance(port, tuple) else port for port in ports]
+             for ports in (inputs, outputs)]
     tensors = [numpy_helper.from_array(array, key) for key, array in weights]
     graph = h.make_graph(nodes, name, *infos, initializer=tensors, doc_string=f"{name} for tests")
-    model = h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=8, producer_name="make_models")
+    opsets = [h.make_opsetid("", 17)] + [h.make_opsetid(domain, 3) for domain in domains]
+    model = h.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="make_models")
     h.set_model_props(model, {"origin": "tests"})
     onnx.checker.check_model(model)
     folder = root / name / str(version)
@@ -100,6 +104,7 @@ def main(root: pathlib.Path) -> None:
               h.make_node("Transpose", ["y"], ["b"], perm=[2, 1, 0, 3])]
     save(root, "recurrent-rows", turned, [("a", T.FLOAT, ["N", 6, 4])], [("b", T.FLOAT, ["N", 1, 6, 5])], memory)
     repositories.make(root)
+    trials.make(root, save)
     save(root, "external", dense, *ports, weights, external="weights.bin")
     save(root, "external-outside", dense, *ports, weights, external="../../outside.bin")
     # What only ONNX Runtime can do.

@@ -16,6 +16,7 @@ import grpc_checks  # noqa: F401
 import http_checks  # noqa: F401
 import metrics_checks  # noqa: F401
 import repositories
+import trials
 from peer import CHECKS, Peer
 
 
@@ -30,7 +31,7 @@ def main() -> int:
     arguments = parser.parse_args()
     peer = Peer(arguments.grpc, arguments.http, arguments.models, arguments.metrics, arguments.engine)
     failed = 0
-    checks = CHECKS + repositories.CHECKS
+    checks = CHECKS + repositories.CHECKS + trials.CHECKS
     for function in checks:
         name = function.__name__
         if arguments.k not in name:

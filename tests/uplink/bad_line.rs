@@ -37,9 +37,8 @@ fn plain() -> v1::RunExpertsRequest {
     let image = v1::Image {
         modality: expert.inputs[0].modality.clone(),
         codec: v1::ImageCodec::File.into(),
-        width: 0,
-        height: 0,
         data: opened.read(&golden.image).unwrap().into(),
+        ..Default::default()
     };
     v1::RunExpertsRequest { experts: vec![expert.name.clone()], images: vec![image], ..Default::default() }
 }

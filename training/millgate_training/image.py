@@ -3,14 +3,36 @@
 import io
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
+
+MAX_SAMPLE_VALUES = (281, 341)  # TIFF tags: MaxSampleValue, SMaxSampleValue
 
 
-def grey(source):
-    """8-bit grey pixels of an image file (path, bytes or file object)."""
+def bit_depth(samples, declared=None):
+    """How many bits of 16-bit samples count: what the file says, where all keep to it, or the largest."""
+    largest = int(samples.max())
+    if declared and largest < 1 << declared:
+        return declared
+    if ((samples >> 8) == (samples & 255)).all():  # 8 bits that were stretched to 16
+        return 16
+    return next((bits for bits in (8, 10, 12, 14) if largest < 1 << bits), 16)
+
+
+def declared_depth(image):
+    tags = getattr(image, "tag_v2", {})
+    values = [np.max(tags[tag]) for tag in MAX_SAMPLE_VALUES if tag in tags]
+    depths = [bits for bits in range(8, 17) if (1 << bits) - 1 in values]
+    return depths[0] if depths else None
+
+
+def grey(source, depth=None):
+    """8-bit grey pixels of an image file (path, bytes or file object). `depth`: bits of 16-bit samples, if they are known."""
     image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-    if image.mode.startswith("I"):  # 16-bit samples keep their high byte
-        return (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+    declared = declared_depth(image)
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        samples = np.asarray(image).astype(np.int64)
+        return (samples >> (depth or bit_depth(samples, declared)) - 8).clip(0, 255).astype(np.uint8)
     if image.mode in ("1", "L"):
         return np.asarray(image.convert("L"))
     if image.mode == "LA":

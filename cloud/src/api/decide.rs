@@ -86,8 +86,8 @@ async fn decide(
     let (task, images) = (sample.task, sample.images);
     let question = Question { task: &task, policy, origin, bytes };
     let pictures = move |manifest: &Manifest| {
-        let sample = read_images(manifest, "sample.images", &images, &Limits::default())?;
-        Ok(Read { sample, sha256: digest_of(manifest, &images) })
+        let read = read_images(manifest, "sample.images", &images, &Limits::default())?;
+        Ok(Read { sample: read.sample, notes: read.notes, sha256: digest_of(manifest, &images) })
     };
     let call = Call::new(clock.arrived, clock.deadline);
     let decision = mixture::decide(hosted, pool.serving(), &pool.place(), question, pictures, call).await?;

@@ -106,7 +106,7 @@ impl Input {
     }
 
     fn read(self, manifest: &Manifest, experts: &[usize]) -> Result<Read, Failure> {
-        let sample = read_images(manifest, "images", &self.images, &Limits::default())?;
+        let sample = read_images(manifest, "images", &self.images, &Limits::default())?.sample;
         let mut encoders = vec![None; manifest.encoders.len()];
         let experts = experts.iter().map(|expert| {
             let inputs = manifest.experts[*expert].inputs.iter();

@@ -20,6 +20,7 @@ pub(super) fn list(pool: &Pool, rights: &Rights) -> Result<v1::ListExpertsRespon
         bundle_digest: hosted.digest().as_bytes().to_vec().into(),
         node: pool.node().to_owned(),
         experts: experts.map(|(expert, served)| info(expert, latency_us(served))).collect(),
+        life: pool.life().to_owned(),
     })
 }
 

@@ -204,7 +204,7 @@ impl GrpcInferenceService for OpenInference {
             name: listed.name,
             version: listed.version,
             state: if listed.reason.is_none() { "READY" } else { "UNAVAILABLE" }.to_owned(),
-            reason: without_places(&listed.reason.unwrap_or_default()),
+            reason: without_places(&listed.reason.or(listed.note).unwrap_or_default()),
         });
         Ok(Response::new(proto::RepositoryIndexResponse { models: models.collect() }))
     }
@@ -280,15 +280,14 @@ impl GrpcInferenceService for OpenInference {
         &self,
         request: Request<proto::TraceSettingRequest>,
     ) -> Result<Response<proto::TraceSettingResponse>, Status> {
+        self.check_admin(&request)?;
         let model = &request.get_ref().model_name;
         if !model.is_empty() {
-            self.check(&request, model)?;
             self.api.pool.serving().find(model, "").map_err(|failure| status::of(&failure))?;
         }
         let Some(name) = request.get_ref().settings.keys().next() else {
             return Ok(Response::new(settings::trace_response(self.api.sampled)));
         };
-        self.check_admin(&request)?;
         unsupported(&format!("changing trace settings (`{name}`)"))
     }
 
@@ -296,10 +295,10 @@ impl GrpcInferenceService for OpenInference {
         &self,
         request: Request<proto::LogSettingsRequest>,
     ) -> Result<Response<proto::LogSettingsResponse>, Status> {
+        self.check_admin(&request)?;
         let Some(name) = request.get_ref().settings.keys().next() else {
             return Ok(Response::new(settings::log_response()));
         };
-        self.check_admin(&request)?;
         unsupported(&format!("changing log settings (`{name}`)"))
     }
 }

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use super::serve::ServeArgs;
 use super::{CommandError, Output, table};
 use crate::engines::choice::{Alternative, micros};
+use crate::engines::missing::{INSTALL, Missing};
+use crate::engines::search::Found;
 use crate::identity::material;
 use crate::pool::Pool;
 use crate::server;
@@ -47,7 +49,9 @@ fn library(pool: &Pool) -> Option<String> {
 }
 
 fn write_text(pool: &Pool, refused: &[&Listed], out: &mut impl Write) -> std::io::Result<()> {
-    let engines = library(pool).map_or("tract".to_owned(), |path| format!("tract, onnxruntime ({path})"));
+    let found = pool.serving().engines().found();
+    let engines = library(pool)
+        .map_or("tract".to_owned(), |path| format!("tract, onnxruntime ({path}, {})", found.text()));
     match pool.hosted() {
         None => writeln!(out, "bundle   none")?,
         Some(hosted) => {
@@ -55,16 +59,45 @@ fn write_text(pool: &Pool, refused: &[&Listed], out: &mut impl Write) -> std::io
             writeln!(out, "bundle   {} {}  {}", manifest.name, manifest.version, hosted.digest())?;
         }
     }
-    writeln!(out, "engines  {engines}\n")?;
+    writeln!(out, "engines  {engines}")?;
+    if let Found::Nowhere { .. } = found {
+        write_missing(found, &pool.missing(), out)?;
+    }
+    writeln!(out)?;
     let rows: Vec<Vec<String>> = pool.serving().all().iter().map(|served| row(served)).collect();
     let header = ["model", "version", "engine", "us alone", "us a row", "knee", "rows", "why"];
     table::write(out, &header, &rows)?;
+    let notes = pool.serving().index();
+    for (at, (listed, note)) in notes.iter().filter_map(|it| Some((it, it.note.as_ref()?))).enumerate() {
+        writeln!(
+            out,
+            "{}  {} {}: {note}",
+            if at == 0 { "\nto be known\n" } else { "" },
+            listed.name,
+            listed.version
+        )?;
+    }
     if refused.is_empty() {
         return writeln!(out, "\n{} models can be served", rows.len());
     }
     writeln!(out, "\ncannot be served")?;
     for listed in refused {
         writeln!(out, "  {}: {}", listed.name, listed.reason.as_deref().unwrap_or_default())?;
+    }
+    Ok(())
+}
+
+fn write_missing(found: &Found, missing: &Missing, out: &mut impl Write) -> std::io::Result<()> {
+    writeln!(out, "         ONNX Runtime is not here: {}", found.text())?;
+    writeln!(out, "         to bring it: {INSTALL}")?;
+    for (what, models) in [
+        ("cannot be served without it", &missing.cannot_be_served),
+        ("may be faster with it", &missing.may_gain),
+    ] {
+        if !models.is_empty() {
+            let models: Vec<&str> = models.iter().map(String::as_str).collect();
+            writeln!(out, "         {what}: {}", models.join(", "))?;
+        }
     }
     Ok(())
 }
@@ -80,7 +113,12 @@ fn row(served: &Served) -> Vec<String> {
         shown(micros(measured.alone)),
         shown(micros(measured.best)),
         shown(served.knee.to_string()),
-        if served.rows_are_independent { "independent" } else { "joined" }.to_owned(),
+        match (&served.unproven, served.rows_are_independent) {
+            (Some(_), _) => "unproven",
+            (None, true) => "independent",
+            (None, false) => "joined",
+        }
+        .to_owned(),
         served.choice.why.clone(),
     ]
 }
@@ -93,10 +131,21 @@ fn to_json(pool: &Pool, refused: &[&Listed]) -> Value {
     let models: Vec<Value> = pool.serving().all().iter().map(|served| model(served)).collect();
     let refused: Vec<Value> =
         refused.iter().map(|listed| json!({ "name": listed.name, "reason": listed.reason })).collect();
+    let (found, missing) = (pool.serving().engines().found(), pool.missing());
+    let without = matches!(found, Found::Nowhere { .. }).then(|| {
+        json!({
+            "why": found.text(),
+            "remedy": INSTALL,
+            "cannot_be_served": missing.cannot_be_served,
+            "may_gain": missing.may_gain,
+        })
+    });
     json!({
         "ok": refused.is_empty(),
         "bundle": bundle,
         "onnxruntime_library": library(pool),
+        "onnxruntime": found.text(),
+        "without_onnxruntime": without,
         "models": models,
         "cannot_be_served": refused,
     })
@@ -123,6 +172,8 @@ fn model(served: &Served) -> Value {
         "us_per_row": us(choice.measured.best),
         "knee": served.knee,
         "rows_are_independent": served.rows_are_independent,
+        "unproven": served.unproven,
+        "left_out_outputs": served.signature().left_out,
         "alternatives": choice.alternatives.iter().map(alternative).collect::<Vec<_>>(),
     })
 }

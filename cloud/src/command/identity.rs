@@ -30,7 +30,7 @@ pub struct StateArgs {
 }
 
 impl StateArgs {
-    fn resolve(&self) -> Result<CloudConfig, CommandError> {
+    pub(super) fn resolve(&self) -> Result<CloudConfig, CommandError> {
         let base = self.config.as_deref().map_or_else(|| Ok(CloudConfig::default()), CloudConfig::read)?;
         let state_dir = self.state_dir.clone().unwrap_or_else(|| base.state_dir.clone());
         let config = CloudConfig { state_dir, ..base };

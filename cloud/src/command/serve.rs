@@ -3,8 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use millgate_shared::shutdown;
-use tokio::signal::unix::{SignalKind, signal};
+use millgate_shared::shutdown::{self, Asked, Signals};
 
 use super::CommandError;
 use crate::config::CloudConfig;
@@ -79,25 +78,37 @@ impl ServeArgs {
 pub async fn serve(config: CloudConfig) -> Result<(), CommandError> {
     let grace = config.drain_grace();
     // Asked for first: a hang-up that comes while models load must not end the pool, and a stop must not be lost.
-    let mut hang_up = signal(SignalKind::hangup())?;
-    let stop = shutdown::signal();
-    tokio::pin!(stop);
+    let mut signals = Signals::listen()?;
     let running = tokio::select! {
         biased;
-        stopped = &mut stop => return Ok(stopped?),
+        _ = signals.stop() => return Ok(()),
         started = Server::start(config) => started?,
     };
     loop {
-        tokio::select! {
-            stopped = &mut stop => break stopped?,
-            // Certificates, devices and tokens are read again.
-            _ = hang_up.recv() => running.reload(),
+        match signals.next().await {
+            Asked::Stop(signal) => {
+                tracing::info!(signal, "told to stop");
+                break;
+            }
+            Asked::Reload => {
+                tracing::info!(signal = "SIGHUP", "reading certificates, devices and tokens again");
+                running.reload();
+            }
+            Asked::Nothing(signal) => shutdown::ignored(signal),
         }
     }
     tracing::info!(in_flight = running.in_flight(), grace_ms = grace.as_millis() as u64, "draining");
-    let drained = running.drain(grace).await;
-    tracing::info!(cut_calls = drained.cut_calls, "stopped");
-    match drained.cut_calls {
+    let in_flight = running.calls_in_flight();
+    let cut_calls = tokio::select! {
+        drained = running.drain(grace) => drained.cut_calls,
+        // A second signal ends the wait.
+        signal = signals.stop() => {
+            tracing::warn!(signal, "stopped at once");
+            in_flight()
+        }
+    };
+    tracing::info!(cut_calls, "stopped");
+    match cut_calls {
         0 => Ok(()),
         calls => Err(CommandError::Cut(calls)),
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::arbiter::{Believed, Verdict};
+
 /// ONNX Runtime must be so much faster to be taken: tract is always there, and shares one plan among all threads.
 const WORTH_IT: f64 = 1.1;
 
@@ -59,11 +61,12 @@ pub(crate) struct Alternative {
 /// What became of an engine.
 pub(crate) type Outcome = Result<Measured, String>;
 
-/// The reference is the engine to believe where the two give different answers, as `difference` then says.
+/// `verdict`: where the two give different answers, which one is believed. It is the other one that is then passed over,
+/// however fast it is.
 pub(crate) fn decide(
     (usual, of_usual): (&'static str, Outcome),
     (reference, of_reference): (&'static str, Outcome),
-    difference: Option<String>,
+    verdict: Option<Verdict>,
 ) -> Result<Choice, String> {
     let (engine, measured, why, alternative) = match (of_usual, of_reference) {
         (Err(usual_failed), Err(reference_failed)) => {
@@ -79,9 +82,13 @@ pub(crate) fn decide(
         }
         (Ok(ours), Ok(theirs)) => {
             let gain = ratio(ours.best, theirs.best);
-            if let Some(difference) = difference {
-                let why = format!("{usual} gives other answers: {difference}");
-                (reference, theirs, why, Alternative { engine: usual, outcome: Ok(ours) })
+            if let Some(Verdict { difference, believed, why }) = verdict {
+                let (engine, measured, other, outcome) = match believed {
+                    Believed::Reference => (reference, theirs, usual, Ok(ours)),
+                    Believed::Usual => (usual, ours, reference, Ok(theirs)),
+                };
+                let why = format!("{other} gives other answers: {difference}; {why}");
+                (engine, measured, why, Alternative { engine: other, outcome })
             } else if gain >= WORTH_IT {
                 (
                     reference,
@@ -135,8 +142,10 @@ mod tests {
         Err(why.to_owned())
     }
 
-    fn of(tract: Outcome, ort: Outcome, difference: Option<&str>) -> Result<Choice, String> {
-        decide(("tract", tract), ("onnxruntime", ort), difference.map(str::to_owned))
+    fn of(tract: Outcome, ort: Outcome, believed: Option<Believed>) -> Result<Choice, String> {
+        let difference = "`y` is 0.1, not 0.9".to_owned();
+        let verdict = believed.map(|believed| Verdict { difference, believed, why: "so it is" });
+        decide(("tract", tract), ("onnxruntime", ort), verdict)
     }
 
     #[test]
@@ -163,10 +172,13 @@ mod tests {
     }
 
     #[test]
-    fn where_answers_differ_the_reference_is_believed_however_slow() {
-        let choice = of(measured(1, 1), measured(100, 100), Some("`y` is 0.1, not 0.9")).unwrap();
+    fn where_answers_differ_the_one_that_is_believed_is_taken_however_slow() {
+        let choice = of(measured(1, 1), measured(100, 100), Some(Believed::Reference)).unwrap();
         assert_eq!(choice.engine, "onnxruntime");
-        assert_eq!(choice.why, "tract gives other answers: `y` is 0.1, not 0.9");
+        assert_eq!(choice.why, "tract gives other answers: `y` is 0.1, not 0.9; so it is");
+        let choice = of(measured(100, 100), measured(1, 1), Some(Believed::Usual)).unwrap();
+        assert_eq!(choice.engine, "tract");
+        assert!(choice.why.starts_with("onnxruntime gives other answers: "), "{}", choice.why);
     }
 
     #[test]

@@ -7,12 +7,16 @@ use millgate_shared::array::{Array, Values};
 pub(super) struct Tolerance {
     pub(super) absolute: f64,
     pub(super) relative: f64,
+    /// Of 8-bit integers; other integers, and text, are the same or not.
+    pub(super) levels: f64,
 }
 
 /// Of one engine, for the same rows in another batch.
-pub(super) const OF_BATCHES: Tolerance = Tolerance { absolute: 1e-5, relative: 1e-4 };
+pub(super) const OF_BATCHES: Tolerance = Tolerance { absolute: 1e-5, relative: 1e-4, levels: 0.0 };
 /// Of two engines, which add up in another order.
-pub(super) const OF_ENGINES: Tolerance = Tolerance { absolute: 1e-4, relative: 1e-3 };
+pub(super) const OF_ENGINES: Tolerance = Tolerance { absolute: 1e-4, relative: 1e-3, levels: 0.0 };
+/// Of two engines that compute with 8-bit numbers: what lies half way between two is rounded to either.
+pub(super) const OF_QUANTISED: Tolerance = Tolerance { levels: 1.0, ..OF_ENGINES };
 
 /// Half-precision values have two units in the last place.
 const FP16: f64 = 2e-3;
@@ -23,26 +27,74 @@ pub(super) fn difference(a: &Array, b: &Array, tolerance: Tolerance) -> Option<S
     if a.shape() != b.shape() {
         return Some(format!("has shape {:?}, not {:?}", a.shape(), b.shape()));
     }
-    let coarse = |least: f64| Tolerance {
-        absolute: tolerance.absolute.max(least),
-        relative: tolerance.relative.max(least),
-    };
-    match (a.values(), b.values()) {
-        (Values::Fp32(a), Values::Fp32(b)) => of(a, b, tolerance, |value| (*value).into()),
-        (Values::Fp64(a), Values::Fp64(b)) => of(a, b, tolerance, |value| *value),
-        (Values::Fp16(a), Values::Fp16(b)) => of(a, b, coarse(FP16), |value| value.to_f64()),
-        (Values::Bf16(a), Values::Bf16(b)) => of(a, b, coarse(BF16), |value| value.to_f64()),
-        (a, b) => (a != b).then(|| "is another".to_owned()),
+    match numbers(a, b, tolerance) {
+        Some(Numbers { a, b, tolerance }) => of(&a, &b, tolerance),
+        None => (a.values() != b.values()).then(|| "is another".to_owned()),
     }
 }
 
-fn of<T>(a: &[T], b: &[T], tolerance: Tolerance, value: impl Fn(&T) -> f64) -> Option<String> {
-    let is_close = |a: f64, b: f64| {
-        let allowed = tolerance.absolute + tolerance.relative * a.abs().max(b.abs());
-        (a.is_nan() && b.is_nan()) || a == b || (a - b).abs() <= allowed
+/// How far they lie apart, in what is allowed: above 1 they differ.
+pub(super) fn distance(a: &Array, b: &Array, tolerance: Tolerance) -> f64 {
+    if a.shape() != b.shape() {
+        return f64::INFINITY;
+    }
+    match numbers(a, b, tolerance) {
+        Some(Numbers { a, b, tolerance }) => {
+            a.iter().zip(&b).map(|(a, b)| apart(*a, *b, tolerance)).fold(0.0, f64::max)
+        }
+        None if a.values() == b.values() => 0.0,
+        None => f64::INFINITY,
+    }
+}
+
+/// Two arrays that are compared by value.
+struct Numbers {
+    a: Vec<f64>,
+    b: Vec<f64>,
+    tolerance: Tolerance,
+}
+
+/// `None` where nothing but equality counts.
+fn numbers(a: &Array, b: &Array, tolerance: Tolerance) -> Option<Numbers> {
+    let coarse = |least: f64| Tolerance {
+        absolute: tolerance.absolute.max(least),
+        relative: tolerance.relative.max(least),
+        ..tolerance
     };
-    let pairs = a.iter().map(&value).zip(b.iter().map(&value));
-    let (at, (a, b)) = pairs.enumerate().find(|(_, (a, b))| !is_close(*a, *b))?;
+    let levels = || Tolerance { absolute: tolerance.levels, relative: 0.0, ..tolerance };
+    macro_rules! of {
+        ($a:expr, $b:expr, $tolerance:expr, $value:expr) => {
+            Some(Numbers {
+                a: $a.iter().map($value).collect(),
+                b: $b.iter().map($value).collect(),
+                tolerance: $tolerance,
+            })
+        };
+    }
+    match (a.values(), b.values()) {
+        (Values::Fp32(a), Values::Fp32(b)) => of!(a, b, tolerance, |value| f64::from(*value)),
+        (Values::Fp64(a), Values::Fp64(b)) => of!(a, b, tolerance, |value| *value),
+        (Values::Fp16(a), Values::Fp16(b)) => of!(a, b, coarse(FP16), |value| value.to_f64()),
+        (Values::Bf16(a), Values::Bf16(b)) => of!(a, b, coarse(BF16), |value| value.to_f64()),
+        (Values::Uint8(a), Values::Uint8(b)) => of!(a, b, levels(), |value| f64::from(*value)),
+        (Values::Int8(a), Values::Int8(b)) => of!(a, b, levels(), |value| f64::from(*value)),
+        _ => None,
+    }
+}
+
+fn apart(a: f64, b: f64, tolerance: Tolerance) -> f64 {
+    if a == b || (a.is_nan() && b.is_nan()) {
+        return 0.0;
+    }
+    let allowed = tolerance.absolute + tolerance.relative * a.abs().max(b.abs());
+    let apart = (a - b).abs() / allowed;
+    // Nothing is near to what is no number, or without end.
+    if apart.is_finite() { apart } else { f64::INFINITY }
+}
+
+fn of(a: &[f64], b: &[f64], tolerance: Tolerance) -> Option<String> {
+    let mut pairs = a.iter().zip(b).enumerate();
+    let (at, (a, b)) = pairs.find(|(_, (a, b))| apart(**a, **b, tolerance) > 1.0)?;
     Some(format!("is {a} at {at}, not {b}"))
 }
 
@@ -55,6 +107,24 @@ mod tests {
     fn array(values: impl Into<Values>) -> Array {
         let values = values.into();
         Array::new(vec![values.len()], values).unwrap()
+    }
+
+    #[test]
+    fn a_level_is_rounding_where_8_bit_numbers_are_computed_with() {
+        let of = |a: u8, b: u8, tolerance| difference(&array(vec![a]), &array(vec![b]), tolerance);
+        assert_eq!(of(200, 201, OF_QUANTISED), None);
+        assert_eq!(of(200, 217, OF_QUANTISED).unwrap(), "is 200 at 0, not 217");
+        assert_eq!(of(200, 201, OF_ENGINES).unwrap(), "is 200 at 0, not 201");
+        assert!(difference(&array(vec![1i64]), &array(vec![2i64]), OF_QUANTISED).is_some());
+    }
+
+    #[test]
+    fn the_distance_is_counted_in_what_is_allowed() {
+        let of = |a: f32, b: f32| distance(&array(vec![0.0, a]), &array(vec![0.0, b]), OF_ENGINES);
+        assert_eq!(of(f32::NAN, f32::NAN), 0.0);
+        assert!(of(1.0, 1.000_5) < 1.0 && of(1.0, 1.1) > 10.0 && of(1.0, 1.2) > of(1.0, 1.1));
+        assert_eq!((of(1.0, f32::NAN), of(1.0, f32::INFINITY)), (f64::INFINITY, f64::INFINITY));
+        assert_eq!(distance(&array(vec![1i64]), &array(vec![2i64]), OF_ENGINES), f64::INFINITY);
     }
 
     #[test]

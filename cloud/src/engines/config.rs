@@ -18,7 +18,8 @@ const MOST_THREADS: usize = 256;
 pub struct EnginesConfig {
     /// For a model that says nothing else. Default `auto`.
     pub default: Preference,
-    /// `libonnxruntime.so`, 1.24 or newer; from the working directory. Default none: tract runs everything.
+    /// `libonnxruntime.so`, 1.24 or newer; from the working directory. Empty: none, and none is looked for. Default none:
+    /// it is looked for, in the places that `docs/serving.md` lists; where it is not, tract runs everything.
     pub onnxruntime_library: Option<PathBuf>,
     /// What ONNX Runtime computes with, the first that can: `cpu`, `cuda`, `cuda:1`, `tensorrt`. Default `["cpu"]`.
     pub execution_providers: Vec<Provider>,
@@ -74,33 +75,33 @@ impl EnginesConfig {
     pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
         providers::check(&self.execution_providers)
             .map_err(|message| ("engines.execution_providers", message))?;
-        let mut beyond_cpu = self.execution_providers != [Provider::Cpu];
-        let mut wants = (self.default == Preference::Onnxruntime).then_some("engines.default".to_owned());
         for (name, model) in &self.models {
             let refuse = |message: String| Err(("engines.models", format!("`{name}`: {message}")));
-            if let Some(providers) = &model.execution_providers {
-                if let Err(message) = providers::check(providers) {
-                    return refuse(format!("execution_providers: {message}"));
-                }
-                beyond_cpu |= *providers != [Provider::Cpu];
+            if let Some(providers) = &model.execution_providers
+                && let Err(message) = providers::check(providers)
+            {
+                return refuse(format!("execution_providers: {message}"));
             }
             if model.threads.is_some_and(|threads| !(1..=MOST_THREADS).contains(&threads)) {
                 return refuse(format!("threads: must be 1 to {MOST_THREADS}"));
             }
-            if model.engine == Some(Preference::Onnxruntime) && wants.is_none() {
-                wants = Some(format!("engines.models.{name}.engine"));
-            }
         }
-        if beyond_cpu && wants.is_none() {
-            wants = Some("execution_providers".to_owned());
+        Ok(())
+    }
+
+    /// The first key by which ONNX Runtime is asked for, so that a pool without it must not start.
+    pub(super) fn wants_onnxruntime(&self) -> Option<String> {
+        let is_beyond_cpu = |providers: &[Provider]| providers != [Provider::Cpu];
+        if self.default == Preference::Onnxruntime {
+            return Some("engines.default".to_owned());
         }
-        match wants {
-            Some(by) if self.onnxruntime_library.is_none() => Err((
-                "engines.onnxruntime_library",
-                format!("must name the library, since `{by}` asks for it"),
-            )),
-            _ => Ok(()),
+        let asking = self.models.iter().find(|(_, model)| model.engine == Some(Preference::Onnxruntime));
+        if let Some((name, _)) = asking {
+            return Some(format!("engines.models.{name}.engine"));
         }
+        let of_models = self.models.values().filter_map(|model| model.execution_providers.as_deref());
+        let mut lists = std::iter::once(&*self.execution_providers).chain(of_models);
+        lists.any(is_beyond_cpu).then(|| "execution_providers".to_owned())
     }
 
     /// What holds for a model: what the pool's configuration says of it by name, else its own, else what is said of

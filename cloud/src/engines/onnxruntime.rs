@@ -1,7 +1,8 @@
 //! ONNX Runtime: the reference, and the faster one for much. Its library is loaded while running, from where the
 //! configuration says, so that a pool needs none that does not use it.
 //!
-//! * [`library`]: the library, once a process. `session`: what a session is made with. `convert`: arrays to and fro.
+//! * [`library`]: the library, once a process. `products`: a computation whose result is known, before it is believed.
+//! * `session`: what a session is made with. `convert`: arrays to and fro.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -11,12 +12,14 @@ use std::time::{Duration, Instant};
 use millgate_shared::array::{Array, Values, elements};
 use millgate_shared::engine::{Axis, Engine, EngineError, Model, OnnxFile, Session, Shapes, Signature};
 
+use super::installed::Version;
 use super::providers::Provider;
 use library::Library;
 pub(crate) use library::LibraryError;
 
 mod convert;
 mod library;
+mod products;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -32,11 +35,13 @@ pub(crate) struct Tuning {
     pub(crate) providers: Vec<Provider>,
     /// Those that the library lacks are passed over with a warning.
     pub(crate) may_lack: bool,
+    /// Nothing is rearranged for speed: each operation by itself.
+    pub(crate) plain: bool,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { threads: 1, providers: vec![Provider::Cpu], may_lack: false }
+        Self { threads: 1, providers: vec![Provider::Cpu], may_lack: false, plain: false }
     }
 }
 
@@ -49,6 +54,8 @@ pub(crate) struct OnnxRuntime {
 
 impl OnnxRuntime {
     pub(crate) const NAME: &str = "onnxruntime";
+    /// An older one lacks what is asked of it.
+    pub(crate) const LEAST: Version = Version { major: 1, minor: ort::MINOR_VERSION, patch: 0 };
 
     /// Loads the library, or takes the one that this process has loaded, which must be the same.
     pub(crate) fn open(path: &Path) -> Result<Self, LibraryError> {
@@ -76,6 +83,12 @@ impl Engine for OnnxRuntime {
     }
 
     fn load(&self, file: &OnnxFile, shapes: Shapes<'_>) -> Result<Arc<dyn Model>, EngineError> {
+        let graph = &file.signature.graph;
+        self.library.products().check(graph).map_err(EngineError::Prepare)?;
+        if let Some(what) = graph.contested {
+            let why = "ONNX Runtime computes that otherwise than the standard's own tests have it";
+            return Err(EngineError::Prepare(format!("it has {what}: {why}")));
+        }
         let recipe = Recipe { engine: self.clone(), file: file.clone() };
         let first = recipe.session()?;
         let order = Order::of(&first, &file.signature)?;

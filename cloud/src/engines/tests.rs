@@ -11,9 +11,11 @@ fn gate() -> OnnxFile {
 
 #[test]
 fn without_a_library_there_is_one_engine_and_it_says_so() {
-    let engines = Engines::start(&EnginesConfig::default(), 2).unwrap();
-    assert_eq!(engines.onnxruntime_library(), None);
-    let loaded = engines.load("gate", &gate(), &ModelConfig::default()).unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let nothing = EnginesConfig { onnxruntime_library: Some(PathBuf::new()), ..EnginesConfig::default() };
+    let engines = Engines::start(&nothing, state.path(), 2).unwrap();
+    assert_eq!((engines.onnxruntime_library(), engines.found()), (None, &Found::SwitchedOff));
+    let loaded = engines.load("gate", &gate(), &ModelConfig::default(), &[]).unwrap();
     assert_eq!((loaded.choice.engine, loaded.model.engine()), ("tract", "tract"));
     assert_eq!(loaded.choice.why, "the only engine of this pool");
     assert!(loaded.trial.rows_are_independent && loaded.choice.measured.best <= loaded.choice.measured.alone);
@@ -26,17 +28,18 @@ fn without_a_library_there_is_one_engine_and_it_says_so() {
 fn a_library_that_cannot_be_loaded_is_an_error_with_its_key() {
     let config =
         EnginesConfig { onnxruntime_library: Some(PathBuf::from("/nowhere.so")), ..EnginesConfig::default() };
-    let error = Engines::start(&config, 1).unwrap_err().to_string();
+    let state = tempfile::tempdir().unwrap();
+    let error = Engines::start(&config, state.path(), 1).unwrap_err().to_string();
     assert!(error.contains("`engines.onnxruntime_library`: /nowhere.so"), "{error}");
 }
 
 #[test]
-fn a_difference_names_the_output() {
-    let of = |rows: usize, value: f32| {
-        vec![(rows, vec![Array::new(vec![rows], vec![value; rows].into()).unwrap()])]
-    };
-    let outputs = |value: f32| of(1, value);
-    assert_eq!(between(&["y"], &outputs(1.0), &outputs(1.000_1)), None);
-    assert_eq!(between(&["y"], &outputs(1.0), &outputs(2.0)).unwrap(), "`y` is 1 at 0, not 2");
-    assert_eq!(between(&["y"], &of(2, 1.0), &of(4, 1.0)), None, "nothing to compare");
+fn a_configuration_that_asks_for_what_is_not_here_is_an_error_that_says_who_asks() {
+    let (default, nothing) = (Preference::Onnxruntime, Some(PathBuf::new()));
+    let config = EnginesConfig { default, onnxruntime_library: nothing, ..EnginesConfig::default() };
+    let error = Engines::start(&config, Path::new("nowhere"), 1).unwrap_err().to_string();
+    assert!(
+        error.starts_with("`engines.onnxruntime_library`: ") && error.contains("`engines.default`"),
+        "{error}"
+    );
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use millgate_shared::engine::{Engine, EngineError, Model, OnnxFile, Shapes};
 
+use super::installed::Version;
 use super::providers::Provider;
 
 #[derive(Debug, Clone, thiserror::Error)]
@@ -16,6 +17,7 @@ pub(crate) struct Tuning {
     pub(crate) threads: usize,
     pub(crate) providers: Vec<Provider>,
     pub(crate) may_lack: bool,
+    pub(crate) plain: bool,
 }
 
 /// There is none: it is never made.
@@ -24,6 +26,7 @@ pub(crate) struct OnnxRuntime(PathBuf);
 
 impl OnnxRuntime {
     pub(crate) const NAME: &str = "onnxruntime";
+    pub(crate) const LEAST: Version = Version { major: 1, minor: 24, patch: 0 };
 
     pub(crate) fn open(path: &Path) -> Result<Self, LibraryError> {
         Err(LibraryError(path.to_path_buf()))

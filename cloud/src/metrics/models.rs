@@ -33,6 +33,9 @@ impl Collector for Models {
         all.histogram(to, rows, |model| &model.counts.batch_rows)?;
         let pending = ("inference_pending_entries", "Requests, or parts of large ones, that wait");
         all.plain(to, pending, MetricType::Gauge, |model| model.pending as u64)?;
+        let unproven =
+            ("model_unproven", "1 where no input that a trial made up fits, so that it is never batched");
+        all.plain(to, unproven, MetricType::Gauge, |model| u64::from(model.is_unproven))?;
         let help = "Compute that waits, by estimate, for one thread's share";
         to.encode_descriptor("inference_backlog_seconds", help, None, MetricType::Gauge)?
             .encode_gauge(&all.backlog.as_secs_f64())?;

@@ -13,6 +13,7 @@ pub(super) struct OfModel {
     pub(super) counts: Counts,
     /// Entries that wait.
     pub(super) pending: usize,
+    pub(super) is_unproven: bool,
 }
 
 /// Only models that are loaded: labels are bounded, and one that is unloaded leaves the page. One that is loaded again
@@ -30,6 +31,7 @@ impl Snapshot {
             version: served.version.to_string(),
             counts: served.statistics.read(),
             pending: pressure.pending.get(&served.id).copied().unwrap_or(0),
+            is_unproven: served.unproven.is_some(),
         };
         let models = serving.all().into_iter().map(of_model).collect();
         Self { models, backlog: pressure.backlog }

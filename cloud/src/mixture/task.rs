@@ -15,8 +15,8 @@ use millgate_shared::bundle::sha256_hex;
 use millgate_shared::deciding::{Mode, Policy};
 use millgate_shared::decision::Decision;
 use millgate_shared::engine::{Axis, Model, Port, Signature};
-use millgate_shared::image::{Limits, decode};
-use millgate_shared::sample::{Origin, Sample};
+use millgate_shared::image::Limits;
+use millgate_shared::sample::{Origin, Read as Pictures, Unread};
 
 use super::{Question, Read, decide};
 use crate::failure::Failure;
@@ -137,21 +137,17 @@ impl TaskModel {
 
 /// By modality, an encoded file or nothing.
 fn read(manifest: &Manifest, row: usize, pictures: &[Bytes]) -> Result<Read, Failure> {
-    let mut images = Vec::with_capacity(pictures.len());
-    for (modality, picture) in manifest.modalities.iter().zip(pictures) {
-        if picture.is_empty() {
-            images.push(None);
-            continue;
-        }
-        let image = decode(picture, &Limits::default());
-        let refuse = |error: millgate_shared::image::DecodeError| {
-            Failure::field(format!("inputs `{}`[{row}]", modality.name), error.to_string())
-        };
-        images.push(Some(image.map_err(refuse)?));
-    }
+    let files: Vec<_> =
+        pictures.iter().map(|picture| (!picture.is_empty()).then_some((&picture[..], None))).collect();
+    let names = manifest.modalities.iter().map(|modality| modality.name.as_str());
+    let refuse = |Unread { modality, source }| {
+        let name = &manifest.modalities[modality].name;
+        Failure::field(format!("inputs `{name}`[{row}]"), source.to_string())
+    };
+    let read = Pictures::of_files(names, &files, &Limits::default()).map_err(refuse)?;
     let first = pictures.iter().find(|picture| !picture.is_empty());
     let sha256 = first.map_or_else(String::new, |picture| sha256_hex(picture));
-    Ok(Read { sample: Sample { images }, sha256 })
+    Ok(Read { sample: read.sample, notes: read.notes, sha256 })
 }
 
 fn elements(input: Array) -> Result<Vec<Bytes>, Failure> {

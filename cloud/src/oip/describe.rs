@@ -89,6 +89,8 @@ pub(crate) fn config(served: &Served) -> proto::ModelConfig {
         ("engine_reason", without_places(&served.choice.why)),
         ("batch_knee", served.knee.to_string()),
         ("rows_are_independent", served.rows_are_independent.to_string()),
+        ("unproven", served.unproven.clone().unwrap_or_default()),
+        ("left_out_outputs", signature.left_out.join(" ")),
         ("onnx.producer", signature.producer.clone()),
         ("onnx.description", signature.description.clone()),
     ];

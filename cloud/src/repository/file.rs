@@ -2,6 +2,7 @@
 
 use std::fs::{DirEntry, File, Metadata};
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -35,7 +36,10 @@ pub(super) fn bounded(root: &Path, path: &Path, most: u64) -> Result<Vec<u8>, Re
 
 /// Of a file that was not written to in between.
 fn is_same(before: &Metadata, after: &Metadata) -> bool {
-    before.len() == after.len() && before.modified().ok() == after.modified().ok()
+    let changed = |metadata: &Metadata| (metadata.ctime(), metadata.ctime_nsec());
+    before.len() == after.len()
+        && before.modified().ok() == after.modified().ok()
+        && changed(before) == changed(after)
 }
 
 /// Of files, one after the other; where one ends counts.

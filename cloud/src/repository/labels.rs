@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use millgate_shared::engine::zipmap::Zipped;
 use millgate_shared::proto::inference::ModelOutput;
 use millgate_shared::text_file;
 
@@ -27,6 +28,17 @@ pub(super) fn read(
         labels.insert(output.name.clone(), text.lines().map(str::to_owned).collect());
     }
     Ok(labels)
+}
+
+/// Those, and the classes that a file itself names, of outputs that have no others.
+pub(super) fn with_classes(
+    mut labels: BTreeMap<String, Vec<String>>,
+    zipped: &[Zipped],
+) -> BTreeMap<String, Vec<String>> {
+    for Zipped { output, classes } in zipped {
+        labels.entry(output.clone()).or_insert_with(|| classes.clone());
+    }
+    labels
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! is. If one of them cannot be served, none is taken over, and what was served before is served on.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,6 +22,11 @@ use crate::failure::{Failure, without_places};
 use crate::serving::Serving;
 use crate::serving::catalogue::{Slot, Versions};
 use crate::serving::served::Served;
+use deaths::Deaths;
+
+mod deaths;
+#[cfg(test)]
+mod tests;
 
 /// A larger file is refused rather than read into memory.
 const LARGEST_MODEL: u64 = 2 << 30;
@@ -31,6 +36,7 @@ const LARGEST_MODEL: u64 = 2 << 30;
 pub struct Repositories {
     roots: Vec<PathBuf>,
     turns: Turns,
+    deaths: Deaths,
 }
 
 /// A model as its folder stands now.
@@ -43,7 +49,12 @@ struct Found {
 
 impl Repositories {
     pub(crate) fn new(roots: &[PathBuf]) -> Self {
-        Self { roots: roots.to_vec(), turns: Turns::default() }
+        Self { roots: roots.to_vec(), turns: Turns::default(), deaths: Deaths::default() }
+    }
+
+    /// The same, and what ends this node while it is loaded is remembered in that folder.
+    pub(crate) fn remembering(roots: &[PathBuf], dir: &Path, node: &str) -> Self {
+        Self { deaths: Deaths::open(dir, node), ..Self::new(roots) }
     }
 
     /// Serves every model; what cannot be served is in the index, with its reason. An error is a folder that cannot be
@@ -57,7 +68,15 @@ impl Repositories {
             }
         }
         for (name, places) in found {
-            if is_plain(&name) {
+            let folders: Vec<PathBuf> = places.iter().map(|place| place.dir.clone()).collect();
+            if let Some(times) = self.deaths.of(&name, &folders) {
+                let reason = format!(
+                    "set aside: the pool died {times} times while it loaded it; it is tried again when its files change, \
+                     or when it is loaded by name"
+                );
+                tracing::warn!(model = name, reason, "not served");
+                serving.unavailable(&name, Versions::new(), reason);
+            } else if is_plain(&name) {
                 // Its error is logged, and in the index.
                 let _is_served = self.bring(serving, &name, places).is_ok();
             } else {
@@ -101,6 +120,8 @@ impl Repositories {
             (Some(_), false) => Err("it is in more than one repository".to_owned()),
         };
         let _turn = self.turns.take(name)?;
+        let folders: Vec<PathBuf> = place.iter().map(|place| place.dir.clone()).collect();
+        let _loading = self.deaths.enter(name, &folders);
         let refuse = |versions: Versions, reason: String| {
             serving.unavailable(name, versions, reason.clone());
             Failure::Unservable { model: name.to_owned(), reason }
@@ -177,9 +198,10 @@ fn ready(serving: &Serving, found: &Found, version: u64) -> Result<Arc<Served>, 
     }
     let refused = |message: String| text(in_config(place, message));
     let (mut traits, batching) = followed::traits(&config).map_err(refused)?;
-    traits.labels = labels::read(&place.root, &place.dir, &config.output).map_err(text)?;
+    let labels = labels::read(&place.root, &place.dir, &config.output).map_err(text)?;
     let file = OnnxFile::read(bytes, folder.clone())
         .map_err(|source| text(RepositoryError::Onnx { path: path.clone(), source }))?;
+    traits.labels = labels::with_classes(labels, &file.signature.zipped);
     let external = file.external.iter().map(|external| external.bytes.as_ref());
     traits.digest = Some(digest(std::iter::once(file.bytes.as_ref()).chain(external)));
     config::check(&config, &file.signature).map_err(refused)?;
@@ -194,15 +216,14 @@ fn ready(serving: &Serving, found: &Found, version: u64) -> Result<Arc<Served>, 
     {
         return Ok(before);
     }
-    let served = serving.prepare(&place.name, version, &file, traits, batching);
+    let warmup = warmup::read(place, &config, &file.signature).map_err(refused)?;
+    let given: Vec<_> = warmup.iter().map(|entry| Arc::clone(&entry.inputs)).collect();
+    let served = serving.prepare(&place.name, version, &file, (traits, batching), &given);
     let name = path.file_name().unwrap_or_default().display();
     let served = served.map_err(|failure| match failure {
         Failure::Unservable { reason, .. } => format!("{name}: {}", without_places(&reason)),
         other => other.to_string(),
     })?;
-    warmup::run(place, &config, &served).map_err(refused)?;
+    warmup::run(&warmup, &served).map_err(refused)?;
     Ok(served)
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,7 +1,8 @@
 //! A model's first runs, as its configuration asks for them: what an engine prepares for these shapes is there before the
-//! first request.
+//! first request, and its trial has inputs that are not made up.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use millgate_shared::array::{Array, Datatype, Values, elements};
 use millgate_shared::engine::{Port, Signature};
@@ -11,7 +12,7 @@ use millgate_shared::proto::inference::{ModelConfig, ModelWarmup};
 
 use super::file::{bounded, is_plain};
 use super::layout::Place;
-use crate::engines::trial;
+use crate::engines::trial::guess::{Guess, Numbers};
 use crate::oip::contents;
 use crate::oip::describe::data_type;
 use crate::serving::served::Served;
@@ -23,17 +24,34 @@ const LARGEST: usize = 64 << 20;
 /// Beside the versions: where files of inputs lie.
 const FOLDER: &str = "warmup";
 
-/// Each entry, as often as it says. One that fails fails the model.
-pub(super) fn run(place: &Place, config: &ModelConfig, served: &Served) -> Result<(), String> {
-    for warmup in &config.model_warmup {
+/// What a model's configuration brings for its first runs.
+pub(super) struct Entry {
+    /// As an error names it.
+    field: String,
+    runs: u32,
+    /// In the signature's order.
+    pub(super) inputs: Arc<Vec<Array>>,
+}
+
+/// All that it brings, read and made.
+pub(super) fn read(place: &Place, config: &ModelConfig, signature: &Signature) -> Result<Vec<Entry>, String> {
+    let entry = |warmup: &ModelWarmup| {
         let field = format!("model_warmup `{}`", warmup.name);
         if warmup.count > MOST_RUNS {
             return Err(format!("{field}.count: {} is more than {MOST_RUNS}", warmup.count));
         }
-        let inputs = inputs(place, config, served.signature(), warmup)
-            .map_err(|message| format!("{field}.{message}"))?;
-        for _ in 0..warmup.count.max(1) {
-            served.warm_up(inputs.clone()).map_err(|failure| format!("{field}: {failure}"))?;
+        let inputs = inputs(place, config, signature, warmup);
+        let inputs = Arc::new(inputs.map_err(|message| format!("{field}.{message}"))?);
+        Ok(Entry { field, runs: warmup.count.max(1), inputs })
+    };
+    config.model_warmup.iter().map(entry).collect()
+}
+
+/// Each entry, as often as it says. One that fails fails the model.
+pub(super) fn run(entries: &[Entry], served: &Served) -> Result<(), String> {
+    for Entry { field, runs, inputs } in entries {
+        for _ in 0..*runs {
+            served.warm_up(inputs.to_vec()).map_err(|failure| format!("{field}: {failure}"))?;
         }
     }
     Ok(())
@@ -56,13 +74,13 @@ fn inputs(
         return Err(format!("batch_size: {} is more than max_batch_size, {most}", warmup.batch_size));
     }
     let rows = (most > 0).then(|| i64::from(warmup.batch_size.max(1)));
-    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut numbers = Numbers::default();
     let mut arrays = Vec::with_capacity(signature.inputs.len());
     for port in &signature.inputs {
         let Some(input) = given.get(port.name.as_str()) else {
             return Err(format!("inputs: `{}` is missing", port.name));
         };
-        let made = array(place, port, input, rows, &mut seed);
+        let made = array(place, port, input, rows, &mut numbers);
         arrays.push(made.map_err(|message| format!("inputs `{}`.{message}", port.name))?);
     }
     Ok(arrays)
@@ -73,7 +91,7 @@ fn array(
     port: &Port,
     input: &Input,
     rows: Option<i64>,
-    seed: &mut u64,
+    numbers: &mut Numbers,
 ) -> Result<Array, String> {
     let expected = data_type(port.datatype);
     if input.data_type() != expected {
@@ -99,7 +117,7 @@ fn array(
         None => Err("zero_data, random_data or input_data_file: one must be set".to_owned()),
         Some(InputDataType::ZeroData(_)) => raw(&vec![0; count * size]),
         Some(InputDataType::RandomData(_)) => {
-            let values: Values = trial::values(port, count, seed);
+            let values: Values = numbers.make(Guess::Usual, port, count);
             Array::new(shape, values).map_err(|error| error.to_string())
         }
         Some(InputDataType::InputDataFile(name)) if !is_plain(name) => {

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
+use axum::http::Uri;
+use axum::http::uri::PathAndQuery;
 use axum::response::Response;
 use hyper::body::{Frame, SizeHint};
 use hyper::server::conn::http1;
@@ -53,6 +55,7 @@ async fn converse(connection: Connection, router: Router, stop: CancellationToke
             Body::new(Upload { body, seat, is_awaited: false })
         });
         request.extensions_mut().insert(peer.clone());
+        without_last_slash(request.uri_mut());
         let answer = router.clone().oneshot(request);
         async move { answer.await.map(|response: Response| response.map(|body| Answer { body, _busy: busy })) }
     });
@@ -82,6 +85,18 @@ async fn converse(connection: Connection, router: Router, stop: CancellationToke
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a REST connection has ended");
+    }
+}
+
+/// `/v2/health/ready/` is `/v2/health/ready`: clients put addresses together in many ways.
+fn without_last_slash(uri: &mut Uri) {
+    let Some(path) = uri.path().strip_suffix('/').filter(|path| !path.is_empty()) else { return };
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    // What is left of a path is one.
+    if let Ok(whole) = PathAndQuery::try_from(format!("{path}{query}")) {
+        let mut parts = std::mem::take(uri).into_parts();
+        parts.path_and_query = Some(whole);
+        *uri = Uri::from_parts(parts).unwrap_or_default();
     }
 }
 
@@ -173,5 +188,26 @@ impl HttpBody for Answer {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_last_slash_means_nothing() {
+        for (given, expected) in [
+            ("/v2/health/ready/", "/v2/health/ready"),
+            ("/v2/health/ready/?a=b/", "/v2/health/ready?a=b/"),
+            ("http://pool:8000/v2/", "http://pool:8000/v2"),
+            ("/v2/models/a%2F/ready", "/v2/models/a%2F/ready"),
+            ("/", "/"),
+            ("//", "/"),
+        ] {
+            let mut uri: Uri = given.parse().unwrap();
+            without_last_slash(&mut uri);
+            assert_eq!(uri.to_string(), expected);
+        }
     }
 }

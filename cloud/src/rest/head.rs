@@ -78,8 +78,12 @@ impl<'de> Deserialize<'de> for Setting {
     }
 }
 
+/// What some clients on Windows put before text; JSON's readers may pass it over.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// An error names the field and the place.
 pub(super) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Failure> {
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     if let Ok(parsed) = serde_json::from_slice(text) {
         return Ok(parsed);
     }
@@ -124,6 +128,7 @@ mod tests {
             let Err(Failure::Field(error)) = parse::<Head>(text.as_bytes()) else { panic!("{text}") };
             assert_eq!(error.field, field, "{text}: {error}");
         }
+        assert!(parse::<Head>(b"\xef\xbb\xbf{\"inputs\": []}").is_ok());
         assert!(parse::<Head>(b"{\"id\": null, \"inputs\": [], \"unknown\": {}} \n").unwrap().id.is_none());
         let deep = format!("{{\"inputs\": [], \"x\": {}", "[".repeat(1 << 20));
         assert!(parse::<Head>(deep.as_bytes()).is_err());

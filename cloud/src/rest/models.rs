@@ -112,7 +112,7 @@ pub(super) async fn index(
         name: listed.name,
         version: listed.version,
         state: if listed.reason.is_none() { "READY" } else { "UNAVAILABLE" },
-        reason: listed.reason.as_deref().map(without_places),
+        reason: listed.reason.or(listed.note).as_deref().map(without_places),
     });
     status::json(&models.collect::<Vec<_>>())
 }

@@ -1,4 +1,5 @@
-//! Trace and log settings: reading answers what is so, also as an update that changes nothing; changing is refused.
+//! Trace and log settings, for whoever may change the pool: reading answers what is so, also as an update that changes
+//! nothing; changing is refused.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -6,59 +7,57 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::{Map, Value};
 
-use super::path::{Asker, Model};
+use super::path::{Admin, Model};
 use super::{Rest, models, status};
 use crate::failure::Failure;
 use crate::oip::settings;
 
-pub(super) async fn trace(State(rest): State<Rest>) -> Response {
+pub(super) async fn trace(State(rest): State<Rest>, _admin: Admin) -> Response {
     status::json(&settings::trace_json(rest.api.sampled()))
-}
-
-pub(super) async fn trace_of(State(rest): State<Rest>, model: Model) -> Response {
-    let found = rest.api.pool().serving().find(&model.model, &model.version);
-    status::reply(found.map(|_| settings::trace_json(rest.api.sampled())))
 }
 
 pub(super) async fn change_trace(
     State(rest): State<Rest>,
-    asker: Asker,
+    _admin: Admin,
     headers: HeaderMap,
     request: Body,
 ) -> Response {
-    change(&asker, &headers, request, "trace settings", settings::trace_json(rest.api.sampled())).await
+    change(&headers, request, "trace settings", settings::trace_json(rest.api.sampled())).await
+}
+
+pub(super) async fn trace_of(State(rest): State<Rest>, admin: Admin, model: Model) -> Response {
+    match rest.api.pool().serving().find(&model.model, &model.version) {
+        Ok(_) => trace(State(rest), admin).await,
+        Err(failure) => status::refuse(&failure),
+    }
 }
 
 pub(super) async fn change_trace_of(
     State(rest): State<Rest>,
-    asker: Asker,
+    admin: Admin,
     model: Model,
     headers: HeaderMap,
     request: Body,
 ) -> Response {
-    if let Err(failure) = rest.api.pool().serving().find(&model.model, &model.version) {
-        return status::refuse(&failure);
+    match rest.api.pool().serving().find(&model.model, &model.version) {
+        Ok(_) => change_trace(State(rest), admin, headers, request).await,
+        Err(failure) => status::refuse(&failure),
     }
-    change_trace(State(rest), asker, headers, request).await
 }
 
-pub(super) async fn log() -> Response {
+pub(super) async fn log(_admin: Admin) -> Response {
     status::json(&settings::log_json())
 }
 
-pub(super) async fn change_log(asker: Asker, headers: HeaderMap, request: Body) -> Response {
-    change(&asker, &headers, request, "log settings", settings::log_json()).await
+pub(super) async fn change_log(_admin: Admin, headers: HeaderMap, request: Body) -> Response {
+    change(&headers, request, "log settings", settings::log_json()).await
 }
 
 /// `now` if nothing is to be changed.
-async fn change(asker: &Asker, headers: &HeaderMap, request: Body, what: &str, now: Value) -> Response {
+async fn change(headers: &HeaderMap, request: Body, what: &str, now: Value) -> Response {
     let wanted = models::asked::<Map<String, Value>>(headers, request).await;
-    let changed = wanted.and_then(|wanted| match wanted.keys().next() {
+    status::reply(wanted.and_then(|wanted| match wanted.keys().next() {
         None => Ok(now),
-        Some(name) => {
-            asker.0.may_change_the_pool()?;
-            Err(Failure::Unsupported(format!("changing {what} (`{name}`) is not offered")))
-        }
-    });
-    status::reply(changed)
+        Some(name) => Err(Failure::Unsupported(format!("changing {what} (`{name}`) is not offered"))),
+    }))
 }

@@ -7,11 +7,11 @@
 use std::time::{Duration, Instant};
 
 use millgate_shared::array::{Array, ArrayError, Values};
-use millgate_shared::engine::{EngineError, Session};
+use millgate_shared::engine::{EngineError, Port, Session};
 
 use super::entry::{Done, Entry};
 use super::request::Phases;
-use super::served::Served;
+use super::served::{Layout, Served};
 use crate::failure::Failure;
 
 /// An entry whose inputs are there.
@@ -39,14 +39,14 @@ pub(super) fn run(served: &Served, session: &mut dyn Session, entries: Vec<Entry
 }
 
 fn answer(served: &Served, entry: Entry, done: Result<Done, Failure>) {
-    served.statistics.answered(&done, entry.rows);
+    served.statistics.answered(&done, entry.layout.rows());
     entry.answer(done);
 }
 
 fn alone(served: &Served, session: &mut dyn Session, row: Row) -> bool {
     let Row { entry, inputs, queue } = row;
-    let batch = entry.rows;
-    let computed = compute(served, session, inputs, batch);
+    let batch = entry.layout.rows();
+    let computed = compute(served, session, inputs, entry.layout);
     let done = computed.map(|(outputs, compute)| {
         served.statistics.ran(batch, compute);
         let phases = Phases { queue, compute, batch, ..Phases::default() };
@@ -59,12 +59,12 @@ fn alone(served: &Served, session: &mut dyn Session, row: Row) -> bool {
 
 fn together(served: &Served, session: &mut dyn Session, rows: Vec<Row>) -> bool {
     let started = Instant::now();
-    let counts: Vec<usize> = rows.iter().map(|row| row.entry.rows).collect();
+    let counts: Vec<usize> = rows.iter().map(|row| row.entry.layout.rows()).collect();
     let batch: usize = counts.iter().sum();
     let tried = (|| {
         let joined = join(&rows)?;
         let join = started.elapsed();
-        let (outputs, compute) = compute(served, session, joined, batch)?;
+        let (outputs, compute) = compute(served, session, joined, Layout::Rows(batch))?;
         let splitting = Instant::now();
         // By output, by entry; then by entry, by output.
         let parts: Vec<Vec<Array>> = outputs
@@ -107,21 +107,42 @@ fn join(rows: &[Row]) -> Result<Vec<Array>, Failure> {
     (0..ports).map(port).collect()
 }
 
-/// Runs `rows` rows; where the engine wants known sizes, in parts of such.
+/// Runs what came together; rows, where the engine wants known numbers of them, in parts of such.
 pub(super) fn compute(
     served: &Served,
     session: &mut dyn Session,
     inputs: Vec<Array>,
-    rows: usize,
+    layout: Layout,
 ) -> Result<(Vec<Array>, Duration), Failure> {
     let started = Instant::now();
-    let outputs = match served.sizes(rows) {
-        None => session.run(inputs).map_err(|error| failed(served, &error))?,
-        Some(sizes) => in_parts(served, session, inputs, rows, &sizes)?,
+    let outputs = match (layout, served.sizes(layout.rows())) {
+        (Layout::Rows(rows), Some(sizes)) => in_parts(served, session, inputs, rows, &sizes)?,
+        (Layout::Odd, _) => odd(served, session, inputs)?,
+        _ => session.run(inputs).map_err(|error| failed(served, &error))?,
     };
     let compute = started.elapsed();
-    check_outputs(served, &outputs, rows)?;
+    check_outputs(served, &outputs, layout)?;
     Ok((outputs, compute))
+}
+
+/// What most models take as rows, and this request has not: if it fails, that is why.
+fn odd(served: &Served, session: &mut dyn Session, inputs: Vec<Array>) -> Result<Vec<Array>, Failure> {
+    let rows: Vec<usize> = inputs.iter().map(Array::rows).collect();
+    let has_none = rows.iter().all(|rows| *rows == 0);
+    let outputs = session.run(inputs).map_err(|error| {
+        let what = if has_none { "have no rows".to_owned() } else { format!("have {rows:?} rows") };
+        Failure::field("inputs", format!("{what}, which model `{}` does not take: it {error}", served.name))
+    })?;
+    // What comes of nothing is nothing.
+    let of_nothing = |(output, _): &(&Array, &Port)| has_none && output.rows() != 0;
+    match outputs.iter().zip(&served.signature().outputs).find(of_nothing) {
+        None => Ok(outputs),
+        Some((output, port)) => {
+            let gave = format!("it gave {} of `{}`", output.rows(), port.name);
+            let what = format!("have no rows, which model `{}` does not take: {gave}", served.name);
+            Err(Failure::field("inputs", what))
+        }
+    }
 }
 
 /// `sizes` are the row counts to run with; they add up to `rows` or more. Missing rows repeat the last one.
@@ -176,17 +197,22 @@ fn in_parts(
 }
 
 fn failed(served: &Served, error: &EngineError) -> Failure {
-    Failure::Model(format!("model `{}` {error}", served.name))
+    match error {
+        EngineError::Unheard { name, .. } => Failure::field(format!("inputs `{name}`"), error.to_string()),
+        _ => Failure::Model(format!("model `{}` {error}", served.name)),
+    }
 }
 
 /// What came out must be what the file promised, row for row.
-fn check_outputs(served: &Served, outputs: &[Array], rows: usize) -> Result<(), Failure> {
+fn check_outputs(served: &Served, outputs: &[Array], layout: Layout) -> Result<(), Failure> {
     let broken = |what: String| Err(Failure::Model(format!("model `{}` {what}", served.name)));
     if outputs.len() != served.signature().outputs.len() {
         return broken(format!("gave {} outputs", outputs.len()));
     }
     for (output, port) in outputs.iter().zip(&served.signature().outputs) {
-        if served.rows_are_independent && output.rows() != rows {
+        if let Layout::Rows(rows) = layout
+            && output.rows() != rows
+        {
             return broken(format!("gave {} rows of `{}` for {rows}", output.rows(), port.name));
         }
         if served.traits.finite_only && !is_finite(output) {

@@ -47,6 +47,8 @@ pub(crate) struct Listed {
     pub(crate) version: String,
     /// Why it cannot be asked, if it cannot.
     pub(crate) reason: Option<String>,
+    /// What is to be known of one that can.
+    pub(crate) note: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -124,13 +126,21 @@ impl Catalogue {
     pub(super) fn index(&self) -> Vec<Listed> {
         let mut index = Vec::new();
         for (name, model) in self.read().iter() {
-            let listed =
-                |version: String, reason: Option<String>| Listed { name: name.clone(), version, reason };
+            let listed = |version: String, reason: Option<String>, note: Option<String>| Listed {
+                name: name.clone(),
+                version,
+                reason,
+                note,
+            };
             if model.versions.is_empty() {
-                index.push(listed(String::new(), Some(model.reason.clone())));
+                index.push(listed(String::new(), Some(model.reason.clone()), None));
             }
             for (version, slot) in &model.versions {
-                index.push(listed(version.to_string(), slot.reason().map(str::to_owned)));
+                let (reason, note) = match slot {
+                    Slot::Ready(served) => (None, served.note()),
+                    slot => (slot.reason().map(str::to_owned), None),
+                };
+                index.push(listed(version.to_string(), reason, note));
             }
         }
         index

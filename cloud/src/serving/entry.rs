@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::job::Job;
 use super::request::Phases;
-use super::served::Served;
+use super::served::{Layout, Served};
 use crate::failure::Failure;
 
 /// What may share a batch: rows of the same model, shapes and parameters.
@@ -18,6 +18,8 @@ pub(crate) struct Bucket {
     pub(crate) shapes: Vec<Vec<usize>>,
     /// The request's own, as text; empty where there are none.
     pub(crate) parameters: String,
+    /// Of a request that shares with no other one.
+    pub(crate) alone: Option<u64>,
 }
 
 /// Outputs in the signature's order.
@@ -33,7 +35,7 @@ pub(crate) struct Entry {
     pub(crate) served: Arc<Served>,
     /// In the signature's order, checked.
     pub(crate) inputs: Vec<Array>,
-    pub(crate) rows: usize,
+    pub(crate) layout: Layout,
     pub(crate) arrived: Instant,
     pub(crate) reply: oneshot::Sender<Result<Done, Failure>>,
 }

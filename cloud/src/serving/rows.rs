@@ -1,6 +1,7 @@
 //! A request's rows: cut into parts where that pays, computed, and whole again.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_util::future::try_join_all;
 use millgate_shared::array::Array;
@@ -9,7 +10,7 @@ use tokio::sync::oneshot;
 use super::Serving;
 use super::entry::{Bucket, Done, Entry};
 use super::request::{Call, Phases};
-use super::served::Served;
+use super::served::{Layout, Served};
 use crate::failure::Failure;
 
 /// Entries that one request may become: each takes a place in the queue.
@@ -26,7 +27,8 @@ impl Serving {
         call: Call,
     ) -> Result<Done, Failure> {
         served.check(&inputs)?;
-        let rows = served.rows(&inputs)?;
+        let layout = served.layout(&inputs)?;
+        let rows = layout.rows();
         if let Some(composite) = &served.composite {
             let done = composite.infer(self, inputs, rows, call).await;
             if let Ok(done) = &done {
@@ -34,20 +36,21 @@ impl Serving {
             }
             return done;
         }
-        let batches = served.rows_are_independent;
         // What does not pay together is spread over the threads.
+        let batches = matches!(layout, Layout::Rows(_));
         let sizes = match batches {
             true => sizes(rows, served.knee.max(rows.div_ceil(MOST_PARTS))),
             false => vec![rows],
         };
         let shapes =
             inputs.iter().map(|input| input.shape().get(usize::from(batches)..).unwrap_or(&[]).to_vec());
-        let bucket = Bucket { shapes: shapes.collect(), parameters };
+        let alone = (layout == Layout::Odd).then(|| self.alone.fetch_add(1, Ordering::Relaxed));
+        let bucket = Bucket { shapes: shapes.collect(), parameters, alone };
         let mut replies = Vec::with_capacity(sizes.len());
         for (inputs, rows) in parts(inputs, &sizes)?.into_iter().zip(&sizes) {
             let (reply, answer) = oneshot::channel();
-            let entry =
-                Entry { served: Arc::clone(served), inputs, rows: *rows, arrived: call.arrived, reply };
+            let layout = if batches { Layout::Rows(*rows) } else { layout };
+            let entry = Entry { served: Arc::clone(served), inputs, layout, arrived: call.arrived, reply };
             self.threads.submit(call, bucket.clone(), entry)?;
             replies.push(async { answer.await.unwrap_or(Err(Failure::Stopped)) });
         }

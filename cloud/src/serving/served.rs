@@ -50,6 +50,27 @@ fn unlike_text(texts: &[Bytes], may_hold_zero: bool) -> Option<(usize, &'static 
 /// Rows of one request. More are refused: what is kept for each row is small, but not nothing.
 const MOST_ROWS: usize = 1 << 16;
 
+/// What the first axes of a request's inputs are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// So many rows, which may be computed with others or apart from each other.
+    Rows(usize),
+    /// Nothing that is known of: what comes is computed as it comes.
+    Whole,
+    /// Of rows, and not as many in each input, or none: computed as it comes too, and by itself.
+    Odd,
+}
+
+impl Layout {
+    /// Places in a batch.
+    pub(crate) fn rows(self) -> usize {
+        match self {
+            Self::Rows(rows) => rows,
+            Self::Whole | Self::Odd => 1,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Served {
     pub(crate) name: String,
@@ -59,6 +80,8 @@ pub(crate) struct Served {
     pub(crate) composite: Option<Arc<dyn Composite>>,
     /// The engine that runs it, and why.
     pub(crate) choice: Choice,
+    /// Why nothing that its trial has made up fits it, if that is so: it is never batched, whatever answers it gives.
+    pub(crate) unproven: Option<String>,
     /// A trial has shown that a batch's rows do not touch each other.
     pub(crate) rows_are_independent: bool,
     /// Rows worth computing together; 1 where batching does not pay.
@@ -80,6 +103,18 @@ impl Drop for Served {
 impl Served {
     pub(crate) fn signature(&self) -> &Signature {
         self.model.signature()
+    }
+
+    /// What is to be known of it before it is asked, if anything is.
+    pub(crate) fn note(&self) -> Option<String> {
+        let unproven = self.unproven.as_ref().map(|reason| {
+            format!("unproven: no input that its trial made up fits it, so it is never batched; {reason}")
+        });
+        let left_out = &self.signature().left_out;
+        let left_out = (!left_out.is_empty())
+            .then(|| format!("without its outputs that are no tensors: `{}`", left_out.join("`, `")));
+        let notes: Vec<String> = unproven.into_iter().chain(left_out).collect();
+        (!notes.is_empty()).then(|| notes.join("; "))
     }
 
     /// Inputs in the signature's order.
@@ -111,26 +146,29 @@ impl Served {
         Ok(())
     }
 
-    /// Rows of a request with these inputs, which were checked: 1 where there is no axis of rows.
-    pub(crate) fn rows(&self, inputs: &[Array]) -> Result<usize, Failure> {
+    /// How a request with these inputs, which were checked, is computed.
+    pub(crate) fn layout(&self, inputs: &[Array]) -> Result<Layout, Failure> {
         if !self.rows_are_independent {
-            return Ok(1);
+            return Ok(Layout::Whole);
         }
         let rows = inputs.first().map_or(1, Array::rows);
-        if let Some(other) = inputs.iter().position(|input| input.rows() != rows) {
-            let name = &self.signature().inputs[other].name;
-            let message = format!("has {} rows, the first input {rows}", inputs[other].rows());
-            return Err(Failure::field(format!("inputs `{name}`.shape"), message));
-        }
+        let longest = inputs.iter().map(Array::rows).max().unwrap_or(rows);
         let most = self.most_rows();
-        if rows == 0 {
-            return Err(Failure::field("inputs", "have no rows"));
-        }
-        if rows > most {
-            let message = format!("have {rows} rows, `{}` takes at most {most}", self.name);
+        if longest > most {
+            let message = format!("have {longest} rows, `{}` takes at most {most}", self.name);
             return Err(Failure::field("inputs", message));
         }
-        Ok(rows)
+        let is_even = inputs.iter().all(|input| input.rows() == rows);
+        // A composite is made of samples.
+        if self.composite.is_some() && (rows == 0 || !is_even) {
+            let message = if is_even { "have no rows" } else { "have different numbers of rows" };
+            return Err(Failure::field("inputs", message));
+        }
+        Ok(match rows {
+            0 => Layout::Odd,
+            _ if !is_even => Layout::Odd,
+            rows => Layout::Rows(rows),
+        })
     }
 
     /// Rows that one request may have; 0 where its first axis is not one of rows.
@@ -144,10 +182,10 @@ impl Served {
     /// Runs inputs as a request's are run, for what the engine prepares on the way.
     pub(crate) fn warm_up(&self, inputs: Vec<Array>) -> Result<(), Failure> {
         self.check(&inputs)?;
-        let rows = self.rows(&inputs)?;
+        let layout = self.layout(&inputs)?;
         let session = Arc::clone(&self.model).session();
         let mut session = session.map_err(|error| Failure::Model(error.to_string()))?;
-        batch::compute(self, session.as_mut(), inputs, rows).map(|_| ())
+        batch::compute(self, session.as_mut(), inputs, layout).map(|_| ())
     }
 
     /// The row counts to run with so that they add up to `rows` or a little more; `None`: as it comes.

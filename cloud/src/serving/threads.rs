@@ -123,7 +123,7 @@ impl Threads {
 
     pub(crate) fn submit(&self, call: Call, bucket: Bucket, entry: Entry) -> Result<(), Failure> {
         let bytes = entry.inputs.iter().map(|input| input.values().size()).sum();
-        let (model, rows) = (entry.served.id, entry.rows);
+        let (model, rows) = (entry.served.id, entry.layout.rows());
         let (priority, deadline) = (call.priority, call.due());
         let name = Arc::clone(&entry.served);
         let offer = Offer { model, bucket, rows, bytes, priority, deadline };
@@ -133,7 +133,7 @@ impl Threads {
     /// `bytes` is what it holds while it waits.
     pub(crate) fn submit_job(&self, call: Call, bytes: usize, job: Box<dyn Job>) -> Result<(), Failure> {
         let (priority, deadline) = (call.priority, call.due());
-        let bucket = Bucket { shapes: Vec::new(), parameters: String::new() };
+        let bucket = Bucket { shapes: Vec::new(), parameters: String::new(), alone: None };
         let offer = Offer { model: self.jobs, bucket, rows: 1, bytes, priority, deadline };
         self.offer(offer, Work::Job(job), "")
     }

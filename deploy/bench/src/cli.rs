@@ -46,6 +46,9 @@ pub enum Command {
     /// The built-in engine in this process, without a server
     #[command(after_help = "Example:\n  millgate-load engine --file model.onnx --threads 1,2 --batch 1,8,32")]
     Engine(EngineArgs),
+    /// The built-in engine in this process, on models and inputs that a script has laid out
+    #[command(after_help = "Example:\n  millgate-load cases --dir target/node-cases")]
+    Cases(CasesArgs),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -195,6 +198,16 @@ pub struct EngineArgs {
     pub inputs: InputArgs,
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct CasesArgs {
+    /// Holds a folder for each case
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// Load each model for the shapes of its inputs alone, as a bundle's models are
+    #[arg(long)]
+    pub fixed_shapes: bool,
 }
 
 impl InputArgs {

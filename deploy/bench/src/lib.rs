@@ -10,8 +10,10 @@
 //! * [`cli`]: what can be asked. [`run`](mod@run): does it.
 //! * [`schedule`], [`summary`], [`recovery`]: the arithmetic; pure.
 //! * [`engine`]: the model in this process, without a server: the limit.
+//! * [`cases`]: what that answers to models and inputs laid out by a script.
 //! * [`reload`]: a model unloaded and loaded over and over, and what that does to the server's [`memory`].
 
+pub mod cases;
 pub mod cli;
 pub mod drive;
 pub mod engine;

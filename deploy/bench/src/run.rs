@@ -13,7 +13,7 @@ use crate::report::{self, Asked, Report};
 use crate::requests::Requests;
 use crate::schedule::{Burst, Plan};
 use crate::summary::Summary;
-use crate::{engine, reload, target};
+use crate::{cases, engine, reload, target};
 
 pub fn run(command: Command, out: &mut impl Write) -> Result<(), LoadError> {
     match command {
@@ -31,6 +31,7 @@ pub fn run(command: Command, out: &mut impl Write) -> Result<(), LoadError> {
             report::reload(out, &drift, args.server.output)
         }
         Command::Engine(args) => bare(&args, out),
+        Command::Cases(args) => cases::run(&args.dir, args.fixed_shapes, out),
     }
 }
 

@@ -31,7 +31,7 @@ impl Poison {
         };
         Input {
             path: self.file_name().to_owned(),
-            images: vec![InputImage { modality: "image".to_owned(), bytes: bytes.unwrap_or_default() }],
+            images: vec![InputImage::new("image", bytes.unwrap_or_default())],
             ..Input::default()
         }
     }

@@ -25,7 +25,7 @@ pub async fn tell(facts: Facts, mut audience: Audience, out: &mut impl Write) ->
     let started = Instant::now();
     let mut tally = Tally::default();
     let mut end = End::BrokenOff;
-    let mut signal = std::pin::pin!(shutdown::signal());
+    let mut signal = std::pin::pin!(shutdown::signal_or_hang_up());
     loop {
         let event = tokio::select! {
             signal = &mut signal => {

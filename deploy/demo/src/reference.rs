@@ -35,9 +35,8 @@ impl Stage {
         let images = input.images.into_iter().map(|image| v1::Image {
             modality: image.modality,
             codec: v1::ImageCodec::File.into(),
-            width: 0,
-            height: 0,
             data: image.bytes.into(),
+            ..v1::Image::default()
         });
         let sample = v1::Sample { task: TASK.to_owned(), images: images.collect(), ..v1::Sample::default() };
         let message = v1::DecideRequest { sample: Some(sample), ..v1::DecideRequest::default() };

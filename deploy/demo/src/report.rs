@@ -46,7 +46,7 @@ pub struct Ended {
 
 impl Ended {
     pub fn is_success(&self) -> bool {
-        self.tally.lost() == 0 && self.end != End::BrokenOff
+        self.tally.lost() == 0 && self.tally.duplicates == 0 && self.end != End::BrokenOff
     }
 }
 

@@ -35,7 +35,7 @@ pub async fn show(facts: Facts, mut audience: Audience) -> io::Result<Ended> {
     let mut model = Model::new(facts, Instant::now());
     let mut frames = tokio::time::interval(FRAME);
     let mut is_open = true;
-    let mut signal = std::pin::pin!(shutdown::signal());
+    let mut signal = std::pin::pin!(shutdown::signal_or_hang_up());
     let end = loop {
         tokio::select! {
             signal = &mut signal => {

@@ -1,5 +1,6 @@
 //! What the run plays on: a real pool, a real agent, and the link between them.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -93,6 +94,7 @@ impl Stage {
             threads,
             queue: QUEUE,
             bytes: BytesConfig::default(),
+            bit_depths: BTreeMap::new(),
         };
         let agent_tasks = tasks.clone();
         // Loading computes for a while.

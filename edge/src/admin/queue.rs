@@ -80,7 +80,8 @@ pub(super) fn routes(spool: Option<Spool>, state_dir: Option<&Path>, addr: Socke
         .route("/queue/entries/{id}", get(entry))
         .route("/queue/drop", post(discard))
         .with_state(spool)
-        .layer(middleware::from_fn_with_state(door, authorised))
+        // Of these paths only: others are not there, whoever asks.
+        .route_layer(middleware::from_fn_with_state(door, authorised))
 }
 
 async fn authorised(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use millgate_shared::bundle::manifest::Manifest;
 use millgate_shared::bundle::sha256_hex;
 use millgate_shared::deciding::Todo;
 use millgate_shared::decision::{Context, Decision, Timings};
-use millgate_shared::image::{Limits, decode};
+use millgate_shared::image::{BitDepth, Limits};
 use millgate_shared::local::{Ask as LocalAsk, LocalError, Stay};
 use millgate_shared::runner::Runner;
-use millgate_shared::sample::{Origin, Sample};
+use millgate_shared::sample::{Origin, Read, Unread};
 use millgate_shared::wire::ImageSource;
 use millgate_shared::workers::Ticket;
 use tokio::sync::mpsc;
@@ -17,7 +18,8 @@ use tokio::sync::mpsc;
 use super::asking::{Asking, Calls};
 use super::payload::{self, Outgoing};
 use super::{Agent, Ask, DecideError, Decided, Late};
-use crate::input::{Input, draw_id};
+use crate::crash::Held;
+use crate::input::{Input, InputImage, draw_id};
 
 /// A sample after its visit to a model thread.
 #[derive(Debug)]
@@ -30,21 +32,28 @@ struct Visited {
     decode_us: u64,
 }
 
-pub(super) async fn decide(agent: &Agent, input: Input, ask: Ask) -> Result<Decided, DecideError> {
+pub(super) async fn decide(
+    agent: &Agent,
+    input: Input,
+    ask: Ask,
+    held: Option<Held>,
+) -> Result<Decided, DecideError> {
     let started = Instant::now();
     let manifest = agent.models().manifest();
     let task = ask.task.unwrap_or_else(|| agent.parts.task.clone());
     let policy = ask.policy.unwrap_or_else(|| agent.parts.policy.clone());
     let (places, prices) = (agent.places(), agent.prices());
+    let depth = input.source.as_ref().and_then(|source| agent.parts.bit_depths.get(source)).copied();
 
     // Where the mode asks the pool for every sample, its calls go out before the local experts run: at most one list
     // before them and one after.
     let (send, mut calls) = mpsc::channel(2);
     let (upload, ledger) = (Arc::clone(&agent.parts.upload), agent.parts.ledger.clone());
     let visit = move |runner: &mut Runner, ticket: Ticket<'_>| {
+        let _in_hand = held;
         let local = LocalAsk { task: &task, policy, places, prices };
         let outgoing = Outgoing { policy: &upload, ledger: &ledger };
-        let mut visited = arrive(runner, input, local, started)?;
+        let mut visited = arrive(runner, input, depth, local, started)?;
         payload::prepare(runner, &mut visited.stay, outgoing.policy);
         Ok::<_, DecideError>(work(runner, visited, &ticket, outgoing, &send))
     };
@@ -66,33 +75,33 @@ pub(super) async fn decide(agent: &Agent, input: Input, ask: Ask) -> Result<Deci
     close(agent, visited, asking, started)
 }
 
-/// Decode, gate, choice.
+/// Decode, gate, choice. `depth` is that of the sample's source.
 fn arrive(
     runner: &mut Runner,
     input: Input,
+    depth: Option<BitDepth>,
     ask: LocalAsk<'_>,
     started: Instant,
 ) -> Result<Visited, DecideError> {
     let manifest = Arc::clone(runner.models().manifest());
     let decoding = Instant::now();
-    let mut sample = Sample { images: vec![None; manifest.modalities.len()] };
+    let (id, images) = (if input.id.is_empty() { draw_id() } else { input.id }, input.images);
+    let indices = modalities(&manifest, &images)?;
+    let mut files = vec![None; manifest.modalities.len()];
+    for (image, index) in images.iter().zip(&indices) {
+        files[*index] = Some((&image.bytes[..], image.bit_depth.or(depth)));
+    }
+    let names = manifest.modalities.iter().map(|modality| modality.name.as_str());
+    let refuse = |Unread { modality, source }| {
+        let modality = manifest.modalities[modality].name.clone();
+        DecideError::Decode { modality, source }
+    };
+    let Read { sample, notes, is_plain } =
+        Read::of_files(names, &files, &Limits::default()).map_err(refuse)?;
+    let sha256 = images.first().map_or_else(String::new, |image| sha256_hex(&image.bytes));
     let mut source = ImageSource { files: vec![None; manifest.modalities.len()] };
-    let mut sha256 = String::new();
-    let id = if input.id.is_empty() { draw_id() } else { input.id };
-    for image in input.images {
-        let Some(index) = manifest.modality_index(&image.modality) else {
-            return Err(DecideError::UnknownModality(image.modality));
-        };
-        if sample.images[index].is_some() {
-            return Err(DecideError::DoubleModality(image.modality));
-        }
-        let decoded = decode(&image.bytes, &Limits::default());
-        sample.images[index] =
-            Some(decoded.map_err(|source| DecideError::Decode { modality: image.modality, source })?);
-        if sha256.is_empty() {
-            sha256 = sha256_hex(&image.bytes);
-        }
-        source.files[index] = Some(image.bytes);
+    for (image, index) in images.into_iter().zip(indices) {
+        source.files[index] = is_plain[index].then_some(image.bytes);
     }
     let decode_us = decoding.elapsed().as_micros() as u64;
     let origin = Origin {
@@ -101,10 +110,25 @@ fn arrive(
         part_id: input.part_id,
         captured_at: input.captured_at,
         sha256,
+        notes,
     };
     let mut stay = Stay::begin(runner, sample, ask, started).map_err(DecideError::Local)?;
     let todo = stay.start();
     Ok(Visited { stay, source, id, origin, todo, decode_us })
+}
+
+/// The modalities of pictures, by index.
+fn modalities(manifest: &Manifest, images: &[InputImage]) -> Result<Vec<usize>, DecideError> {
+    let mut indices = Vec::with_capacity(images.len());
+    for InputImage { modality, .. } in images {
+        let index = manifest.modality_index(modality);
+        let index = index.ok_or_else(|| DecideError::UnknownModality(modality.clone()))?;
+        if indices.contains(&index) {
+            return Err(DecideError::DoubleModality(modality.clone()));
+        }
+        indices.push(index);
+    }
+    Ok(indices)
 }
 
 /// The local experts, and what is to be asked of the pool before and after them.

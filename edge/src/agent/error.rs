@@ -36,6 +36,7 @@ impl DecideError {
             Self::Local(LocalError::Deciding(_)) => "no_answer",
             Self::Workers(WorkError::Full { .. }) => "queue_full",
             Self::Workers(WorkError::Stopped) => "stopped",
+            Self::Workers(WorkError::Panicked) => "panicked",
         }
     }
 }

@@ -60,6 +60,8 @@ pub(crate) struct LateAnswers {
     pub(crate) runs: BTreeMap<usize, Run>,
     /// Sent, framing included.
     pub(crate) bytes: u64,
+    /// Something was sent, and nobody ever said anything to it.
+    pub(crate) broke: bool,
     /// Why the others have not answered; of several reasons the one that passes soonest.
     pub(crate) left: Option<Left>,
 }
@@ -90,7 +92,7 @@ impl LateAnswers {
 
     /// With what earlier attempts have brought.
     pub(crate) fn add(&mut self, before: Self) {
-        let Self { answers, runs, bytes, left: _ } = before;
+        let Self { answers, runs, bytes, broke: _, left: _ } = before;
         self.answers.extend(answers);
         self.runs.extend(runs);
         self.bytes += bytes;
@@ -151,7 +153,10 @@ impl Agent {
                     }
                 }
                 Err(Missing::Failed) => leave(Left::Failed, &mut late),
-                Err(_) => leave(Left::Trouble, &mut late),
+                Err(missing) => {
+                    late.broke |= matches!(missing, Missing::Offline | Missing::Deadline);
+                    leave(Left::Trouble, &mut late);
+                }
             }
         }
         late

@@ -11,12 +11,14 @@ use std::time::Instant;
 use millgate_shared::bundle::manifest::{ExpertInput, InputKind, Manifest};
 use millgate_shared::decision::Missing;
 use millgate_shared::embedding::{Embedding, Embeddings};
-use millgate_shared::image::GreyImage;
+use millgate_shared::image::{GreyImage, resize};
 use millgate_shared::local::Stay;
 use millgate_shared::proto::v1;
 use millgate_shared::runner::{Runner, image_tensor};
 use millgate_shared::sample::Sample;
-use millgate_shared::wire::{ImageSource, REFERENCE, Scale, write_image, write_packed};
+use millgate_shared::wire::{
+    ImageSource, Numbers, REFERENCE, Scale, write_image, write_image_if_quick, write_packed,
+};
 
 use crate::uplink::ledger::{Ledger, Traffic};
 use crate::uplink::upload::{Form, Upload, UploadPolicy};
@@ -31,8 +33,20 @@ pub struct Payload {
 /// What may leave the device of one modality.
 #[derive(Debug, Clone, Copy)]
 enum Allowed<'a> {
-    Raw { image: &'a GreyImage, file: Option<&'a [u8]> },
-    Tensor { image: &'a GreyImage, embedding: Option<&'a Embedding> },
+    Raw {
+        image: &'a GreyImage,
+        file: Option<&'a [u8]>,
+    },
+    /// Likewise, but the smallest form is to leave that gives the pool what it would make of the picture.
+    Auto {
+        image: &'a GreyImage,
+        file: Option<&'a [u8]>,
+        embedding: Option<&'a Embedding>,
+    },
+    Tensor {
+        image: &'a GreyImage,
+        embedding: Option<&'a Embedding>,
+    },
     Features(&'a Embedding),
 }
 
@@ -43,8 +57,35 @@ pub struct Screened<'a> {
     policy: &'a UploadPolicy,
     /// By modality index; `None` where there is nothing that may go.
     allowed: Vec<Option<Allowed<'a>>>,
-    /// Pictures that are written already, by modality and whether against the reference.
-    written: BTreeMap<(usize, bool), v1::Image>,
+    /// Pictures that are written already.
+    written: BTreeMap<Wanted, Written>,
+}
+
+/// A picture that is to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Wanted {
+    modality: usize,
+    /// Width and height that all who take it resize it to; `None`: they differ, or it is to go up as it is.
+    size: Option<(u32, u32)>,
+    /// The modality that it is written against, as that was wanted.
+    against: Option<(usize, Option<(u32, u32)>)>,
+}
+
+/// A picture on its way.
+#[derive(Debug, Clone)]
+struct Written {
+    wire: v1::Image,
+    /// What the pool will make of it; `None`: the picture as it is.
+    resized: Option<Arc<GreyImage>>,
+}
+
+/// What one expert takes of a modality.
+#[derive(Debug, Default)]
+struct Taken<'a> {
+    /// Width and height of its inputs of pixels.
+    sizes: Vec<(u32, u32)>,
+    /// Names of its inputs of embeddings.
+    embeddings: Vec<&'a str>,
 }
 
 impl<'a> Screened<'a> {
@@ -60,7 +101,11 @@ impl<'a> Screened<'a> {
             match policy.form(modality) {
                 Form::Raw => {
                     let file = source.files.get(modality).and_then(Option::as_deref);
-                    Some(Allowed::Raw { image: sample.image(modality)?, file })
+                    let image = sample.image(modality)?;
+                    Some(match policy.is_auto(modality) {
+                        true => Allowed::Auto { image, file, embedding },
+                        false => Allowed::Raw { image, file },
+                    })
                 }
                 Form::Tensor => Some(Allowed::Tensor { image: sample.image(modality)?, embedding }),
                 Form::Features => Some(Allowed::Features(embedding?)),
@@ -74,12 +119,18 @@ impl<'a> Screened<'a> {
     pub fn payload(&mut self, expert: usize) -> Option<Payload> {
         let manifest = self.manifest;
         let mut payload = Payload::default();
-        let mut raw = Vec::new();
+        let mut pictures: BTreeMap<usize, Taken<'_>> = BTreeMap::new();
         for input in &manifest.experts[expert].inputs {
             let modality = manifest.modality_index(&input.modality)?;
             match (self.allowed[modality]?, input.kind) {
                 // The pool makes what it needs of the picture.
-                (Allowed::Raw { .. }, _) => raw.push(modality),
+                (Allowed::Raw { .. } | Allowed::Auto { .. }, _) => {
+                    let taken = pictures.entry(modality).or_default();
+                    match input.pixels() {
+                        Some(spec) => taken.sizes.push((spec.shape[2] as u32, spec.shape[1] as u32)),
+                        None => taken.embeddings.push(&input.name),
+                    }
+                }
                 (Allowed::Tensor { image, .. }, InputKind::Pixels) => {
                     payload.tensors.push(self.pixels(input, image)?);
                 }
@@ -92,10 +143,39 @@ impl<'a> Screened<'a> {
                 | (Allowed::Features(_), InputKind::Pixels) => return None,
             }
         }
-        raw.sort_unstable();
-        raw.dedup();
-        payload.images = self.images(raw);
+        let mut wanted = Vec::with_capacity(pictures.len());
+        for (modality, taken) in pictures {
+            let embeddings = self.embeddings(modality, &taken);
+            if embeddings.is_empty() || !taken.sizes.is_empty() {
+                wanted.push((modality, self.common_size(modality, &taken, !embeddings.is_empty())));
+            }
+            payload.tensors.extend(embeddings);
+        }
+        payload.images = self.images(wanted);
         Some(payload)
+    }
+
+    /// The embeddings to send so that the pool need not make them; none where it makes them of the picture.
+    fn embeddings(&self, modality: usize, taken: &Taken<'_>) -> Vec<v1::Tensor> {
+        let Some(Allowed::Auto { image, file, embedding: Some(embedding) }) = self.allowed[modality] else {
+            return Vec::new();
+        };
+        let exact = |name: &&str| write_packed(name, embedding.tensor(), Numbers::Fp32, None);
+        let tensors: Vec<v1::Tensor> = taken.embeddings.iter().map(exact).collect();
+        let bytes: usize = tensors.iter().map(|tensor| tensor.data.len()).sum();
+        // A picture of few pixels may take less than what was made of it.
+        let whole = write_image_if_quick("", image, file, None).filter(|whole| whole.data.len() <= bytes);
+        if whole.is_some() && taken.sizes.is_empty() { Vec::new() } else { tensors }
+    }
+
+    /// The size that all who take the picture resize it to, if it may go up in that one.
+    fn common_size(&self, modality: usize, taken: &Taken<'_>, has_embeddings: bool) -> Option<(u32, u32)> {
+        let Some(Allowed::Auto { image, .. }) = self.allowed[modality] else { return None };
+        let (first, others) = taken.sizes.split_first()?;
+        // The pool makes an embedding of the picture in another size.
+        let is_common =
+            others.iter().all(|size| size == first) && (taken.embeddings.is_empty() || has_embeddings);
+        (is_common && *first != (image.width(), image.height())).then_some(*first)
     }
 
     fn pixels(&self, input: &ExpertInput, image: &GreyImage) -> Option<v1::Tensor> {
@@ -105,23 +185,59 @@ impl<'a> Screened<'a> {
         Some(write_packed(&input.name, &tensor, self.policy.numbers(), scale))
     }
 
-    /// The reference goes first, and others are written against it, if it goes up as it is.
-    fn images(&mut self, mut modalities: Vec<usize>) -> Vec<v1::Image> {
-        let reference = self.manifest.modality_index(REFERENCE).filter(|index| modalities.contains(index));
-        modalities.sort_by_key(|modality| Some(*modality) != reference);
-        let mut images = Vec::with_capacity(modalities.len());
-        for modality in modalities {
-            let against = reference.filter(|reference| *reference != modality);
-            let Some(Allowed::Raw { image, file }) = self.allowed[modality] else { continue };
-            let reference = against.and_then(|index| match self.allowed[index] {
-                Some(Allowed::Raw { image, .. }) => Some(image),
-                _ => None,
-            });
-            let name = &self.manifest.modalities[modality].name;
-            let write = || write_image(name, image, file, reference);
-            images.push(self.written.entry((modality, reference.is_some())).or_insert_with(write).clone());
+    /// The reference goes first, and others are written against it. Each with the size that it is wanted in.
+    fn images(&mut self, mut pictures: Vec<(usize, Option<(u32, u32)>)>) -> Vec<v1::Image> {
+        let reference = self.manifest.modality_index(REFERENCE);
+        let reference = pictures.iter().copied().find(|(modality, _)| Some(*modality) == reference);
+        pictures.sort_by_key(|picture| Some(*picture) != reference);
+        let mut images = Vec::with_capacity(pictures.len());
+        for (modality, size) in pictures {
+            let against = reference.filter(|reference| reference.0 != modality);
+            let wanted = Wanted { modality, size, against };
+            images.extend(self.written(wanted).map(|written| written.wire));
         }
         images
+    }
+
+    /// Writes a picture, or gives it as it was written for another expert.
+    fn written(&mut self, wanted: Wanted) -> Option<Written> {
+        if let Some(written) = self.written.get(&wanted) {
+            return Some(written.clone());
+        }
+        let Wanted { modality, size, against } = wanted;
+        let reference = against.and_then(|(modality, size)| {
+            let reference = self.written(Wanted { modality, size, against: None })?;
+            Some((modality, reference.resized))
+        });
+        let reference = match &reference {
+            Some((_, Some(resized))) => Some(&**resized),
+            Some((modality, None)) => self.picture(*modality).map(|(image, _)| image),
+            None => None,
+        };
+        let (image, file) = self.picture(modality)?;
+        let name = &self.manifest.modalities[modality].name;
+        let written = match size {
+            None => Written { wire: write_image(name, image, file, reference), resized: None },
+            Some((width, height)) => {
+                let resized = resize(image, width, height);
+                let wire = write_image(name, &resized, None, reference);
+                let whole = write_image_if_quick(name, image, file, reference);
+                match whole.filter(|whole| whole.data.len() <= wire.data.len()) {
+                    Some(wire) => Written { wire, resized: None },
+                    None => Written { wire, resized: Some(Arc::new(resized)) },
+                }
+            }
+        };
+        self.written.insert(wanted, written.clone());
+        Some(written)
+    }
+
+    /// A picture that may leave, and the file that gives it.
+    fn picture(&self, modality: usize) -> Option<(&'a GreyImage, Option<&'a [u8]>)> {
+        match self.allowed[modality]? {
+            Allowed::Raw { image, file } | Allowed::Auto { image, file, .. } => Some((image, file)),
+            Allowed::Tensor { .. } | Allowed::Features(_) => None,
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use millgate_shared::deciding::{Mode, Policy};
 use millgate_shared::proto::v1;
 use millgate_shared::transport::timeout;
+use millgate_shared::wire::depth;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
@@ -46,7 +47,9 @@ pub(super) fn parse(
             let message = "must be IMAGE_CODEC_FILE at the agent; the other codecs are for the pool";
             return Err(bad_field(&format!("sample.images[{at}].codec"), message));
         }
-        images.push(InputImage { modality: image.modality, bytes: image.data.into() });
+        let bit_depth = depth(&format!("sample.images[{at}]"), &image)
+            .map_err(|error| bad_field(&error.field, &error.message))?;
+        images.push(InputImage { modality: image.modality, bytes: image.data.into(), bit_depth });
     }
     let given = |text: String| Some(text).filter(|text| !text.is_empty());
     let input = Input {

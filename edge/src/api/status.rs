@@ -55,6 +55,7 @@ pub(super) fn of(error: &DecideError, modalities: &[String]) -> Status {
             Status::with_error_details(Code::ResourceExhausted, message, details)
         }
         DecideError::Workers(WorkError::Stopped) => Status::unavailable(message),
+        DecideError::Workers(WorkError::Panicked) => Status::internal(message),
     }
 }
 

@@ -60,12 +60,14 @@ fn names(bundle: &Bundle, config: &EdgeConfig) -> Option<Item> {
 fn risk(manifest: &Manifest, asked_for: f64) -> Option<Item> {
     let labels = manifest.tasks.iter().flat_map(|task| &task.labels);
     let products: BTreeSet<&str> = labels.map(|label| product_of(label)).collect();
-    let (mut stricter, mut none) = (Vec::new(), Vec::new());
+    let (mut stricter, mut none, mut never) = (Vec::new(), Vec::new(), Vec::new());
     for product in products {
         match manifest.certified(product, asked_for) {
             Some(certified) if certified.is_for(asked_for) => {}
             Some(certified) => stricter.push(format!("{product} goes by {}", certified.risk)),
-            None => none.push(product),
+            None if manifest.certified(product, 1.0).is_some() => none.push(product),
+            // No setting helps: the bundle's maker had too few samples.
+            None => never.push(product),
         }
     }
     let mut risks: Vec<f64> = manifest.offload.thresholds.iter().map(|threshold| threshold.risk).collect();
@@ -83,14 +85,20 @@ fn risk(manifest: &Manifest, asked_for: f64) -> Option<Item> {
     if !stricter.is_empty() {
         said.push(format!("the next stricter certified one is taken: {}", stricter.join(", ")));
     }
-    match (none.is_empty(), stricter.is_empty()) {
-        (true, true) => None,
-        (true, false) => Some(Item::ok("risk", format!("`offload.risk`: {asked_for}; {}", said.join("; ")))),
-        (false, _) => {
-            let message = format!("`offload.risk`: {}", said.join("; "));
-            Some(Item::warning("risk", message, format!("certified are {certified}")))
-        }
+    if !never.is_empty() {
+        let never = never.join(", ");
+        said.push(format!(
+            "the bundle has no certificate for {never}: samples that look like that ask the pool"
+        ));
     }
+    if said.is_empty() {
+        return None;
+    }
+    let message = format!("`offload.risk` {asked_for}: {}", said.join("; "));
+    Some(match none.is_empty() {
+        true => Item::ok("risk", message),
+        false => Item::warning("risk", message, format!("certified are {certified}")),
+    })
 }
 
 fn golden(bundle: &Bundle) -> Item {
@@ -144,7 +152,9 @@ mod tests {
     fn what_a_risk_comes_to_is_said_for_each_product() {
         let text = std::fs::read_to_string("../models/factory/bundle.toml").unwrap();
         let manifest = Manifest::parse(&text).unwrap();
-        assert_eq!(risk(&manifest, 0.03), None);
+        let certified = risk(&manifest, 0.03).unwrap();
+        assert_eq!(certified.status, Status::Ok);
+        assert!(certified.message.contains("no certificate for bsdata"), "{certified:?}");
         let between = risk(&manifest, 0.04).unwrap();
         assert_eq!(between.status, Status::Ok);
         for words in ["deeppcb goes by 0.03", "xsdd goes by 0.03"] {

@@ -200,7 +200,7 @@ async fn run_one(channel: &Carrier, bundle: &Bundle) -> Option<Item> {
 fn image(bundle: &Bundle, modality: &str, file: &str) -> Option<v1::Image> {
     let data = bundle.read(file).ok()?.into();
     let codec = v1::ImageCodec::File.into();
-    Some(v1::Image { modality: modality.to_owned(), codec, width: 0, height: 0, data })
+    Some(v1::Image { modality: modality.to_owned(), codec, data, ..Default::default() })
 }
 
 async fn call<T>(

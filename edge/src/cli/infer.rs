@@ -1,5 +1,6 @@
 //! `millgate-edge infer`: decides on files, and prints one record each, in the order given.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use millgate_shared::deciding::Mode;
 use millgate_shared::decision::{Decision, Missing};
+use millgate_shared::image::BitDepth;
 use millgate_shared::shutdown::Tasks;
 use millgate_shared::telemetry;
 use millgate_shared::wire::Numbers;
@@ -16,7 +18,7 @@ use millgate_shared::wire::Numbers;
 use crate::agent::{Agent, AgentConfig, Ask, BytesConfig, StartError};
 use crate::input::{self, Input};
 use crate::record;
-use crate::uplink::upload::{Form, SendConfig};
+use crate::uplink::upload::{SendConfig, SendForm};
 
 use super::complain;
 use super::pool::PoolArgs;
@@ -59,7 +61,7 @@ pub struct InferArgs {
     #[arg(long)]
     pub risk: Option<f64>,
     /// What of a picture goes to the pool
-    #[arg(long, value_enum, default_value_t = SendArg::Raw, value_name = "FORM")]
+    #[arg(long, value_enum, default_value_t = SendArg::Auto, value_name = "FORM")]
     pub send: SendArg,
     /// Numbers of what goes up as tensor or features
     #[arg(long, value_enum, default_value_t = DatatypeArg::Fp32)]
@@ -70,6 +72,9 @@ pub struct InferArgs {
     /// Exit code 3 if a decision wanted the pool and did not get its answer, or if there is no pool
     #[arg(long)]
     pub require_cloud: bool,
+    /// Bits of 16-bit samples that count, 8 to 16; if not given, the file says it, or else its largest sample
+    #[arg(long, value_name = "BITS")]
+    pub bit_depth: Option<BitDepth>,
     /// Milliseconds from reading a picture to its decision
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub deadline_ms: u64,
@@ -104,6 +109,8 @@ pub enum ModeArg {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SendArg {
+    /// The smallest form that leaves the pool's answer what it is
+    Auto,
     /// Its file's bytes, or a smaller lossless form
     Raw,
     /// Resized and normalised, as the expert takes it
@@ -122,9 +129,10 @@ pub enum DatatypeArg {
 impl InferArgs {
     fn send_config(&self) -> SendConfig {
         let default = match self.send {
-            SendArg::Raw => Form::Raw,
-            SendArg::Tensor => Form::Tensor,
-            SendArg::Features => Form::Features,
+            SendArg::Auto => SendForm::Auto,
+            SendArg::Raw => SendForm::Raw,
+            SendArg::Tensor => SendForm::Tensor,
+            SendArg::Features => SendForm::Features,
         };
         let datatype = match self.datatype {
             DatatypeArg::Fp32 => Numbers::Fp32,
@@ -152,6 +160,7 @@ impl InferArgs {
             threads,
             queue: 2 * threads,
             bytes: BytesConfig { send: self.send_config(), ..BytesConfig::default() },
+            bit_depths: BTreeMap::new(),
         }
     }
 
@@ -210,7 +219,7 @@ pub async fn infer(args: InferArgs, out: &mut impl Write) -> io::Result<u8> {
         .map(|path| {
             let (agent, cloud) = (agent.clone(), cloud.as_ref());
             let template = args.template.clone();
-            async move { decide_with(cloud, &agent, path?, template.as_deref()).await }
+            async move { decide_with(cloud, &agent, path?, template.as_deref(), args.bit_depth).await }
         })
         .buffered(threads);
 
@@ -273,25 +282,32 @@ async fn decide_with(
     agent: &Agent,
     path: PathBuf,
     template: Option<&Path>,
+    bit_depth: Option<BitDepth>,
 ) -> Result<Decision, record::Undecided> {
-    let Some(cloud) = cloud else { return decide(agent, &path, template).await };
+    let Some(cloud) = cloud else { return decide(agent, &path, template, bit_depth).await };
     let mode = &agent.policy().mode;
     // In that mode most samples need no pool, and do not wait for one.
     if *mode != Mode::Confidence {
         cloud.ready().await;
     }
-    let decision = decide(agent, &path, template).await?;
+    let decision = decide(agent, &path, template, bit_depth).await?;
     let lacks = lacks_cloud(&decision, mode, agent.models().manifest());
     let was_offline = decision.degraded.as_ref().is_some_and(|it| it.reason == Missing::Offline);
     if lacks && (was_offline || !cloud.is_up()) && cloud.ready().await {
-        return decide(agent, &path, template).await;
+        return decide(agent, &path, template, bit_depth).await;
     }
     Ok(decision)
 }
 
-async fn decide(agent: &Agent, path: &Path, template: Option<&Path>) -> Result<Decision, record::Undecided> {
-    let input =
-        Input::from_file(path, template, None).map_err(|error| record::Undecided::of_input(path, &error))?;
+async fn decide(
+    agent: &Agent,
+    path: &Path,
+    template: Option<&Path>,
+    bit_depth: Option<BitDepth>,
+) -> Result<Decision, record::Undecided> {
+    let input = Input::from_file(path, template, None)
+        .map_err(|error| record::Undecided::of_input(path, &error))?
+        .of_depth(bit_depth);
     agent.decide(input, Ask::default()).await.map_err(|error| record::Undecided {
         path: path.display().to_string(),
         code: error.code(),

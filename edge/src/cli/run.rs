@@ -1,10 +1,10 @@
 //! `millgate-edge run`: the service until it is told to stop.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use millgate_shared::shutdown::signal;
+use millgate_shared::shutdown::{self, Asked, Signals};
 use millgate_shared::telemetry;
 use sd_notify::NotifyState;
 
@@ -33,12 +33,12 @@ pub async fn run(args: RunArgs) -> io::Result<u8> {
         LogFormat::Json => telemetry::LogFormat::Json,
     };
     telemetry::init(&config.log.level, format);
-    // Asked for first, so that a stop while models load is not lost.
-    let stop = signal();
-    tokio::pin!(stop);
+    // Asked for first: a stop while models load must not be lost, nor a hang-up end it.
+    let mut signals = Signals::listen()?;
     let started = tokio::select! {
-        started = Service::start(config) => started,
-        stopped = &mut stop => return stopped.map(|()| OK),
+        biased;
+        _ = signals.stop() => return Ok(OK),
+        started = Service::start(config.clone()) => started,
     };
     let mut running = match started {
         Ok(running) => running,
@@ -48,18 +48,37 @@ pub async fn run(args: RunArgs) -> io::Result<u8> {
         }
     };
     announce(&running);
-    let code = tokio::select! {
-        stopped = &mut stop => {
-            stopped?;
-            OK
-        }
-        why = running.broken() => {
-            complain(&why);
-            FAILED
+    let code = loop {
+        tokio::select! {
+            asked = signals.next() => match asked {
+                Asked::Stop(signal) => {
+                    tracing::info!(signal, "told to stop");
+                    break OK;
+                }
+                Asked::Reload => reload(&running, &args.config, &config),
+                Asked::Nothing(signal) => shutdown::ignored(signal),
+            },
+            why = running.broken() => {
+                complain(&why);
+                break FAILED;
+            }
         }
     };
-    drain(running).await?;
+    drain(running, &mut signals).await;
     Ok(code)
+}
+
+/// The device's identity is read again. The configuration is not: whoever has changed it hears so.
+fn reload(running: &Running, path: &Path, config: &EdgeConfig) {
+    tell_systemd(NotifyState::Reloading);
+    tracing::info!(signal = "SIGHUP", "reading the device's certificate and authorities again");
+    running.reload();
+    match EdgeConfig::load(path) {
+        Ok(now) if now == *config => {}
+        Ok(_) => tracing::warn!(path = %path.display(), "has changed; that takes effect at a restart"),
+        Err(error) => tracing::error!(%error, "the configuration has changed, and a restart would fail"),
+    }
+    tell_systemd(NotifyState::Ready);
 }
 
 fn announce(running: &Running) {
@@ -75,8 +94,8 @@ fn announce(running: &Running) {
     tell_systemd(NotifyState::Ready);
 }
 
-/// A second signal ends the wait.
-async fn drain(running: Running) -> io::Result<()> {
+/// A second signal to stop ends the wait.
+async fn drain(running: Running, signals: &mut Signals) {
     tracing::info!("draining");
     tell_systemd(NotifyState::Stopping);
     tokio::select! {
@@ -86,12 +105,10 @@ async fn drain(running: Running) -> io::Result<()> {
                 tracing::warn!(files, records, "drained, but not all; the rest is decided or delivered after the next start");
             }
         },
-        stopped = signal() => {
-            stopped?;
-            tracing::warn!("stopped at once; what was in flight is decided or delivered after the next start");
+        signal = signals.stop() => {
+            tracing::warn!(signal, "stopped at once; what was in flight is decided or delivered after the next start");
         }
     }
-    Ok(())
 }
 
 /// Does nothing where systemd is not waiting for it.

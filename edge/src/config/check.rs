@@ -189,6 +189,7 @@ impl FolderConfig {
         if self.patterns.is_empty() || self.patterns.iter().any(String::is_empty) {
             return refuse(key("patterns"), "holds no pattern, or an empty one");
         }
+        self.parsed_bit_depth().map_err(|message| Refused { key: key("bit_depth"), message })?;
         not_zero(&key("settle"), self.settle)?;
         not_zero(&key("rescan"), self.rescan)?;
         if let After::Move(dir) = &self.after

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use millgate_shared::image::BitDepth;
 use serde::Deserialize;
+
+use crate::input;
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
@@ -15,6 +18,13 @@ impl SourceConfig {
     pub fn name(&self) -> &str {
         match self {
             Self::Folder(folder) => &folder.name,
+        }
+    }
+
+    /// How many bits of its 16-bit samples count, if the operator says so.
+    pub fn bit_depth(&self) -> Option<BitDepth> {
+        match self {
+            Self::Folder(folder) => folder.parsed_bit_depth().ok().flatten(),
         }
     }
 }
@@ -29,9 +39,13 @@ pub struct FolderConfig {
     /// Also folders below it; links to folders are not followed.
     #[serde(default = "yes")]
     pub recursive: bool,
-    /// File names taken, with `*` and `?`; case does not matter. Hidden files and templates never are.
+    /// File names taken, with `*` and `?`; case does not matter. Hidden files and templates never are. By default also
+    /// those of pictures that are refused, so that each is named.
     #[serde(default = "default_patterns")]
     pub patterns: Vec<String>,
+    /// How many bits of 16-bit samples count, 8 to 16. `None`: the file says it, or else its largest sample.
+    #[serde(default)]
+    pub bit_depth: Option<u32>,
     /// Size and time of change must have been the same this long for a file that was not seen being closed (network
     /// shares report no closing).
     #[serde(default = "default_settle", with = "humantime_serde")]
@@ -39,7 +53,7 @@ pub struct FolderConfig {
     /// How often the whole folder is read again, for what no event has told of.
     #[serde(default = "default_rescan", with = "humantime_serde")]
     pub rescan: Duration,
-    /// A picture that ends too early is given this long, unchanged, to be completed before it is called an error.
+    /// A picture that is not whole is given this long, unchanged, to be completed before it is called an error.
     #[serde(default = "default_patience", with = "humantime_serde")]
     pub patience: Duration,
     #[serde(default = "default_existing")]
@@ -99,7 +113,7 @@ fn yes() -> bool {
 }
 
 fn default_patterns() -> Vec<String> {
-    ["*.png", "*.jpg", "*.jpeg", "*.bmp", "*.tif", "*.tiff"].map(str::to_owned).to_vec()
+    input::endings().map(|ending| format!("*.{ending}")).collect()
 }
 
 fn default_settle() -> Duration {
@@ -127,6 +141,15 @@ fn default_after() -> After {
 }
 
 impl FolderConfig {
+    /// `bit_depth`, as pictures are read by it.
+    pub(super) fn parsed_bit_depth(&self) -> Result<Option<BitDepth>, String> {
+        let parse = |bits: u32| match u8::try_from(bits) {
+            Ok(bits) => bits.try_into(),
+            Err(_) => Err(format!("{bits} is not of 8 to 16 bits")),
+        };
+        self.bit_depth.map(parse).transpose()
+    }
+
     /// With the defaults of all that has one.
     pub fn new(name: &str, path: PathBuf) -> Self {
         Self {
@@ -134,6 +157,7 @@ impl FolderConfig {
             path,
             recursive: yes(),
             patterns: default_patterns(),
+            bit_depth: None,
             settle: default_settle(),
             rescan: default_rescan(),
             patience: default_patience(),

@@ -26,7 +26,9 @@ fn the_shipped_examples_show_every_key_with_its_default() {
     let text = uncommented.join("\n");
     let config = EdgeConfig::parse("edge.toml", &text).unwrap();
     let [SourceConfig::Folder(folder)] = &config.sources[..] else { panic!("{:?}", config.sources) };
-    assert_eq!(*folder, FolderConfig::new(&folder.name, folder.path.clone()));
+    let bit_depth = folder.bit_depth;
+    assert_eq!(bit_depth, Some(12));
+    assert_eq!(*folder, FolderConfig { bit_depth, ..FolderConfig::new(&folder.name, folder.path.clone()) });
     let [SinkConfig::Stdout(_), SinkConfig::Jsonl(jsonl), SinkConfig::Webhook(webhook)] = &config.sinks[..]
     else {
         panic!("{:?}", config.sinks)
@@ -40,6 +42,7 @@ fn the_shipped_examples_show_every_key_with_its_default() {
         "path",
         "recursive",
         "patterns",
+        "bit_depth",
         "settle",
         "rescan",
         "patience",
@@ -57,6 +60,8 @@ fn an_unknown_key_is_refused_by_name() {
     assert!(refused("[offload]\ndeadlin = \"1s\"").contains("deadlin"));
     let source = "[[sources]]\ntype = \"folder\"\nname = \"a\"\npath = \"b\"\n";
     assert!(refused(&format!("{source}settel = \"1s\"")).contains("settel"));
+    let depth = refused(&format!("{source}bit_depth = 24"));
+    assert!(depth.contains("sources[0].bit_depth") && depth.contains("8 to 16"), "{depth}");
     assert!(refused("[[sinks]]\ntype = \"mqtt\"").contains("mqtt"));
     assert!(refused("[offload]\ndeadline = 5").contains("offload.deadline"));
     assert!(refused("[offload.budget]\nper_day = -1").contains("offload.budget.per_day"));

@@ -28,10 +28,15 @@ impl Identity {
         let (identity, stop) = (self.clone(), tasks.token().clone());
         tasks.spawn(async move {
             let mut renewals = Renewals::new(jitter());
-            while stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
+            loop {
+                let is_asked = tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = identity.inner.asked.notified() => true,
+                    () = tokio::time::sleep(LOOK) => false,
+                };
                 let look = {
                     let identity = identity.clone();
-                    move || identity.inner.look()
+                    move || identity.inner.look(is_asked)
                 };
                 if tokio::task::spawn_blocking(look).await.is_err() {
                     tracing::error!("a look at the device's certificate has failed");
@@ -45,6 +50,12 @@ impl Identity {
                 }
             }
         });
+    }
+
+    /// Reads certificate, key and authorities again, whether their files seem to have changed or not: soon, where
+    /// [`Identity::keep`] is at work.
+    pub fn reload(&self) {
+        self.inner.asked.notify_one();
     }
 
     async fn renew(&self, pools: &[String], proxy: Option<&Proxy>, renewals: &mut Renewals) {
@@ -119,9 +130,9 @@ impl Identity {
 }
 
 impl Inner {
-    /// Blocks.
-    fn look(&self) {
-        match self.files.look(false, || self.load()) {
+    /// With `is_asked` the files are read whether they seem to have changed or not. Blocks.
+    fn look(&self, is_asked: bool) {
+        match self.files.look(is_asked, || self.load()) {
             Look::Same | Look::FailedAgain => {}
             Look::Read => tracing::info!("the device's identity was read again"),
             Look::Failed(error) => {

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use millgate_shared::deciding::Mode;
@@ -24,6 +25,7 @@ fn provisional(tasks: &Tasks) -> (Agent, Input) {
         threads: 1,
         queue: 4,
         bytes: BytesConfig::default(),
+        bit_depths: BTreeMap::new(),
     };
     (Agent::start(config, tasks).unwrap(), input)
 }
@@ -32,7 +34,7 @@ fn outbox(dir: &Path, spool: Option<Spool>, tasks: &Tasks) -> Outbox {
     let metrics = Arc::new(Metrics::new());
     let sinks = [SinkConfig::Jsonl(JsonlConfig::new(dir.join("decisions.jsonl")))];
     let sinks = Sinks::open(&sinks, 8, &std::collections::HashSet::new(), &metrics, &|_| ()).unwrap();
-    Outbox::new(sinks, None, spool, Tidy::new(&EdgeConfig::default()), &metrics, tasks)
+    Outbox::new(sinks, None, spool, Tidy::new(&EdgeConfig::default()), &Hand::default(), &metrics, tasks)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,7 +44,7 @@ async fn a_disk_that_hangs_holds_no_answer_and_few_samples() {
     let (spool, _held) = Spool::hung(agent.models().digest());
     let outbox = outbox(dir.path(), Some(spool), &tasks);
     for at in 0..KEEPING + 2 {
-        let decided = agent.decide_open(input.clone(), Ask::default()).await.unwrap();
+        let decided = agent.decide_open(input.clone(), Ask::default(), None).await.unwrap();
         assert!(decided.late.is_some());
         let began = Instant::now();
         // The first is waited for; those that follow have no time left.

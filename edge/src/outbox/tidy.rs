@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{After, EdgeConfig, SourceConfig};
 use crate::input::template_path;
-use crate::source::Version;
 use crate::source::journal::FileVersion;
+use crate::source::{Content, Stat};
 
 /// By source: its folder, and what is to be done.
 #[derive(Debug)]
@@ -54,8 +54,8 @@ impl Tidy {
 /// Deletes or moves a file and its template.
 fn carry_out(root: &Path, after: &After, file: &FileVersion, id: &str) -> io::Result<Tidied> {
     let path = root.join(&file.relative);
-    match Version::of(&path) {
-        Ok(version) if version == file.version => {}
+    match Stat::of(&path) {
+        Ok(stat) if is_decided(&path, stat, file)? => {}
         Ok(_) => return Ok(Tidied::Changed),
         // Tidied before a kill, or taken away by someone.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Tidied::Removed),
@@ -76,6 +76,17 @@ fn carry_out(root: &Path, after: &After, file: &FileVersion, id: &str) -> io::Re
     Ok(Tidied::Removed)
 }
 
+/// Is it what was decided? Another picture can have the same size and time; then its content tells.
+fn is_decided(path: &Path, stat: Stat, file: &FileVersion) -> io::Result<bool> {
+    match file.reading {
+        _ if stat.version != file.version => Ok(false),
+        Some(reading) if stat != reading.stat && reading.content != Content::UNREAD => {
+            Ok(Content::of(&std::fs::read(path)?) == reading.content)
+        }
+        _ => Ok(true),
+    }
+}
+
 /// Keeps the path below `root`. A name that is taken gets the decision's id, so that nothing is overwritten.
 fn move_into(dir: &Path, root: &Path, path: &Path, id: &str) -> io::Result<()> {
     let mut to = dir.join(path.strip_prefix(root).unwrap_or(path));
@@ -87,4 +98,39 @@ fn move_into(dir: &Path, root: &Path, path: &Path, id: &str) -> io::Result<()> {
         to.set_file_name(format!("{id}.{name}"));
     }
     std::fs::rename(path, &to)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::source::Reading;
+
+    #[test]
+    fn another_picture_of_the_same_face_is_not_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.bmp");
+        let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
+        let write = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            std::fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+            Stat::of(&path).unwrap()
+        };
+        let reading = Reading { stat: write(b"first"), content: Content::of(b"first") };
+        let version = reading.stat.version;
+        let file =
+            FileVersion { source: "cam1".into(), relative: "a.bmp".into(), version, reading: Some(reading) };
+        assert_eq!(write(b"other").version, version);
+        let tidy = || carry_out(dir.path(), &After::Delete, &file, "id").unwrap();
+        // The file system's clock may have stood still between the two; it never does for one who reads.
+        if Stat::of(&path).unwrap() != reading.stat {
+            assert_eq!(tidy(), Tidied::Changed);
+        }
+        // What was decided is deleted, also with other permissions.
+        let stat = write(b"first");
+        assert!(stat == reading.stat || stat.changed != reading.stat.changed);
+        assert_eq!(tidy(), Tidied::Removed);
+        assert!(!path.exists());
+    }
 }

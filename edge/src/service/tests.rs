@@ -82,7 +82,7 @@ async fn client(running: &Running) -> InferenceServiceClient<Channel> {
 
 fn request(id: &str, data: Vec<u8>) -> v1::DecideRequest {
     let codec = v1::ImageCodec::File.into();
-    let image = v1::Image { modality: "image".to_owned(), codec, width: 0, height: 0, data: data.into() };
+    let image = v1::Image { modality: "image".to_owned(), codec, data: data.into(), ..Default::default() };
     let sample = v1::Sample { images: vec![image], path: "a.png".to_owned(), ..Default::default() };
     v1::DecideRequest { request_id: id.to_owned(), sample: Some(sample), ..Default::default() }
 }
@@ -207,7 +207,7 @@ async fn what_was_promised_goes_out_also_where_folders_and_pool_are_gone_from_th
     let mut device = Device::new();
     device.config.sources.clear();
     device.start().await.drain().await;
-    assert!(!device.config.state_dir.join(crate::source::journal::FILE_NAME).exists());
+    assert!(!device.config.state_dir.join(journal::FILE_NAME).exists());
     let journal = Journal::open(&device.config.state_dir).unwrap().start(4).unwrap();
     let line = b"{\"id\":\"promised\"}\n".to_vec();
     let post = Post { id: "promised".to_owned(), version: 1, line, file: None };
@@ -236,4 +236,94 @@ async fn a_call_that_ends_while_the_agent_stops_has_its_record_delivered() {
             assert!(device.records().iter().any(|record| record["id"] == id.as_str()), "{id} is lost");
         }
     }
+}
+
+/// Pictures of one length: bytes behind the end of a PNG are none of it.
+fn of_one_length() -> [Vec<u8>; 2] {
+    let mut pictures = ["steel-red-iron.png", "steel-slag-inclusion.png"].map(golden);
+    let longest = pictures.iter().map(Vec::len).max().unwrap();
+    pictures.iter_mut().for_each(|picture| picture.resize(longest, 7));
+    pictures
+}
+
+impl Device {
+    /// As a copier that keeps times: written under another name, and moved here; or written over what is there.
+    fn put_at_one_time(&self, name: &str, bytes: &[u8], is_moved: bool) {
+        let time = std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let written = if is_moved { format!(".{name}.new") } else { name.to_owned() };
+        self.put(&written, bytes);
+        let dir = self.dir.path().join("in");
+        let file = std::fs::File::options().write(true).open(dir.join(&written)).unwrap();
+        file.set_modified(time).unwrap();
+        drop(file);
+        std::fs::rename(dir.join(&written), dir.join(name)).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pictures_of_one_name_size_and_time_are_each_decided_and_a_touched_one_is_not_decided_again() {
+    let device = Device::new();
+    let [iron, slag] = of_one_length();
+    let path = device.dir.path().join("in/a.png");
+    let running = device.start().await;
+    for (at, (picture, is_moved)) in [(&iron, true), (&slag, true), (&iron, true)].into_iter().enumerate() {
+        device.put_at_one_time("a.png", picture, is_moved);
+        device.wait_for(at + 1).await;
+    }
+    running.drain().await;
+
+    // Another one while nobody looks, and what is no other: permissions, a link, a journal that was copied.
+    device.put_at_one_time("a.png", &slag, true);
+    let running = device.start().await;
+    device.wait_for(4).await;
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::hard_link(&path, device.dir.path().join("link")).unwrap();
+    device.put("b.png", &iron);
+    device.wait_for(5).await;
+    running.drain().await;
+    let copy = device.dir.path().join("copy");
+    std::fs::copy(&path, &copy).unwrap();
+    std::fs::rename(&copy, &path).unwrap();
+    device.put_at_one_time("a.png", &slag, true);
+    let running = device.start().await;
+    device.put("c.png", &iron);
+    let records = device.wait_for(6).await;
+    let metrics = running.metrics().source("cam1");
+    let looked = async {
+        while metrics.same.get() == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), looked).await.unwrap();
+    running.drain().await;
+    assert_eq!(device.records().len(), 6);
+    let verdicts: Vec<&str> =
+        records.iter().map(|record| record["verdict"]["label"].as_str().unwrap()).collect();
+    let [iron, slag] = ["xsdd/red iron", "xsdd/slag inclusion"];
+    assert_eq!(verdicts, [iron, slag, iron, slag, iron, iron]);
+    let ids: std::collections::BTreeSet<String> =
+        records.iter().map(|record| record["id"].to_string()).collect();
+    assert_eq!(ids.len(), 6, "also where the first picture comes again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_given_its_size_before_its_bytes_is_decided_once_and_rightly() {
+    use std::os::unix::fs::FileExt;
+    let mut device = Device::new();
+    device.folder().patience = Duration::from_secs(60);
+    let running = device.start().await;
+    let bytes = golden("steel-red-iron.png");
+    let path = device.dir.path().join("in/a.png");
+    // By one that closes it and comes back, as `fallocate` and a copier after it do.
+    std::fs::File::create(&path).unwrap().set_len(bytes.len() as u64).unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.write_all_at(&bytes[..bytes.len() / 2], 0).unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    file.write_all_at(&bytes[bytes.len() / 2..], bytes.len() as u64 / 2).unwrap();
+    drop(file);
+    let records = device.wait_for(1).await;
+    assert_eq!(records[0]["verdict"]["label"], "xsdd/red iron");
+    running.drain().await;
+    assert_eq!(device.records().len(), 1);
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use millgate_shared::panics::caught;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
@@ -166,23 +167,44 @@ impl Shared {
 
     fn run<W: Write>(&self, mut writer: W, on_broken: &dyn Fn(String)) {
         while let Some(batch) = self.next(W::BATCH) {
-            let records: Vec<Record> = batch.iter().map(|job| job.record.clone()).collect();
-            match self.write(&mut writer, &records) {
-                End::Settled => batch.into_iter().for_each(settle),
-                // The acks are dropped: the sink does not have them.
-                End::Abandoned => {}
-                End::Broken(message) => {
-                    tracing::error!(sink = self.settings.name, message, "sink has broken");
-                    let mut queue = self.lock();
-                    queue.is_closed = true;
-                    queue.jobs.clear();
-                    self.room.close();
-                    on_broken(format!("sink {}: {message}", self.settings.name));
-                    return;
-                }
+            if let Some(message) = self.deliver(&mut writer, batch) {
+                tracing::error!(sink = self.settings.name, message, "sink has broken");
+                let mut queue = self.lock();
+                queue.is_closed = true;
+                queue.jobs.clear();
+                self.room.close();
+                on_broken(format!("sink {}: {message}", self.settings.name));
+                return;
             }
             self.lock().at_work = 0;
         }
+    }
+
+    /// Gives why the sink has broken, if it has.
+    fn deliver<W: Write>(&self, writer: &mut W, batch: Vec<Job>) -> Option<String> {
+        let records: Vec<Record> = batch.iter().map(|job| job.record.clone()).collect();
+        match self.write(writer, &records) {
+            End::Settled => batch.into_iter().for_each(settle),
+            // The acks are dropped: the sink does not have them.
+            End::Abandoned => {}
+            End::Broken(message) => return Some(message),
+            // One record that the writer cannot stand must take neither the others with it nor the thread.
+            End::Panicked(_) if batch.len() > 1 => {
+                return batch.into_iter().find_map(|job| self.deliver(writer, vec![job]));
+            }
+            End::Panicked(message) => {
+                let id = records.first().map_or("", Record::id);
+                tracing::error!(
+                    sink = self.settings.name,
+                    id,
+                    message,
+                    "writing the record panicked; it is not delivered to this sink"
+                );
+                self.metrics.refused.inc();
+                batch.into_iter().for_each(settle);
+            }
+        }
+        None
     }
 
     /// The next records; `None` when closed and empty.
@@ -216,7 +238,11 @@ impl Shared {
         let mut pauses = pauses();
         let mut failures: u32 = 0;
         loop {
-            let error = match writer.write(records) {
+            let written = match caught(|| writer.write(records)) {
+                Ok(written) => written,
+                Err(message) => return End::Panicked(message),
+            };
+            let error = match written {
                 Ok(()) => {
                     if failures > 0 {
                         tracing::info!(sink, failures, "sink takes records again");
@@ -262,6 +288,7 @@ enum End {
     Settled,
     Abandoned,
     Broken(String),
+    Panicked(String),
 }
 
 fn settle(job: Job) {

@@ -5,17 +5,18 @@
 //! event queue loses some, a folder made a moment ago is watched a moment late. What no event told of is found by the
 //! next listing, at most `rescan` later.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use millgate_shared::shutdown::Tasks;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::calm::Turn;
 use super::journal::JournalHandle;
-use super::{Outcome, Reply, Taken, Version};
+use super::{Known, Outcome, Reply, Risk, Stat, Taken, Version};
 use crate::config::{Existing, FolderConfig};
 use crate::metrics::SourceMetrics;
 use core::{Core, Rules, Seen};
@@ -29,6 +30,8 @@ mod watch;
 
 /// Replies that may wait; the source reads them at once.
 const REPLIES: usize = 64;
+/// How often it is asked whether a risk may be taken, while there is one.
+const ASK: Duration = Duration::from_millis(200);
 
 /// A folder's task.
 #[derive(Debug)]
@@ -43,6 +46,7 @@ struct Folder {
     replies: mpsc::Receiver<Reply>,
     journal: JournalHandle,
     metrics: SourceMetrics,
+    turn: Turn,
     /// A listing at work.
     listing: Option<JoinHandle<std::io::Result<Listing>>>,
     listing_began: Instant,
@@ -52,10 +56,20 @@ struct Folder {
     is_unreadable: bool,
 }
 
-/// Starts watching. `known` have been decided in an earlier run; what is ready goes to `out`.
+/// What an earlier run has left of a source.
+#[derive(Debug, Default)]
+pub struct Left {
+    /// Decided.
+    pub known: Vec<Known>,
+    /// In hand when it ended.
+    pub risks: HashMap<PathBuf, (Version, Risk)>,
+}
+
+/// Starts watching; what is ready goes to `out`.
 pub fn start(
     config: FolderConfig,
-    known: Vec<(PathBuf, Version)>,
+    left: Left,
+    turn: Turn,
     out: mpsc::Sender<Taken>,
     journal: JournalHandle,
     metrics: SourceMetrics,
@@ -66,7 +80,7 @@ pub fn start(
     let (reply, replies) = mpsc::channel(REPLIES);
     let folder = Folder {
         name: config.name.as_str().into(),
-        core: Core::new(rules, known, now),
+        core: Core::new(rules, &left.known, left.risks, now),
         lister: Lister::new(&config),
         watch: Watch::new(&config),
         config,
@@ -75,6 +89,7 @@ pub fn start(
         replies,
         journal,
         metrics,
+        turn,
         listing: None,
         listing_began: now,
         next_listing: now,
@@ -96,7 +111,9 @@ impl Folder {
             let now = now();
             self.start_listing(now);
             self.look_at_due(now).await;
-            self.metrics.waiting.set(self.core.waiting() as i64);
+            let counts = self.core.counts();
+            self.metrics.waiting.set(counts.waiting as i64);
+            self.core.allow_risks(self.turn.may_risk(counts.busy, now));
             let wake = self.wake(now);
             let has_ready = self.core.has_ready(now);
             tokio::select! {
@@ -113,7 +130,11 @@ impl Folder {
                             path: self.config.path.join(&ready.path),
                             relative: ready.path,
                             version: ready.version,
+                            is_closed: ready.is_closed,
                             is_last_chance: ready.is_last_chance,
+                            unfinished: ready.unfinished,
+                            decided: ready.decided,
+                            risk: ready.risk,
                             reply: self.reply.clone(),
                         };
                         permit.send(taken);
@@ -128,13 +149,15 @@ impl Folder {
     fn wake(&self, now: Instant) -> Instant {
         // While a listing is at work its end is waited for.
         let next_listing = if self.listing.is_some() { now + self.config.rescan } else { self.next_listing };
-        self.core.next_due().map_or(next_listing, |due| due.min(next_listing))
+        let ask = self.core.has_risks().then_some(now + ASK);
+        self.core.next_due(now).into_iter().chain(ask).fold(next_listing, Instant::min)
     }
 
     fn settle(&mut self, reply: &Reply) {
-        self.core.settle(&reply.relative, reply.outcome, now());
+        self.core.settle(&reply.relative, reply.outcome, reply.reading, now());
         let counter = match reply.outcome {
             Outcome::Done | Outcome::Removed => &self.metrics.done,
+            Outcome::Same => &self.metrics.same,
             Outcome::Incomplete => &self.metrics.incomplete,
             Outcome::Changed => &self.metrics.changed,
             Outcome::Unacknowledged => &self.metrics.unacknowledged,
@@ -153,8 +176,8 @@ impl Folder {
     fn see(&mut self, path: &Path, seen: Seen) {
         let Some(relative) = self.lister.relative(path) else { return };
         let kind = self.lister.kind(&relative);
-        match Version::of(path) {
-            Ok(version) => self.observe(&kind, version, seen),
+        match Stat::of(path) {
+            Ok(stat) => self.observe(&kind, stat, seen),
             Err(_) if path.is_dir() => self.next_listing = now(),
             Err(_) => {
                 if let Some(Kind::Picture(picture)) = kind {
@@ -164,10 +187,10 @@ impl Folder {
         }
     }
 
-    fn observe(&mut self, kind: &Option<Kind>, version: Version, seen: Seen) {
+    fn observe(&mut self, kind: &Option<Kind>, stat: Stat, seen: Seen) {
         match kind {
-            Some(Kind::Picture(picture)) => self.core.observe(picture, version, seen, now()),
-            Some(Kind::TemplateOf(picture)) => self.core.observe_template(picture, version, seen, now()),
+            Some(Kind::Picture(picture)) => self.core.observe(picture, stat, seen, now()),
+            Some(Kind::TemplateOf(picture)) => self.core.observe_template(picture, stat, seen, now()),
             None => {}
         }
     }
@@ -181,11 +204,11 @@ impl Folder {
         let root = self.config.path.clone();
         let Ok(looks) = tokio::task::spawn_blocking(move || look(&root, due)).await else { return };
         for look in looks {
-            if let Some(version) = look.template {
-                self.core.observe_template(&look.picture, version, Seen::Listed, now);
+            if let Some(stat) = look.template {
+                self.core.observe_template(&look.picture, stat, Seen::Listed, now);
             }
-            match look.version {
-                Some(version) => self.core.observe(&look.picture, version, Seen::Listed, now),
+            match look.stat {
+                Some(stat) => self.core.observe(&look.picture, stat, Seen::Listed, now),
                 None => self.core.gone(&look.picture),
             }
         }
@@ -210,6 +233,8 @@ impl Folder {
         let listing = match listing {
             Ok(listing) => listing,
             Err(error) => {
+                // Nothing of it is waited for.
+                self.turn.listed();
                 if !std::mem::replace(&mut self.is_unreadable, true) {
                     let path = self.config.path.display();
                     tracing::warn!(source = %self.name, %path, %error, "folder cannot be read; trying again");
@@ -223,18 +248,19 @@ impl Folder {
         let now = now();
         let is_skipped = std::mem::take(&mut self.is_first_listing) && self.config.existing == Existing::Skip;
         let mut present = BTreeSet::new();
-        for (kind, version) in listing.files {
+        for (kind, stat) in listing.files {
             match kind {
                 Kind::Picture(picture) => {
-                    self.core.listed(&picture, version, self.listing_began, now);
+                    self.core.listed(&picture, stat, self.listing_began, now);
                     if is_skipped {
-                        self.core.skip(&picture, version, now);
+                        self.core.skip(&picture, stat.version);
                     }
                     present.insert(picture);
                 }
-                Kind::TemplateOf(picture) => self.core.observe_template(&picture, version, Seen::Listed, now),
+                Kind::TemplateOf(picture) => self.core.observe_template(&picture, stat, Seen::Listed, now),
             }
         }
+        self.turn.listed();
         if listing.is_complete {
             let forgotten = self.core.prune(&present, self.listing_began);
             if !forgotten.is_empty() && !self.journal.forget(&self.name, &forgotten).await {

@@ -1,4 +1,4 @@
-//! The decision id of a file's version.
+//! The decision id of a file's version and content.
 //!
 //! It is derived, not drawn: when the agent was killed before a decision was committed to the journal, the file is decided
 //! again, and an entry of the spool that was written before is known to be the same one's. It has the form of a UUIDv7, with
@@ -9,10 +9,11 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::Version;
+use super::{Reading, Version};
 
-/// `relative` is the path below the source's folder.
-pub fn decision_id(source: &str, relative: &Path, version: Version) -> String {
+/// `relative` is the path below the source's folder. Without a reading: of a file that was not read. When anything about it
+/// was changed counts too: the first picture may come again behind the second, with the same size and time.
+pub fn decision_id(source: &str, relative: &Path, version: Version, reading: Option<&Reading>) -> String {
     let mut hasher = Sha256::new();
     // A length before each part, so that no two files give the same bytes.
     for part in [source.as_bytes(), relative.as_os_str().as_bytes()] {
@@ -21,6 +22,10 @@ pub fn decision_id(source: &str, relative: &Path, version: Version) -> String {
     }
     hasher.update(version.size.to_le_bytes());
     hasher.update(version.modified.to_le_bytes());
+    if let Some(Reading { stat, content }) = reading {
+        hasher.update(content.0);
+        hasher.update(stat.changed.to_le_bytes());
+    }
     let digest = hasher.finalize();
     let mut random = [0; 10];
     random.copy_from_slice(&digest[..10]);
@@ -31,19 +36,34 @@ pub fn decision_id(source: &str, relative: &Path, version: Version) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::{Content, Stat};
 
     #[test]
     fn the_same_version_has_the_same_id_and_no_other_has() {
         let version = Version { size: 10, modified: 1_700_000_000_123_456_789 };
-        let id = decision_id("cam1", Path::new("a.png"), version);
-        assert_eq!(id, decision_id("cam1", Path::new("a.png"), version));
+        let stat = Stat { version, inode: 1, changed: 2 };
+        let reading = Reading { stat, content: Content::of(b"a") };
+        let of = |reading: &Reading| decision_id("cam1", Path::new("a.png"), version, Some(reading));
+        let id = of(&reading);
+        assert_eq!(id, of(&reading));
+        // Some shares make that up anew.
+        assert_eq!(id, of(&Reading { stat: Stat { inode: 7, ..stat }, ..reading }));
         assert_eq!(id.as_bytes()[14], b'7');
         assert!(id.starts_with("018bcfe5-687b"), "{id}");
+        let read = Some(&reading);
         let others = [
-            decision_id("cam2", Path::new("a.png"), version),
-            decision_id("cam1a", Path::new(".png"), version),
-            decision_id("cam1", Path::new("a.png"), Version { size: 11, ..version }),
-            decision_id("cam1", Path::new("a.png"), Version { modified: version.modified + 1, ..version }),
+            decision_id("cam2", Path::new("a.png"), version, read),
+            decision_id("cam1a", Path::new(".png"), version, read),
+            decision_id("cam1", Path::new("a.png"), Version { size: 11, ..version }, read),
+            decision_id(
+                "cam1",
+                Path::new("a.png"),
+                Version { modified: version.modified + 1, ..version },
+                read,
+            ),
+            decision_id("cam1", Path::new("a.png"), version, None),
+            of(&Reading { content: Content::of(b"b"), ..reading }),
+            of(&Reading { stat: Stat { changed: 3, ..stat }, ..reading }),
         ];
         assert!(!others.contains(&id));
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use redb::{Database, ReadTransaction, ReadableDatabase};
 use tokio::sync::mpsc;
 
-use super::Version;
+use super::Known;
 use change::Change;
 use handle::Job;
 
@@ -58,17 +58,41 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// The same, but waits a little for a process that was killed a moment ago to give up its lock.
+    /// The same, but sets aside one that is damaged, and waits a little for a process that was killed a moment ago to give up its lock.
     pub async fn open_soon(dir: &Path) -> Result<Self, JournalError> {
         let until = tokio::time::Instant::now() + LEFTOVER;
+        let mut has_tried = false;
         loop {
             match Self::open(dir) {
                 Err(JournalError::InUse { .. }) if tokio::time::Instant::now() < until => {
                     tokio::time::sleep(LEFTOVER / 20).await;
                 }
+                // Reading it again changes nothing.
+                Err(JournalError::Database { source, .. }) if is_damaged(&source) && !has_tried => {
+                    has_tried = true;
+                    Self::set_aside(dir, &source.to_string())?;
+                }
                 opened => return opened,
             }
         }
+    }
+
+    /// Nobody can read it, and an agent that never starts decides nothing: it is kept under another name for whoever can, and
+    /// a new one is begun. Files that are still in their folders are decided again; `why` is for the log.
+    pub fn set_aside(dir: &Path, why: &str) -> Result<(), JournalError> {
+        let path = dir.join(FILE_NAME);
+        if !path.exists() {
+            return Ok(());
+        }
+        let aside = (1..).map(|at| dir.join(format!("{FILE_NAME}.aside-{at}"))).find(|aside| !aside.exists());
+        let aside = aside.unwrap_or_else(|| dir.join(format!("{FILE_NAME}.aside")));
+        std::fs::rename(&path, &aside)
+            .map_err(|source| JournalError::Dir { path: dir.to_path_buf(), source })?;
+        tracing::error!(
+            file = %path.display(), aside = %aside.display(), why,
+            "the journal is set aside and a new one begun; files in the folders are decided again, and records in it are not delivered"
+        );
+        Ok(())
     }
 
     /// `None` if there is none yet: nothing is made.
@@ -93,7 +117,7 @@ impl Journal {
     }
 
     /// What a source has had decided.
-    pub fn known(&self, source: &str) -> Result<Vec<(PathBuf, Version)>, JournalError> {
+    pub fn known(&self, source: &str) -> Result<Vec<Known>, JournalError> {
         self.read(|read| change::known(read, source))
     }
 
@@ -196,6 +220,15 @@ impl Journal {
             Ok(database) => self.database = Some(database),
             Err(error) => tracing::debug!(%error, "journal cannot be opened yet"),
         }
+    }
+}
+
+/// Its bytes are no journal's, and will never be.
+fn is_damaged(error: &redb::Error) -> bool {
+    match error {
+        redb::Error::Corrupted(_) => true,
+        redb::Error::Io(error) => error.kind() == std::io::ErrorKind::InvalidData,
+        _ => false,
     }
 }
 

@@ -8,6 +8,7 @@
 //! | NOT_FOUND, FAILED_PRECONDITION, PERMISSION_DENIED | it waits for a pool that has the expert and the bundle |
 //! | INVALID_ARGUMENT | closed: no pool will ever answer it |
 //! | any other failure | again, twelve times in all; then closed, amended with what did answer |
+//! | nothing, and comes back in another life | again, with nothing else out; the third time so it is set aside (`blame`) |
 //!
 //! Where the byte budget has no room for an entry, or the line is metered, all wait until that is otherwise.
 
@@ -24,11 +25,14 @@ use millgate_shared::wire::framed_len;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use super::blame::{Blame, Ended};
 use super::index::Millis;
 use super::pace::{End, Pace};
 use super::partial::Partial;
 use super::{Again, Closed, Spool, Work};
 use crate::agent::{Agent, LateAnswers, Left};
+use crate::crash::law::Item;
+use crate::crash::{Gate, Hand};
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::sink::Record;
@@ -58,6 +62,7 @@ pub(crate) struct Backlog {
     pub(crate) agent: Agent,
     pub(crate) spool: Spool,
     pub(crate) outbox: Outbox,
+    pub(crate) hand: Hand,
     pub(crate) metrics: Arc<Metrics>,
     /// Amended records are committed and delivered on these.
     pub(crate) work: Tasks,
@@ -80,6 +85,7 @@ struct Run {
     pace: Pace,
     asking: FuturesUnordered<Asking>,
     partial: Partial,
+    blame: Blame,
     /// Amended records on their way.
     room: Arc<Semaphore>,
     /// So many bytes found no room in the budget; until when at the most that is believed.
@@ -118,6 +124,13 @@ impl Run {
             _ => End::Answered,
         };
         self.pace.ended(end, asked.took.as_millis() as Millis, self.now());
+        let how = match (&asked.late.left, asked.late.broke) {
+            (Some(Left::Trouble), true) => Ended::Broke,
+            (Some(Left::Trouble), false) => Ended::Stayed,
+            _ if asked.stayed_here => Ended::Stayed,
+            _ => Ended::Answered,
+        };
+        self.blame.ended(asked.work.seq, how);
         if let Some(Left::NoRoom(bytes)) = asked.late.left {
             self.short_of = Some((bytes, Instant::now() + NO_ROOM_PAUSE));
         }
@@ -133,6 +146,7 @@ impl Backlog {
             pace: Pace::new(parallel),
             asking: FuturesUnordered::new(),
             partial: Partial::default(),
+            blame: Blame::default(),
             room: Arc::new(Semaphore::new(DELIVERING)),
             short_of: None,
             live_calls: 0,
@@ -157,6 +171,7 @@ impl Backlog {
                 ticked = Instant::now();
                 self.spool.tick().await;
             }
+            run.blame.look(&self.agent.lives());
             let wait = if is_up { self.fill(&mut run).await } else { LOOK };
             tokio::select! {
                 biased;
@@ -164,7 +179,7 @@ impl Backlog {
                 Some(asked) = run.asking.next() => {
                     run.see_live_calls(&self.agent);
                     run.ended(&asked);
-                    self.settle(asked, &mut run.partial).await;
+                    self.settle(asked, &mut run).await;
                 }
                 () = tokio::time::sleep(wait) => {}
             }
@@ -182,16 +197,41 @@ impl Backlog {
             if run.is_short(&self.agent) {
                 return LOOK;
             }
+            if run.blame.has_suspect_out() {
+                return LOOK;
+            }
             let Ok(permit) = Arc::clone(&run.room).try_acquire_owned() else { return LOOK };
             let Some(work) = self.spool.take().await else { return LOOK };
+            if run.blame.is_guilty(work.seq) {
+                self.set_aside(work, permit, run).await;
+                continue;
+            }
+            if run.blame.is_suspect(work.seq) && !run.asking.is_empty() {
+                self.spool.retry(work.seq, FIRST_PAUSE, Again::NotHere).await;
+                return LOOK;
+            }
             run.pace.sent();
+            run.blame.sent(work.seq, self.agent.lives());
             let before = run.partial.take(work.seq);
             run.asking.push(Box::pin(ask(self.agent.clone(), work, before, permit)));
         }
     }
 
+    /// A pool has died over it too often. What others have answered of it is not lost.
+    async fn set_aside(&self, work: Work, room: OwnedSemaphorePermit, run: &mut Run) {
+        let (seq, id, deaths) = (work.seq, work.entry.head.id.clone(), run.blame.deaths(work.seq));
+        tracing::error!(id, deaths, "a pool died each time that it was asked this; it is set aside");
+        run.blame.forget(seq);
+        let late = run.partial.take(seq);
+        let amended = if late.answers.is_empty() { None } else { self.amend(work, late).ok() };
+        match amended {
+            None => self.spool.close(seq, Closed::Crashed).await,
+            Some((decision, record)) => self.commit(seq, decision, record, room, Closed::Crashed),
+        }
+    }
+
     /// Waits for no disk: what is to be committed is, apart from this.
-    async fn settle(&self, asked: Asked, partial: &mut Partial) {
+    async fn settle(&self, asked: Asked, run: &mut Run) {
         let Asked { work, late, room, .. } = asked;
         let (seq, id, tries) = (work.seq, work.entry.head.id.clone(), work.tries);
         let is_last = match &late.left {
@@ -200,7 +240,7 @@ impl Backlog {
             Some(Left::Trouble | Left::NoRoom(_) | Left::NotHere(_) | Left::Withheld(_)) => false,
         };
         if !is_last {
-            partial.keep(seq, &late);
+            run.partial.keep(seq, &late);
             return self.again(seq, tries, late.left.as_ref()).await;
         }
         if let Some(left) = &late.left {
@@ -209,14 +249,8 @@ impl Backlog {
         if late.answers.is_empty() {
             return self.refuse(seq, &id).await;
         }
-        match amend(&self.agent, work, late) {
-            Ok((decision, record)) => {
-                let this = self.clone();
-                self.work.spawn(async move {
-                    this.amended(seq, &decision, record).await;
-                    drop(room);
-                });
-            }
+        match self.amend(work, late) {
+            Ok((decision, record)) => self.commit(seq, decision, record, room, Closed::Amended),
             Err(error) => {
                 tracing::error!(id, error, "cannot be amended");
                 self.refuse(seq, &id).await;
@@ -224,12 +258,33 @@ impl Backlog {
         }
     }
 
+    /// In hand while it is computed.
+    fn amend(&self, work: Work, late: LateAnswers) -> Result<(Decision, Record), String> {
+        match self.hand.entry(&work.entry.head.id) {
+            Gate::Open(_in_hand) => amend(&self.agent, work, late),
+            Gate::Aside { .. } => Err("the agent died over it".to_owned()),
+        }
+    }
+
+    fn commit(&self, seq: u64, decision: Decision, record: Record, room: OwnedSemaphorePermit, why: Closed) {
+        let this = self.clone();
+        self.work.spawn(async move {
+            this.amended(seq, &decision, record, why).await;
+            // Lived through, should it have been a suspect.
+            let (hand, item) = (this.hand.clone(), Item::Entry { id: decision.id });
+            if tokio::task::spawn_blocking(move || hand.acquit(&item)).await.is_err() {
+                tracing::error!("that a suspect is none any more cannot be kept");
+            }
+            drop(room);
+        });
+    }
+
     /// Committed, closed, delivered.
-    async fn amended(&self, seq: u64, decision: &Decision, record: Record) {
+    async fn amended(&self, seq: u64, decision: &Decision, record: Record, why: Closed) {
         match self.outbox.amended(record).await {
             Ok(delivery) => {
                 self.metrics.amended(decision);
-                self.spool.close(seq, Closed::Amended).await;
+                self.spool.close(seq, why).await;
                 delivery.await;
             }
             // The journal has stopped: so does the agent.

@@ -17,6 +17,8 @@ use super::rate::Rate;
 use super::status::{Listed, Status};
 use super::{Closed, PutError, QUEUE, Spool, Work};
 use crate::config::{SpoolConfig, SpoolSync};
+use crate::crash::law::Item;
+use crate::crash::{Gate, Hand};
 use crate::metrics::SpoolMetrics;
 use crate::source::journal::JournalHandle;
 
@@ -68,6 +70,7 @@ pub(super) struct Keeper<D> {
     rate: Rate,
     config: SpoolConfig,
     journal: JournalHandle,
+    hand: Hand,
     metrics: SpoolMetrics,
     telling: VecDeque<Telling>,
     began: Instant,
@@ -138,6 +141,9 @@ impl<D: Disk> Keeper<D> {
                 false
             }
             Job::Close { seq, why } => {
+                if why == Closed::Crashed {
+                    self.keep_aside(seq);
+                }
                 self.close(&[seq], why);
                 false
             }
@@ -308,7 +314,22 @@ impl<D: Disk> Keeper<D> {
 
     fn take(&mut self, now: Millis) -> Option<Work> {
         while let Some((seq, place)) = self.index.take(now) {
-            let tries = self.index.get(seq).map_or(0, |known| known.tries);
+            let known = self.index.get(seq);
+            let (tries, id) = known.map_or((0, String::new()), |known| (known.tries, known.id.clone()));
+            let _in_hand = match self.hand.entry(&id) {
+                Gate::Open(held) => held,
+                Gate::Aside { deaths } => {
+                    tracing::error!(
+                        id,
+                        deaths,
+                        "the agent died each time that it worked on this; it is set aside"
+                    );
+                    self.keep_aside(seq);
+                    self.close(&[seq], Closed::Crashed);
+                    self.hand.acquit(&Item::Entry { id });
+                    continue;
+                }
+            };
             match self.log.read(seq, place) {
                 Ok(Some(body)) => match Entry::read(&body) {
                     Ok(entry) => return Some(Work { seq, entry, tries }),
@@ -340,6 +361,19 @@ impl<D: Disk> Keeper<D> {
         for seq in seqs {
             let emptied = self.index.remove(*seq);
             self.forget(emptied);
+        }
+    }
+
+    /// Its bytes may tell somebody why.
+    fn keep_aside(&mut self, seq: u64) {
+        let Some(place) = self.index.get(seq).map(|known| known.place) else { return };
+        let kept = match self.log.read(seq, place) {
+            Ok(Some(body)) => self.log.keep_aside(place, &body),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = kept {
+            tracing::warn!(seq, %error, "cannot be kept aside");
         }
     }
 

@@ -84,13 +84,15 @@ struct Segment {
 }
 
 impl<D: Disk> Log<D> {
-    /// Reads every segment; hands each whole entry to `found` in the order of writing. What `found` cannot read, by its
-    /// answer, stays, and its segment with it.
-    pub(crate) fn open(
+    /// Reads every segment that `may_read` lets through by its name; hands each whole entry to `found` in the order of
+    /// writing. What `found` cannot read, by its answer, stays, and its segment with it. So does a segment that is not let
+    /// through.
+    pub(crate) fn open<T>(
         disk: D,
         sync: Sync,
         segment_bytes: u64,
         salt: fn() -> u32,
+        may_read: impl Fn(&str) -> Option<T>,
         mut found: impl FnMut(Found) -> bool,
     ) -> io::Result<Self> {
         let mut this = Self {
@@ -116,7 +118,13 @@ impl<D: Disk> Log<D> {
         let last = this.segments.keys().next_back().copied();
         this.next_segment = last.map_or(0, |last| last + 1);
         for (number, segment) in this.segments.clone() {
-            this.recover(number, &segment, Some(number) == last, &mut found);
+            match may_read(&segment.name) {
+                Some(_in_hand) => this.recover(number, &segment, Some(number) == last, &mut found),
+                None => {
+                    this.counts.damaged += 1;
+                    this.unread.insert(number);
+                }
+            }
         }
         Ok(this)
     }
@@ -180,6 +188,13 @@ impl<D: Disk> Log<D> {
                 tracing::error!(segment = name, at, %error, "damaged, and cannot be set aside");
             }
         }
+    }
+
+    /// Keeps a whole entry for someone to look at before it is closed.
+    pub(crate) fn keep_aside(&mut self, place: Place, body: &[u8]) -> io::Result<()> {
+        let Some(segment) = self.segments.get(&place.segment) else { return Ok(()) };
+        let aside = format!("{}.{}", segment.name, place.at);
+        self.disk.set_aside(&aside, body).map(drop)
     }
 
     /// Appends bodies together; all of them are there when this returns, or none. Gives their numbers and places.

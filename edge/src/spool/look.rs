@@ -104,7 +104,7 @@ impl Look {
             }
             true
         };
-        let log = Log::open(ReadOnly(dir), Sync::Never, u64::MAX, || 0, meet);
+        let log = Log::open(ReadOnly(dir), Sync::Never, u64::MAX, || 0, |_| Some(()), meet);
         let log = log.map_err(|source| OpenError { path, source })?;
         let mut entries: Vec<_> = found.into_values().collect();
         entries.sort_by_key(|(seq, ..)| *seq);

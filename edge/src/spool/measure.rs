@@ -24,6 +24,7 @@ impl Written {
             sync,
             segment_bytes,
             || 1,
+            |_| Some(()),
             |_| {
                 found += 1;
                 true

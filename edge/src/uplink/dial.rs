@@ -143,6 +143,11 @@ impl Dialler {
         *self.parts.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
     }
 
+    /// Which of its lives the pool was in when it last said so.
+    pub(super) fn life(&self) -> Option<String> {
+        self.known().map(|known| known.listed.life).filter(|life| !life.is_empty())
+    }
+
     fn known(&self) -> Option<Known> {
         self.parts.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -237,15 +242,15 @@ impl Dialler {
         }
         let found = match looked.known() {
             Some(found) => found,
-            None => looked.found(self.look(candidate.address).await),
+            None => looked.found(self.look(&error, candidate.address).await),
         };
         found.unwrap_or(error)
     }
 
-    async fn look(&self, address: SocketAddr) -> Option<NoLine> {
+    async fn look(&self, error: &NoLine, address: SocketAddr) -> Option<NoLine> {
         let pool = &self.parts.pool;
         let mut text = match pool.is_tls {
-            true => "no gRPC is spoken there".to_owned(),
+            true => error.text.clone(),
             false => match other::spoken(address).await? {
                 Spoken::Http1 => "HTTP/1 is spoken there and no gRPC, as on a pool's REST port".to_owned(),
                 Spoken::Tls => "TLS is spoken there: write https://".to_owned(),

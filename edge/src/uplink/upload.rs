@@ -12,11 +12,9 @@ use millgate_shared::wire::{Numbers, framed_len};
 use serde::Deserialize;
 
 /// How much of a modality may leave the device; each allows what those after it do.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Form {
-    /// The picture itself: its file's bytes, or a smaller lossless form of them.
-    #[default]
+    /// The picture itself: its file's bytes, a smaller lossless form of them, or the picture in the size that experts take.
     Raw,
     /// The picture as the expert takes it, resized and normalised.
     Tensor,
@@ -36,23 +34,56 @@ impl Form {
     }
 }
 
+/// What the operator says of a modality.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SendForm {
+    /// All may leave; what does is the smallest form that leaves the pool's answer what it is.
+    #[default]
+    Auto,
+    Raw,
+    Tensor,
+    Features,
+}
+
+impl SendForm {
+    /// The most telling form that may leave.
+    pub fn allows(self) -> Form {
+        match self {
+            Self::Auto | Self::Raw => Form::Raw,
+            Self::Tensor => Form::Tensor,
+            Self::Features => Form::Features,
+        }
+    }
+}
+
+impl From<Form> for SendForm {
+    fn from(form: Form) -> Self {
+        match form {
+            Form::Raw => Self::Raw,
+            Form::Tensor => Self::Tensor,
+            Form::Features => Self::Features,
+        }
+    }
+}
+
 /// `[offload.send]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SendConfig {
     /// Of modalities that `modality` does not name.
-    pub default: Form,
-    /// How the numbers of tensors and embeddings are written.
+    pub default: SendForm,
+    /// How the numbers of tensors and embeddings are written, where `auto` does not see to it that they are exact.
     pub datatype: Numbers,
     /// By name.
-    pub modality: BTreeMap<String, Form>,
+    pub modality: BTreeMap<String, SendForm>,
 }
 
 /// The operator's policy for the modalities of one bundle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadPolicy {
     /// By modality index.
-    forms: Vec<Form>,
+    forms: Vec<SendForm>,
     numbers: Numbers,
 }
 
@@ -85,9 +116,14 @@ impl UploadPolicy {
         Ok(Self { forms, numbers: config.datatype })
     }
 
-    /// Of a modality by index; one that is not there has nothing to send.
+    /// The most telling form that may leave of a modality by index; one that is not there has nothing to send.
     pub fn form(&self, modality: usize) -> Form {
-        self.forms.get(modality).copied().unwrap_or(Form::Features)
+        self.forms.get(modality).map_or(Form::Features, |form| form.allows())
+    }
+
+    /// Whether of a modality the smallest form is to leave.
+    pub fn is_auto(&self, modality: usize) -> bool {
+        self.forms.get(modality) == Some(&SendForm::Auto)
     }
 
     pub fn numbers(&self) -> Numbers {

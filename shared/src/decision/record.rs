@@ -66,6 +66,7 @@ impl Decision {
                 part_id: origin.part_id,
                 captured_at: origin.captured_at,
                 sha256: origin.sha256,
+                notes: origin.notes,
                 modalities: modalities
                     .filter(|(_, present)| *present)
                     .map(|(modality, _)| modality.name.clone())

@@ -7,6 +7,8 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as Length;
 use tract_onnx::pb::{self, type_proto};
 
+use super::graph::Graph;
+use super::zipmap::{self, Zipped};
 use super::{EngineError, external};
 use crate::array::{Array, Datatype};
 
@@ -43,6 +45,12 @@ pub struct Signature {
     pub is_depthwise: bool,
     /// Other files in which weights lie, as this one names them.
     pub external_files: Vec<String>,
+    /// What the operations show.
+    pub graph: Graph,
+    /// Outputs that are served as tables, though the file makes lists of maps of them.
+    pub zipped: Vec<Zipped>,
+    /// Outputs that are no tensors, and so are not served.
+    pub left_out: Vec<String>,
 }
 
 /// Why a set of inputs does not fit a signature.
@@ -149,9 +157,11 @@ fn of(proto: &pb::ModelProto) -> Result<Signature, EngineError> {
         let per_group = node.input.get(1).and_then(|weight| channels.get(weight.as_str()));
         node.op_type == "Conv" && groups > 1 && per_group == Some(&1)
     };
+    let zipped = zipmap::find(graph);
+    let (outputs, left_out) = outputs(graph, &zipped)?;
     Ok(Signature {
         inputs: inputs.map(port).collect::<Result<_, _>>()?,
-        outputs: graph.output.iter().map(port).collect::<Result<_, _>>()?,
+        outputs,
         opsets: proto.opset_import.iter().map(|import| (domain(&import.domain), import.version)).collect(),
         producer: joined([&proto.producer_name, &proto.producer_version], " "),
         description: joined([&proto.doc_string, &graph.doc_string], "\n"),
@@ -160,7 +170,33 @@ fn of(proto: &pb::ModelProto) -> Result<Signature, EngineError> {
             .collect(),
         is_depthwise: graph.node.iter().any(is_depthwise),
         external_files: external::locations(proto),
+        graph: Graph::of(proto),
+        zipped,
+        left_out,
     })
+}
+
+/// Those that are tensors, or are made such, and the names of the others; an error if there are only others.
+fn outputs(graph: &pb::GraphProto, zipped: &[Zipped]) -> Result<(Vec<Port>, Vec<String>), EngineError> {
+    let (mut ports, mut left_out, mut refused) = (Vec::new(), Vec::new(), None);
+    for info in &graph.output {
+        if let Some(zipped) = zipped.iter().find(|zipped| zipped.output == info.name) {
+            ports.push(zipped.port());
+        } else if is_tensor(info) {
+            ports.push(port(info)?);
+        } else {
+            refused = refused.or(port(info).err());
+            left_out.push(info.name.clone());
+        }
+    }
+    match refused {
+        Some(error) if ports.is_empty() => Err(error),
+        _ => Ok((ports, left_out)),
+    }
+}
+
+fn is_tensor(info: &pb::ValueInfoProto) -> bool {
+    info.r#type.as_ref().is_some_and(|kind| kind.value.is_some())
 }
 
 fn port(info: &pb::ValueInfoProto) -> Result<Port, EngineError> {

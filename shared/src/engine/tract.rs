@@ -1,32 +1,38 @@
 //! tract: pure Rust, so it is there wherever we are.
 //!
 //! A plan is made for exact shapes, because one with a symbolic batch axis runs convolutions 6 to 28 times slower. A
-//! model keeps the plans of the shapes it was last given; threads share them.
+//! model keeps the plans of the shapes it was last given; threads share them. Where tract wants to know more than
+//! shapes beforehand, such as axes or sizes that come as inputs, a plan is made for their values.
+//!
+//! * [`checked`]: what tract is not trusted with. [`quantised`]: between codes. [`rewritten`]: what it reads wrongly.
+//! * [`planned`]: plans, and what they are made for.
+//! * [`arrays`]: values in and out.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tract_onnx::data_resolver::ModelDataResolver;
 use tract_onnx::pb;
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::plan::SimplePlan;
-use tract_onnx::tract_core::transform::get_transform;
 
 use super::external::ExternalFile;
-use super::{Engine, EngineError, Model, OnnxFile, Session, Shapes, Signature};
-use crate::array::{Array, Datatype, Values};
+use super::{Engine, EngineError, Model, OnnxFile, REMEDY, Session, Shapes, Signature};
+use crate::array::Array;
 use crate::panics::caught;
+use arrays::{from_tract, to_tract};
+use checked::later::Later;
+use planned::{Given, Plan, State, specialise};
 
+mod arrays;
+mod checked;
+mod planned;
 mod quantised;
+mod rewritten;
 
 /// Plans that a model keeps, and states that a session keeps: a client that sends ever new shapes costs time, not
 /// memory.
 const KEPT_PLANS: usize = 16;
-
-type Plan = TypedSimplePlan;
-type State = TypedSimpleState;
-type ShapeList = Vec<Vec<usize>>;
 
 /// The engine.
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,8 +50,11 @@ impl Engine for Tract {
 
     fn load(&self, file: &OnnxFile, shapes: Shapes<'_>) -> Result<Arc<dyn Model>, EngineError> {
         // tract indexes into what the file says; a file can be wrong in more ways than it checks.
-        catch_unwind(AssertUnwindSafe(|| load(file, shapes)))
-            .unwrap_or_else(|_| Err(EngineError::Prepare("the file is inconsistent".to_owned())))
+        caught(|| load(file, shapes)).unwrap_or_else(|message| {
+            Err(EngineError::Prepare(format!(
+                "the file is inconsistent: tract panicked: {message}; {REMEDY}"
+            )))
+        })
     }
 }
 
@@ -55,14 +64,21 @@ pub(super) fn parse(file: &[u8]) -> Result<pb::ModelProto, EngineError> {
 }
 
 /// Most recently used last.
-type Kept<T> = Vec<(ShapeList, T)>;
+type Kept<T> = Vec<(Given, T)>;
 
 #[derive(Debug)]
 struct TractModel {
     signature: Arc<Signature>,
     /// What plans are made from; `None` if no more will be.
     source: Option<InferenceModel>,
+    /// What must hold of each plan.
+    needs: Vec<Later>,
     plans: Mutex<Kept<Arc<Plan>>>,
+    /// As [`checked::Findings`] has it.
+    deaf_to_nan: Option<String>,
+    deaf_to_infinity: Option<String>,
+    /// No plan was possible without the values of small inputs.
+    by_value: AtomicBool,
 }
 
 impl Model for TractModel {
@@ -84,23 +100,70 @@ impl Model for TractModel {
 }
 
 impl TractModel {
-    fn plan(&self, shapes: &ShapeList) -> Result<Arc<Plan>, EngineError> {
+    /// An error for inputs of which a node would make what they are not.
+    fn hears(&self, inputs: &[Array]) -> Result<(), EngineError> {
+        let refuse = |at: usize, what: &'static str, node: &str| {
+            let name = self.signature.inputs[at].name.clone();
+            Err(EngineError::Unheard { name, what, node: node.to_owned() })
+        };
+        if let Some(node) = &self.deaf_to_nan
+            && let Some(at) = inputs.iter().position(|input| arrays::holds(input, f64::is_nan))
+        {
+            return refuse(at, "NaN", node);
+        }
+        if let Some(node) = &self.deaf_to_infinity
+            && let Some(at) = inputs.iter().position(|input| arrays::holds(input, f64::is_infinite))
+        {
+            return refuse(at, "infinity", node);
+        }
+        Ok(())
+    }
+
+    /// The plan for some inputs, and what it is for. One by shapes alone if there is one.
+    fn plan(&self, inputs: &[Array], shapes: Given) -> Result<(Given, Arc<Plan>), EngineError> {
+        let first = match self.plan_for(&shapes) {
+            Ok(plan) => return Ok((shapes, plan)),
+            Err(error) => error,
+        };
+        let values = shapes.with_values(inputs);
+        if values == shapes {
+            return Err(first);
+        }
+        match self.plan_for(&values) {
+            Ok(plan) => {
+                self.by_value.store(true, Ordering::Relaxed);
+                Ok((values, plan))
+            }
+            // That it is refused says more than that something is not known.
+            Err(error @ EngineError::Untrusted(_)) => Err(error),
+            Err(_) => Err(first),
+        }
+    }
+
+    fn plan_for(&self, given: &Given) -> Result<Arc<Plan>, EngineError> {
         let found = {
             let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-            recent(&mut plans, shapes).map(Arc::clone)
+            recent(&mut plans, given).map(Arc::clone)
         };
         if let Some(plan) = found {
             return Ok(plan);
         }
         let source = self.source.as_ref();
-        let source = source.ok_or_else(|| EngineError::Prepare(format!("not loaded for {shapes:?}")))?;
+        let source =
+            source.ok_or_else(|| EngineError::Prepare(format!("not loaded for {:?}", given.shapes)))?;
         // Two threads may both make it; the lock is not held for that long.
-        let plan = catch_unwind(AssertUnwindSafe(|| specialise(source.clone(), &self.signature, shapes)))
-            .unwrap_or_else(|_| Err(EngineError::Prepare("the engine panicked".to_owned())))?;
+        let plan = caught(|| specialise(source.clone(), &self.signature, given, &self.needs))
+            .unwrap_or_else(|message| Err(panicked(&message)))?;
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        keep(&mut plans, shapes.clone(), Arc::clone(&plan));
+        keep(&mut plans, given.clone(), Arc::clone(&plan));
         Ok(plan)
     }
+}
+
+fn panicked(message: &str) -> EngineError {
+    EngineError::Run(format!(
+        "tract panicked: {message}; where that is not the fault of the inputs, {REMEDY}"
+    ))
 }
 
 struct TractSession {
@@ -114,29 +177,35 @@ impl Session for TractSession {
         if inputs.len() != expected {
             return Err(EngineError::InputCount { expected, got: inputs.len() });
         }
-        let shapes: ShapeList = inputs.iter().map(|input| input.shape().to_vec()).collect();
-        if recent(&mut self.states, &shapes).is_none() {
-            let state = self.model.plan(&shapes)?.spawn();
-            keep(&mut self.states, shapes, state.map_err(|error| EngineError::Prepare(chain(&error)))?);
+        self.model.hears(&inputs)?;
+        let mut given = Given::shapes_of(&inputs);
+        if self.model.by_value.load(Ordering::Relaxed) {
+            given = given.with_values(&inputs);
+        }
+        if recent(&mut self.states, &given).is_none() {
+            let (made_for, plan) = self.model.plan(&inputs, given)?;
+            let state = plan.spawn().map_err(|error| EngineError::Prepare(chain(&error)))?;
+            given = made_for;
+            keep(&mut self.states, given.clone(), state);
         }
         let signature = Arc::clone(&self.model.signature);
         let Some((_, state)) = self.states.last_mut() else {
             return Err(EngineError::Prepare("no state".to_owned()));
         };
-        let ran = caught(|| run(state, inputs, &signature));
+        let ran = caught(|| run(state, given.left_of(inputs), &signature));
         // A recurrent network's state goes on where the last run ended, and an error leaves one half way: neither must
         // reach the next sample.
         let is_spent = !matches!(ran, Ok(Ok(_))) || state.op_states.iter().any(Option::is_some);
         if is_spent {
             self.states.pop();
         }
-        ran.unwrap_or_else(|message| Err(EngineError::Run(format!("the engine panicked: {message}"))))
+        ran.unwrap_or_else(|message| Err(panicked(&message)))
     }
 }
 
-/// The entry for `shapes`, moved to the end.
-fn recent<'a, T>(kept: &'a mut Kept<T>, shapes: &ShapeList) -> Option<&'a T> {
-    let at = kept.iter().rposition(|(of, _)| of == shapes)?;
+/// The entry for `given`, moved to the end.
+fn recent<'a, T>(kept: &'a mut Kept<T>, given: &Given) -> Option<&'a T> {
+    let at = kept.iter().rposition(|(of, _)| of == given)?;
     if at + 1 != kept.len() {
         let entry = kept.remove(at);
         kept.push(entry);
@@ -144,11 +213,11 @@ fn recent<'a, T>(kept: &'a mut Kept<T>, shapes: &ShapeList) -> Option<&'a T> {
     kept.last().map(|(_, value)| value)
 }
 
-fn keep<T>(kept: &mut Kept<T>, shapes: ShapeList, value: T) {
+fn keep<T>(kept: &mut Kept<T>, given: Given, value: T) {
     if kept.len() >= KEPT_PLANS {
         kept.remove(0);
     }
-    kept.push((shapes, value));
+    kept.push((given, value));
 }
 
 /// Weights come from what was read, not from the file again.
@@ -175,16 +244,26 @@ impl ModelDataResolver for AlreadyRead {
 }
 
 fn load(file: &OnnxFile, shapes: Shapes<'_>) -> Result<Arc<dyn Model>, EngineError> {
-    let prepare = |error: TractError| EngineError::Prepare(chain(&error));
+    let prepare = |error: TractError| unable(&error);
     // Shapes inside the file may name its batch axis otherwise than its inputs do, which a fixed input contradicts.
     let mut framework = onnx().with_ignore_value_info(true);
     framework.provider = Arc::new(AlreadyRead(file.external.clone()));
-    let proto = parse(&file.bytes)?;
+    let mut proto = parse(&file.bytes)?;
+    let findings = checked::findings(&proto);
+    if let Some(what) = findings.wrong {
+        return Err(EngineError::Untrusted(what));
+    }
     if let Some(operation) = proto.graph.as_ref().and_then(quantised::misread) {
-        return Err(EngineError::Prepare(format!(
-            "{operation} stands between DequantizeLinear and QuantizeLinear, which tract computes wrongly"
+        return Err(EngineError::Untrusted(format!(
+            "tract computes `{operation}` wrongly between DequantizeLinear and QuantizeLinear"
         )));
     }
+    if let Some(name) = file.signature.left_out.first() {
+        return Err(EngineError::Prepare(format!(
+            "its output `{name}` is no tensor, which tract does not have"
+        )));
+    }
+    rewritten::rewrite(&mut proto);
     let dir = file.dir.as_ref().and_then(|dir| dir.to_str());
     let mut source = framework.parse(&proto, dir).map_err(prepare)?.model;
     drop(proto);
@@ -207,39 +286,27 @@ fn load(file: &OnnxFile, shapes: Shapes<'_>) -> Result<Arc<dyn Model>, EngineErr
     let source = match shapes {
         Shapes::Any => Some(source),
         Shapes::Only(shapes) => {
-            let plan = specialise(source, &signature, shapes)?;
+            let given = Given { shapes: shapes.to_vec(), values: Vec::new() };
+            let plan = specialise(source, &signature, &given, &findings.later)?;
             let known = Arc::make_mut(&mut signature);
             for (index, port) in known.outputs.iter_mut().enumerate() {
                 let fact = plan.model().output_fact(index).map_err(prepare)?;
                 let concrete = fact.shape.as_concrete();
                 port.shape = concrete.map(|shape| shape.iter().copied().map(super::Axis::Fixed).collect());
             }
-            plans.push((shapes.to_vec(), plan));
+            plans.push((given, plan));
             None
         }
     };
-    Ok(Arc::new(TractModel { signature, source, plans: Mutex::new(plans) }))
-}
-
-fn specialise(
-    mut model: InferenceModel,
-    signature: &Signature,
-    shapes: &[Vec<usize>],
-) -> Result<Arc<Plan>, EngineError> {
-    let prepare = |error: TractError| EngineError::Prepare(chain(&error));
-    for (index, (port, shape)) in signature.inputs.iter().zip(shapes).enumerate() {
-        let fact = InferenceFact::dt_shape(datum(port.datatype)?, shape.as_slice());
-        model.set_input_fact(index, fact).map_err(prepare)?;
-    }
-    let mut typed = model.into_typed().map_err(prepare)?.into_decluttered().map_err(prepare)?;
-    if signature.is_depthwise
-        && let Some(transform) = get_transform("conv_nhwc").map_err(prepare)?
-    {
-        transform.transform(&mut typed).map_err(prepare)?;
-        typed = typed.into_decluttered().map_err(prepare)?;
-    }
-    let optimized = typed.into_optimized().map_err(prepare)?;
-    SimplePlan::new(optimized).map_err(prepare)
+    Ok(Arc::new(TractModel {
+        signature,
+        source,
+        needs: findings.later,
+        plans: Mutex::new(plans),
+        deaf_to_nan: findings.deaf_to_nan,
+        deaf_to_infinity: findings.deaf_to_infinity,
+        by_value: AtomicBool::new(false),
+    }))
 }
 
 fn run(state: &mut State, inputs: Vec<Array>, signature: &Signature) -> Result<Vec<Array>, EngineError> {
@@ -255,91 +322,9 @@ fn run(state: &mut State, inputs: Vec<Array>, signature: &Signature) -> Result<V
     outputs.into_iter().zip(&signature.outputs).map(|(output, port)| from_tract(&output, port)).collect()
 }
 
-fn to_tract(array: Array) -> Result<Tensor, EngineError> {
-    let (shape, values) = array.into_parts();
-    let made = match &values {
-        Values::Bool(values) => Tensor::from_shape(&shape, values),
-        Values::Uint8(values) => Tensor::from_shape(&shape, values),
-        Values::Uint16(values) => Tensor::from_shape(&shape, values),
-        Values::Uint32(values) => Tensor::from_shape(&shape, values),
-        Values::Uint64(values) => Tensor::from_shape(&shape, values),
-        Values::Int8(values) => Tensor::from_shape(&shape, values),
-        Values::Int16(values) => Tensor::from_shape(&shape, values),
-        Values::Int32(values) => Tensor::from_shape(&shape, values),
-        Values::Int64(values) => Tensor::from_shape(&shape, values),
-        Values::Fp16(values) => Tensor::from_shape(&shape, values),
-        Values::Fp32(values) => Tensor::from_shape(&shape, values),
-        Values::Fp64(values) => Tensor::from_shape(&shape, values),
-        Values::Bytes(values) => {
-            let texts = values.iter().map(|value| std::str::from_utf8(value).map(str::to_owned));
-            let texts = texts.collect::<Result<Vec<_>, _>>();
-            let texts = texts.map_err(|_| EngineError::Run("an element of BYTES is not UTF-8".to_owned()))?;
-            let array = tract_ndarray::ArrayD::from_shape_vec(shape, texts);
-            return Ok(array.map_err(|error| EngineError::Run(error.to_string()))?.into_tensor());
-        }
-        Values::Bf16(_) => return Err(EngineError::Datatype(Datatype::Bf16)),
-    };
-    made.map_err(|error| EngineError::Run(chain(&error)))
-}
-
-fn from_tract(tensor: &Tensor, port: &super::Port) -> Result<Array, EngineError> {
-    let failed = |error: TractError| EngineError::Run(chain(&error));
-    let cast;
-    let tensor = if tensor.datum_type() == datum(port.datatype)? {
-        tensor
-    } else if tensor.datum_type() == TDim::datum_type() && port.datatype == Datatype::Int64 {
-        // tract computes with shapes in a type of its own.
-        cast = tensor.cast_to::<i64>().map_err(failed)?;
-        &cast
-    } else {
-        let found = format!("{:?}", tensor.datum_type());
-        return Err(EngineError::OutputType { name: port.name.clone(), expected: port.datatype, found });
-    };
-    let view = tensor.try_as_plain_ram().map_err(failed)?;
-    macro_rules! copied {
-        ($element:ty) => {
-            view.as_slice::<$element>().map_err(failed)?.to_vec().into()
-        };
-    }
-    let values: Values = match port.datatype {
-        Datatype::Bool => copied!(bool),
-        Datatype::Uint8 => copied!(u8),
-        Datatype::Uint16 => copied!(u16),
-        Datatype::Uint32 => copied!(u32),
-        Datatype::Uint64 => copied!(u64),
-        Datatype::Int8 => copied!(i8),
-        Datatype::Int16 => copied!(i16),
-        Datatype::Int32 => copied!(i32),
-        Datatype::Int64 => copied!(i64),
-        Datatype::Fp16 => copied!(f16),
-        Datatype::Fp32 => copied!(f32),
-        Datatype::Fp64 => copied!(f64),
-        Datatype::Bytes => {
-            let texts = view.as_slice::<String>().map_err(failed)?;
-            texts.iter().map(|text| bytes::Bytes::copy_from_slice(text.as_bytes())).collect::<Vec<_>>().into()
-        }
-        Datatype::Bf16 => return Err(EngineError::Datatype(Datatype::Bf16)),
-    };
-    Ok(Array::new(tensor.shape().to_vec(), values)?)
-}
-
-fn datum(datatype: Datatype) -> Result<DatumType, EngineError> {
-    Ok(match datatype {
-        Datatype::Bool => DatumType::Bool,
-        Datatype::Uint8 => DatumType::U8,
-        Datatype::Uint16 => DatumType::U16,
-        Datatype::Uint32 => DatumType::U32,
-        Datatype::Uint64 => DatumType::U64,
-        Datatype::Int8 => DatumType::I8,
-        Datatype::Int16 => DatumType::I16,
-        Datatype::Int32 => DatumType::I32,
-        Datatype::Int64 => DatumType::I64,
-        Datatype::Fp16 => DatumType::F16,
-        Datatype::Fp32 => DatumType::F32,
-        Datatype::Fp64 => DatumType::F64,
-        Datatype::Bytes => DatumType::String,
-        Datatype::Bf16 => return Err(EngineError::Datatype(datatype)),
-    })
+/// What tract says that it cannot do; another engine may.
+fn unable(error: &TractError) -> EngineError {
+    EngineError::Prepare(format!("{}; {REMEDY}", chain(error)))
 }
 
 /// The whole chain of causes on one line.

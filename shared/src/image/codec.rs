@@ -15,6 +15,7 @@ mod range;
 mod tests;
 
 use super::{DecodeError, GreyImage, ImageError, Limits, decode};
+use crate::memory::{self, NoRoom};
 
 /// The form of a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,9 +48,14 @@ pub enum PayloadError {
     TooManyPixels { width: u32, height: u32, limit: u64 },
     #[error("payload refers to a picture of {width}x{height} pixels and two grey levels, which is not here")]
     NoReference { width: u32, height: u32 },
+    #[error("picture of {width}x{height} pixels {source}")]
+    NoMemory { width: u32, height: u32, source: NoRoom },
     #[error("payload is corrupt, or was made against another reference")]
     Corrupt,
 }
+
+/// Two levels of more pixels take over 50 ms to code.
+const QUICK_PIXELS: usize = 1 << 20;
 
 /// Above it, a JPEG's header is small beside what its losses save.
 const PNG_BEATS_JPEG_PIXELS: usize = 256 * 256;
@@ -59,23 +65,44 @@ const PNG_BEATS_JPEG_PIXELS: usize = 256 * 256;
 /// `source` is the file it was decoded from, and passes through untouched where nothing is smaller. `reference` is a
 /// picture that the receiver has already; it is of use if it has the same size and both have two grey levels.
 pub fn encode(image: &GreyImage, source: Option<&[u8]>, reference: Option<&GreyImage>) -> Encoded {
-    let alone = bilevel::encode(image, None).map(|bytes| Encoded { codec: Codec::Bilevel, bytes });
-    let referenced = reference
-        .and_then(|reference| bilevel::encode(image, Some(reference)))
-        .map(|bytes| Encoded { codec: Codec::BilevelReferenced, bytes });
+    let levels = two_levels(image, reference);
     // A PNG is never smaller than two levels context-coded. It can beat a JPEG only by the JPEG's header, and takes
     // some 35 ns a pixel to find out.
     let from_jpeg = source.is_some_and(|bytes| bytes.starts_with(b"\xff\xd8\xff"));
-    let png_may_win = alone.is_none() && !(from_jpeg && image.pixels().len() > PNG_BEATS_JPEG_PIXELS);
-    let source = source.map(|bytes| Encoded { codec: Codec::Source, bytes: bytes.to_vec() });
-    let known = [alone, referenced, source].into_iter().flatten().min_by_key(|form| form.bytes.len());
-    match known {
+    let png_may_win = levels.is_none() && !(from_jpeg && image.pixels().len() > PNG_BEATS_JPEG_PIXELS);
+    match smaller(levels, source) {
         Some(known) if !png_may_win => known,
         known => {
             let png = Encoded { codec: Codec::Source, bytes: png(image) };
             known.into_iter().chain([png]).min_by_key(|form| form.bytes.len()).expect("there is the PNG")
         }
     }
+}
+
+/// The smallest of those forms that cost next to nothing to make, if there is one.
+pub fn encode_if_quick(
+    image: &GreyImage,
+    source: Option<&[u8]>,
+    reference: Option<&GreyImage>,
+) -> Option<Encoded> {
+    let is_small = image.pixels().len() <= QUICK_PIXELS;
+    smaller(is_small.then(|| two_levels(image, reference)).flatten(), source)
+}
+
+/// Two grey levels, context-coded.
+fn two_levels(image: &GreyImage, reference: Option<&GreyImage>) -> Option<Encoded> {
+    let alone = bilevel::encode(image, None).map(|bytes| Encoded { codec: Codec::Bilevel, bytes });
+    let referenced = reference
+        .and_then(|reference| bilevel::encode(image, Some(reference)))
+        .map(|bytes| Encoded { codec: Codec::BilevelReferenced, bytes });
+    [alone, referenced].into_iter().flatten().min_by_key(|form| form.bytes.len())
+}
+
+/// The file only where it is smaller.
+fn smaller(form: Option<Encoded>, source: Option<&[u8]>) -> Option<Encoded> {
+    let most = form.as_ref().map_or(usize::MAX, |form| form.bytes.len());
+    let source = source.filter(|bytes| bytes.len() < most);
+    source.map(|bytes| Encoded { codec: Codec::Source, bytes: bytes.to_vec() }).or(form)
 }
 
 /// The picture that [`encode`] was given.
@@ -105,6 +132,8 @@ pub fn decode_payload(
     if u64::from(width) * u64::from(height) > limits.max_pixels {
         return Err(PayloadError::TooManyPixels { width, height, limit: limits.max_pixels });
     }
+    let no_memory = |source| PayloadError::NoMemory { width, height, source };
+    let _room = memory::reserve(3 * u64::from(width) * u64::from(height)).map_err(no_memory)?;
     bilevel::decode(bytes, width, height, reference)
 }
 

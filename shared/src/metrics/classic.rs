@@ -116,7 +116,7 @@ mod tests {
         let traced = CounterWithExemplar::<[(&str, &str); 1]>::default();
         traced.inc_by(2, Some([("trace_id", "x # y")]), None);
         registry.register("traced", "Calls that were traced", traced);
-        let sizes = HistogramWithExemplars::new([1.0]);
+        let sizes = HistogramWithExemplars::new([1.0].into_iter());
         sizes.observe(0.5, Some([("trace_id", "z")]), None);
         registry.register("sizes", "Sizes", sizes);
         let page = super::super::render(super::super::Format::OpenMetrics, &registry, None);

@@ -1,7 +1,7 @@
 //! The decision record as protobuf: the same fields as its JSON.
 
 use crate::decision::{
-    BundleInfo, Decision, Degraded, ExpertShare, SampleInfo, State, Timings, Verdict, Why,
+    BundleInfo, Decision, Degraded, ExpertShare, Note, SampleInfo, State, Timings, Verdict, Why,
 };
 use crate::proto::v1;
 
@@ -39,7 +39,14 @@ impl From<SampleInfo> for v1::SampleInfo {
             captured_at: sample.captured_at.unwrap_or_default(),
             sha256: sample.sha256,
             modalities: sample.modalities,
+            notes: sample.notes.into_iter().map(Into::into).collect(),
         }
+    }
+}
+
+impl From<Note> for v1::Note {
+    fn from(Note { modality, code, message }: Note) -> Self {
+        Self { modality, code, message }
     }
 }
 

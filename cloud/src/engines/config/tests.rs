@@ -75,12 +75,23 @@ fn tritons_ways_of_asking_for_a_gpu_are_understood() {
 }
 
 #[test]
+fn the_key_that_asks_for_onnx_runtime_is_named() {
+    assert_eq!(EnginesConfig::default().wants_onnxruntime(), None);
+    for (text, key) in [
+        ("default = \"onnxruntime\"", "engines.default"),
+        ("execution_providers = [\"cuda\", \"cpu\"]", "execution_providers"),
+        ("[models.m]\nexecution_providers = [\"cuda\"]", "execution_providers"),
+        ("[models.m]\nengine = \"onnxruntime\"", "engines.models.m.engine"),
+    ] {
+        assert_eq!(parse(text).wants_onnxruntime().unwrap(), key, "{text}");
+    }
+    assert_eq!(parse("default = \"tract\"\n[models.m]\nengine = \"auto\"").wants_onnxruntime(), None);
+}
+
+#[test]
 fn what_cannot_be_used_is_named() {
     EnginesConfig::default().check().unwrap();
     for (text, key, words) in [
-        ("default = \"onnxruntime\"", "engines.onnxruntime_library", "engines.default"),
-        ("execution_providers = [\"cuda\", \"cpu\"]", "engines.onnxruntime_library", "execution_providers"),
-        ("[models.m]\nengine = \"onnxruntime\"", "engines.onnxruntime_library", "engines.models.m"),
         ("execution_providers = []", "engines.execution_providers", "at least one"),
         ("[models.m]\nthreads = 0", "engines.models", "`m`: threads"),
         ("[models.m]\nexecution_providers = [\"cpu\", \"cuda\"]", "engines.models", "after `cpu`"),

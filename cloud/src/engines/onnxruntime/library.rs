@@ -7,6 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 
+use super::convert::text;
+use super::products::{self, Products};
+
 static LOADED: Mutex<Option<Library>> = Mutex::new(None);
 
 /// Why the library cannot be used.
@@ -22,6 +25,7 @@ pub(crate) enum LibraryError {
 pub(crate) struct Library {
     path: PathBuf,
     environment: Environment,
+    products: Products,
 }
 
 impl Library {
@@ -50,6 +54,11 @@ impl Library {
     pub(super) fn environment(&self) -> &Environment {
         &self.environment
     }
+
+    /// What its 8-bit arithmetic is worth on this machine.
+    pub(super) fn products(&self) -> Products {
+        self.products
+    }
 }
 
 fn load(path: &Path) -> Result<Library, String> {
@@ -61,6 +70,14 @@ fn load(path: &Path) -> Result<Library, String> {
     let environment = builder.with_name("millgate").with_telemetry(false).with_logger(Arc::new(log)).build();
     let environment = environment.map_err(|error| error.to_string())?;
     environment.set_log_level(LogLevel::Warning);
+    let products =
+        products::check(&environment).map_err(|error| format!("cannot compute: {}", text(&error)))?;
     tracing::info!(path = %path.display(), build = ort::info(), "ONNX Runtime is loaded");
-    Ok(Library { path: path.to_path_buf(), environment })
+    if products != Products::Exact {
+        tracing::info!(
+            ?products,
+            "this CPU has no VNNI: models that multiply 8-bit numbers by others than constants are kept from ONNX Runtime"
+        );
+    }
+    Ok(Library { path: path.to_path_buf(), environment, products })
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use millgate_shared::engine::{EngineError, OnnxFile};
+use ort::environment::Environment;
 use ort::ep::{CUDA, ExecutionProvider, TensorRT};
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
@@ -11,6 +12,9 @@ use super::Tuning;
 use super::convert::text;
 use super::library::Library;
 use crate::engines::providers::{self, Provider, Selection};
+
+/// Constant weights of 8 bits are made such without a sign, on CPUs where the others overflow. Nothing elsewhere.
+const EXACT_PRODUCTS: &str = "session.x64quantprecision";
 
 /// Whether the library was built with it; that it works shows when it is registered.
 pub(super) fn is_available(provider: Provider) -> bool {
@@ -22,7 +26,8 @@ pub(super) fn is_available(provider: Provider) -> bool {
 }
 
 pub(super) fn make(library: &Library, tuning: &Tuning, file: &OnnxFile) -> Result<Session, EngineError> {
-    let mut builder = options(library, tuning).map_err(|error| EngineError::Prepare(text(&error)))?;
+    let mut builder =
+        options(library.environment(), tuning).map_err(|error| EngineError::Prepare(text(&error)))?;
     builder = with_providers(builder, tuning)?;
     for weights in &file.external {
         let bytes = Arc::clone(&weights.bytes);
@@ -36,9 +41,12 @@ pub(super) fn make(library: &Library, tuning: &Tuning, file: &OnnxFile) -> Resul
     builder.commit_from_memory(&file.bytes).map_err(|error| EngineError::Prepare(text(&error)))
 }
 
-fn options(library: &Library, tuning: &Tuning) -> ort::Result<SessionBuilder> {
-    let builder = Session::builder(library.environment())?
-        .with_optimization_level(GraphOptimizationLevel::All)?
+pub(super) fn options(environment: &Environment, tuning: &Tuning) -> ort::Result<SessionBuilder> {
+    let level = if tuning.plain { GraphOptimizationLevel::Disable } else { GraphOptimizationLevel::All };
+    let builder = Session::builder(environment)?
+        .with_optimization_level(level)?
+        // Where the CPU has no instruction for it, products of 8-bit numbers overflow without this.
+        .with_config_entry(EXACT_PRODUCTS, "1")?
         .with_intra_threads(tuning.threads.max(1))?
         .with_inter_threads(1)?
         // A thread that spins takes a core from the pool's other threads.

@@ -45,7 +45,8 @@ struct House {
 
 impl House {
     fn of(root: &Path) -> Self {
-        let engines = Engines::start(&EnginesConfig::default(), 1).unwrap();
+        let nothing = EnginesConfig { onnxruntime_library: Some(PathBuf::new()), ..EnginesConfig::default() };
+        let engines = Engines::start(&nothing, Path::new("nowhere"), 1).unwrap();
         let serving = Serving::start(1, 16, engines);
         let repositories = Repositories::new(&[root.to_path_buf()]);
         repositories.load_all(&serving).unwrap();
@@ -57,7 +58,7 @@ impl House {
     }
 
     fn index(&self) -> Vec<(String, String, String)> {
-        let listed = |Listed { name, version, reason }| (name, version, reason.unwrap_or_default());
+        let listed = |Listed { name, version, reason, .. }| (name, version, reason.unwrap_or_default());
         self.serving.index().into_iter().map(listed).collect()
     }
 
@@ -248,7 +249,7 @@ fn a_folder_that_says_two_things_is_refused() {
         ("both", "holds both"),
         ("out", "flavors.onnx.data"),
         ("absolute", "flavors.onnx.data"),
-        ("none", "none/model.onnx"),
+        ("none", "model.onnx: No such file"),
         ("two", "2 .onnx files"),
         ("other", "x.onnx"),
         ("pickle", "run Python"),

@@ -26,6 +26,7 @@ fn decision(id: &str, label: &str, place: &str, missing: Option<Missing>) -> Dec
             captured_at: None,
             sha256: String::new(),
             modalities: Vec::new(),
+            notes: Vec::new(),
         },
         verdict: Verdict { label: label.to_owned(), probability: 0.9 },
         probabilities: BTreeMap::new(),

@@ -58,7 +58,7 @@ fn of(manifest: Manifest, files: Vec<Vec<u8>>) -> Recorded {
 }
 
 fn policy(manifest: &Manifest, image: Form, template: Form, datatype: Numbers) -> UploadPolicy {
-    let modality = [("image".to_owned(), image), ("template".to_owned(), template)].into();
+    let modality = [("image".to_owned(), image.into()), ("template".to_owned(), template.into())].into();
     UploadPolicy::new(&SendConfig { modality, datatype, ..SendConfig::default() }, manifest).unwrap()
 }
 
@@ -181,7 +181,8 @@ fn a_jpeg_and_a_png_go_up_byte_for_byte() {
             passed += 1;
         } else {
             assert!(wire.data.len() < file.len(), "{path}: replaced by what is not smaller");
-            let read = read_images(manifest, "i", std::slice::from_ref(&wire), &Limits::default()).unwrap();
+            let read =
+                read_images(manifest, "i", std::slice::from_ref(&wire), &Limits::default()).unwrap().sample;
             assert_eq!(
                 read.images[manifest.modality_index("image").unwrap()].as_ref(),
                 Some(&image),
@@ -191,4 +192,111 @@ fn a_jpeg_and_a_png_go_up_byte_for_byte() {
     }
     println!("{jpegs} JPEG, {pngs} other; {passed} as they were");
     assert!(passed > 0);
+}
+
+/// What the pool makes of a payload for an expert of pixels.
+fn at_the_pool(manifest: &Manifest, expert: &str, payload: &Payload) -> Vec<Tensor> {
+    let sample = read_images(manifest, "i", &payload.images, &Limits::default()).unwrap().sample;
+    let index = manifest.expert_index(expert).unwrap();
+    expert_inputs(manifest, index, &sample, &Embeddings::default()).unwrap()
+}
+
+/// A PNG of a picture, enlarged.
+fn enlarged(file: &[u8], side: u32) -> Vec<u8> {
+    let picture = image::load_from_memory(file).unwrap();
+    let large = picture.resize_exact(side, side, image::imageops::FilterType::Triangle);
+    let mut png = Vec::new();
+    large.write_to(&mut std::io::Cursor::new(&mut png), image::ImageFormat::Png).unwrap();
+    png
+}
+
+fn auto(manifest: &Manifest) -> UploadPolicy {
+    UploadPolicy::new(&SendConfig::default(), manifest).unwrap()
+}
+
+#[test]
+fn by_default_a_large_picture_goes_up_in_the_size_that_the_expert_takes() {
+    let steel = std::fs::read("../models/factory/golden/steel-red-iron.png").unwrap();
+    let board = std::fs::read("../models/factory/golden/pcb-open.template.png").unwrap();
+    let recorded = of(manifest(), vec![enlarged(&steel, 2000), enlarged(&board, 300)]);
+    let manifest = &recorded.manifest;
+    let auto = auto(manifest);
+    let raw = policy(manifest, Form::Raw, Form::Raw, Numbers::Fp32);
+    for expert in ["steel-l", "pcb-l"] {
+        let (small, large) =
+            (recorded.payload(&auto, expert).unwrap(), recorded.payload(&raw, expert).unwrap());
+        let (bytes, before) = (encoded(&small).len(), encoded(&large).len());
+        assert!(bytes < 20_000 && 5 * bytes < before, "{expert}: {bytes} of {before} bytes");
+        let index = manifest.expert_index(expert).unwrap();
+        let wanted = expert_inputs(manifest, index, &recorded.sample, &recorded.embeddings).unwrap();
+        assert_eq!(at_the_pool(manifest, expert, &small), wanted, "{expert}: not a bit is different");
+        assert_eq!(at_the_pool(manifest, expert, &large), wanted, "{expert}");
+        assert!(auto.clear(manifest, request(&small)).is_ok());
+    }
+}
+
+fn request(payload: &Payload) -> v1::RunExpertsRequest {
+    let Payload { images, tensors } = payload.clone();
+    v1::RunExpertsRequest { images, tensors, ..Default::default() }
+}
+
+#[test]
+fn by_default_what_is_smaller_as_it_is_stays_as_it_is() {
+    let recorded = recorded();
+    let raw = policy(&recorded.manifest, Form::Raw, Form::Raw, Numbers::Fp32);
+    // The pictures have the size that these experts take.
+    for expert in ["steel-l", "pcb-l"] {
+        let index = recorded.manifest.expert_index(expert).unwrap();
+        let takes = |input: &ExpertInput| {
+            let image = recorded.sample.image(recorded.manifest.modality_index(&input.modality).unwrap());
+            let size = image.map(|image| [image.height() as usize, image.width() as usize]);
+            size == Some([input.shape[1], input.shape[2]])
+        };
+        if recorded.manifest.experts[index].inputs.iter().all(takes) {
+            let auto = recorded.payload(&auto(&recorded.manifest), expert);
+            assert_eq!(auto, recorded.payload(&raw, expert), "{expert}");
+        }
+    }
+    // A large picture with little in it.
+    let (width, height) = (900, 700);
+    let mut pixels = vec![0; width * height];
+    pixels[100_000..100_050].fill(255);
+    let mut file = Vec::new();
+    let blank = image::GrayImage::from_raw(width as u32, height as u32, pixels).unwrap();
+    blank.write_to(&mut std::io::Cursor::new(&mut file), image::ImageFormat::Png).unwrap();
+    let sparse = of(manifest(), vec![file.clone(), file]);
+    let payload = sparse.payload(&auto(&sparse.manifest), "steel-l").unwrap();
+    assert_eq!((payload.images[0].width, payload.images[0].height), (900, 700));
+    assert!(encoded(&payload).len() < 100, "{} bytes", encoded(&payload).len());
+}
+
+#[test]
+fn by_default_who_takes_the_embedding_is_sent_that_and_exactly() {
+    let recorded = recorded();
+    let send = SendConfig { datatype: Numbers::Int8, ..SendConfig::default() };
+    let auto = UploadPolicy::new(&send, &recorded.manifest).unwrap();
+    let payload = recorded.payload(&auto, "any-f").unwrap();
+    assert!(payload.images.is_empty());
+    let sent = read_tensor("t", &payload.tensors[0], &[1, 64]).unwrap();
+    let known = recorded.embeddings.of(&recorded.manifest, "image").unwrap();
+    assert_eq!(sent.values(), known.tensor().values());
+    // Without one at hand the pool makes it of the picture.
+    let without = Recorded { embeddings: Embeddings::default(), ..recorded };
+    let payload = without.payload(&auto, "any-f").unwrap();
+    assert_eq!((payload.images.len(), payload.tensors.len()), (1, 0));
+}
+
+#[test]
+fn a_picture_that_its_file_does_not_give_goes_up_as_it_was_read() {
+    let steel = std::fs::read("../models/factory/golden/steel-red-iron.png").unwrap();
+    let recorded = of(manifest(), vec![steel.clone(), steel]);
+    // As the agent has a 12-bit picture: read, and without its file.
+    let unread = Recorded { source: ImageSource { files: vec![None, None] }, ..recorded };
+    let raw = policy(&unread.manifest, Form::Raw, Form::Raw, Numbers::Fp32);
+    for policy in [auto(&unread.manifest), raw] {
+        let payload = unread.payload(&policy, "steel-l").unwrap();
+        let read = read_images(&unread.manifest, "i", &payload.images, &Limits::default()).unwrap();
+        assert_eq!(read.sample.images[0], unread.sample.images[0]);
+        assert!(read.notes.is_empty(), "the pool need not assume anything");
+    }
 }

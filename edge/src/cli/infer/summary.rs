@@ -135,6 +135,7 @@ mod tests {
                 captured_at: None,
                 sha256: String::new(),
                 modalities: Vec::new(),
+                notes: Vec::new(),
             },
             verdict: Verdict { label: "deeppcb/normal".to_owned(), probability: 1.0 },
             probabilities: BTreeMap::new(),

@@ -38,6 +38,9 @@ pub(super) fn write_decision(out: &mut impl Write, decision: &Decision) -> io::R
             100.0 * degraded.weight_mass
         )?;
     }
+    for note in &decision.sample.notes {
+        writeln!(out, "  note     {}: {} ({})", note.modality, note.message, note.code)?;
+    }
     if decision.uplink_bytes > 0 {
         writeln!(out, "  uplink   {} bytes", decision.uplink_bytes)?;
     }

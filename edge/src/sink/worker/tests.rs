@@ -161,3 +161,35 @@ async fn a_sink_that_breaks_says_so_once() {
     assert!(bench.broken.recv().unwrap().contains("pipe"));
     assert!(bench.worker.push(record("b")).await.await.is_err());
 }
+
+/// Cannot stand one record.
+struct Panicky(SyncSender<Vec<String>>);
+
+impl Write for Panicky {
+    const BATCH: usize = 8;
+
+    fn write(&mut self, batch: &[Record]) -> Result<(), WriteError> {
+        assert!(batch.iter().all(|record| record.id() != "bad"), "it cannot stand this");
+        let ids = batch.iter().map(|record| record.id().to_owned()).collect();
+        self.0.send(ids).map_err(|_| WriteError::Broken("nobody listens".to_owned()))
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_the_writer_cannot_stand_takes_no_other_with_it() {
+    let (tell, got) = sync_channel(100);
+    let metrics = SinkMetrics::default();
+    let settings = Settings { name: "test".to_owned(), queue: 8, when_full: WhenFull::Block, retries: None };
+    let worker = Worker::start(settings, Panicky(tell), metrics.clone(), |_| ());
+    let mut acks = Vec::new();
+    for id in ["a", "bad", "b", "c"] {
+        acks.push(worker.push(record(id)).await);
+    }
+    for ack in acks {
+        assert_eq!(ack.await, Ok(Ack::Settled));
+    }
+    worker.close();
+    assert_eq!(worker.ended(soon()).await, 0);
+    assert_eq!(got.try_iter().flatten().collect::<Vec<_>>(), ["a", "b", "c"]);
+    assert_eq!((metrics.refused.get(), metrics.delivered.get()), (1, 3));
+}

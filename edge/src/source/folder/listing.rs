@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::pattern;
 use crate::config::FolderConfig;
 use crate::input::{is_template, template_path};
-use crate::source::Version;
+use crate::source::Stat;
 
 /// What a file is to the source. Paths are relative to its folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(super) enum Kind {
 #[derive(Debug)]
 pub(super) struct Listing {
     /// Oldest first.
-    pub(super) files: Vec<(Kind, Version)>,
+    pub(super) files: Vec<(Kind, Stat)>,
     /// No folder below could not be read.
     pub(super) is_complete: bool,
 }
@@ -40,8 +40,8 @@ pub(super) struct Lister {
 pub(super) struct Look {
     pub(super) picture: PathBuf,
     /// `None`: it is gone.
-    pub(super) version: Option<Version>,
-    pub(super) template: Option<Version>,
+    pub(super) stat: Option<Stat>,
+    pub(super) template: Option<Stat>,
 }
 
 /// Looks at pictures under `root`, and at their templates.
@@ -49,8 +49,8 @@ pub(super) fn look(root: &Path, pictures: Vec<PathBuf>) -> Vec<Look> {
     let look = |picture: PathBuf| {
         let path = root.join(&picture);
         // The template first: a pair is written template first or picture first, and the picture decides.
-        let template = template_path(&path).and_then(|template| Version::of(&template).ok());
-        Look { version: Version::of(&path).ok(), template, picture }
+        let template = template_path(&path).and_then(|template| Stat::of(&template).ok());
+        Look { stat: Stat::of(&path).ok(), template, picture }
     };
     pictures.into_iter().map(look).collect()
 }
@@ -97,7 +97,7 @@ impl Lister {
             }
             below.extend(self.dirs(&dir));
         }
-        listing.files.sort_by_key(|(_, version)| version.modified);
+        listing.files.sort_by_key(|(_, stat)| stat.version.modified);
         Ok(listing)
     }
 
@@ -105,8 +105,8 @@ impl Lister {
         for entry in std::fs::read_dir(dir)? {
             let path = entry?.path();
             let Some(kind) = self.relative(&path).and_then(|relative| self.kind(&relative)) else { continue };
-            match Version::of(&path) {
-                Ok(version) => listing.files.push((kind, version)),
+            match Stat::of(&path) {
+                Ok(stat) => listing.files.push((kind, stat)),
                 // Gone between listing and looking, or not a regular file.
                 Err(_) => continue,
             }

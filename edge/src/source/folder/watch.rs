@@ -127,7 +127,8 @@ fn notices(event: &Event) -> Vec<Notice> {
     match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => all(Seen::Closed),
         EventKind::Modify(ModifyKind::Name(RenameMode::To)) => all(Seen::Closed),
-        EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => {
+        // On Linux it follows the other two of the same move.
+        EventKind::Modify(ModifyKind::Name(RenameMode::Both)) if cfg!(not(target_os = "linux")) => {
             event.paths.get(1).map(|path| Notice::File(path.clone(), Seen::Closed)).into_iter().collect()
         }
         EventKind::Create(CreateKind::Folder) => vec![Notice::List],

@@ -1,12 +1,13 @@
 //! How the journal is spoken to while its thread is at work.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::change::{Change, Post};
+use crate::source::Reading;
 
 pub(super) struct Job {
     pub(super) change: Change,
@@ -43,6 +44,13 @@ impl JournalHandle {
             }
         }
         true
+    }
+
+    /// A decided file was read again, and held what it had held. Does not wait for the disk: what a kill takes back is
+    /// read again.
+    pub async fn seen(&self, source: &Arc<str>, relative: &Path, reading: Reading) {
+        let (source, relative) = (Arc::clone(source), relative.to_path_buf());
+        let _stopped = self.hand_over(Change::Seen { source, relative, reading }).await.is_none();
     }
 
     /// Returns when a record is in the outbox: it will be delivered, whatever happens. With `awaits`, its id also awaits

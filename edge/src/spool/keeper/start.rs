@@ -31,7 +31,11 @@ pub(crate) struct Started {
 
 impl Spool {
     /// Reads the log and starts the thread. `spooled` is what the journal knows (see [`crate::source::journal`]); of
-    /// `undelivered` ids the first decision is still on its way.
+    /// `undelivered` ids the first decision is still on its way. Each segment is in `hand` while it is read.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "called once; each is what an earlier run has left, or a part of this one"
+    )]
     pub(crate) fn start(
         state_dir: &std::path::Path,
         config: &SpoolConfig,
@@ -40,12 +44,14 @@ impl Spool {
         spooled: HashMap<String, bool>,
         undelivered: &HashSet<String>,
         metrics: SpoolMetrics,
+        hand: &Hand,
     ) -> Result<Started, OpenError> {
         let path = crate::spool::dir(state_dir);
         let refuse = |source| OpenError { path: path.clone(), source };
         let disk = Dir::open(path.clone()).map_err(refuse)?;
         let (keeper, orphans) =
-            Keeper::open(disk, config, digest, journal, spooled, undelivered, metrics).map_err(refuse)?;
+            Keeper::open(disk, config, digest, journal, spooled, undelivered, metrics, hand)
+                .map_err(refuse)?;
         let (jobs, receiver) = mpsc::channel(QUEUE);
         std::thread::spawn(move || keeper.run(receiver));
         Ok(Started { spool: Self { jobs, digest }, orphans })
@@ -58,6 +64,7 @@ pub(super) fn segment_bytes(max_bytes: u64) -> u64 {
 }
 
 impl<D: Disk> Keeper<D> {
+    #[expect(clippy::too_many_arguments, reason = "as for Spool::start")]
     pub(super) fn open(
         disk: D,
         config: &SpoolConfig,
@@ -66,6 +73,7 @@ impl<D: Disk> Keeper<D> {
         spooled: HashMap<String, bool>,
         undelivered: &HashSet<String>,
         metrics: SpoolMetrics,
+        hand: &Hand,
     ) -> io::Result<(Self, Vec<Orphan>)> {
         let limits = Limits {
             bytes: config.max_bytes,
@@ -119,13 +127,25 @@ impl<D: Disk> Keeper<D> {
             }
             true
         };
-        let log = Log::open(disk, config.sync, segment_bytes(config.max_bytes), salt, meet)?;
+        let may_read = |name: &str| match hand.part(&format!("{}/{name}", crate::spool::DIR_NAME)) {
+            Gate::Open(held) => Some(held),
+            Gate::Aside { deaths } => {
+                tracing::error!(
+                    segment = name,
+                    deaths,
+                    "the agent died each time that it read this; it is left alone"
+                );
+                None
+            }
+        };
+        let log = Log::open(disk, config.sync, segment_bytes(config.max_bytes), salt, may_read, meet)?;
         let mut this = Self {
             log,
             index,
             rate,
             config: config.clone(),
             journal,
+            hand: hand.clone(),
             metrics,
             telling: VecDeque::new(),
             began: Instant::now(),

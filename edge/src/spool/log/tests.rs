@@ -9,10 +9,17 @@ const SEGMENT: u64 = 200;
 
 fn open(disk: &Faulty, sync: Sync) -> (Log<Faulty>, BTreeMap<u64, Vec<u8>>) {
     let mut found = BTreeMap::new();
-    let log = Log::open(disk.clone(), sync, SEGMENT, salt, |entry| {
-        found.insert(entry.seq, entry.body);
-        true
-    });
+    let log = Log::open(
+        disk.clone(),
+        sync,
+        SEGMENT,
+        salt,
+        |_| Some(()),
+        |entry| {
+            found.insert(entry.seq, entry.body);
+            true
+        },
+    );
     (log.unwrap(), found)
 }
 
@@ -160,10 +167,17 @@ fn a_number_is_not_used_again_after_a_failure_that_left_its_bytes() {
     disk.with(|state| (state.sync_fails, state.truncate_fails) = (false, false));
     log.append(&[b"next"]).unwrap();
     let mut found = Vec::new();
-    Log::open(disk, Sync::Always, SEGMENT, salt, |entry| {
-        found.push((entry.seq, entry.body));
-        true
-    })
+    Log::open(
+        disk,
+        Sync::Always,
+        SEGMENT,
+        salt,
+        |_| Some(()),
+        |entry| {
+            found.push((entry.seq, entry.body));
+            true
+        },
+    )
     .unwrap();
     assert_eq!(found[1..], [(1, b"left behind".to_vec()), (2, b"next".to_vec())]);
 }

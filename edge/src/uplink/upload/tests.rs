@@ -5,7 +5,7 @@ fn manifest() -> Manifest {
 }
 
 fn policy(image: Form, template: Form) -> UploadPolicy {
-    let modality = [("image".to_owned(), image), ("template".to_owned(), template)].into();
+    let modality = [("image".to_owned(), image.into()), ("template".to_owned(), template.into())].into();
     UploadPolicy::new(&SendConfig { modality, ..SendConfig::default() }, &manifest()).unwrap()
 }
 
@@ -95,9 +95,9 @@ fn experts_that_need_pixels_are_named_by_the_modality() {
 
 #[test]
 fn a_modality_that_the_bundle_does_not_have_is_named() {
-    let modality = [("sound".to_owned(), Form::Features)].into();
+    let modality = [("sound".to_owned(), SendForm::Features)].into();
     let config = SendConfig { modality, ..SendConfig::default() };
     assert_eq!(UploadPolicy::new(&config, &manifest()), Err("sound".to_owned()));
-    let config = SendConfig { default: Form::Features, ..SendConfig::default() };
+    let config = SendConfig { default: SendForm::Features, ..SendConfig::default() };
     assert_eq!(UploadPolicy::new(&config, &manifest()).unwrap().form(0), Form::Features);
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{DecodeError, jpeg, tiff, truncated};
+use super::{DecodeError, Facts, jpeg, tiff, truncated};
 
 /// The formats taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ impl Format {
             Some(Self::Png)
         } else if is(b"\xff\xd8\xff") {
             Some(Self::Jpeg)
-        } else if is(b"II\x2a\0") || is(b"MM\0\x2a") {
+        } else if is(b"II\x2a\0") || is(b"MM\0\x2a") || is(b"II\x2b\0") || is(b"MM\0\x2b") {
             Some(Self::Tiff)
         } else if is(b"GIF87a") || is(b"GIF89a") {
             Some(Self::Gif)
@@ -64,7 +64,7 @@ pub(super) fn size(format: Format, bytes: &[u8]) -> Result<(u32, u32), DecodeErr
 }
 
 /// Run-length coding may leave pixels out, and a cut file looks just like that.
-pub(super) fn check_bmp(bytes: &[u8]) -> Result<(), DecodeError> {
+pub(super) fn check_bmp(bytes: &[u8]) -> Result<Facts, DecodeError> {
     const RUN_LENGTH_8_BIT: u32 = 1;
     const RUN_LENGTH_4_BIT: u32 = 2;
     let has_compression = u32_le(bytes, 14) >= Some(40);
@@ -72,8 +72,32 @@ pub(super) fn check_bmp(bytes: &[u8]) -> Result<(), DecodeError> {
         Some(RUN_LENGTH_8_BIT | RUN_LENGTH_4_BIT) => {
             Err(DecodeError::Unsupported { format: Format::Bmp, feature: "run-length coding".to_owned() })
         }
-        _ => Ok(()),
+        _ => Ok(Facts::default()),
     }
+}
+
+/// Names pictures of formats that are not taken: what is no picture at all is another matter.
+pub(super) fn refused(bytes: &[u8]) -> DecodeError {
+    let at = |at: usize, magic: &[u8]| bytes.get(at..).is_some_and(|rest| rest.starts_with(magic));
+    let brand = |names: &[&[u8; 4]]| at(4, b"ftyp") && names.iter().any(|name| at(8, *name));
+    let netpbm =
+        matches!(bytes, [b'P', b'1'..=b'7', b' ' | b'\n' | b'\r' | b'\t', b'0'..=b'9' | b'#' | b'W', ..]);
+    let name = match bytes {
+        _ if at(0, b"RIFF") && at(8, b"WEBP") => "WebP",
+        _ if brand(&[b"avif", b"avis"]) => "AVIF",
+        _ if brand(&[b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"]) => "HEIF",
+        _ if at(0, b"\0\0\0\x0cjP  \r\n\x87\n") || at(0, b"\xff\x4f\xff\x51") => "JPEG 2000",
+        _ if at(0, b"\xff\x0a") || at(0, b"\0\0\0\x0cJXL \r\n\x87\n") => "JPEG XL",
+        _ if at(0, b"II\xbc\x01") || at(0, b"II\xbc\0") => "JPEG XR",
+        _ if netpbm => "PNM",
+        _ if at(0, b"8BPS") => "Photoshop",
+        _ if at(0, b"v/1\x01") => "OpenEXR",
+        _ if at(0, b"qoif") => "QOI",
+        _ if at(0, b"DDS ") => "DDS",
+        _ if at(128, b"DICM") => "DICOM",
+        _ => return DecodeError::NotAnImage,
+    };
+    DecodeError::UnsupportedFormat { name }
 }
 
 fn u16_le(bytes: &[u8], at: usize) -> Option<u32> {

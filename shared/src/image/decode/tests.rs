@@ -2,6 +2,10 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod make;
+mod reading;
+mod whole;
+
 /// All of one picture of 17x13 pixels in 16 colours, written by Pillow; see `testdata/README.md`.
 macro_rules! testdata {
     ($name:literal) => {

@@ -1,7 +1,7 @@
 //! The blocks of a scan: ITU-T T.81, annexes F (sequential) and G (progressive), without the arithmetic.
 
 use super::super::{DecodeError, Format, corrupt};
-use super::entropy::{Bits, Huffman};
+use super::entropy::{Bits, End, Huffman};
 use super::frame::{Frame, NOTHING};
 use super::{Tables, short};
 
@@ -45,14 +45,14 @@ impl Scan {
         Ok(Self { parts, band: (band.0.into(), band.1.into()), refines: given != 0 })
     }
 
-    /// Reads every block of the scan from the start of `data`; gives the number of bytes they took.
+    /// Reads every block of the scan from the start of `data`; gives where they end.
     pub(super) fn walk(
         &self,
         data: &[u8],
         frame: &mut Frame,
         tables: &Tables,
         restart_interval: u16,
-    ) -> Result<usize, DecodeError> {
+    ) -> Result<End, DecodeError> {
         // A unit is what a restart interval counts: a block of a lone component, or all blocks of an area.
         let (across, down) = match self.parts[..] {
             [(only, ..)] => frame.own_blocks(only),
@@ -80,7 +80,7 @@ impl Scan {
                 }
             }
         }
-        bits.finish()
+        bits.end()
     }
 
     /// One block of one progressive scan. `zero_run` is how many blocks from here on have no more new coefficients.

@@ -47,6 +47,15 @@ impl Huffman {
     }
 }
 
+/// Where a scan's data end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct End {
+    /// The number of bytes that they took.
+    pub(super) at: usize,
+    /// So many zeros stand behind them, up to the next marker or the end of the file.
+    pub(super) padding: usize,
+}
+
 /// Reads entropy-coded data up to the next marker.
 pub(super) struct Bits<'a> {
     bytes: &'a [u8],
@@ -111,13 +120,38 @@ impl<'a> Bits<'a> {
     }
 
     /// How many bytes the data took; fails if whole bytes are left over before the next marker.
-    pub(super) fn finish(&mut self) -> Result<usize, DecodeError> {
+    fn finish(&mut self) -> Result<usize, DecodeError> {
         self.fill();
         if self.held >= 8 {
             return Err(self.damaged("data beyond the last block"));
         }
         self.held = 0;
         Ok(self.at)
+    }
+
+    /// Where the data end. Zeros may stand behind them, if none was taken for a part of them: a file that was cut and filled
+    /// up with zeros has blocks made of nothing.
+    pub(super) fn end(&mut self) -> Result<End, DecodeError> {
+        self.fill();
+        // Zeros are one byte each in the file, which stuffed bytes are not.
+        let zeros = (self.held / 8) as usize;
+        let whole_bytes = 1_u64.checked_shl(8 * zeros as u32).unwrap_or(0).wrapping_sub(1);
+        if self.buffer & whole_bytes != 0 {
+            return Err(self.damaged("data beyond the last block"));
+        }
+        self.held = 0;
+        let at = self.at - zeros;
+        let padding = self.bytes[at..].iter().take_while(|byte| **byte == 0).count();
+        let next = self.bytes.get(at + padding);
+        if next.is_some_and(|byte| *byte != 0xff) {
+            return Err(self.damaged("data beyond the last block"));
+        }
+        let is_sure = at >= 1 && self.bytes[at - 1] != 0 || at >= 2 && self.bytes[at - 2..at] == [0xff, 0];
+        if !is_sure && (padding > 0 || next.is_none()) {
+            return Err(truncated(Format::Jpeg, "zeros stand in place of its last blocks"));
+        }
+        self.at = at + padding;
+        Ok(End { at, padding })
     }
 
     pub(super) fn damaged(&self, what: &str) -> DecodeError {
