@@ -42,7 +42,7 @@ pub enum Failure {
     UnknownModel(String),
     #[error("model `{model}` has no version {version}")]
     UnknownVersion { model: String, version: String },
-    /// It was taken out, and may be loaded again.
+    /// The model was taken out, and may be loaded again.
     #[error("model `{model}` is not ready: {reason}")]
     NotReady { model: String, reason: String },
     /// As its files stand it is never served, however often it is asked for.

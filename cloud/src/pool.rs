@@ -28,7 +28,7 @@ pub enum PoolError {
 #[derive(Debug)]
 pub struct Pool {
     node: String,
-    /// Of this start.
+    /// Names this start of the pool; every start has another.
     life: String,
     serving: Serving,
     /// `None`: this node only serves plain models.

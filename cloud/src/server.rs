@@ -346,7 +346,7 @@ impl Running {
         self.metrics.in_flight()
     }
 
-    /// The same, to be asked while the pool drains.
+    /// A handle that can be asked while the pool drains.
     pub fn calls_in_flight(&self) -> impl Fn() -> usize + Send + use<> {
         let metrics = Arc::clone(&self.metrics);
         move || metrics.in_flight()

@@ -61,7 +61,7 @@ pub(crate) struct Held {
 
 #[derive(Debug)]
 enum Lock {
-    /// It waits for nobody.
+    /// Nothing is held, and nobody is waited for.
     None,
     Shared(#[expect(dead_code, reason = "held")] OwnedRwLockReadGuard<()>),
     Alone(#[expect(dead_code, reason = "held")] OwnedRwLockWriteGuard<()>),

@@ -118,7 +118,7 @@ pub struct Taken {
     pub unfinished: Option<Content>,
     /// What was decided, where the file looks as if it might hold something else by now.
     pub decided: Option<Again>,
-    /// It was in hand when the agent died.
+    /// The file was in hand when the agent died.
     pub risk: Option<Risk>,
     /// Where to say what became of it.
     pub reply: mpsc::Sender<Reply>,
@@ -157,7 +157,7 @@ pub enum Outcome {
     Done,
     /// The same, and it was deleted or moved away.
     Removed,
-    /// It is what was decided before.
+    /// The file is what was decided before.
     Same,
     /// It is not whole: look again when it has changed, or once more when its time is up.
     Incomplete,

@@ -124,7 +124,7 @@ pub enum EngineError {
     Datatype(Datatype),
     #[error("cannot be prepared: {0}")]
     Prepare(String),
-    /// It would run, and what it answers may be wrong.
+    /// The model would run, and what it answers may be wrong.
     #[error("{0}; {REMEDY}")]
     Untrusted(String),
     #[error("got {got} inputs, needs {expected}")]

@@ -37,7 +37,7 @@ where
     calls.buffer_unordered(limit.max(1)).chain(last).boxed()
 }
 
-/// The same answers until `end` gives a status; that is the last one then, and what is in flight is dropped.
+/// Passes answers on until `end` gives a status; that is the last one then, and what is in flight is dropped.
 pub(super) fn until<Answer: Send + 'static>(
     answers: BoxStream<'static, Result<Answer, Status>>,
     end: impl Future<Output = Status> + Send + 'static,

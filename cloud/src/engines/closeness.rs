@@ -7,7 +7,7 @@ use millgate_shared::array::{Array, Values};
 pub(super) struct Tolerance {
     pub(super) absolute: f64,
     pub(super) relative: f64,
-    /// Of 8-bit integers; other integers, and text, are the same or not.
+    /// The tolerance for 8-bit integers; other integers, and text, are the same or not.
     pub(super) levels: f64,
 }
 
@@ -15,7 +15,7 @@ pub(super) struct Tolerance {
 pub(super) const OF_BATCHES: Tolerance = Tolerance { absolute: 1e-5, relative: 1e-4, levels: 0.0 };
 /// Of two engines, which add up in another order.
 pub(super) const OF_ENGINES: Tolerance = Tolerance { absolute: 1e-4, relative: 1e-3, levels: 0.0 };
-/// Of two engines that compute with 8-bit numbers: what lies half way between two is rounded to either.
+/// The tolerance between two engines that compute with 8-bit numbers: a value half way between two steps is rounded to either.
 pub(super) const OF_QUANTISED: Tolerance = Tolerance { levels: 1.0, ..OF_ENGINES };
 
 /// Half-precision values have two units in the last place.

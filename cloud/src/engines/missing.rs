@@ -25,7 +25,7 @@ pub(crate) struct Missing {
 }
 
 impl Missing {
-    /// Of models that are served, by what their files say, and of those that are not, by the reason.
+    /// What is lost of the models that are served, by what their files say, and of those that are not, by the reason.
     pub(crate) fn of<'a>(
         served: impl IntoIterator<Item = (&'a str, &'a Signature)>,
         refused: impl IntoIterator<Item = (&'a str, &'a str)>,

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::installed::{Version, is_library};
 
-/// Of one file, unpacked, and of all together. The largest of those with CUDA are below one GiB.
+/// The largest size, in bytes, of one file unpacked and of all together. The largest of those with CUDA are below one GiB.
 const LARGEST: u64 = 2 << 30;
 const MOST_FILES: usize = 32;
 /// Members of an archive that are looked through.

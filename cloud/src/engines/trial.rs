@@ -63,7 +63,7 @@ pub(crate) enum Fit {
 /// Which inputs an answer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sample {
-    /// So many rows of those that fit.
+    /// Gives this many rows of inputs that fit.
     Rows(usize),
     /// One row of values that lie far apart.
     Wide,

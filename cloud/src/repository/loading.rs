@@ -52,7 +52,7 @@ impl Repositories {
         Self { roots: roots.to_vec(), turns: Turns::default(), deaths: Deaths::default() }
     }
 
-    /// The same, and what ends this node while it is loaded is remembered in that folder.
+    /// Repositories like those of `new`, where a model that ends this node while it is loaded is remembered in `dir`.
     pub(crate) fn remembering(roots: &[PathBuf], dir: &Path, node: &str) -> Self {
         Self { deaths: Deaths::open(dir, node), ..Self::new(roots) }
     }

@@ -63,7 +63,7 @@ impl Model {
         self.versions.values().filter_map(Slot::ready)
     }
 
-    /// Of the highest version that could be loaded again, else of the highest.
+    /// The reason of the highest version that could be loaded again, else of the highest.
     fn why_not(&self, name: &str) -> Failure {
         let unloaded = self.versions.iter().rfind(|(_, slot)| matches!(slot, Slot::Unloaded));
         match unloaded.or_else(|| self.versions.iter().next_back()) {

@@ -18,7 +18,7 @@ pub(crate) struct Bucket {
     pub(crate) shapes: Vec<Vec<usize>>,
     /// The request's own, as text; empty where there are none.
     pub(crate) parameters: String,
-    /// Of a request that shares with no other one.
+    /// A number of its own for a request that shares with no other one.
     pub(crate) alone: Option<u64>,
 }
 

@@ -53,7 +53,7 @@ const MOST_ROWS: usize = 1 << 16;
 /// What the first axes of a request's inputs are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Layout {
-    /// So many rows, which may be computed with others or apart from each other.
+    /// Holds this many rows, which may be computed with others or apart from each other.
     Rows(usize),
     /// Nothing that is known of: what comes is computed as it comes.
     Whole,

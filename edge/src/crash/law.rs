@@ -53,7 +53,7 @@ pub(crate) struct Suspect {
 }
 
 impl Suspect {
-    /// It is not to be tried again.
+    /// Whether the sample is not to be tried again.
     pub(crate) fn is_aside(&self) -> bool {
         self.points >= MOST
     }

@@ -38,7 +38,7 @@ impl Calm {
 }
 
 impl Turn {
-    /// It has been listed, or cannot be.
+    /// Takes note that the folder has been listed, or cannot be.
     pub fn listed(&self) {
         self.calm.sources[self.source].is_listed.store(true, Ordering::Relaxed);
     }

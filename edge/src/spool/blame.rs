@@ -21,9 +21,9 @@ pub(crate) type Lives = Vec<Option<String>>;
 pub(crate) enum Ended {
     /// By the pool, whatever it said.
     Answered,
-    /// It was sent, and nobody ever said anything.
+    /// The entry was sent, and nobody ever said anything.
     Broke,
-    /// It was not sent.
+    /// The entry was not sent.
     Stayed,
 }
 
@@ -54,7 +54,7 @@ impl Blame {
         self.out.keys().any(|seq| self.suspects.contains(seq))
     }
 
-    /// It is not to be asked any more.
+    /// The entry is not to be asked any more.
     pub(crate) fn is_guilty(&self, seq: u64) -> bool {
         self.deaths(seq) >= MOST
     }
@@ -105,7 +105,7 @@ impl Blame {
         }
     }
 
-    /// It is answered, or gone.
+    /// Forgets an entry that is answered, or gone.
     pub(crate) fn forget(&mut self, seq: u64) {
         self.out.remove(&seq);
         self.broken.remove(&seq);

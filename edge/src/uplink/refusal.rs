@@ -135,7 +135,7 @@ pub struct NoLine {
 }
 
 impl NoLine {
-    /// Of several ways: it is refused if one of them is.
+    /// Sums up several ways: the pool refuses if one of them does.
     pub(super) fn of_all(ways: &[Self]) -> Self {
         let texts = ways.iter().map(|way| way.text.as_str()).collect::<Vec<_>>();
         Self { text: texts.join("; "), refusal: ways.iter().find_map(|way| way.refusal) }
@@ -189,7 +189,7 @@ impl<T: PartialEq> Said<T> {
         !is_old
     }
 
-    /// It is over; true if it was said.
+    /// Ends the trouble; true if it was said.
     pub(super) fn is_over(&mut self) -> bool {
         self.last.take().is_some()
     }

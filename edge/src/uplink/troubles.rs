@@ -13,7 +13,7 @@ use super::refusal::{NoLine, Said};
 /// A pool that refuses calls is asked so often whether it refuses the device.
 const PROVE_EVERY: Duration = Duration::from_secs(5);
 
-/// Of one pool, while there is no line to it.
+/// The trouble with one pool, while there is no line to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
     pub pool: String,
@@ -38,7 +38,7 @@ struct Of {
 }
 
 impl Troubles {
-    /// Also for whoever follows them.
+    /// No troubles yet, and a receiver for whoever follows them.
     pub(super) fn new(pools: Vec<String>, counts: Counts) -> (Self, watch::Receiver<Vec<Trouble>>) {
         pools.iter().for_each(|pool| counts.refuses(pool, None));
         let of = |pool| Of {

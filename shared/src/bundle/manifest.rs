@@ -249,7 +249,7 @@ pub struct GoldenDecision {
 }
 
 impl Threshold {
-    /// It was certified for this very risk, and not for a stricter one.
+    /// Whether the threshold was certified for this very risk, and not for a stricter one.
     pub fn is_for(&self, risk: f64) -> bool {
         (self.risk - risk).abs() <= SAME_RISK
     }

@@ -15,7 +15,7 @@ pub const ML_DOMAIN: &str = "ai.onnx.ml";
 /// What an input is for, where that decides which values it can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// It divides, so that it must not be 0.
+    /// The input divides, so that it must not be 0.
     Divisor,
     /// Lengths of axes: of a shape to be made.
     Shape,
@@ -84,7 +84,7 @@ impl Graph {
         found
     }
 
-    /// It computes with 8-bit numbers.
+    /// Whether the graph computes with 8-bit numbers.
     pub fn is_quantised(&self) -> bool {
         let is_quantised = |operation: &String| {
             operation.contains("QLinear") || operation.contains("uantize") || operation.ends_with("Integer")
@@ -92,7 +92,7 @@ impl Graph {
         self.operations.iter().any(is_quantised)
     }
 
-    /// It holds an operation of this domain.
+    /// Whether the graph holds an operation of this domain.
     pub fn has_domain(&self, domain: &str) -> bool {
         let is_of_it = |operation: &String| operation.rsplit_once('.').is_some_and(|(of, _)| of == domain);
         self.operations.iter().any(is_of_it)

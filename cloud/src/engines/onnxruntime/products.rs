@@ -24,7 +24,7 @@ const OPSET: u32 = 17;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Products {
     Exact,
-    /// Of others than constants they are cut off.
+    /// Products with constant weights are exact; sums of others are cut off.
     OfConstants,
     /// None at all.
     Wrong,

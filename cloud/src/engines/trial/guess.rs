@@ -31,7 +31,7 @@ impl Guess {
     pub(crate) const ALL: [Self; 6] =
         [Self::Usual, Self::ByRole, Self::ByRoleToo, Self::Positive, Self::Ones, Self::Zeros];
 
-    /// It makes something of this signature that no other one makes.
+    /// Whether this guess makes something of the signature that no other one makes.
     pub(super) fn is_for(self, signature: &Signature) -> bool {
         !matches!(self, Self::ByRole | Self::ByRoleToo) || !signature.graph.roles.is_empty()
     }
@@ -183,7 +183,7 @@ impl Numbers {
         first + (self.next() * (last - first + 1) as f32) as i64
     }
 
-    /// Of any guess; a role is the caller's matter.
+    /// The values of any guess; a role is the caller's matter.
     pub(crate) fn make(&mut self, guess: Guess, port: &Port, count: usize) -> Values {
         match (guess, port.datatype) {
             (Guess::Ones, datatype) => whole(datatype, &vec![1; count]),

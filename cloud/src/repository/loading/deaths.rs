@@ -51,7 +51,7 @@ pub(super) struct Loading<'a> {
 }
 
 impl Deaths {
-    /// Of this node, in this folder, which is made.
+    /// Opens the memory of this node in a folder, which is made where it is missing.
     pub(super) fn open(dir: &Path, node: &str) -> Self {
         match open(&dir.join(format!("loading-{node}.json"))) {
             Ok((file, kept)) => {

@@ -59,7 +59,7 @@ impl Cloud {
         }
     }
 
-    /// It can be asked right now.
+    /// Whether the pool can be asked right now.
     pub(super) fn is_up(&self) -> bool {
         *self.link.borrow() == LinkState::Up
     }

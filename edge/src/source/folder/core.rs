@@ -54,7 +54,7 @@ pub(super) struct Ready {
     pub(super) version: Version,
     /// Its writer was seen closing it, or it was moved here whole.
     pub(super) is_closed: bool,
-    /// It will not be completed any more.
+    /// The file will not be completed any more.
     pub(super) is_last_chance: bool,
     /// What it held when it was found unfinished.
     pub(super) unfinished: Option<Content>,

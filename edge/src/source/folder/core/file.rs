@@ -34,7 +34,7 @@ pub(super) struct File {
     pub(super) is_written: bool,
     /// Its writer was seen closing it, or it was moved here whole.
     pub(super) is_closed: bool,
-    /// It was found to be unfinished.
+    /// The file was found to be unfinished.
     pub(super) is_incomplete: bool,
     /// What it held then.
     pub(super) unfinished: Option<Content>,
@@ -42,7 +42,7 @@ pub(super) struct File {
     pub(super) decided: Option<Reading>,
     /// Whether it still holds that.
     pub(super) doubt: Option<Doubt>,
-    /// It was in hand when the agent died.
+    /// The file was in hand when the agent died.
     pub(super) risk: Option<Risk>,
     pub(super) stage: Stage,
     /// Its entry in [`Core::due`].
@@ -132,7 +132,7 @@ impl File {
         (self.rank(), self.stat.version.modified, path.to_path_buf())
     }
 
-    /// It holds something else now.
+    /// Takes note that the file holds something else now.
     pub(super) fn change(&mut self, stat: Stat, now: Instant) {
         if self.stat.version != stat.version {
             self.first = now;
@@ -209,7 +209,7 @@ impl File {
         is_anew
     }
 
-    /// It is to be looked at whether it still holds what was decided.
+    /// Has the file looked at: does it still hold what was decided?
     pub(super) fn question(&mut self, doubt: Doubt, stat: Stat, now: Instant) {
         self.stat = stat;
         self.since = now;
@@ -255,7 +255,7 @@ impl File {
         }
     }
 
-    /// It will not be completed any more.
+    /// The file will not be completed any more.
     pub(super) fn is_last_chance(&self, rules: &Rules, now: Instant) -> bool {
         let patience = if self.is_written { UNFINISHED_PATIENCE } else { Duration::ZERO };
         now.duration_since(self.since) >= patience.max(rules.patience)

@@ -29,7 +29,7 @@ pub(super) enum Need {
     Floats { value: String },
     /// Values that are the same for all inputs of these shapes.
     Constant { values: Vec<String> },
-    /// So many axes at least.
+    /// A value has this many axes at least.
     Rank { value: String, least: usize },
     /// At least one element.
     Some { value: String },
@@ -89,7 +89,7 @@ impl Later {
         }
     }
 
-    /// It fails for shapes only that few have.
+    /// The node fails only for shapes that few have.
     pub(super) fn is_of_shapes(&self) -> bool {
         matches!(self.need, Need::Rank { .. } | Need::Some { .. } | Need::Long { .. })
     }

@@ -9,7 +9,7 @@ use super::scope::Scope;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Node<'a> {
     pub(super) proto: &'a pb::NodeProto,
-    /// Of the default domain.
+    /// The operator set of the default domain.
     pub(super) opset: i64,
     pub(super) scope: &'a Scope<'a>,
 }
