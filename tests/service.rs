@@ -218,16 +218,27 @@ fn signals_that_mean_no_stop_end_nothing() {
     assert_eq!(line.signal(Signal::QUIT).code(), Some(0));
 }
 
-/// Kills the agent whenever it has a file in hand, as a decoder that crashes does. True if it did, false if `is_over` came
-/// first.
+/// Whether the agent's notes say that a file of this name is in hand.
+fn is_in_hand(line: &Line, name: &str) -> bool {
+    let notes = std::fs::read(line.path("state/in_hand")).unwrap_or_default();
+    notes.windows(name.len()).any(|part| part == name.as_bytes())
+}
+
+/// Kills the agent while it has a file in hand, as a decoder that crashes does. True if it did, false if `is_over` came
+/// first. The agent is stopped before its notes are read for good: it might let go of the file before the signal comes.
 fn kill_over(line: &Line, name: &str, is_over: impl Fn() -> bool) -> bool {
+    use rustix::process::{Signal, kill_process};
     let pid = line.agent.as_ref().unwrap().pid();
     let begun = Instant::now();
     loop {
-        let notes = std::fs::read(line.path("state/in_hand")).unwrap_or_default();
-        if notes.windows(name.len()).any(|part| part == name.as_bytes()) {
-            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-            return true;
+        if is_in_hand(line, name) {
+            kill_process(pid, Signal::STOP).unwrap();
+            until("it has stopped", || is_stopped(pid));
+            if is_in_hand(line, name) {
+                kill_process(pid, Signal::KILL).unwrap();
+                return true;
+            }
+            kill_process(pid, Signal::CONT).unwrap();
         }
         if is_over() {
             return false;
@@ -237,12 +248,31 @@ fn kill_over(line: &Line, name: &str, is_over: impl Fn() -> bool) -> bool {
     }
 }
 
+/// Whether the kernel has stopped every thread of a process.
+fn is_stopped(pid: rustix::process::Pid) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).unwrap();
+    threads.flatten().all(|thread| {
+        // A thread may have ended since it was listed.
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.trim_start().starts_with('T'))
+    })
+}
+
+/// A picture whose decoding takes long enough to be caught at it.
+fn drop_in_large(line: &Line, name: &str, sample: &Recorded) {
+    let picture = image::open(&sample.path).unwrap();
+    let large = picture.resize_exact(4000, 4000, image::imageops::FilterType::Nearest);
+    let made = line.path("large.png");
+    large.save(&made).unwrap();
+    std::fs::rename(made, line.path("in").join(name)).unwrap();
+}
+
 #[test]
 fn a_picture_that_ends_the_agent_comes_last_and_then_aside_with_a_record() {
     let samples = recorded_of("xsdd", 6);
     let mut line = Line::new();
     // The oldest, so that it would come first.
-    line.drop_in("bad.png", &samples[0]);
+    drop_in_large(&line, "bad.png", &samples[0]);
     for (at, sample) in samples.iter().enumerate().skip(1) {
         line.drop_in(&format!("good_{at}.png"), sample);
     }
