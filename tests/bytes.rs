@@ -7,6 +7,7 @@ use half::f16;
 use millgate_edge::agent::BytesConfig;
 use millgate_edge::uplink::ledger::{LedgerConfig, Limits, Traffic};
 use millgate_edge::uplink::upload::{Form, SendConfig, SendForm};
+use millgate_shared::array::Array;
 use millgate_shared::bundle::Bundle;
 use millgate_shared::deciding::Mode;
 use millgate_shared::decision::{Missing, State};
@@ -15,7 +16,6 @@ use millgate_shared::proto::v1;
 use millgate_shared::proto::v1::expert_service_client::ExpertServiceClient;
 use millgate_shared::runner::image_tensor;
 use millgate_shared::shutdown::Tasks;
-use millgate_shared::tensor::Tensor;
 use millgate_shared::wire::{Numbers, Scale, read_tensor, write_packed, write_tensor};
 use system_tests::recorder::Recorder;
 use system_tests::{TestAgent, agent_with, features, input, pool, pool_with, recorded, recorded_of, url};
@@ -48,14 +48,21 @@ fn secrets(path: &Path) -> Vec<Vec<u8>> {
                 let plain = read_tensor("x", &wire, tensor.shape()).unwrap();
                 secrets.push(write_tensor("x", &plain).data.to_vec());
                 if numbers == Numbers::Fp16 {
-                    let halves = plain.values().iter().flat_map(|value| f16::from_f32(*value).to_le_bytes());
+                    let halves =
+                        plain.as_fp32().unwrap().iter().flat_map(|value| f16::from_f32(*value).to_le_bytes());
                     secrets.push(halves.collect());
                 }
                 if numbers == Numbers::Int8 {
                     let stored = |value: &f32| (value * 63.75 + 127.5).round() as u8;
-                    secrets.push(plain.values().iter().map(stored).collect());
-                    secrets
-                        .push(plain.values().iter().map(|value| stored(value).wrapping_sub(128)).collect());
+                    secrets.push(plain.as_fp32().unwrap().iter().map(stored).collect());
+                    secrets.push(
+                        plain
+                            .as_fp32()
+                            .unwrap()
+                            .iter()
+                            .map(|value| stored(value).wrapping_sub(128))
+                            .collect(),
+                    );
                 }
             }
         }
@@ -236,23 +243,27 @@ async fn an_embedding_that_is_sent_is_answered_as_one_that_the_pool_makes() {
     // `feat` is the embedding that the pool made of the picture.
     let embedding = output(&response, "feat");
     let by_image = output(&response, "logits");
-    for (got, wanted) in by_image.values().iter().zip(features::logits(embedding.values())) {
+    for (got, wanted) in
+        by_image.as_fp32().unwrap().iter().zip(features::logits(embedding.as_fp32().unwrap()))
+    {
         assert!((got - wanted).abs() < 1e-4);
     }
     for (numbers, off) in [(Numbers::Fp32, 0.0), (Numbers::Fp16, 0.01), (Numbers::Int8, 0.2)] {
         let tensor = write_packed("embedding", &embedding, numbers, None);
         let response = client.run_experts(request(Vec::new(), vec![tensor])).await.unwrap().into_inner();
-        for (got, wanted) in output(&response, "logits").values().iter().zip(by_image.values()) {
+        for (got, wanted) in
+            output(&response, "logits").as_fp32().unwrap().iter().zip(by_image.as_fp32().unwrap())
+        {
             assert!((got - wanted).abs() <= off, "{numbers:?}: {got} {wanted}");
         }
     }
     // What was sent goes before what could be made.
-    let zeros = Tensor::new(vec![1, features::DIMS], vec![0.0; features::DIMS]).unwrap();
+    let zeros = Array::new(vec![1, features::DIMS], vec![0.0; features::DIMS].into()).unwrap();
     let both = request(images.clone(), vec![write_tensor("embedding", &zeros)]);
     let response = client.run_experts(both).await.unwrap().into_inner();
-    assert!(output(&response, "logits").values().iter().all(|logit| *logit == 0.0));
+    assert!(output(&response, "logits").as_fp32().unwrap().iter().all(|logit| *logit == 0.0));
     // And what is neither sent nor to be made is named.
-    let pixels = Tensor::new(vec![1, 1, 64, 64], vec![0.0; 4096]).unwrap();
+    let pixels = Array::new(vec![1, 1, 64, 64], vec![0.0; 4096].into()).unwrap();
     let without = request(Vec::new(), vec![write_tensor("image", &pixels)]);
     let status = client.run_experts(without).await.unwrap_err();
     assert!(status.message().contains("embedding"), "{status}");
@@ -289,7 +300,7 @@ async fn the_pool_reads_fewer_bits_and_refuses_a_bomb() {
         logits.push(read_tensor("logits", &output, &[1, spec.labels.len()]).unwrap());
     }
     for (other, off) in [(&logits[1], 0.05), (&logits[2], 1e-3)] {
-        for (got, wanted) in other.values().iter().zip(logits[0].values()) {
+        for (got, wanted) in other.as_fp32().unwrap().iter().zip(logits[0].as_fp32().unwrap()) {
             assert!((got - wanted).abs() <= off, "{got} {wanted}");
         }
     }

@@ -12,7 +12,6 @@ use millgate_shared::engine::fixed::FixedModel;
 use millgate_shared::engine::{OnnxFile, Tract};
 use millgate_shared::proto::inference::ModelConfig;
 use millgate_shared::runner::{Holding, Models, RunError};
-use millgate_shared::tensor::Tensor;
 
 use crate::engines::Kind;
 use crate::failure::Failure;
@@ -43,12 +42,12 @@ pub struct Hosted {
 pub(crate) struct Ran {
     pub(crate) served: Arc<Served>,
     /// In the signature's order.
-    pub(crate) outputs: Vec<Tensor>,
+    pub(crate) outputs: Vec<Array>,
     pub(crate) phases: Phases,
 }
 
 impl Ran {
-    pub(crate) fn output(&self, name: &str) -> Option<&Tensor> {
+    pub(crate) fn output(&self, name: &str) -> Option<&Array> {
         self.outputs.get(self.served.signature().output(name)?)
     }
 }
@@ -99,7 +98,7 @@ impl Hosted {
         &self,
         serving: &Serving,
         expert: usize,
-        inputs: Vec<Tensor>,
+        inputs: Vec<Array>,
         call: Call,
     ) -> Result<Ran, Failure> {
         let names = self.manifest.experts[expert].inputs.iter().map(|input| input.name.as_str());
@@ -112,9 +111,9 @@ pub(crate) async fn embed(
     hosted: &Hosted,
     serving: &Serving,
     encoder: usize,
-    input: Tensor,
+    input: Array,
     call: Call,
-) -> Result<Tensor, Failure> {
+) -> Result<Array, Failure> {
     let (spec, served) = (&hosted.manifest.encoders[encoder], &hosted.encoders[encoder]);
     let ran = ask(serving, served, vec![(spec.modality.as_str(), input)], call).await?;
     let embedding = ran.output(EMBEDDING).cloned();
@@ -125,7 +124,7 @@ pub(crate) async fn embed(
 pub(crate) async fn ask(
     serving: &Serving,
     served: &Arc<Served>,
-    inputs: Vec<(&str, Tensor)>,
+    inputs: Vec<(&str, Array)>,
     call: Call,
 ) -> Result<Ran, Failure> {
     let mut inputs = inputs;
@@ -133,12 +132,10 @@ pub(crate) async fn ask(
     for port in &served.signature().inputs {
         let at = inputs.iter().position(|(name, _)| *name == port.name);
         let at = at.ok_or_else(|| RunError::Absent(port.name.clone()))?;
-        ordered.push(Array::from(inputs.swap_remove(at).1));
+        ordered.push(inputs.swap_remove(at).1);
     }
     let done = serving.compute(served, ordered, String::new(), call).await?;
-    let broken = |error| Failure::Model(format!("model `{}`: {error}", served.name));
-    let outputs = done.outputs.into_iter().map(Tensor::try_from).collect::<Result<_, _>>().map_err(broken)?;
-    Ok(Ran { served: Arc::clone(served), outputs, phases: done.phases })
+    Ok(Ran { served: Arc::clone(served), outputs: done.outputs, phases: done.phases })
 }
 
 /// A bundle's own model, for the mixture and for clients that ask by name. `fixed` is the same one, proved.

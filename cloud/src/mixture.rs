@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, try_join_all};
 use futures_util::stream::FuturesUnordered;
+use millgate_shared::array::{Array, ArrayError};
 use millgate_shared::bundle::manifest::{ExpertInput, InputKind, Manifest};
 use millgate_shared::competence::Answer;
 use millgate_shared::deciding::{DecidingError, Mode, Policy};
@@ -17,7 +18,6 @@ use millgate_shared::gate::Place;
 use millgate_shared::local::{Ask, choose, prices};
 use millgate_shared::runner::{RunError, encoder_input, pixels};
 use millgate_shared::sample::{Origin, Sample};
-use millgate_shared::tensor::Tensor;
 
 use crate::failure::Failure;
 use crate::hosted::{Hosted, Ran, ask, embed};
@@ -52,14 +52,14 @@ struct Prepared {
     notes: Vec<Note>,
     sha256: String,
     /// By encoder; `None` where its modality is absent, or nobody takes what it gives.
-    inputs: Vec<Option<Tensor>>,
+    inputs: Vec<Option<Array>>,
     decode: Duration,
 }
 
 /// A sample and its embeddings, by encoder.
 struct Seen {
     sample: Sample,
-    embedded: Vec<Option<Tensor>>,
+    embedded: Vec<Option<Array>>,
 }
 
 /// Decides. `pictures` reads what came; it runs on a model thread, and fills in the origin's digest. `place` is this node, as decisions name it.
@@ -201,9 +201,9 @@ fn prepare(
 async fn embeddings(
     hosted: &Hosted,
     serving: &Serving,
-    inputs: Vec<Option<Tensor>>,
+    inputs: Vec<Option<Array>>,
     call: Call,
-) -> Result<Vec<Option<Tensor>>, Failure> {
+) -> Result<Vec<Option<Array>>, Failure> {
     let runs = inputs.into_iter().enumerate().map(|(encoder, input)| async move {
         match input {
             Some(input) => embed(hosted, serving, encoder, input, call).await.map(Some),
@@ -217,25 +217,24 @@ async fn embeddings(
 async fn scores(
     hosted: &Hosted,
     serving: &Serving,
-    embedded: &[Option<Tensor>],
+    embedded: &[Option<Array>],
     sample: &Sample,
     call: Call,
 ) -> Result<Vec<f64>, Failure> {
     let manifest = hosted.manifest();
     let dims = manifest.encoders.first().map_or(0, |encoder| encoder.dims);
+    let broken = |error: ArrayError| Failure::Model(format!("the gate's input {error}"));
     // One after the other; zeros where a modality is absent.
     let mut embeddings = Vec::with_capacity(embedded.len() * dims);
     for embedding in embedded {
         match embedding {
-            Some(embedding) => embeddings.extend_from_slice(embedding.values()),
+            Some(embedding) => embeddings.extend_from_slice(embedding.as_fp32().map_err(broken)?),
             None => embeddings.resize(embeddings.len() + dims, 0.0),
         }
     }
     let presence: Vec<f32> =
         sample.presence().iter().map(|present| if *present { 1.0 } else { 0.0 }).collect();
-    let tensor = |shape: Vec<usize>, values| {
-        Tensor::new(shape, values).map_err(|error| Failure::Model(format!("the gate's input {error}")))
-    };
+    let tensor = |shape: Vec<usize>, values: Vec<f32>| Array::new(shape, values.into()).map_err(broken);
     let presence = tensor(vec![1, presence.len()], presence)?;
     let embeddings = tensor(vec![1, manifest.encoders.len(), dims], embeddings)?;
     let inputs = vec![("embeddings", embeddings), ("presence", presence)];
@@ -260,7 +259,7 @@ fn one<'a>(hosted: &'a Hosted, serving: &'a Serving, expert: usize, seen: Arc<Se
 }
 
 /// In the manifest's order.
-fn inputs(manifest: &Manifest, expert: usize, seen: &Seen) -> Result<Vec<Tensor>, Failure> {
+fn inputs(manifest: &Manifest, expert: usize, seen: &Seen) -> Result<Vec<Array>, Failure> {
     let input = |input: &ExpertInput| match input.kind {
         InputKind::Pixels => Ok(pixels(manifest, input, &seen.sample)?),
         InputKind::Embedding => {
@@ -276,7 +275,7 @@ fn values<'a>(ran: &'a Ran, output: &str) -> Result<&'a [f32], Failure> {
     let found = ran.output(output);
     let found =
         found.ok_or_else(|| Failure::Model(format!("model `{}` gave no `{output}`", ran.served.name)))?;
-    Ok(found.values())
+    found.as_fp32().map_err(|error| Failure::Model(format!("model `{}`: {error}", ran.served.name)))
 }
 
 #[cfg(test)]

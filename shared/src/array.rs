@@ -1,12 +1,10 @@
-//! A dense tensor of any datatype that the Open Inference Protocol names: what served models take and give.
+//! A dense tensor of any datatype that the Open Inference Protocol names: what samples hold, and what models take and give.
 //!
 //! Names, sizes and byte layout are those of the protocol: row-major, little-endian; an element of BYTES is its length
 //! as four bytes, then that many bytes.
 
 use bytes::Bytes;
 use half::{bf16, f16};
-
-use crate::tensor::Tensor;
 
 /// What one element is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -283,11 +281,22 @@ impl Array {
         self.shape.first().copied().unwrap_or(1)
     }
 
-    /// FP32 values, if it holds such.
-    pub fn as_fp32(&self) -> Option<&[f32]> {
+    /// FP32 values; [`ArrayError::Datatype`] if it holds others.
+    pub fn as_fp32(&self) -> Result<&[f32], ArrayError> {
         match &self.values {
-            Values::Fp32(values) => Some(values),
-            _ => None,
+            Values::Fp32(values) => Ok(values),
+            other => Err(ArrayError::Datatype { expected: Datatype::Fp32, found: other.datatype() }),
+        }
+    }
+
+    /// False if any value is NaN or infinite. What is no floating-point number is always finite.
+    pub fn is_finite(&self) -> bool {
+        match &self.values {
+            Values::Fp16(values) => values.iter().all(|value| value.is_finite()),
+            Values::Bf16(values) => values.iter().all(|value| value.is_finite()),
+            Values::Fp32(values) => values.iter().all(|value| value.is_finite()),
+            Values::Fp64(values) => values.iter().all(|value| value.is_finite()),
+            _ => true,
         }
     }
 
@@ -344,27 +353,6 @@ pub fn elements(shape: &[usize]) -> Option<usize> {
 impl std::fmt::Debug for Array {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}{:?}", self.datatype(), self.shape)
-    }
-}
-
-impl From<Tensor> for Array {
-    fn from(tensor: Tensor) -> Self {
-        let shape = tensor.shape().to_vec();
-        Self { shape, values: Values::Fp32(tensor.into_values()) }
-    }
-}
-
-impl TryFrom<Array> for Tensor {
-    type Error = ArrayError;
-
-    fn try_from(array: Array) -> Result<Self, ArrayError> {
-        let found = array.datatype();
-        let (shape, values) = array.into_parts();
-        let Values::Fp32(values) = values else {
-            return Err(ArrayError::Datatype { expected: Datatype::Fp32, found });
-        };
-        let (expected, got) = (elements(&shape).unwrap_or_default(), values.len());
-        Self::new(shape.clone(), values).map_err(|_| ArrayError::Count { shape, expected, got })
     }
 }
 

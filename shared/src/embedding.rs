@@ -2,21 +2,25 @@
 //!
 //! An [`Embedding`] comes out of an encoder and from nowhere else, so whoever is handed one holds no pixels.
 
+use crate::array::Array;
 use crate::bundle::manifest::Manifest;
-use crate::tensor::Tensor;
 
 /// One modality's place in the shared space, `[1, dims]`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Embedding(Tensor);
+pub struct Embedding(Array);
 
 impl Embedding {
-    /// `output` is an encoder's own.
-    pub(crate) fn of_encoder(output: Tensor) -> Self {
+    /// `output` is an encoder's own, FP32.
+    pub(crate) fn of_encoder(output: Array) -> Self {
         Self(output)
     }
 
-    pub fn tensor(&self) -> &Tensor {
+    pub fn array(&self) -> &Array {
         &self.0
+    }
+
+    fn values(&self) -> &[f32] {
+        self.0.as_fp32().unwrap_or(&[])
     }
 }
 
@@ -42,7 +46,7 @@ impl Embeddings {
         let mut row = Vec::new();
         for (encoder, embedding) in manifest.encoders.iter().zip(&self.by_encoder) {
             match embedding {
-                Some(embedding) => row.extend_from_slice(embedding.0.values()),
+                Some(embedding) => row.extend_from_slice(embedding.values()),
                 None => row.resize(row.len() + encoder.dims, 0.0),
             }
         }

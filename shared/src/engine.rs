@@ -5,7 +5,7 @@
 //! * [`external`]: weights that lie in files beside it.
 //! * [`graph`]: what its operations show without running them. [`zipmap`]: outputs that are no tensors made such.
 //! * `tract`: the engine that is always there. Other crates may bring others.
-//! * [`fixed`]: a model that takes one sample of known FP32 shapes, as a bundle's do.
+//! * [`fixed`]: a model that takes one sample of known shapes, as a bundle's do.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -131,6 +131,8 @@ pub enum EngineError {
     InputCount { expected: usize, got: usize },
     #[error("input `{name}` needs shape {expected:?}, got {got:?}")]
     InputValue { name: String, expected: Vec<usize>, got: Vec<usize> },
+    #[error("input `{name}` needs {expected}, got {found}")]
+    InputType { name: String, expected: Datatype, found: Datatype },
     #[error(transparent)]
     Array(#[from] ArrayError),
     #[error("failed while running: {0}")]

@@ -9,7 +9,8 @@
 //!                                                    deciding: combine <────────┴──> decision
 //! ```
 //!
-//! * [`image`], [`tensor`], [`sample`]: what comes in; [`embedding`]: what encoders make of it. [`mod@array`]: tensors of any datatype, as served models take them.
+//! * [`image`], [`sample`]: what comes in; [`embedding`]: what encoders make of it. [`mod@array`]: tensors of any datatype, as
+//!   models take them.
 //! * [`bundle`]: the manifest, its checks, golden samples, archives. Everything a decision depends on.
 //! * [`engine`]: runs ONNX. The only room that names tract.
 //! * [`runner`]: a bundle's models with one thread's state; turns samples into scores and answers.
@@ -45,7 +46,6 @@ pub mod runner;
 pub mod sample;
 pub mod shutdown;
 pub mod telemetry;
-pub mod tensor;
 pub mod text_file;
 pub mod toml_file;
 pub mod transport;

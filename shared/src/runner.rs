@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::array::Array;
 use crate::bundle::manifest::{Encoder, ExpertInput, InputKind, Manifest, Tier, model_path};
 use crate::bundle::{Bundle, BundleDigest, BundleError};
 use crate::embedding::{Embedding, Embeddings};
@@ -13,7 +14,6 @@ use crate::engine::fixed::{FixedModel, FixedPort, FixedSession};
 use crate::engine::{EngineError, Tract};
 use crate::image::{GreyImage, resize};
 use crate::sample::Sample;
-use crate::tensor::Tensor;
 
 /// Which experts a process holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -217,11 +217,12 @@ impl Runner {
         let inputs = expert_inputs(&self.models.manifest, expert, sample, embeddings)?;
         let mut outputs = self.outputs(expert, inputs)?;
         let logits = self.models.experts[expert].as_ref().map_or(0, |loaded| loaded.logits);
-        Ok(outputs.swap_remove(logits).into_values())
+        let name = &self.models.manifest.experts[expert].name;
+        Ok(fp32(name, &outputs.swap_remove(logits))?.to_vec())
     }
 
     /// All of an expert's outputs, in its model's order, for inputs in the manifest's order.
-    pub fn outputs(&mut self, expert: usize, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, RunError> {
+    pub fn outputs(&mut self, expert: usize, inputs: Vec<Array>) -> Result<Vec<Array>, RunError> {
         let name = &self.models.manifest.experts[expert].name;
         let session = self.experts[expert].as_mut().ok_or_else(|| RunError::NotHeld(name.clone()))?;
         run(name, session, inputs)
@@ -229,7 +230,7 @@ impl Runner {
 }
 
 /// An encoder's input, resized and normalised from a sample; `None` where its modality is absent.
-pub fn encoder_input(manifest: &Manifest, encoder: &Encoder, sample: &Sample) -> Option<Tensor> {
+pub fn encoder_input(manifest: &Manifest, encoder: &Encoder, sample: &Sample) -> Option<Array> {
     let image = sample.image(manifest.modality_index(&encoder.modality)?)?;
     Some(image_tensor(image, &encoder.shape, encoder.mean, encoder.std))
 }
@@ -240,26 +241,26 @@ pub fn expert_inputs(
     expert: usize,
     sample: &Sample,
     embeddings: &Embeddings,
-) -> Result<Vec<Tensor>, RunError> {
+) -> Result<Vec<Array>, RunError> {
     let prepare = |input: &ExpertInput| match input.kind {
         InputKind::Pixels => pixels(manifest, input, sample),
         InputKind::Embedding => {
             let embedding = embeddings.of(manifest, &input.modality);
-            Ok(embedding.ok_or_else(|| RunError::Absent(input.name.clone()))?.tensor().clone())
+            Ok(embedding.ok_or_else(|| RunError::Absent(input.name.clone()))?.array().clone())
         }
     };
     manifest.experts[expert].inputs.iter().map(prepare).collect()
 }
 
 /// An input of pixels.
-pub fn pixels(manifest: &Manifest, input: &ExpertInput, sample: &Sample) -> Result<Tensor, RunError> {
+pub fn pixels(manifest: &Manifest, input: &ExpertInput, sample: &Sample) -> Result<Array, RunError> {
     let image = manifest.modality_index(&input.modality).and_then(|index| sample.image(index));
     let (image, spec) = image.zip(input.pixels()).ok_or_else(|| RunError::Absent(input.modality.clone()))?;
     Ok(image_tensor(image, &spec.shape, spec.mean, spec.std))
 }
 
 /// `(grey / 255 − mean) / std` at the model's size, `[1, 1, height, width]`.
-pub fn image_tensor(image: &GreyImage, shape: &[usize; 3], mean: f32, std: f32) -> Tensor {
+pub fn image_tensor(image: &GreyImage, shape: &[usize; 3], mean: f32, std: f32) -> Array {
     let [channels, height, width] = *shape;
     let table: [f32; 256] = std::array::from_fn(|grey| (grey as f32 / 255.0 - mean) / std);
     let resized;
@@ -269,8 +270,8 @@ pub fn image_tensor(image: &GreyImage, shape: &[usize; 3], mean: f32, std: f32) 
         resized = resize(image, width as u32, height as u32);
         resized.pixels()
     };
-    let values = pixels.iter().map(|grey| table[usize::from(*grey)]).collect();
-    Tensor::new(vec![1, channels, height, width], values)
+    let values: Vec<f32> = pixels.iter().map(|grey| table[usize::from(*grey)]).collect();
+    Array::new(vec![1, channels, height, width], values.into())
         .expect("a picture has height × width pixels and one channel")
 }
 
@@ -279,24 +280,27 @@ pub(crate) fn port(name: &str, shape: &[usize]) -> FixedPort {
     FixedPort { name: name.to_owned(), shape: [1].iter().chain(shape).copied().collect() }
 }
 
-fn tensor(model: &str, shape: Vec<usize>, values: Vec<f32>) -> Result<Tensor, RunError> {
-    Tensor::new(shape, values).map_err(|error| RunError::Engine {
-        model: model.to_owned(),
-        source: EngineError::Run(error.to_string()),
-    })
+fn tensor(model: &str, shape: Vec<usize>, values: Vec<f32>) -> Result<Array, RunError> {
+    Array::new(shape, values.into())
+        .map_err(|source| RunError::Engine { model: model.to_owned(), source: source.into() })
 }
 
-fn run(name: &str, session: &mut FixedSession, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, RunError> {
+fn run(name: &str, session: &mut FixedSession, inputs: Vec<Array>) -> Result<Vec<Array>, RunError> {
     let outputs =
         session.run(inputs).map_err(|source| RunError::Engine { model: name.to_owned(), source })?;
-    if !outputs.iter().all(Tensor::is_finite) {
+    if !outputs.iter().all(Array::is_finite) {
         return Err(RunError::NotFinite { model: name.to_owned() });
     }
     Ok(outputs)
 }
 
+/// A model's own FP32 output; [`FixedSession::run`] gives no others.
+fn fp32<'a>(model: &str, output: &'a Array) -> Result<&'a [f32], RunError> {
+    output.as_fp32().map_err(|source| RunError::Engine { model: model.to_owned(), source: source.into() })
+}
+
 /// An output that was required when the model was loaded.
-fn named<'a>(session: &FixedSession, outputs: &'a [Tensor], name: &str) -> &'a [f32] {
+fn named<'a>(session: &FixedSession, outputs: &'a [Array], name: &str) -> &'a [f32] {
     let index = session.model().output_index(name);
-    index.and_then(|index| outputs.get(index)).map_or(&[], Tensor::values)
+    index.and_then(|index| outputs.get(index)).map_or(&[], |output| output.as_fp32().unwrap_or(&[]))
 }

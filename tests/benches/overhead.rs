@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millgate_edge::agent::Ask;
+use millgate_shared::array::Array;
 use millgate_shared::bundle::Bundle;
 use millgate_shared::deciding::Mode;
 use millgate_shared::image::{Limits, decode};
@@ -15,7 +16,6 @@ use millgate_shared::proto::v1;
 use millgate_shared::proto::v1::expert_service_client::ExpertServiceClient;
 use millgate_shared::runner::{Holding, Models, Runner, expert_inputs, image_tensor};
 use millgate_shared::sample::Sample;
-use millgate_shared::tensor::Tensor;
 use millgate_shared::wire::write_tensor;
 use system_tests::{agent, binary, bundle, input, pool_with, recorded_of, run, url};
 
@@ -123,7 +123,7 @@ async fn unary() -> String {
     let expert = models.manifest().expert_index("pcb-l").expect("pcb-l");
     let spec = &models.manifest().experts[expert];
     let sample = sample(&models, &input(&recorded_of("deeppcb", 1)[0].path));
-    let tensors: Vec<Tensor> = spec
+    let tensors: Vec<Array> = spec
         .inputs
         .iter()
         .map(|input| {

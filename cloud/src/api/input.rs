@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use millgate_shared::array::Array;
 use millgate_shared::bundle::manifest::{ExpertInput, InputKind, Manifest};
 use millgate_shared::image::Limits;
 use millgate_shared::proto::v1;
 use millgate_shared::runner::{RunError, encoder_input, pixels};
 use millgate_shared::sample::Sample;
-use millgate_shared::tensor::Tensor;
 use millgate_shared::wire::{read_images, read_tensor};
 
 use crate::failure::Failure;
@@ -23,12 +23,12 @@ pub(super) struct Input {
 }
 
 /// One expert's inputs in the manifest's order, or why it cannot have them.
-pub(super) type Inputs = Result<Vec<Tensor>, Failure>;
+pub(super) type Inputs = Result<Vec<Array>, Failure>;
 
 /// An input before the encoders have run.
 #[derive(Debug)]
 enum Part {
-    Ready(Tensor),
+    Ready(Array),
     /// Of the encoder with this index.
     Embedding(usize),
 }
@@ -39,7 +39,7 @@ struct Read {
     /// By expert that was asked for.
     experts: Vec<Result<Vec<Part>, Failure>>,
     /// By encoder; `None` where nobody needs it.
-    encoders: Vec<Option<Tensor>>,
+    encoders: Vec<Option<Array>>,
 }
 
 impl Input {
@@ -122,7 +122,7 @@ impl Input {
         manifest: &Manifest,
         sample: &Sample,
         input: &ExpertInput,
-        encoders: &mut [Option<Tensor>],
+        encoders: &mut [Option<Array>],
     ) -> Result<Part, Failure> {
         if let Some(at) = self.tensors.iter().position(|tensor| tensor.name == input.name) {
             let shape: Vec<usize> = [1].iter().chain(&input.shape).copied().collect();

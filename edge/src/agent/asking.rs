@@ -133,7 +133,8 @@ pub(super) fn read(spec: &Expert, expert: usize, reply: Reply) -> Result<(Answer
     let logits = logits.ok_or_else(|| refuse("it has no logits".to_owned()))?;
     let tensor =
         read_tensor("logits", logits, &[1, spec.labels.len()]).map_err(|error| refuse(error.to_string()))?;
-    let read = Answer::from_logits(expert, spec.labels.len(), tensor.values());
+    let logits = tensor.as_fp32().map_err(|error| refuse(error.to_string()))?;
+    let read = Answer::from_logits(expert, spec.labels.len(), logits);
     let run = Run {
         place: format!("cloud:{}", reply.node),
         latency_us: answer.queue_us + answer.compute_us,

@@ -137,7 +137,7 @@ impl<'a> Screened<'a> {
                 (Allowed::Tensor { embedding: Some(embedding), .. }, InputKind::Embedding)
                 | (Allowed::Features(embedding), InputKind::Embedding) => {
                     let numbers = self.policy.numbers();
-                    payload.tensors.push(write_packed(&input.name, embedding.tensor(), numbers, None));
+                    payload.tensors.push(write_packed(&input.name, embedding.array(), numbers, None));
                 }
                 (Allowed::Tensor { embedding: None, .. }, InputKind::Embedding)
                 | (Allowed::Features(_), InputKind::Pixels) => return None,
@@ -160,7 +160,7 @@ impl<'a> Screened<'a> {
         let Some(Allowed::Auto { image, file, embedding: Some(embedding) }) = self.allowed[modality] else {
             return Vec::new();
         };
-        let exact = |name: &&str| write_packed(name, embedding.tensor(), Numbers::Fp32, None);
+        let exact = |name: &&str| write_packed(name, embedding.array(), Numbers::Fp32, None);
         let tensors: Vec<v1::Tensor> = taken.embeddings.iter().map(exact).collect();
         let bytes: usize = tensors.iter().map(|tensor| tensor.data.len()).sum();
         // A picture of few pixels may take less than what was made of it.

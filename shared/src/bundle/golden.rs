@@ -10,6 +10,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use super::manifest::{GoldenDecision, golden_path, model_path};
 use super::{Bundle, BundleError};
+use crate::array::{Array, ArrayError};
 use crate::deciding::{Mode, Policy};
 use crate::decision::Missing;
 use crate::engine::fixed::{FixedModel, FixedPort};
@@ -18,7 +19,6 @@ use crate::image::{Limits, decode};
 use crate::local::{Ask, Stay, prices, tier_places};
 use crate::runner::{Models, Runner};
 use crate::sample::Sample;
-use crate::tensor::Tensor;
 
 /// How far a golden decision's probability and risk may be off.
 const DECISION_TOLERANCE: f64 = 0.01;
@@ -60,7 +60,9 @@ pub fn check_model(bundle: &Bundle, name: &str, model: &Arc<FixedModel>) -> Resu
             .run(inputs.iter().map(|port| port[row].clone()).collect())
             .map_err(|error| refuse(format!("row {row}: {error}")))?;
         for ((port, got), expected) in model.outputs().iter().zip(&got).zip(&outputs) {
-            let pairs = got.values().iter().zip(expected[row].values());
+            let broken = |error: ArrayError| refuse(format!("row {row}: `{}` {error}", port.name));
+            let (got, expected) = (got.as_fp32().map_err(broken)?, expected[row].as_fp32().map_err(broken)?);
+            let pairs = got.iter().zip(expected);
             for (at, (got, expected)) in pairs.enumerate() {
                 let allowed = golden.absolute_tolerance + golden.relative_tolerance * expected.abs();
                 let is_close = (got - expected).abs() <= allowed;
@@ -80,8 +82,8 @@ pub fn check_model(bundle: &Bundle, name: &str, model: &Arc<FixedModel>) -> Resu
 /// A model's golden tensors, by port, by row.
 #[derive(Debug)]
 pub(super) struct Samples {
-    pub(super) inputs: Vec<Vec<Tensor>>,
-    pub(super) outputs: Vec<Vec<Tensor>>,
+    pub(super) inputs: Vec<Vec<Array>>,
+    pub(super) outputs: Vec<Vec<Array>>,
     /// Rows of each of them, at least 1.
     pub(super) count: usize,
 }
@@ -107,7 +109,7 @@ pub(super) fn samples(
 }
 
 /// By port, by row: the tensors named `<prefix>.<port>`.
-fn rows(tensors: &SafeTensors<'_>, prefix: &str, ports: &[FixedPort]) -> Result<Vec<Vec<Tensor>>, String> {
+fn rows(tensors: &SafeTensors<'_>, prefix: &str, ports: &[FixedPort]) -> Result<Vec<Vec<Array>>, String> {
     let read = |port: &FixedPort| {
         let name = format!("{prefix}.{}", port.name);
         let view = tensors.tensor(&name).map_err(|_| format!("tensor `{name}` is missing"))?;
@@ -120,8 +122,8 @@ fn rows(tensors: &SafeTensors<'_>, prefix: &str, ports: &[FixedPort]) -> Result<
         let size = port.shape.iter().product::<usize>().max(1);
         let row = |bytes: &[u8]| {
             let (values, _) = bytes.as_chunks::<4>();
-            Tensor::new(port.shape.clone(), values.iter().map(|value| f32::from_le_bytes(*value)).collect())
-                .map_err(|error| format!("tensor `{name}`: {error}"))
+            let values: Vec<f32> = values.iter().map(|value| f32::from_le_bytes(*value)).collect();
+            Array::new(port.shape.clone(), values.into()).map_err(|error| format!("tensor `{name}`: {error}"))
         };
         view.data().chunks_exact(4 * size).map(row).collect()
     };

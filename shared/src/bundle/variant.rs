@@ -11,11 +11,10 @@ use bytes::Bytes;
 use super::golden::{Samples, samples};
 use super::manifest::{Expert, MODEL_FILE, Variant, model_path, variant_path};
 use super::{Bundle, BundleError};
-use crate::array::Array;
+use crate::array::{Array, ArrayError};
 use crate::engine::fixed::{FixedPort, OPSETS};
 use crate::engine::{EngineError, Model, OnnxFile, Port, Signature};
 use crate::runner::port;
-use crate::tensor::Tensor;
 
 #[cfg(test)]
 mod tests;
@@ -106,7 +105,7 @@ pub fn compare(
     bundle: &Bundle,
     expert: &Expert,
     variant: &Variant,
-    mut run: impl FnMut(Vec<Tensor>) -> Result<Tensor, EngineError>,
+    mut run: impl FnMut(Vec<Array>) -> Result<Array, EngineError>,
 ) -> Result<Agreement, BundleError> {
     let file = || variant_path(&expert.name, &variant.file);
     let inputs: Vec<FixedPort> = expert.inputs.iter().map(|input| port(&input.name, &input.shape)).collect();
@@ -122,13 +121,15 @@ pub fn compare(
             let message = format!("golden row {row}: `{LOGITS}` has shape {:?}, not {shape:?}", got.shape());
             return Err(BundleError::Variant { file: file(), message });
         }
-        for (got, expected) in got.values().iter().zip(expected.values()) {
+        let refuse = |source: ArrayError| BundleError::Model { file: file(), source: source.into() };
+        let (got, expected) = (got.as_fp32().map_err(refuse)?, expected.as_fp32().map_err(refuse)?);
+        for (got, expected) in got.iter().zip(expected) {
             let difference = (got - expected).abs();
             if difference.is_nan() || difference > agreement.difference {
                 agreement.difference = difference;
             }
         }
-        if agreement.relabelled.is_none() && best(got.values()) != best(expected.values()) {
+        if agreement.relabelled.is_none() && best(got) != best(expected) {
             agreement.relabelled = Some(row);
         }
     }
@@ -156,12 +157,12 @@ pub fn compare_model(
     })?;
     let mut session = Arc::clone(model).session().map_err(refuse)?;
     compare(bundle, expert, variant, |inputs| {
-        let inputs = places.iter().map(|at| Array::from(inputs[*at].clone())).collect();
+        let inputs = places.iter().map(|at| inputs[*at].clone()).collect();
         let mut outputs = session.run(inputs)?;
         if outputs.len() <= logits {
             return Err(EngineError::MissingOutput(LOGITS.to_owned()));
         }
-        Ok(Tensor::try_from(outputs.swap_remove(logits))?)
+        Ok(outputs.swap_remove(logits))
     })
 }
 

@@ -1,10 +1,10 @@
-//! A model that takes one sample at a time, FP32, of shapes and in an order that a manifest gives: a bundle's models.
+//! A model that takes one sample at a time, of shapes and in an order that a manifest gives, and answers in FP32: a
+//! bundle's models.
 
 use std::sync::Arc;
 
 use super::{Axis, Engine, EngineError, OnnxFile, Session, Shapes};
 use crate::array::{Array, Datatype};
-use crate::tensor::Tensor;
 
 /// Opsets of the default ONNX domain that a bundle may use.
 pub const OPSETS: std::ops::RangeInclusive<i64> = 13..=20;
@@ -89,8 +89,8 @@ impl FixedSession {
         &self.model
     }
 
-    /// All outputs for one sample. `inputs` in the order given to [`FixedModel::load`].
-    pub fn run(&mut self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, EngineError> {
+    /// All outputs for one sample, FP32. `inputs` in the order given to [`FixedModel::load`].
+    pub fn run(&mut self, inputs: Vec<Array>) -> Result<Vec<Array>, EngineError> {
         let ports = &self.model.inputs;
         if inputs.len() != ports.len() {
             return Err(EngineError::InputCount { expected: ports.len(), got: inputs.len() });
@@ -104,10 +104,19 @@ impl FixedSession {
                 });
             }
         }
-        let mut inputs: Vec<Option<Tensor>> = inputs.into_iter().map(Some).collect();
-        let ordered = self.model.order.iter().filter_map(|at| inputs[*at].take()).map(Array::from).collect();
+        let mut inputs: Vec<Option<Array>> = inputs.into_iter().map(Some).collect();
+        let ordered: Vec<Array> = self.model.order.iter().filter_map(|at| inputs[*at].take()).collect();
+        for (port, input) in self.model.model.signature().inputs.iter().zip(&ordered) {
+            if input.datatype() != port.datatype {
+                let (expected, found) = (port.datatype, input.datatype());
+                return Err(EngineError::InputType { name: port.name.clone(), expected, found });
+            }
+        }
         let outputs = self.session.run(ordered)?;
-        outputs.into_iter().map(|output| Ok(Tensor::try_from(output)?)).collect()
+        for output in &outputs {
+            output.as_fp32()?;
+        }
+        Ok(outputs)
     }
 }
 

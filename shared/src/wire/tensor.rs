@@ -14,8 +14,8 @@ use half::f16;
 use serde::Deserialize;
 
 use super::WireError;
+use crate::array::{Array, Datatype};
 use crate::proto::v1;
-use crate::tensor::Tensor;
 
 /// What Zstandard cannot make smaller: its own frame takes a dozen bytes.
 const LEAST_COMPRESSED: usize = 32;
@@ -86,31 +86,55 @@ impl Scale {
     }
 }
 
-/// FP32, as it is: what an expert gives.
-pub fn write_tensor(name: &str, tensor: &Tensor) -> v1::Tensor {
+/// An array as it is, uncompressed: what an expert gives.
+pub fn write_tensor(name: &str, array: &Array) -> v1::Tensor {
     v1::Tensor {
         name: name.to_owned(),
-        datatype: v1::DataType::Fp32.into(),
-        shape: tensor.shape().iter().map(|axis| *axis as i64).collect(),
-        data: fp32(tensor).into(),
+        datatype: datatype(array.datatype()).into(),
+        shape: shape(array),
+        data: array.values().to_raw().into(),
         ..v1::Tensor::default()
     }
 }
 
-/// In the numbers that are asked for (FP32 where a value does not fit them), compressed where that is smaller. `scale` is
-/// for INT8; without one it is that of the values.
-pub fn write_packed(name: &str, tensor: &Tensor, numbers: Numbers, scale: Option<Scale>) -> v1::Tensor {
-    let values = tensor.values();
+/// The axes of an array, as messages write them.
+fn shape(array: &Array) -> Vec<i64> {
+    array.shape().iter().map(|axis| *axis as i64).collect()
+}
+
+fn datatype(datatype: Datatype) -> v1::DataType {
+    match datatype {
+        Datatype::Bool => v1::DataType::Bool,
+        Datatype::Uint8 => v1::DataType::Uint8,
+        Datatype::Uint16 => v1::DataType::Uint16,
+        Datatype::Uint32 => v1::DataType::Uint32,
+        Datatype::Uint64 => v1::DataType::Uint64,
+        Datatype::Int8 => v1::DataType::Int8,
+        Datatype::Int16 => v1::DataType::Int16,
+        Datatype::Int32 => v1::DataType::Int32,
+        Datatype::Int64 => v1::DataType::Int64,
+        Datatype::Fp16 => v1::DataType::Fp16,
+        Datatype::Bf16 => v1::DataType::Bf16,
+        Datatype::Fp32 => v1::DataType::Fp32,
+        Datatype::Fp64 => v1::DataType::Fp64,
+        Datatype::Bytes => v1::DataType::Bytes,
+    }
+}
+
+/// FP32 values in the numbers that are asked for (FP32 where a value does not fit them), and any others as they are;
+/// compressed where that is smaller. `scale` is for INT8; without one it is that of the values.
+pub fn write_packed(name: &str, array: &Array, numbers: Numbers, scale: Option<Scale>) -> v1::Tensor {
+    let Ok(values) = array.as_fp32() else {
+        let wire = write_tensor(name, array);
+        let (data, encoding) = compress(wire.data);
+        return v1::Tensor { data, encoding, ..wire };
+    };
     let scale = match numbers {
         Numbers::Int8 => scale.or_else(|| Scale::of_values(values)),
         Numbers::Fp32 | Numbers::Fp16 => None,
     };
     let fits_fp16 = || values.iter().all(|value| f16::from_f32(*value).is_finite());
-    let mut wire = v1::Tensor {
-        name: name.to_owned(),
-        shape: tensor.shape().iter().map(|axis| *axis as i64).collect(),
-        ..v1::Tensor::default()
-    };
+    let mut wire = v1::Tensor { name: name.to_owned(), shape: shape(array), ..v1::Tensor::default() };
     let data: Vec<u8> = match (numbers, scale) {
         (Numbers::Int8, Some(scale)) => {
             wire.datatype = v1::DataType::Int8.into();
@@ -123,32 +147,29 @@ pub fn write_packed(name: &str, tensor: &Tensor, numbers: Numbers, scale: Option
         }
         _ => {
             wire.datatype = v1::DataType::Fp32.into();
-            fp32(tensor)
+            array.values().to_raw()
         }
     };
-    (wire.data, wire.encoding) = compress(data);
+    (wire.data, wire.encoding) = compress(data.into());
     wire
 }
 
-fn fp32(tensor: &Tensor) -> Vec<u8> {
-    tensor.values().iter().flat_map(|value| value.to_le_bytes()).collect()
-}
-
 /// Kept as it is where Zstandard saves nothing.
-fn compress(data: Vec<u8>) -> (Bytes, i32) {
+fn compress(data: Bytes) -> (Bytes, i32) {
     let as_it_is = v1::Encoding::Unspecified.into();
     if data.len() < LEAST_COMPRESSED {
-        return (data.into(), as_it_is);
+        return (data, as_it_is);
     }
     match zstd::bulk::compress(&data, LEVEL) {
         // The field that says so takes two bytes.
         Ok(smaller) if smaller.len() + 2 < data.len() => (smaller.into(), v1::Encoding::Zstd.into()),
-        _ => (data.into(), as_it_is),
+        _ => (data, as_it_is),
     }
 }
 
-/// `expected` is the shape that the receiver knows the tensor must have, batch axis included.
-pub fn read_tensor(field: &str, wire: &v1::Tensor, expected: &[usize]) -> Result<Tensor, WireError> {
+/// FP32 values, of whatever numbers they were written in. `expected` is the shape that the receiver knows the tensor must
+/// have, batch axis included.
+pub fn read_tensor(field: &str, wire: &v1::Tensor, expected: &[usize]) -> Result<Array, WireError> {
     let refuse = |part: &str, message: String| Err(WireError::new(format!("{field}.{part}"), message));
     let shape: Option<Vec<usize>> = wire.shape.iter().map(|axis| usize::try_from(*axis).ok()).collect();
     if shape.as_deref() != Some(expected) {
@@ -158,7 +179,7 @@ pub fn read_tensor(field: &str, wire: &v1::Tensor, expected: &[usize]) -> Result
         Ok(datatype @ v1::DataType::Fp32) => (datatype, 4),
         Ok(datatype @ v1::DataType::Fp16) => (datatype, 2),
         Ok(datatype @ (v1::DataType::Uint8 | v1::DataType::Int8)) => (datatype, 1),
-        Ok(v1::DataType::Unspecified) | Err(_) => {
+        Ok(_) | Err(_) => {
             return refuse("datatype", "must be FP32, FP16, UINT8 or INT8".to_owned());
         }
     };
@@ -187,12 +208,12 @@ pub fn read_tensor(field: &str, wire: &v1::Tensor, expected: &[usize]) -> Result
         Some(scale) => values.into_iter().map(|stored| scale.value(stored)).collect(),
         None => values,
     };
-    let tensor = Tensor::new(expected.to_vec(), values)
+    let array = Array::new(expected.to_vec(), values.into())
         .map_err(|error| WireError::new(format!("{field}.data"), error.to_string()))?;
-    if !tensor.is_finite() {
+    if !array.is_finite() {
         return refuse("data", "holds a value that is not finite".to_owned());
     }
-    Ok(tensor)
+    Ok(array)
 }
 
 /// What is wrong with which part.

@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
+use millgate_shared::array::Array;
 use millgate_shared::bundle::Bundle;
 use millgate_shared::image::{Limits, decode};
 use millgate_shared::runner::{Holding, Models, expert_inputs};
-use millgate_shared::tensor::Tensor;
 use millgate_shared::wire::{Numbers, read_images, read_tensor};
 
 use super::*;
@@ -145,14 +145,14 @@ fn what_is_sent_as_tensors_is_what_the_expert_would_have_made() {
         for expert in ["pcb-l", "steel-l"] {
             let payload = recorded.payload(&policy, expert).unwrap();
             let index = manifest.expert_index(expert).unwrap();
-            let wanted: Vec<Tensor> =
+            let wanted: Vec<Array> =
                 expert_inputs(manifest, index, &recorded.sample, &recorded.embeddings).unwrap();
             for ((wire, wanted), input) in
                 payload.tensors.iter().zip(&wanted).zip(&manifest.experts[index].inputs)
             {
                 assert_eq!(wire.name, input.name);
                 let got = read_tensor("t", wire, wanted.shape()).unwrap();
-                for (got, wanted) in got.values().iter().zip(wanted.values()) {
+                for (got, wanted) in got.as_fp32().unwrap().iter().zip(wanted.as_fp32().unwrap()) {
                     assert!((got - wanted).abs() <= off, "{numbers:?} {got} {wanted}");
                 }
             }
@@ -195,7 +195,7 @@ fn a_jpeg_and_a_png_go_up_byte_for_byte() {
 }
 
 /// What the pool makes of a payload for an expert of pixels.
-fn at_the_pool(manifest: &Manifest, expert: &str, payload: &Payload) -> Vec<Tensor> {
+fn at_the_pool(manifest: &Manifest, expert: &str, payload: &Payload) -> Vec<Array> {
     let sample = read_images(manifest, "i", &payload.images, &Limits::default()).unwrap().sample;
     let index = manifest.expert_index(expert).unwrap();
     expert_inputs(manifest, index, &sample, &Embeddings::default()).unwrap()
@@ -279,7 +279,7 @@ fn by_default_who_takes_the_embedding_is_sent_that_and_exactly() {
     assert!(payload.images.is_empty());
     let sent = read_tensor("t", &payload.tensors[0], &[1, 64]).unwrap();
     let known = recorded.embeddings.of(&recorded.manifest, "image").unwrap();
-    assert_eq!(sent.values(), known.tensor().values());
+    assert_eq!(sent, *known.array());
     // Without one at hand the pool makes it of the picture.
     let without = Recorded { embeddings: Embeddings::default(), ..recorded };
     let payload = without.payload(&auto, "any-f").unwrap();

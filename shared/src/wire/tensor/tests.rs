@@ -2,11 +2,11 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn tensor(values: Vec<f32>) -> Tensor {
-    Tensor::new(vec![1, values.len()], values).unwrap()
+fn tensor(values: Vec<f32>) -> Array {
+    Array::new(vec![1, values.len()], values.into()).unwrap()
 }
 
-fn back(wire: &v1::Tensor) -> Tensor {
+fn back(wire: &v1::Tensor) -> Array {
     let shape: Vec<usize> = wire.shape.iter().map(|axis| *axis as usize).collect();
     read_tensor("t", wire, &shape).unwrap()
 }
@@ -48,8 +48,8 @@ fn whole_numbers_without_a_scale_are_the_values() {
         data: vec![3, 255].into(),
         ..v1::Tensor::default()
     };
-    assert_eq!(back(&wire(v1::DataType::Uint8)).values(), [3.0, 255.0]);
-    assert_eq!(back(&wire(v1::DataType::Int8)).values(), [3.0, -1.0]);
+    assert_eq!(back(&wire(v1::DataType::Uint8)).as_fp32().unwrap(), [3.0, 255.0]);
+    assert_eq!(back(&wire(v1::DataType::Int8)).as_fp32().unwrap(), [3.0, -1.0]);
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn each_grey_level_comes_back_as_it_was() {
         let values: Vec<f32> = (0..=255).map(|grey| (grey as f32 / 255.0 - mean) / std).collect();
         let tensor = tensor(values.clone());
         let wire = write_packed("x", &tensor, Numbers::Int8, Scale::of_pixels(mean, std));
-        for (value, got) in values.iter().zip(back(&wire).values()) {
+        for (value, got) in values.iter().zip(back(&wire).as_fp32().unwrap()) {
             assert!((value - got).abs() < 2e-6, "{value} {got}");
         }
     }
@@ -119,7 +119,11 @@ fn what_does_not_fit_goes_in_full() {
     }
     let widest = tensor(vec![f32::MAX, f32::MIN]);
     let got = back(&write_packed("x", &widest, Numbers::Int8, None));
-    assert!(got.is_finite() && (got.values()[0] / f32::MAX - 1.0).abs() < 0.01, "{:?}", got.values());
+    assert!(
+        got.is_finite() && (got.as_fp32().unwrap()[0] / f32::MAX - 1.0).abs() < 0.01,
+        "{:?}",
+        got.as_fp32().unwrap()
+    );
     assert_eq!(Scale::of_values(&[1.0, f32::NAN]), None);
     assert_eq!(Scale::of_pixels(0.5, 0.0), None);
 }
@@ -135,7 +139,7 @@ proptest! {
     fn fp16_is_off_by_at_most_half_of_its_last_bit(values in prop::collection::vec(-6e4_f32..6e4, 1..300)) {
         let tensor = tensor(values);
         let got = back(&write_packed("x", &tensor, Numbers::Fp16, None));
-        for (value, got) in tensor.values().iter().zip(got.values()) {
+        for (value, got) in tensor.as_fp32().unwrap().iter().zip(got.as_fp32().unwrap()) {
             prop_assert!((value - got).abs() <= value.abs() / 2048.0 + 6e-8, "{value} {got}");
         }
     }
@@ -149,8 +153,8 @@ proptest! {
         let tensor = tensor(values);
         let wire = write_packed("x", &tensor, Numbers::Int8, None);
         let step = if wire.data.is_empty() { 0.0 } else { wire.scale };
-        let largest = tensor.values().iter().fold(0.0_f32, |most, value| most.max(value.abs()));
-        for (value, got) in tensor.values().iter().zip(back(&wire).values()) {
+        let largest = tensor.as_fp32().unwrap().iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+        for (value, got) in tensor.as_fp32().unwrap().iter().zip(back(&wire).as_fp32().unwrap()) {
             prop_assert!((value - got).abs() <= 0.5 * step + largest * 1e-6, "{value} {got} {step}");
         }
     }
