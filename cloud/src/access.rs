@@ -6,26 +6,29 @@
 //! * `layer`: before the services. `quiet`: a log that cannot be flooded. Here: the book as it is now, and counting.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use jiff::Timestamp;
+use millgate_shared::bundle::manifest::Manifest;
 use millgate_shared::files::{Followed, Look};
 use millgate_shared::identity::secret::{API_PREFIX, Secret};
 use tokio::sync::watch;
 
-use crate::config::{CloudConfig, Loopback};
+use crate::door::peer::{Line, Peer};
 use crate::failure::Failure;
 use crate::identity::{StateDir, StateError, devices};
-use crate::metrics::Metrics;
-use crate::pool::Pool;
-use crate::server::peer::{Line, Peer};
 use book::{Book, Denial, Who};
+use config::{Loopback, TenantConfig};
+use counts::Counts;
 use quiet::Quiet;
 use rights::{Kind, Refusal, Rights};
 
-pub(crate) mod book;
+mod book;
+pub(crate) mod config;
+pub(crate) mod counts;
 pub(crate) mod layer;
 mod quiet;
 pub mod rights;
@@ -38,30 +41,34 @@ const LOG_PAUSE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Access {
     state: StateDir,
-    config: (Loopback, Vec<crate::config::TenantConfig>),
+    config: (Loopback, Vec<TenantConfig>),
     book: RwLock<Arc<Book>>,
     /// Told of each new book.
     changes: watch::Sender<()>,
     tables: Followed,
     /// When the last look for a token that was made a moment ago began that came to its end.
     looked: tokio::sync::Mutex<Instant>,
-    metrics: Arc<Metrics>,
+    counts: Counts,
     logged: Mutex<Quiet>,
 }
 
 impl Access {
     /// Blocks.
-    pub(crate) fn open(config: &CloudConfig, metrics: Arc<Metrics>) -> Result<Self, StateError> {
-        let state = StateDir::new(&config.state_dir);
+    pub(crate) fn open(
+        state_dir: &Path,
+        loopback: Loopback,
+        tenants: Vec<TenantConfig>,
+    ) -> Result<Self, StateError> {
+        let state = StateDir::new(state_dir);
         let tables = Followed::new([devices::TABLE, tokens::TABLE].map(|table| state.file(table)));
         let access = Self {
             state,
-            config: (config.access.loopback, config.tenants.clone()),
+            config: (loopback, tenants),
             book: RwLock::default(),
             changes: watch::channel(()).0,
             tables,
             looked: tokio::sync::Mutex::new(Instant::now()),
-            metrics,
+            counts: Counts::default(),
             logged: Mutex::new(Quiet::new(LOG_PAUSE)),
         };
         access.load()?;
@@ -122,12 +129,23 @@ impl Access {
 
     fn denied(&self, denial: Denial, addr: Option<SocketAddr>) -> Failure {
         let reason = denial.reason();
-        self.metrics.call_refused(reason);
+        self.counts.refused(reason);
         if let Some(others) = self.noted(reason) {
             let addr = addr.map(tracing::field::display);
             tracing::warn!(addr, reason, others, "a call was refused: {denial}");
         }
-        Failure::Denied(Box::new(denial))
+        failure(&denial)
+    }
+
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+}
+
+fn failure(denial: &Denial) -> Failure {
+    match denial.is_unauthenticated() {
+        true => Failure::Unauthenticated(denial.to_string()),
+        false => Failure::Denied(denial.to_string()),
     }
 }
 
@@ -216,8 +234,8 @@ impl Caller {
     }
 
     /// A model of any kind, by the name under which it is served.
-    pub(crate) fn may_run(&self, pool: &Pool, model: &str) -> Result<(), Failure> {
-        self.check(|rights| may_run(rights, pool, model))
+    pub(crate) fn may_run(&self, manifest: Option<&Manifest>, model: &str) -> Result<(), Failure> {
+        self.check(|rights| may_run(rights, manifest, model))
     }
 
     pub(crate) fn may_change_the_pool(&self) -> Result<(), Failure> {
@@ -225,9 +243,8 @@ impl Caller {
     }
 }
 
-/// As [`Rights::may_run`], for a name.
-pub(crate) fn may_run(rights: &Rights, pool: &Pool, model: &str) -> Result<(), Refusal> {
-    let manifest = pool.hosted().map(|hosted| hosted.manifest());
+/// As [`Rights::may_run`], for a name; `manifest` is that of the bundle which the pool hosts.
+pub(crate) fn may_run(rights: &Rights, manifest: Option<&Manifest>, model: &str) -> Result<(), Refusal> {
     let expert = manifest.and_then(|manifest| Some(&manifest.experts[manifest.expert_index(model)?].tasks));
     let kind = match expert {
         Some(tasks) => Kind::Expert(tasks),
@@ -239,7 +256,7 @@ pub(crate) fn may_run(rights: &Rights, pool: &Pool, model: &str) -> Result<(), R
 
 /// The caller of a request; a request that did not come through the layer has none, and gets nothing.
 pub(crate) fn caller(extensions: &http::Extensions) -> Result<Caller, Failure> {
-    extensions.get::<Caller>().cloned().ok_or_else(|| Failure::Denied(Box::new(Denial::Nobody)))
+    extensions.get::<Caller>().cloned().ok_or_else(|| failure(&Denial::Nobody))
 }
 
 #[cfg(test)]

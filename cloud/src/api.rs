@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 use tonic_health::pb::health_server::HealthServer;
 use tonic_reflection::server::Error as ReflectionError;
 
@@ -146,7 +146,7 @@ impl Api {
     ) -> Result<T, Failure> {
         let guard = self.metrics.begin(method, clock.deadline);
         let answer = clock.limit(work).await;
-        guard.end(answer.as_ref().map_or_else(Failure::code, |_| Code::Ok));
+        guard.end(status::name_of(&answer));
         answer
     }
 }

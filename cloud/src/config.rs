@@ -1,5 +1,5 @@
 //! What an operator can set. One TOML file, unknown keys refused; flags override it. `deploy/cloud/cloud.toml` shows
-//! every key with its default.
+//! every key with its default. Each room has its own table; they are put together here.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -9,16 +9,16 @@ use millgate_shared::text_file;
 use millgate_shared::toml_file::{self, TomlError};
 use serde::Deserialize;
 
+use crate::access::config as access;
+pub use crate::access::config::{AccessConfig, DeviceBounds, Loopback, TenantConfig};
+pub use crate::door::config::QuicConfig;
 use crate::engines::EnginesConfig;
-pub use access::{AccessConfig, DeviceBounds, Loopback, TenantConfig};
-pub use tables::{CacheConfig, TracesConfig};
-pub use tls::{DevicesConfig, QuicConfig, TlsConfig};
+pub use crate::identity::config::{DevicesConfig, TlsConfig};
+pub use crate::serving::config::CacheConfig;
+pub use crate::trace::config::TracesConfig;
 
-mod access;
-mod tables;
 #[cfg(test)]
 mod tests;
-mod tls;
 
 /// The pool's configuration. Durations are in milliseconds, as the key says.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -140,10 +140,16 @@ impl CloudConfig {
                 return Err(ConfigError::Value { key, message: "must be at least 1".to_owned() });
             }
         }
-        self.traces.check()?;
-        self.tls.check()?;
-        self.devices.check()?;
-        access::check(&self.tenants)?;
+        let rooms = [
+            self.traces.check(),
+            self.tls.check(),
+            self.devices.check(),
+            access::check(&self.tenants),
+            self.engines.check(),
+        ];
+        if let Some((key, message)) = rooms.into_iter().find_map(Result::err) {
+            return Err(ConfigError::Value { key, message });
+        }
         if self.state_dir.as_os_str().is_empty() {
             return Err(ConfigError::Value { key: "state_dir", message: "is empty".to_owned() });
         }
@@ -155,8 +161,7 @@ impl CloudConfig {
             self.metrics,
             false,
             "it has no TLS: let a proxy on this machine offer it",
-        )?;
-        self.engines.check().map_err(|(key, message)| ConfigError::Value { key, message })
+        )
     }
 
     /// Is TLS spoken on this listen address?

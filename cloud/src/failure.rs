@@ -1,5 +1,5 @@
-//! Why a call, or one expert of a call, has no answer. What each means in gRPC stands in `api::status`, in HTTP in
-//! `rest::status`.
+//! Why a call, or one expert of a call, has no answer. What each kind means in gRPC stands in `api::status`, what each
+//! failure means in HTTP in `rest::status`.
 
 use std::time::Duration;
 
@@ -8,10 +8,6 @@ use millgate_shared::deciding::DecidingError;
 use millgate_shared::local::LocalError;
 use millgate_shared::runner::RunError;
 use millgate_shared::wire::WireError;
-use tonic::Code;
-
-use crate::access::book::Denial;
-use crate::metrics::RunResult;
 
 mod places;
 
@@ -53,17 +49,49 @@ pub enum Failure {
     Refused { what: &'static str, retry_after: Duration },
     #[error("{0}")]
     Unsupported(String),
-    /// Who asks, or what is asked for, is not allowed.
+    /// Nobody who is known here asks.
     #[error("{0}")]
-    Denied(Box<Denial>),
+    Unauthenticated(String),
+    /// Whoever asks is known, and may not ask for this.
+    #[error("{0}")]
+    Denied(String),
     #[error("{0}")]
     Precondition(String),
     /// No certificate for a device.
     #[error("{message}")]
-    Enrolment { code: Code, message: String },
+    Enrolment { kind: Kind, message: String },
     /// More than is read.
     #[error("{what} is longer than {most} bytes")]
     TooLarge { what: &'static str, most: usize },
+}
+
+/// What sort of failure it is, whatever protocol tells of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The request is not one that can be answered.
+    Invalid,
+    /// What is named is not here.
+    NotFound,
+    /// What is named is here already, and another one's.
+    Taken,
+    /// The pool is not in the state that the request needs.
+    Precondition,
+    /// The deadline has passed.
+    Deadline,
+    /// The pool is stopping, or what is asked for was taken out: to be asked elsewhere, or later.
+    Unavailable,
+    /// A model or the pool did not do what it should.
+    Internal,
+    /// Nothing more is let in for now.
+    Refused,
+    /// What is asked for is not offered.
+    Unsupported,
+    /// Nobody who is known here asks.
+    Unauthenticated,
+    /// Whoever asks may not ask for this.
+    Denied,
+    /// More came than is read.
+    TooLarge,
 }
 
 impl Failure {
@@ -82,33 +110,22 @@ impl Failure {
         }
     }
 
-    pub(crate) fn code(&self) -> Code {
+    pub(crate) fn kind(&self) -> Kind {
         match self {
-            Self::Field(_) | Self::Sample(_) => Code::InvalidArgument,
-            Self::UnknownExpert(_) => Code::NotFound,
-            Self::Bundle { .. } | Self::NoBundle => Code::FailedPrecondition,
-            Self::Deadline => Code::DeadlineExceeded,
-            Self::Stopped => Code::Unavailable,
-            Self::Model(_) => Code::Internal,
-            Self::UnknownModel(_) | Self::UnknownVersion { .. } => Code::NotFound,
-            Self::NotReady { .. } => Code::Unavailable,
-            Self::Unservable { .. } => Code::FailedPrecondition,
-            Self::Refused { .. } => Code::ResourceExhausted,
-            Self::Unsupported(_) => Code::Unimplemented,
-            Self::Denied(denial) if denial.is_unauthenticated() => Code::Unauthenticated,
-            Self::Denied(_) => Code::PermissionDenied,
-            Self::Precondition(_) => Code::FailedPrecondition,
-            Self::Enrolment { code, .. } => *code,
-            Self::TooLarge { .. } => Code::OutOfRange,
-        }
-    }
-
-    /// The same, as metrics count it for an expert.
-    pub(crate) fn run_result(&self) -> RunResult {
-        match self {
-            Self::Refused { .. } => RunResult::Refused,
-            Self::Deadline => RunResult::Expired,
-            _ => RunResult::Failed,
+            Self::Field(_) | Self::Sample(_) => Kind::Invalid,
+            Self::UnknownExpert(_) | Self::UnknownModel(_) | Self::UnknownVersion { .. } => Kind::NotFound,
+            Self::Bundle { .. } | Self::NoBundle | Self::Unservable { .. } | Self::Precondition(_) => {
+                Kind::Precondition
+            }
+            Self::Deadline => Kind::Deadline,
+            Self::Stopped | Self::NotReady { .. } => Kind::Unavailable,
+            Self::Model(_) => Kind::Internal,
+            Self::Refused { .. } => Kind::Refused,
+            Self::Unsupported(_) => Kind::Unsupported,
+            Self::Unauthenticated(_) => Kind::Unauthenticated,
+            Self::Denied(_) => Kind::Denied,
+            Self::Enrolment { kind, .. } => *kind,
+            Self::TooLarge { .. } => Kind::TooLarge,
         }
     }
 }

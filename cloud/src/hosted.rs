@@ -15,15 +15,21 @@ use millgate_shared::runner::{Holding, Models, RunError};
 
 use crate::engines::Kind;
 use crate::failure::Failure;
-use crate::mixture::task::MOST_ROWS;
-use crate::pool::PoolError;
 use crate::serving::catalogue::{Slot, Versions};
-use crate::serving::composite::Composite;
 use crate::serving::request::{Call, Phases};
 use crate::serving::served::{Served, Traits};
 use crate::serving::{Batching, Serving};
 
 mod variants;
+
+/// Why a bundle is not hosted.
+#[derive(Debug, thiserror::Error)]
+pub enum HostedError {
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    #[error(transparent)]
+    Serve(#[from] Failure),
+}
 
 /// A hosted bundle cannot exist with a model that fails its golden samples, so whoever holds one may answer.
 #[derive(Debug)]
@@ -54,7 +60,7 @@ impl Ran {
 
 impl Hosted {
     /// Opens, loads and proves a bundle: blocks for as long as that takes.
-    pub(crate) fn load(path: &Path, serving: &Serving) -> Result<Self, PoolError> {
+    pub(crate) fn load(path: &Path, serving: &Serving) -> Result<Self, HostedError> {
         let bundle = Bundle::open(path)?;
         let models = Arc::new(Models::load(&bundle, Holding::All)?);
         let passed = golden::check(&bundle, &models)?;
@@ -144,7 +150,7 @@ fn serve(
     bundle: &Bundle,
     name: &str,
     fixed: &FixedModel,
-) -> Result<Arc<Served>, PoolError> {
+) -> Result<Arc<Served>, HostedError> {
     let path = model_path(name);
     let onnx = bundle.read(&path)?;
     let refuse = |source| BundleError::Model { file: path.clone(), source };
@@ -169,21 +175,4 @@ fn serve(
     let served = serving.adopt(name, 1, loaded, traits, Batching::default());
     serving.replace(name, Versions::from([(1, Slot::Ready(Arc::clone(&served)))]));
     Ok(served)
-}
-
-/// Each task as a model of its own name.
-pub(crate) fn offer_tasks(
-    hosted: &Arc<Hosted>,
-    serving: &Serving,
-    task: impl Fn(usize) -> Arc<dyn Composite>,
-) {
-    for (at, spec) in hosted.manifest.tasks.iter().enumerate() {
-        if serving.find(&spec.name, "").is_ok() {
-            tracing::warn!(task = spec.name, "a model has its name; the task is not served as a model");
-            continue;
-        }
-        let labels = [("probabilities".to_owned(), spec.labels.clone())].into();
-        let traits = Traits { max_rows: Some(MOST_ROWS), labels, ..Traits::default() };
-        serving.add_composite(&spec.name, task(at), traits);
-    }
 }

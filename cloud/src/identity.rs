@@ -7,6 +7,7 @@
 
 pub mod authority;
 pub mod claims;
+pub(crate) mod config;
 pub mod devices;
 pub(crate) mod enrolment;
 pub(crate) mod material;

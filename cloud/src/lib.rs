@@ -3,7 +3,7 @@
 //! The path of a request:
 //!
 //! ```text
-//! connection (server: bounded, cut after the grace)
+//! connection (door: bounded, cut after the grace)
 //!   -> api: deadline -> clock, count -> digest
 //!        RunExperts   -> input (pictures: decoded on a model thread) ─ one entry per expert ─┐
 //!        Decide       -> mixture: decode, encode, gate, choose ─────── one entry per model ──┤
@@ -14,7 +14,7 @@
 //!   answer <────────────────────────────────────────── api: one mapping of failures to gRPC <┘
 //! ```
 //!
-//! * [`config`]: what an operator can set. [`server`]: binds, loads, serves, drains.
+//! * [`config`]: what an operator can set. `door`: where connections come in. [`server`]: binds, loads, serves, drains.
 //! * [`pool`]: what this node serves. [`hosted`]: the bundle, proved on its golden samples. `mixture`: one decision.
 //! * `api`: the gRPC services. Work that nobody waits for any more is not computed: a call that is dropped or past its
 //!   deadline takes its jobs with it.
@@ -46,6 +46,7 @@ mod admin;
 mod api;
 pub mod command;
 pub mod config;
+mod door;
 pub mod engines;
 pub mod failure;
 #[cfg(feature = "fuzzing")]

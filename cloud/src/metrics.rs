@@ -5,13 +5,10 @@
 //! * `models`: served models under our names. `triton`: the same under Triton's. `snapshot`: what both read.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use millgate_shared::metrics::{self as shared, Format, latency_histogram, registry};
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet};
-use prometheus_client::metrics::MetricType;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -20,13 +17,11 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::pool::Pool;
-use crate::trace::SpanCounts;
 use calls::RequestLabels;
 use experts::{ExpertLabels, RunLabels};
 
 pub use experts::RunResult;
 
-pub(crate) mod buckets;
 pub(crate) mod calls;
 mod experts;
 mod models;
@@ -51,23 +46,10 @@ pub struct Metrics {
     queue_length: Gauge,
     /// Calls that have arrived and are not answered.
     in_flight: Gauge,
-    /// Open connections, gRPC and REST.
-    connections: Gauge,
-    /// Connections closed because there were too many.
-    connections_refused: Counter,
-    /// Calls of those who may not, by what they lack.
-    calls_refused: Family<ReasonLabels, Counter>,
-    /// Handshakes that came to nothing.
-    handshakes_failed: Counter,
     /// Certificates that devices asked for: `issued`, `refused`, `failed`.
     certificates: Family<OutcomeLabels, Counter>,
     /// When the pool's own certificate ends, in seconds since 1970; 0: it has none.
     certificate_end: Gauge,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabels {
-    reason: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -76,15 +58,14 @@ struct OutcomeLabels {
 }
 
 impl Metrics {
-    /// `triton`: served models under Triton's names too.
-    pub(crate) fn new(pool: &Arc<Pool>, spans: Arc<SpanCounts>, triton: bool) -> Self {
+    /// `rooms` registers the counts that other rooms own. `triton`: served models under Triton's names too.
+    pub(crate) fn new(pool: &Arc<Pool>, triton: bool, rooms: impl FnOnce(&mut Registry)) -> Self {
         let (mut registry, mut foreign) = (registry(), Registry::default());
         let requests = Family::default();
         let expert_runs = Family::default();
         let expert_compute = Family::new_with_constructor(latency_histogram as fn() -> Histogram);
         let queue_seconds = latency_histogram();
-        let (queue_length, in_flight, connections) = (Gauge::default(), Gauge::default(), Gauge::default());
-        let connections_refused = Counter::default();
+        let (queue_length, in_flight) = (Gauge::default(), Gauge::default());
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         // The registry appends `_total` and `_info` by type.
         registry.register("build", "This binary", build);
@@ -103,25 +84,12 @@ impl Metrics {
         registry.register("queue_seconds", "Time that jobs waited for a thread", queue_seconds.clone());
         registry.register("queue_length", "Jobs that wait for a thread", queue_length.clone());
         registry.register("in_flight", "Calls that are not answered yet", in_flight.clone());
-        registry.register("connections", "Open connections, gRPC and REST", connections.clone());
-        registry.register("connections_refused", "Connections over the limit", connections_refused.clone());
-        let (calls_refused, certificates) = (Family::default(), Family::default());
-        let (handshakes_failed, certificate_end) = (Counter::default(), Gauge::default());
-        registry.register(
-            "calls_refused",
-            "Calls without the right to be made, by reason",
-            calls_refused.clone(),
-        );
-        registry.register(
-            "tls_handshakes_failed",
-            "TLS handshakes that came to nothing",
-            handshakes_failed.clone(),
-        );
+        let (certificates, certificate_end) = (Family::default(), Gauge::default());
         registry.register("device_certificates", "Certificates that devices asked for", certificates.clone());
         let help = "When the pool's own certificate ends, in seconds since 1970";
         registry.register("certificate_expiry_timestamp_seconds", help, certificate_end.clone());
         registry.register_collector(Box::new(models::Models { pool: Arc::clone(pool) }));
-        registry.register_collector(Box::new(Spans(spans)));
+        rooms(&mut registry);
         if triton {
             foreign.register_collector(Box::new(triton::Triton { pool: Arc::clone(pool) }));
         }
@@ -134,10 +102,6 @@ impl Metrics {
             queue_seconds,
             queue_length,
             in_flight,
-            connections,
-            connections_refused,
-            calls_refused,
-            handshakes_failed,
             certificates,
             certificate_end,
         }
@@ -173,22 +137,6 @@ impl Metrics {
         self.queue_seconds.observe(queued.as_secs_f64());
     }
 
-    pub(crate) fn connected(&self) {
-        self.connections.inc();
-    }
-
-    pub(crate) fn disconnected(&self) {
-        self.connections.dec();
-    }
-
-    pub(crate) fn call_refused(&self, reason: &'static str) {
-        self.calls_refused.get_or_create(&ReasonLabels { reason }).inc();
-    }
-
-    pub(crate) fn handshake_failed(&self) {
-        self.handshakes_failed.inc();
-    }
-
     pub(crate) fn certificate_asked(&self, outcome: &'static str) {
         self.certificates.get_or_create(&OutcomeLabels { outcome }).inc();
     }
@@ -196,27 +144,5 @@ impl Metrics {
     pub(crate) fn certificate_ends(&self, end: SystemTime) {
         let seconds = end.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         self.certificate_end.set(seconds.try_into().unwrap_or(i64::MAX));
-    }
-
-    pub(crate) fn connection_refused(&self) {
-        self.connections_refused.inc();
-    }
-}
-
-/// What became of the spans that ended.
-#[derive(Debug)]
-struct Spans(Arc<SpanCounts>);
-
-impl Collector for Spans {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
-        let help = "Spans of traces, by whether the collector has them";
-        let mut family = encoder.encode_descriptor("trace_spans", help, None, MetricType::Counter)?;
-        let counts =
-            [("exported", &self.0.exported), ("failed", &self.0.failed), ("dropped", &self.0.dropped)];
-        for (result, count) in counts {
-            let (labels, count) = ([("result", result)], count.load(Ordering::Relaxed));
-            family.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(&count, None)?;
-        }
-        Ok(())
     }
 }

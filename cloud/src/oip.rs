@@ -1,6 +1,5 @@
 //! The Open Inference Protocol, version 2: its messages as our requests and answers. The calls are in `api`.
 
-pub(crate) mod classification;
 pub(crate) mod contents;
 pub(crate) mod convert;
 pub(crate) mod describe;

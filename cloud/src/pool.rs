@@ -1,27 +1,38 @@
 //! What this node serves: the bundle's models and mixture, if it hosts a bundle, and plain ONNX models from folders.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millgate_shared::bundle::BundleError;
+use millgate_shared::bundle::manifest::Manifest;
 
-use crate::config::{CacheConfig, CloudConfig};
+use crate::config::CloudConfig;
 use crate::engines::Engines;
 use crate::engines::missing::Missing;
 use crate::failure::Failure;
-use crate::hosted::{self, Hosted};
-use crate::mixture::task::TaskModel;
+use crate::hosted::{Hosted, HostedError};
+use crate::mixture::task;
 use crate::repository::RepositoryError;
 use crate::repository::loading::Repositories;
 use crate::serving::Serving;
 
+/// Why a pool cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum PoolError {
-    #[error(transparent)]
-    Bundle(#[from] BundleError),
-    #[error(transparent)]
-    Serve(#[from] Failure),
+    #[error("bundle {}: {source}{}", bundle.display(), instead(source))]
+    Bundle { bundle: PathBuf, source: Box<HostedError> },
+    #[error("`model_repository`: {0}")]
+    Repository(#[from] RepositoryError),
+}
+
+/// What to do where there is no bundle.
+fn instead(error: &HostedError) -> &'static str {
+    match error {
+        HostedError::Bundle(error) if error.is_absent() => {
+            "; name one with --bundle PATH or the key `bundle`, or serve plain models alone with --no-bundle"
+        }
+        _ => "",
+    }
 }
 
 /// Models, ready to run.
@@ -34,45 +45,41 @@ pub struct Pool {
     /// `None`: this node only serves plain models.
     hosted: Option<Arc<Hosted>>,
     /// Folders of plain ONNX models that are served besides.
-    repositories: OnceLock<Repositories>,
+    repositories: Repositories,
     loaded_in: Duration,
 }
 
 impl Pool {
-    /// Loads and proves the configuration's bundle, if it names one: blocks for as long as that takes.
+    /// Loads and proves the configuration's bundle, if it names one, then the models of its repositories: blocks for as
+    /// long as that takes. What cannot be served of a repository is in the index, with its reason; what ends the pool
+    /// while it is loaded is remembered in `state_dir`.
     pub fn open(config: &CloudConfig, engines: Engines) -> Result<Self, PoolError> {
         let started = Instant::now();
-        let serving = Serving::start(config.thread_count(), config.queue, engines);
-        let hosted =
-            config.bundle_path().map(|path| Hosted::load(path, &serving).map(Arc::new)).transpose()?;
+        let serving = Serving::start(config.thread_count(), config.queue, engines, &config.cache);
+        let refuse = |source| PoolError::Bundle { bundle: config.bundle.clone(), source: Box::new(source) };
+        let hosted = config.bundle_path().map(|path| Hosted::load(path, &serving).map(Arc::new));
+        let hosted = hosted.transpose().map_err(refuse)?;
         if let Some(hosted) = &hosted {
-            let place = place(&config.node);
-            hosted::offer_tasks(hosted, &serving, |task| {
-                Arc::new(TaskModel::new(hosted, task, place.clone()))
-            });
+            task::offer(hosted, &serving, &place(&config.node));
         }
-        let (node, repositories) = (config.node.clone(), OnceLock::new());
-        let life = uuid::Uuid::now_v7().to_string();
-        Ok(Self { node, life, serving, hosted, repositories, loaded_in: started.elapsed() })
-    }
-
-    /// Serves every model in these folders; what cannot be served is in the index, with its reason. What ends the pool while
-    /// it is loaded is remembered in `state_dir`. Once.
-    pub fn serve_repositories(&self, roots: &[PathBuf], state_dir: &Path) -> Result<(), RepositoryError> {
-        let repositories = || match roots.is_empty() {
+        let loaded_in = started.elapsed();
+        let (node, roots) = (config.node.clone(), &config.model_repository);
+        let repositories = match roots.is_empty() {
             true => Repositories::new(roots),
-            false => Repositories::remembering(roots, state_dir, &self.node),
+            false => Repositories::remembering(roots, &config.state_dir, &node),
         };
-        self.repositories.get_or_init(repositories).load_all(&self.serving)
+        repositories.load_all(&serving)?;
+        let life = uuid::Uuid::now_v7().to_string();
+        Ok(Self { node, life, serving, hosted, repositories, loaded_in })
     }
 
     /// Reads a model from its repository as it stands now, and serves that.
     pub(crate) fn load_model(&self, name: &str) -> Result<(), Failure> {
-        self.repositories.get_or_init(Repositories::default).load(&self.serving, name)
+        self.repositories.load(&self.serving, name)
     }
 
     pub(crate) fn unload_model(&self, name: &str) -> Result<(), Failure> {
-        self.repositories.get_or_init(Repositories::default).unload(&self.serving, name)
+        self.repositories.unload(&self.serving, name)
     }
 
     /// What ONNX Runtime would do for the models, were it here.
@@ -83,11 +90,6 @@ impl Pool {
         Missing::of(served.iter().map(|served| (served.name.as_str(), served.signature())), refused)
     }
 
-    /// Keeps served models' answers from now on. Once.
-    pub fn keep_answers(&self, config: &CacheConfig) {
-        self.serving.keep_answers(config);
-    }
-
     pub(crate) fn serving(&self) -> &Serving {
         &self.serving
     }
@@ -95,6 +97,11 @@ impl Pool {
     /// The bundle that is hosted here.
     pub fn hosted(&self) -> Option<&Arc<Hosted>> {
         self.hosted.as_ref()
+    }
+
+    /// The manifest of the bundle that is hosted here.
+    pub(crate) fn manifest(&self) -> Option<&Manifest> {
+        self.hosted().map(|hosted| hosted.manifest().as_ref())
     }
 
     /// The same, for calls that make no sense without one.

@@ -1,7 +1,7 @@
 //! The Open Inference Protocol over HTTP, with Triton's extensions: binary tensors, classification, statistics,
 //! configuration, the model repository. The same semantics as over gRPC, and the same path: `api::infer`.
 //!
-//! `connections` (bounded, timed) -> here -> `infer`: `body` (bounded) -> `encoding` -> `request` -> api -> `answer`
+//! `door::http1` (bounded, timed) -> here -> `infer`: `body` (bounded) -> `encoding` -> `request` -> api -> `answer`
 
 use std::sync::Arc;
 
@@ -18,11 +18,9 @@ use crate::api::{Api, server_metadata};
 use crate::failure::Failure;
 use crate::oip::json;
 use crate::readiness::Readiness;
-pub(crate) use connections::serve;
 
 mod answer;
 mod body;
-mod connections;
 mod data;
 mod encoding;
 mod head;

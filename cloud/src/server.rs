@@ -1,7 +1,6 @@
 //! A pool that listens: binds, loads, serves, drains. Nothing here is global, so several can share a process.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,29 +17,24 @@ use crate::admin;
 use crate::api::Api;
 use crate::api::enrollment::Enroller;
 use crate::config::{CloudConfig, ConfigError};
+use crate::door::counts::Counts;
+use crate::door::http1;
+use crate::door::incoming::{Door, HTTP2_PREFACE};
+use crate::door::quic::QuicDoor;
 use crate::engines::{Engines, EnginesError, search};
 use crate::identity::StateError;
 use crate::identity::material::Material;
 use crate::metrics::Metrics;
 use crate::pool::{Pool, PoolError};
 use crate::readiness::Readiness;
-use crate::repository::RepositoryError;
 use crate::rest;
-use crate::trace::Traces;
-use incoming::{Door, HTTP2_PREFACE};
-use quic::QuicDoor;
+use crate::trace::{Traces, TracesError};
 use upkeep::Upkeep;
 
-pub(crate) mod incoming;
-pub(crate) mod peer;
-mod quic;
-pub(crate) mod seats;
 #[cfg(test)]
 mod tests;
 mod upkeep;
 
-/// From a connection's first byte or packet to the end of its handshake.
-const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 /// What REST is called in a TLS handshake.
 const HTTP_1: &[u8] = b"http/1.1";
 /// A peer that says nothing is asked whether it lives after this time, and dropped after [`KEEPALIVE_TIMEOUT`]: a
@@ -67,10 +61,10 @@ pub enum ServeError {
     Bind { key: &'static str, address: SocketAddr, source: std::io::Error },
     #[error(transparent)]
     Engines(#[from] EnginesError),
-    #[error("bundle {}: {source}{}", bundle.display(), instead(source))]
-    Bundle { bundle: PathBuf, source: Box<PoolError> },
-    #[error("`model_repository`: {0}")]
-    Repository(#[from] RepositoryError),
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     #[error(transparent)]
     State(#[from] StateError),
     #[error("the loader stopped: {0}")]
@@ -79,21 +73,11 @@ pub enum ServeError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
-/// What to do where there is no bundle.
-fn instead(error: &PoolError) -> &'static str {
-    match error {
-        PoolError::Bundle(error) if error.is_absent() => {
-            "; name one with --bundle PATH or the key `bundle`, or serve plain models alone with --no-bundle"
-        }
-        _ => "",
-    }
-}
-
 impl ServeError {
     /// What was given is at fault, not the machine.
     pub fn is_bad_input(&self) -> bool {
         match self {
-            Self::Config(_) | Self::Engines(_) | Self::Bundle { .. } | Self::Repository(_) => true,
+            Self::Config(_) | Self::Engines(_) | Self::Pool(_) | Self::Traces(_) => true,
             Self::State(error) => error.is_bad_input(),
             Self::Bind { .. } | Self::Loader(_) | Self::Reflection(_) => false,
         }
@@ -111,13 +95,6 @@ impl Server {
         let material = listeners.material(&config).await?;
         let pool = Arc::new(load(&config).await?);
         serve(&config, listeners, material, pool)
-    }
-
-    /// The same with a pool that is loaded already; `bundle`, `node`, `threads` and `queue` are its own.
-    pub async fn start_with(config: &CloudConfig, pool: Arc<Pool>) -> Result<Running, ServeError> {
-        let listeners = Listeners::bind(config).await?;
-        let material = listeners.material(config).await?;
-        serve(config, listeners, material, pool)
     }
 }
 
@@ -151,7 +128,9 @@ impl Listeners {
             return Ok(None);
         }
         let (config, listen) = (config.clone(), [self.grpc_addr, self.http_addr]);
-        let opened = tokio::task::spawn_blocking(move || Material::open(&config, &listen));
+        let opened = tokio::task::spawn_blocking(move || {
+            Material::open(&config.state_dir, (&config.node, &listen), config.tls, &config.devices)
+        });
         Ok(Some(Arc::new(opened.await??)))
     }
 }
@@ -170,10 +149,15 @@ fn serve(
     pool: Arc<Pool>,
 ) -> Result<Running, ServeError> {
     let Listeners { grpc, grpc_addr, quic, http, http_addr, metrics: operators, metrics_addr } = listeners;
-    pool.keep_answers(&config.cache);
     let traces = Traces::start(&config.traces, pool.node())?;
-    let metrics = Arc::new(Metrics::new(&pool, traces.counts(), config.triton_metrics));
-    let access = Arc::new(Access::open(config, Arc::clone(&metrics))?);
+    let (loopback, tenants) = (config.access.loopback, config.tenants.clone());
+    let access = Arc::new(Access::open(&config.state_dir, loopback, tenants)?);
+    let counts = Arc::new(Counts::default());
+    let metrics = Arc::new(Metrics::new(&pool, config.triton_metrics, |registry| {
+        counts.register(registry);
+        access.counts().register(registry);
+        traces.counts().register(registry);
+    }));
     let (readiness, cut) = (Readiness::default(), CancellationToken::new());
     let (tasks, operator_tasks) = (Tasks::new(), Tasks::new());
     let api = Api::new(
@@ -187,11 +171,11 @@ fn serve(
     let door = |listener, listen, greeting, alpn| {
         let material = material.as_ref().filter(|_| config.has_tls(listen));
         let tls = material.map(|material| material.server_config(&[alpn]));
-        Door::new(listener, config.max_connections, cut.clone(), Arc::clone(&metrics), greeting, tls)
+        Door::new(listener, config.max_connections, cut.clone(), Arc::clone(&counts), greeting, tls)
     };
     let rest =
         rest::router(api.clone(), readiness.clone()).layer(rest::access(&access)).layer(traces.layer());
-    tasks.spawn(rest::serve(door(http, config.http, None, HTTP_1), rest, tasks.clone()));
+    tasks.spawn(http1::serve(door(http, config.http, None, HTTP_1), rest, tasks.clone()));
     let enrolment = material.as_ref().and_then(|material| material.enrolment().cloned());
     let enroller = Enroller::new(enrolment, Arc::clone(&access), Arc::clone(&metrics));
     let routes = api.routes(readiness.clone(), enroller)?;
@@ -209,7 +193,7 @@ fn serve(
     let grpc = door(grpc, config.grpc, Some(HTTP2_PREFACE), H2);
     if let (Some(material), Some(socket)) = (&material, quic) {
         let (tls, seats) = (material.server_config(&[ALPN]), Arc::clone(grpc.seats()));
-        let door = QuicDoor::open(socket, tls, seats, config.max_streams, cut.clone(), Arc::clone(&metrics))
+        let door = QuicDoor::open(socket, tls, seats, config.max_streams, cut.clone(), Arc::clone(&counts))
             .map_err(|source| ServeError::Bind { key: "grpc", address: grpc_addr, source })?;
         tasks.spawn(door.serve(layered, tasks.token().clone()));
     }
@@ -276,9 +260,7 @@ pub(crate) async fn load(config: &CloudConfig) -> Result<Pool, ServeError> {
     let config = config.clone();
     let opened = tokio::task::spawn_blocking(move || {
         let engines = Engines::start(&config.engines, &config.state_dir, config.thread_count())?;
-        let pool = Pool::open(&config, engines)
-            .map_err(|source| ServeError::Bundle { bundle: config.bundle, source: Box::new(source) })?;
-        pool.serve_repositories(&config.model_repository, &config.state_dir)?;
+        let pool = Pool::open(&config, engines)?;
         search::log(pool.serving().engines().found(), &pool.missing());
         Ok(pool)
     });

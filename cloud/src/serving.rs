@@ -3,38 +3,42 @@
 //! request -> [`served`] (checked against the file's own signature) -> `rows` (cut where that pays) -> `threads` (scheduler)
 //! -> `batch` -> answer. A [`composite`] model is one whose parts go this way.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use millgate_shared::array::Array;
 use millgate_shared::engine::{OnnxFile, Port};
 
-use crate::config::CacheConfig;
 use crate::engines::choice::Choice;
 use crate::engines::{Engines, Loaded};
 use crate::failure::Failure;
 use crate::scheduling::{Curve, Profile};
-use crate::trace::Inference;
 use cache::{Cache, Usage};
 use catalogue::{Catalogue, Listed, Slot, Versions};
 use composite::Composite;
+use config::CacheConfig;
 use request::{Call, InferRequest, InferResponse, Named, Parameter, Parameters, Phases};
 use served::{Served, Traits};
+use span::Inference;
 use statistics::{Outcome, Statistics};
 use threads::{Pressure, Threads};
 
 mod batch;
+pub(crate) mod buckets;
 pub(crate) mod cache;
 pub(crate) mod catalogue;
 mod classes;
+mod classification;
 pub(crate) mod composite;
+pub(crate) mod config;
 pub(crate) mod entry;
 mod job;
 pub(crate) mod policy;
 pub(crate) mod request;
 mod rows;
 pub(crate) mod served;
+mod span;
 pub(crate) mod statistics;
 mod threads;
 
@@ -55,31 +59,23 @@ pub(crate) struct Serving {
     engines: Engines,
     threads: Arc<Threads>,
     models: Catalogue,
-    /// Unset until it is known whether there is one.
-    cache: OnceLock<Option<Cache>>,
+    /// `None`: no answers are kept.
+    cache: Option<Cache>,
     /// Requests so far that share with no other one.
     alone: AtomicU64,
 }
 
 impl Serving {
-    pub(crate) fn start(threads: usize, queue: usize, engines: Engines) -> Self {
+    /// `queue` bounds what may wait; answers are kept if `cache` grants any bytes for them.
+    pub(crate) fn start(threads: usize, queue: usize, engines: Engines, cache: &CacheConfig) -> Self {
         let threads = Arc::new(Threads::start(threads, queue));
-        let (models, cache, alone) = (Catalogue::default(), OnceLock::new(), AtomicU64::new(0));
+        let (models, cache, alone) = (Catalogue::default(), Cache::new(cache), AtomicU64::new(0));
         Self { engines, threads, models, cache, alone }
-    }
-
-    /// Keeps answers from now on, if any bytes are granted for them. Once.
-    pub(crate) fn keep_answers(&self, config: &CacheConfig) {
-        self.cache.get_or_init(|| Cache::new(config));
-    }
-
-    fn cache(&self) -> Option<&Cache> {
-        self.cache.get().and_then(Option::as_ref)
     }
 
     /// `None` where no answers are kept.
     pub(crate) fn cache_usage(&self) -> Option<Usage> {
-        self.cache().map(Cache::usage)
+        self.cache.as_ref().map(Cache::usage)
     }
 
     /// What waits.
@@ -190,7 +186,7 @@ impl Serving {
     fn put(&self, name: &str, versions: Versions, reason: String) {
         let before = self.versions(name);
         self.models.put(name, versions, reason);
-        let Some(cache) = self.cache() else { return };
+        let Some(cache) = &self.cache else { return };
         let after = self.versions(name);
         for gone in before.iter().filter(|before| after.iter().all(|after| after.id != before.id)) {
             cache.forget(gone.id);
@@ -284,7 +280,7 @@ impl Serving {
         let call = Call { priority, arrived, deadline };
         let parameters = bucket_parameters(&request.parameters);
         let inputs = ordered(served, request.inputs)?;
-        let cache = self.cache().filter(|cache| cache.is_for(served));
+        let cache = self.cache.as_ref().filter(|cache| cache.is_for(served));
         let looking = Instant::now();
         let (inputs, key) = match cache {
             None => (inputs, None),

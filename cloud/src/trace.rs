@@ -21,16 +21,15 @@ use opentelemetry_otlp::{RetryPolicy, SpanExporter, WithExportConfig, WithTonicC
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider, SpanExporter as _};
 
-use crate::config::{ConfigError, TracesConfig};
+use config::TracesConfig;
+use counts::SpanCounts;
 use settings::Settings;
 
-pub(crate) use export::SpanCounts;
-pub(crate) use inference::Inference;
-
 mod body;
-mod call;
+pub(crate) mod call;
+pub(crate) mod config;
+mod counts;
 mod export;
-mod inference;
 mod layer;
 mod settings;
 #[cfg(test)]
@@ -38,6 +37,14 @@ mod tests;
 
 /// An export that takes longer has failed.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why no spans can be exported.
+#[derive(Debug, thiserror::Error)]
+#[error("`traces.endpoint`: `{endpoint}`: {why}")]
+pub struct TracesError {
+    endpoint: String,
+    why: String,
+}
 
 /// Where a pool's spans go, if anywhere.
 #[derive(Debug)]
@@ -49,14 +56,12 @@ pub(crate) struct Traces {
 
 impl Traces {
     /// Must be called in a runtime. `node` names this instance.
-    pub(crate) fn start(config: &TracesConfig, node: &str) -> Result<Self, ConfigError> {
+    pub(crate) fn start(config: &TracesConfig, node: &str) -> Result<Self, TracesError> {
         let settings = Settings::resolve(config, |name| std::env::var(name).ok());
         let (tasks, counts) = (Tasks::new(), Arc::default());
         let Some(endpoint) = settings.endpoint else { return Ok(Self { tracer: None, counts, tasks }) };
-        let refuse = |why: &dyn std::fmt::Display| ConfigError::Value {
-            key: "traces.endpoint",
-            message: format!("`{endpoint}`: {why}"),
-        };
+        let refuse =
+            |why: &dyn std::fmt::Display| TracesError { endpoint: endpoint.clone(), why: why.to_string() };
         if endpoint.starts_with("https:") {
             return Err(refuse(&"TLS to a collector is not offered; name one by http"));
         }

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use millgate_shared::identity::certificate::fingerprint;
 use millgate_shared::identity::{Certificate, DeviceName, Fingerprint};
 
+use super::config::{Loopback, TenantConfig};
 use super::rights::{Refusal, Rights};
 use super::tokens::Token;
-use crate::config::{Loopback, TenantConfig};
 use crate::identity::devices::Device;
 
 /// How a caller is known.
@@ -29,7 +29,7 @@ pub(crate) enum Who {
 
 /// Why a call is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Denial {
+pub(crate) enum Denial {
     #[error(
         "no credentials: a device shows its certificate (`millgate-edge enroll`), a client sends an API token \
          (`authorization: Bearer mgt_…`, made by `millgate-cloud api-token create`)"

@@ -10,8 +10,8 @@ use tower::{Layer, Service};
 
 use super::Access;
 use super::book::Denial;
+use crate::door::peer::Peer;
 use crate::failure::Failure;
-use crate::server::peer::Peer;
 
 /// For answers with bodies of one kind.
 #[derive(Debug)]

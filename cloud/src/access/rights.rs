@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::config::{DeviceBounds, TenantConfig};
+use super::config::{DeviceBounds, TenantConfig};
 
 /// A list of names that are allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

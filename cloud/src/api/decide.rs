@@ -79,7 +79,7 @@ async fn decide(
     let sample = request.sample.ok_or_else(|| Failure::field("sample", "is missing"))?;
     caller.may_ask(&sample.task)?;
     for expert in &request.pinned {
-        caller.may_run(pool, expert)?;
+        caller.may_run(pool.manifest(), expert)?;
     }
     let origin = origin(&sample);
     let bytes = sample.images.iter().map(|image| image.data.len()).sum();

@@ -34,22 +34,20 @@ impl Inherited {
 
 #[cfg(test)]
 mod tests {
-    use tonic::Code;
-
     use super::*;
+    use crate::failure::Kind;
 
     #[test]
     fn a_stream_inherits_the_digest_it_began_with() {
         let held = BundleDigest::from_bytes(&[7; 32]).unwrap();
         let mut digest = Inherited::default();
-        let mut code =
-            |asked: &[u8]| digest.check(asked, held).map_or_else(|failure| failure.code(), |()| Code::Ok);
-        assert_eq!(code(&[]), Code::InvalidArgument);
-        assert_eq!(code(&[7; 32]), Code::Ok);
-        assert_eq!(code(&[]), Code::Ok);
-        assert_eq!(code(&[7; 31]), Code::InvalidArgument);
-        assert_eq!(code(&[]), Code::Ok);
-        assert_eq!(code(&[8; 32]), Code::FailedPrecondition);
-        assert_eq!(code(&[]), Code::FailedPrecondition);
+        let mut code = |asked: &[u8]| digest.check(asked, held).map_err(|failure| failure.kind());
+        assert_eq!(code(&[]), Err(Kind::Invalid));
+        assert_eq!(code(&[7; 32]), Ok(()));
+        assert_eq!(code(&[]), Ok(()));
+        assert_eq!(code(&[7; 31]), Err(Kind::Invalid));
+        assert_eq!(code(&[]), Ok(()));
+        assert_eq!(code(&[8; 32]), Err(Kind::Precondition));
+        assert_eq!(code(&[]), Err(Kind::Precondition));
     }
 }

@@ -7,14 +7,14 @@ use millgate_shared::proto::v1;
 use millgate_shared::proto::v1::enrollment_service_server::EnrollmentService;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::Semaphore;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 
 use super::status;
 use crate::access::Access;
-use crate::failure::Failure;
+use crate::door::peer::{Line, Peer};
+use crate::failure::{Failure, Kind};
 use crate::identity::enrolment::{EnrolError, Enrolment, Issued};
 use crate::metrics::Metrics;
-use crate::server::peer::{Line, Peer};
 
 /// A request for a certificate is a few hundred bytes.
 pub(super) const LONGEST_MESSAGE: usize = 64 << 10;
@@ -74,9 +74,9 @@ impl Enroller {
         self.metrics.certificate_asked(issued.as_ref().err().map_or("issued", reason));
         issued.map_err(|error| {
             let addr = peer.map(|peer| tracing::field::display(peer.addr));
-            let code = code(&error);
+            let kind = kind(&error);
             // Anyone may ask, as often as they like.
-            if let Some(others) = self.access.noted(code.description()) {
+            if let Some(others) = self.access.noted(noted_as(kind)) {
                 match error {
                     EnrolError::State(_) => {
                         tracing::error!(addr, %error, others, "no certificate can be signed")
@@ -84,7 +84,7 @@ impl Enroller {
                     _ => tracing::info!(addr, %error, others, "no certificate"),
                 }
             }
-            status::of(&failure(code, &error))
+            status::of(&failure(kind, &error))
         })
     }
 }
@@ -104,6 +104,17 @@ fn answer(enrolment: &Enrolment, issued: &Issued) -> v1::DeviceCertificate {
     }
 }
 
+/// What the log keeps apart, so that one sort of refusal does not drown another.
+fn noted_as(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Unauthenticated => "enrolment_unauthenticated",
+        Kind::Invalid => "enrolment_invalid",
+        Kind::Taken => "enrolment_taken",
+        Kind::Denied => "enrolment_denied",
+        _ => "enrolment_failed",
+    }
+}
+
 /// For metrics.
 fn reason(error: &EnrolError) -> &'static str {
     match error {
@@ -112,25 +123,25 @@ fn reason(error: &EnrolError) -> &'static str {
     }
 }
 
-fn code(error: &EnrolError) -> Code {
+fn kind(error: &EnrolError) -> Kind {
     match error {
-        EnrolError::NoToken(_) | EnrolError::WrongPool | EnrolError::Unknown => Code::Unauthenticated,
-        EnrolError::Expired(_) | EnrolError::Used => Code::Unauthenticated,
-        EnrolError::Foreign | EnrolError::Replaced(_) | EnrolError::TooLate { .. } => Code::Unauthenticated,
-        EnrolError::Name(_) | EnrolError::OtherDevice(_) | EnrolError::NoDevice => Code::InvalidArgument,
-        EnrolError::Request(_) | EnrolError::OtherKey => Code::InvalidArgument,
-        EnrolError::Taken(_) => Code::AlreadyExists,
-        EnrolError::Revoked(_) => Code::PermissionDenied,
-        EnrolError::State(_) => Code::Internal,
+        EnrolError::NoToken(_) | EnrolError::WrongPool | EnrolError::Unknown => Kind::Unauthenticated,
+        EnrolError::Expired(_) | EnrolError::Used => Kind::Unauthenticated,
+        EnrolError::Foreign | EnrolError::Replaced(_) | EnrolError::TooLate { .. } => Kind::Unauthenticated,
+        EnrolError::Name(_) | EnrolError::OtherDevice(_) | EnrolError::NoDevice => Kind::Invalid,
+        EnrolError::Request(_) | EnrolError::OtherKey => Kind::Invalid,
+        EnrolError::Taken(_) => Kind::Taken,
+        EnrolError::Revoked(_) => Kind::Denied,
+        EnrolError::State(_) => Kind::Internal,
     }
 }
 
-fn failure(code: Code, error: &EnrolError) -> Failure {
+fn failure(kind: Kind, error: &EnrolError) -> Failure {
     let message = match error {
         EnrolError::State(_) => "the pool cannot sign; see its log".to_owned(),
         error => error.to_string(),
     };
-    Failure::Enrolment { code, message }
+    Failure::Enrolment { kind, message }
 }
 
 #[tonic::async_trait]

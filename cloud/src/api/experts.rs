@@ -9,14 +9,14 @@ use millgate_shared::bundle::manifest::Manifest;
 use millgate_shared::proto::v1;
 use millgate_shared::proto::v1::expert_service_server::ExpertService;
 use millgate_shared::wire::write_tensor;
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::clock::Clock;
 use super::digest::{Inherited, check};
 use super::input::Input;
 use super::{Api, deadline, reply, status, stream};
 use crate::access::Caller;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::hosted::Ran;
 use crate::metrics::RunResult;
 use crate::serving::request::Call;
@@ -101,7 +101,7 @@ async fn run(
     let manifest = hosted.manifest();
     // Before it is said which of them are here.
     for expert in &request.experts {
-        caller.may_run(&api.pool, expert)?;
+        caller.may_run(api.pool.manifest(), expert)?;
     }
     let experts = named(manifest, &request.experts)?;
     let input = Input::new(manifest, request.images, request.tensors)?;
@@ -161,7 +161,7 @@ fn named(manifest: &Manifest, names: &[String]) -> Result<Vec<usize>, Failure> {
 /// answered beside the others.
 fn nothing_ran(answers: &[Result<Ran, Failure>]) -> Option<Failure> {
     let mut failures = answers.iter().map(|answer| answer.as_ref().err());
-    let none_ran = failures.all(|failure| failure.is_some_and(|failure| failure.code() != Code::Internal));
+    let none_ran = failures.all(|failure| failure.is_some_and(|failure| failure.kind() != Kind::Internal));
     answers.first().filter(|_| none_ran)?.as_ref().err().cloned()
 }
 
@@ -173,10 +173,10 @@ fn count(api: &Api, name: &str, ran: &Result<Ran, Failure>) {
             api.metrics.expert_run(name, RunResult::Ok);
         }
         Err(failure) => {
-            if failure.code() == Code::Internal {
+            if failure.kind() == Kind::Internal {
                 tracing::warn!(expert = name, error = %failure, "expert failed");
             }
-            api.metrics.expert_run(name, failure.run_result());
+            api.metrics.expert_run(name, RunResult::of(failure));
         }
     }
 }

@@ -4,10 +4,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tonic::Code;
-
-use super::Api;
 use super::clock::Clock;
+use super::{Api, status};
 use crate::access::Caller;
 use crate::failure::Failure;
 use crate::pool::Pool;
@@ -40,7 +38,7 @@ impl Api {
         let mut guard = self.metrics.begin(method, clock.deadline);
         let answer = async {
             let (request, kept) = clock.limit(read).await?;
-            caller.may_run(&self.pool, &request.model)?;
+            caller.may_run(self.pool.manifest(), &request.model)?;
             let timeout = request.timeout()?;
             let clock = Clock::new(at, deadline, timeout, self.default_deadline);
             guard.until(clock.deadline);
@@ -49,7 +47,7 @@ impl Api {
             clock.limit(work).await
         };
         let answer = answer.await;
-        guard.end(answer.as_ref().map_or_else(Failure::code, |_| Code::Ok));
+        guard.end(status::name_of(&answer));
         answer
     }
 

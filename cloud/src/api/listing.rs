@@ -13,7 +13,7 @@ pub(super) fn list(pool: &Pool, rights: &Rights) -> Result<v1::ListExpertsRespon
     let manifest = hosted.manifest();
     let latency_us = |served| pool.serving().expected(served).as_micros() as u64;
     let experts = manifest.experts.iter().zip(hosted.experts());
-    let experts = experts.filter(|(expert, _)| may_run(rights, pool, &expert.name).is_ok());
+    let experts = experts.filter(|(expert, _)| may_run(rights, pool.manifest(), &expert.name).is_ok());
     Ok(v1::ListExpertsResponse {
         bundle_name: manifest.name.clone(),
         bundle_version: manifest.version.clone(),

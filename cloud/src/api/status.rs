@@ -7,7 +7,8 @@ use millgate_shared::wire::stream_error;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::failure::{Failure, without_places};
+use crate::failure::{Failure, Kind, without_places};
+use crate::trace::call::code_name;
 
 /// A status travels in HTTP/2 headers, which peers bound; a message may quote what a client sent, of any length.
 const LONGEST_MESSAGE: usize = 1024;
@@ -33,9 +34,32 @@ pub(super) fn of(failure: &Failure) -> Status {
             let digests = [("asked".to_owned(), asked.to_string()), ("held".to_owned(), held.to_string())];
             ErrorDetails::with_error_info("BUNDLE_MISMATCH", DOMAIN, HashMap::from(digests))
         }
-        _ => return Status::new(failure.code(), message),
+        _ => return Status::new(code(failure.kind()), message),
     };
-    Status::with_error_details(failure.code(), message, details)
+    Status::with_error_details(code(failure.kind()), message, details)
+}
+
+/// What gRPC calls this kind: nothing in front of this rim knows its codes.
+fn code(kind: Kind) -> Code {
+    match kind {
+        Kind::Invalid => Code::InvalidArgument,
+        Kind::NotFound => Code::NotFound,
+        Kind::Taken => Code::AlreadyExists,
+        Kind::Precondition => Code::FailedPrecondition,
+        Kind::Deadline => Code::DeadlineExceeded,
+        Kind::Unavailable => Code::Unavailable,
+        Kind::Internal => Code::Internal,
+        Kind::Refused => Code::ResourceExhausted,
+        Kind::Unsupported => Code::Unimplemented,
+        Kind::Unauthenticated => Code::Unauthenticated,
+        Kind::Denied => Code::PermissionDenied,
+        Kind::TooLarge => Code::OutOfRange,
+    }
+}
+
+/// How metrics name what came of a call, whatever protocol brought it: by gRPC's code.
+pub(super) fn name_of<T>(answer: &Result<T, Failure>) -> &'static str {
+    code_name(answer.as_ref().map_or_else(|failure| code(failure.kind()), |_| Code::Ok))
 }
 
 /// The same, inside a stream or beside other answers; the stream stays usable.

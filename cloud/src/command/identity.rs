@@ -88,7 +88,7 @@ pub fn enroll_token(args: ClaimArgs, out: &mut impl Write) -> Result<(), Command
         checked("device", device)?;
     }
     let expires = after(args.ttl)?;
-    let authority = material::anchor_for_claims(&config)?;
+    let authority = material::anchor_for_claims(&config.state_dir, &config.tls)?;
     let terms = Terms { tenant: args.tenant, device: args.device, expires, uses: args.uses };
     let claim = claims::make(&StateDir::new(&config.state_dir), authority, terms.clone(), Timestamp::now())?;
     match args.output {

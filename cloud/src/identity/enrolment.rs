@@ -11,6 +11,7 @@ use millgate_shared::identity::{Certificate, DeviceName, Floor, Roots};
 use rustls::pki_types::CertificateDer;
 
 use super::authority::{Authority, RequestError};
+use super::config::DevicesConfig;
 use super::devices::{self, Device};
 use super::{StateDir, StateError, claims};
 
@@ -95,7 +96,7 @@ impl Enrolment {
     pub(super) fn new(
         state: StateDir,
         authority: Arc<Authority>,
-        config: &crate::config::DevicesConfig,
+        config: &DevicesConfig,
         clock: Arc<Floor>,
     ) -> Result<Self, StateError> {
         let roots = Roots::new(vec![authority.certificate().clone()], Arc::clone(&clock));

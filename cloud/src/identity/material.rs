@@ -2,7 +2,7 @@
 //! leaves everything as it was, and is complained about once.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -13,9 +13,9 @@ use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 
 use super::authority::Authority;
+use super::config::{DevicesConfig, TlsConfig};
 use super::enrolment::Enrolment;
 use super::{StateDir, StateError, own};
-use crate::config::{CloudConfig, TlsConfig};
 
 #[derive(Debug)]
 pub(crate) struct Material {
@@ -34,18 +34,23 @@ pub(crate) struct Material {
 }
 
 impl Material {
-    /// Makes what is missing. Blocks.
-    pub(crate) fn open(config: &CloudConfig, listen: &[SocketAddr]) -> Result<Self, StateError> {
-        let (state, clock) = (StateDir::new(&config.state_dir), Arc::new(Floor::unkept()));
-        let tls = config.tls.clone();
+    /// Makes what is missing. `node` and the addresses it listens on stand in the certificate that it signs itself.
+    /// Blocks.
+    pub(crate) fn open(
+        state_dir: &Path,
+        (node, listen): (&str, &[SocketAddr]),
+        tls: TlsConfig,
+        devices: &DevicesConfig,
+    ) -> Result<Self, StateError> {
+        let (state, clock) = (StateDir::new(state_dir), Arc::new(Floor::unkept()));
         let needs_own = tls.certificate.is_none() || tls.client_ca.is_empty();
         let authority = needs_own.then(|| Authority::open_or_make(&state, clock.now())).transpose()?;
         let authority = authority.map(Arc::new);
         let clients = Roots::none(Arc::clone(&clock));
-        let names = own::names(&tls.names, &config.node, listen);
+        let names = own::names(&tls.names, node, listen);
         let mut material = Self {
             files: Followed::new(watched_files(&tls)),
-            node: config.node.clone(),
+            node: node.to_owned(),
             state,
             config: tls,
             authority,
@@ -63,7 +68,7 @@ impl Material {
         }
         if let Some(authority) = &material.authority {
             let (state, clock) = (material.state.clone(), Arc::clone(&material.clock));
-            let enrolment = Enrolment::new(state, Arc::clone(authority), &config.devices, clock)?;
+            let enrolment = Enrolment::new(state, Arc::clone(authority), devices, clock)?;
             material.enrolment = Some(Arc::new(enrolment));
         }
         material.load()?;
@@ -164,9 +169,9 @@ fn watched_files(tls: &TlsConfig) -> Vec<PathBuf> {
 
 /// The certificate that a claim token names: what the pool's own is trusted by. Makes the authority if there is none.
 /// Blocks.
-pub(crate) fn anchor_for_claims(config: &CloudConfig) -> Result<Fingerprint, StateError> {
-    let Some(path) = &config.tls.certificate else {
-        let state = StateDir::new(&config.state_dir);
+pub(crate) fn anchor_for_claims(state_dir: &Path, tls: &TlsConfig) -> Result<Fingerprint, StateError> {
+    let Some(path) = &tls.certificate else {
+        let state = StateDir::new(state_dir);
         return Ok(Authority::open_or_make(&state, SystemTime::now())?.fingerprint());
     };
     let refuse = |reason: &str| StateError::Content { path: path.clone(), reason: reason.to_owned() };

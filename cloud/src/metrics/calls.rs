@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use prometheus_client::encoding::EncodeLabelSet;
-use tonic::Code;
 
 use super::Metrics;
+
+/// How gRPC names the end of a call whose answer came too late, and of one that nobody waited for.
+const LATE: &str = "DEADLINE_EXCEEDED";
+const CANCELLED: &str = "CANCELLED";
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct RequestLabels {
@@ -20,7 +23,7 @@ pub(crate) struct CallGuard {
     metrics: Arc<Metrics>,
     method: &'static str,
     deadline: Instant,
-    code: Option<Code>,
+    code: Option<&'static str>,
 }
 
 impl CallGuard {
@@ -34,7 +37,8 @@ impl CallGuard {
         self.deadline = deadline;
     }
 
-    pub(crate) fn end(mut self, code: Code) {
+    /// It came to this end, as gRPC names it.
+    pub(crate) fn end(mut self, code: &'static str) {
         self.code = Some(code);
     }
 }
@@ -43,32 +47,9 @@ impl Drop for CallGuard {
     fn drop(&mut self) {
         // Dropped unanswered: the deadline ended it, or its caller went away.
         let late = Instant::now() >= self.deadline;
-        let code = self.code.unwrap_or(if late { Code::DeadlineExceeded } else { Code::Cancelled });
+        let code = self.code.unwrap_or(if late { LATE } else { CANCELLED });
         self.metrics.in_flight.dec();
-        let labels = RequestLabels { method: self.method, code: code_name(code) };
+        let labels = RequestLabels { method: self.method, code };
         self.metrics.requests.get_or_create(&labels).inc();
-    }
-}
-
-/// As gRPC writes it.
-pub(crate) fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }

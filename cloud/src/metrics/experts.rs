@@ -2,6 +2,8 @@
 
 use prometheus_client::encoding::EncodeLabelSet;
 
+use crate::failure::Failure;
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct RunLabels {
     pub(super) expert: String,
@@ -26,6 +28,14 @@ pub enum RunResult {
 }
 
 impl RunResult {
+    pub(crate) fn of(failure: &Failure) -> Self {
+        match failure {
+            Failure::Refused { .. } => Self::Refused,
+            Failure::Deadline => Self::Expired,
+            _ => Self::Failed,
+        }
+    }
+
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",

@@ -3,8 +3,8 @@
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
-use super::buckets::Buckets;
 use crate::serving::Serving;
+use crate::serving::buckets::Buckets;
 use crate::serving::statistics::Counts;
 
 pub(super) struct OfModel {

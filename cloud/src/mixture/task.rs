@@ -25,9 +25,10 @@ use crate::serving::Serving;
 use crate::serving::composite::{Composite, Outside};
 use crate::serving::entry::Done;
 use crate::serving::request::{Call, Phases};
+use crate::serving::served::Traits;
 
 /// Rows of one request; each is a decision.
-pub(crate) const MOST_ROWS: usize = 256;
+const MOST_ROWS: usize = 256;
 /// What clients see as the platform's engine.
 const KIND: &str = "mixture";
 /// `decision` is the whole record, as JSON.
@@ -40,7 +41,7 @@ const OUTPUTS: [(&str, Datatype); 4] = [
 
 /// See the module's head.
 #[derive(Debug)]
-pub(crate) struct TaskModel {
+struct TaskModel {
     /// Weak: the bundle's models and this one lie in the same catalogue.
     hosted: Weak<Hosted>,
     task: usize,
@@ -49,7 +50,7 @@ pub(crate) struct TaskModel {
 }
 
 impl TaskModel {
-    pub(crate) fn new(hosted: &Arc<Hosted>, task: usize, place: String) -> Self {
+    fn new(hosted: &Arc<Hosted>, task: usize, place: String) -> Self {
         let manifest = hosted.manifest();
         let labels = manifest.tasks[task].labels.len();
         let port = |name: &str, datatype: Datatype, inner: &[usize]| {
@@ -69,6 +70,20 @@ impl TaskModel {
         };
         let outside = Arc::new(Outside { kind: KIND, signature });
         Self { hosted: Arc::downgrade(hosted), task, place, outside }
+    }
+}
+
+/// Serves each task as a model of its own name; `place` is this node, as decisions name it.
+pub(crate) fn offer(hosted: &Arc<Hosted>, serving: &Serving, place: &str) {
+    for (at, spec) in hosted.manifest().tasks.iter().enumerate() {
+        if serving.find(&spec.name, "").is_ok() {
+            tracing::warn!(task = spec.name, "a model has its name; the task is not served as a model");
+            continue;
+        }
+        let labels = [("probabilities".to_owned(), spec.labels.clone())].into();
+        let traits = Traits { max_rows: Some(MOST_ROWS), labels, ..Traits::default() };
+        let model = Arc::new(TaskModel::new(hosted, at, place.to_owned()));
+        serving.add_composite(&spec.name, model, traits);
     }
 }
 

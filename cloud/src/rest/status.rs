@@ -29,7 +29,7 @@ pub(super) fn status_of(failure: &Failure) -> StatusCode {
         Failure::Stopped | Failure::NotReady { .. } => StatusCode::SERVICE_UNAVAILABLE,
         Failure::Model(_) => StatusCode::INTERNAL_SERVER_ERROR,
         Failure::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
-        Failure::Denied(denial) if denial.is_unauthenticated() => StatusCode::UNAUTHORIZED,
+        Failure::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
         Failure::Denied(_) => StatusCode::FORBIDDEN,
         Failure::Precondition(_) | Failure::Enrolment { .. } => StatusCode::BAD_REQUEST,
         Failure::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,

@@ -1,5 +1,7 @@
 //! The whole pool over loopback, with the bundle that ships.
 
+use std::path::PathBuf;
+
 use futures_util::{StreamExt, stream};
 use millgate_shared::proto::v1;
 use millgate_shared::proto::v1::expert_service_client::ExpertServiceClient;

@@ -15,8 +15,8 @@ use millgate_shared::array::Array;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
+use super::config::CacheConfig;
 use super::served::Served;
-use crate::config::CacheConfig;
 use crate::failure::Failure;
 use crate::scheduling::ModelId;
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use millgate_shared::array::Array;
 
+use super::classification;
 use super::request::Parameters;
 use super::served::Served;
 use crate::failure::Failure;
 use crate::heavy;
-use crate::oip::classification;
 
 /// How many are asked for of an output, by its index; an error is what is wrong with the parameter.
 pub(super) fn asked(

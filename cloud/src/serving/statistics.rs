@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tonic::Code;
-
+use super::buckets::{Buckets, FIRST_RESPONSE_MS, ROWS, SECONDS};
 use super::entry::Done;
 use super::request::Phases;
-use crate::failure::Failure;
-use crate::metrics::buckets::{Buckets, FIRST_RESPONSE_MS, ROWS, SECONDS};
+use crate::failure::{Failure, Kind};
 
 /// What came of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,17 +42,15 @@ impl Outcome {
     }
 
     pub(crate) fn of(failure: &Failure) -> Self {
-        match failure.code() {
-            Code::Ok => Self::Ok,
-            Code::ResourceExhausted => Self::Refused,
-            Code::DeadlineExceeded => Self::Expired,
-            Code::Cancelled => Self::Cancelled,
-            Code::InvalidArgument
-            | Code::NotFound
-            | Code::FailedPrecondition
-            | Code::OutOfRange
-            | Code::Unimplemented => Self::Invalid,
-            _ => Self::Failed,
+        match failure.kind() {
+            Kind::Refused => Self::Refused,
+            Kind::Deadline => Self::Expired,
+            Kind::Invalid | Kind::NotFound | Kind::Precondition | Kind::TooLarge | Kind::Unsupported => {
+                Self::Invalid
+            }
+            Kind::Taken | Kind::Unavailable | Kind::Internal | Kind::Unauthenticated | Kind::Denied => {
+                Self::Failed
+            }
         }
     }
 }

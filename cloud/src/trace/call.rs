@@ -11,22 +11,20 @@ use opentelemetry_sdk::trace::SdkTracer;
 use tonic::Code;
 use tonic::codegen::http::{HeaderMap, HeaderName, Request, StatusCode, header};
 
-use crate::metrics::calls::code_name;
-
 /// Longer paths are cut: a client chooses them.
 const LONGEST_PATH: usize = 256;
 const GRPC_STATUS: &str = "grpc-status";
 
 /// What a call's context carries besides its span, for those that make its children.
 #[derive(Debug)]
-pub(super) struct Recorder {
-    pub(super) tracer: SdkTracer,
+pub(crate) struct Recorder {
+    pub(crate) tracer: SdkTracer,
     /// When an answer was ready to be encoded, until it was.
     pub(super) answered: Mutex<Option<SystemTime>>,
 }
 
 impl Recorder {
-    pub(super) fn answered(&self, at: Option<SystemTime>) -> Option<SystemTime> {
+    pub(crate) fn answered(&self, at: Option<SystemTime>) -> Option<SystemTime> {
         std::mem::replace(&mut *self.answered.lock().unwrap_or_else(PoisonError::into_inner), at)
     }
 }
@@ -178,4 +176,27 @@ fn is_ours(code: Code) -> bool {
             | Code::Unavailable
             | Code::DataLoss
     )
+}
+
+/// As gRPC writes it.
+pub(crate) fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
 }

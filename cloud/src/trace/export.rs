@@ -14,22 +14,13 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_util::sync::CancellationToken;
 
+use super::counts::SpanCounts;
+
 /// Spans that may wait, and spans of one export: the SDK's own defaults.
 const WAITING: usize = 2048;
 const TOGETHER: usize = 512;
 /// What ended is exported after this time at most.
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// What became of spans that ended.
-#[derive(Debug, Default)]
-pub(crate) struct SpanCounts {
-    /// The collector has them.
-    pub(crate) exported: AtomicU64,
-    /// The collector could not be reached, or refused them.
-    pub(crate) failed: AtomicU64,
-    /// As many waited as may.
-    pub(crate) dropped: AtomicU64,
-}
 
 fn add(to: &AtomicU64, count: usize) {
     to.fetch_add(count as u64, Ordering::Relaxed);

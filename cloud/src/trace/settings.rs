@@ -1,6 +1,6 @@
 //! What the configuration and the environment say together: the configuration comes first.
 
-use crate::config::TracesConfig;
+use super::config::TracesConfig;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Settings {

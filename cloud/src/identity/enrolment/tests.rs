@@ -2,8 +2,8 @@ use jiff::SignedDuration;
 use rcgen::{CertificateParams, KeyPair};
 
 use super::*;
-use crate::config::DevicesConfig;
 use crate::identity::claims::Terms;
+use crate::identity::config::DevicesConfig;
 
 struct Pool {
     _dir: tempfile::TempDir,

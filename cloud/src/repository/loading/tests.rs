@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::engines::{Engines, EnginesConfig};
 use crate::serving::catalogue::Listed;
+use crate::serving::config::CacheConfig;
 use crate::serving::request::{InferRequest, Named};
 
 const GATE: &str = "../models/factory/gate/1/model.onnx";
@@ -47,7 +48,7 @@ impl House {
     fn of(root: &Path) -> Self {
         let nothing = EnginesConfig { onnxruntime_library: Some(PathBuf::new()), ..EnginesConfig::default() };
         let engines = Engines::start(&nothing, Path::new("nowhere"), 1).unwrap();
-        let serving = Serving::start(1, 16, engines);
+        let serving = Serving::start(1, 16, engines, &CacheConfig::default());
         let repositories = Repositories::new(&[root.to_path_buf()]);
         repositories.load_all(&serving).unwrap();
         Self { serving, repositories }

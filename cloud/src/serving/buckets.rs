@@ -41,7 +41,7 @@ impl Buckets {
         }
     }
 
-    pub(super) fn encode(&self, metric: &mut MetricEncoder<'_>) -> std::fmt::Result {
+    pub(crate) fn encode(&self, metric: &mut MetricEncoder<'_>) -> std::fmt::Result {
         let bounds = self.bounds.iter().copied().chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(self.counts.iter().copied()).collect();
         metric.encode_histogram::<NoLabelSet>(self.sum, self.counts.iter().sum(), &buckets, None)

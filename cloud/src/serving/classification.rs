@@ -8,14 +8,14 @@ use bytes::Bytes;
 use millgate_shared::array::{Array, ArrayError, Datatype, Values};
 
 /// True where an output of this datatype has values to rank.
-pub(crate) fn is_offered(datatype: Datatype) -> bool {
+pub(super) fn is_offered(datatype: Datatype) -> bool {
     !matches!(datatype, Datatype::Bool | Datatype::Bytes)
 }
 
 /// The `count` largest values, largest first, of each row or, without rows, of the whole: BYTES of shape
 /// `[rows, count]` or `[count]`. A row that has fewer values gives all of them. Of equal values the first comes
 /// first; NaN comes last.
-pub(crate) fn best(
+pub(super) fn best(
     array: &Array,
     has_rows: bool,
     count: usize,

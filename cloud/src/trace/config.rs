@@ -1,19 +1,6 @@
-//! The tables of the configuration.
+//! `[traces]`: where spans go.
 
 use serde::Deserialize;
-
-use super::ConfigError;
-
-/// `[cache]`: answers of served models, kept to be given again.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CacheConfig {
-    /// Memory for kept answers, in bytes, about; 0: none are kept. Default 0.
-    pub bytes: usize,
-    /// Answers of the bundle's models are kept too. Models of a repository say so themselves: `response_cache` in
-    /// their config.pbtxt. Default false.
-    pub bundle: bool,
-}
 
 /// `[traces]`: spans for an OpenTelemetry collector, over OTLP with gRPC.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -36,8 +23,9 @@ impl Default for TracesConfig {
 }
 
 impl TracesConfig {
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
-        let refuse = |key, message: String| Err(ConfigError::Value { key, message });
+    /// What cannot be used: its key, and why.
+    pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
+        let refuse = |key, message: String| Err((key, message));
         if !(0.0..=1.0).contains(&self.sample_ratio) {
             return refuse("traces.sample_ratio", format!("{} is not between 0 and 1", self.sample_ratio));
         }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::Metrics;
+use super::counts::Counts;
 
 #[derive(Debug)]
 pub(crate) struct Seats {
@@ -64,18 +64,18 @@ impl Seats {
         self: &Arc<Self>,
         peer: SocketAddr,
         cut: &CancellationToken,
-        metrics: &Metrics,
+        counts: &Counts,
     ) -> Option<Seat> {
         match self.take(Instant::now(), cut) {
             Offer::Seated(seat) => Some(seat),
             Offer::Displaced(seat) => {
                 tracing::debug!(%peer, "the quietest connection is cut: there are `max_connections`");
-                metrics.connection_refused();
+                counts.refused();
                 Some(seat)
             }
             Offer::Full => {
                 tracing::warn!(%peer, "connection refused: there are `max_connections`");
-                metrics.connection_refused();
+                counts.refused();
                 None
             }
         }

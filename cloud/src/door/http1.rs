@@ -21,8 +21,8 @@ use millgate_shared::shutdown::Tasks;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::server::incoming::{Connection, Door};
-use crate::server::seats::Seat;
+use super::incoming::{Connection, Door};
+use super::seats::Seat;
 
 /// From the connection, or from the last answer, until the head of a request is there.
 const HEAD_PATIENCE: Duration = Duration::from_secs(60);

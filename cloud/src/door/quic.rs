@@ -19,40 +19,40 @@ use tonic::transport::server::TcpConnectInfo;
 use tower::Service;
 
 use super::HANDSHAKE_PATIENCE;
+use super::counts::Counts;
 use super::peer::{Line, Peer};
 use super::seats::{Seat, Seats};
-use crate::metrics::Metrics;
 
 /// What the last words to peers get to leave the machine.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// A socket with its bounds.
 #[derive(Debug)]
-pub(super) struct QuicDoor {
+pub(crate) struct QuicDoor {
     endpoint: Endpoint,
     seats: Arc<Seats>,
     limits: Limits,
     cut: CancellationToken,
-    metrics: Arc<Metrics>,
+    counts: Arc<Counts>,
 }
 
 impl QuicDoor {
     /// `seats` are shared with the door for TCP; `streams`: calls of one connection at a time.
-    pub(super) fn open(
+    pub(crate) fn open(
         socket: UdpSocket,
         tls: Arc<ServerConfig>,
         seats: Arc<Seats>,
         streams: u32,
         cut: CancellationToken,
-        metrics: Arc<Metrics>,
+        counts: Arc<Counts>,
     ) -> std::io::Result<Self> {
         let endpoint = server::listen(socket, tls, &Tuning::pool(streams))?;
         let limits = Limits { streams, ..Limits::default() };
-        Ok(Self { endpoint, seats, limits, cut, metrics })
+        Ok(Self { endpoint, seats, limits, cut, counts })
     }
 
     /// Serves until `stop` is cancelled, and then until what is under way is answered, or cut.
-    pub(super) async fn serve<S, B>(self, service: S, stop: CancellationToken)
+    pub(crate) async fn serve<S, B>(self, service: S, stop: CancellationToken)
     where
         S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
         S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -79,13 +79,13 @@ impl QuicDoor {
                 }
                 continue;
             }
-            let Some(seat) = self.seats.seat(incoming.remote_address(), &self.cut, &self.metrics) else {
+            let Some(seat) = self.seats.seat(incoming.remote_address(), &self.cut, &self.counts) else {
                 incoming.refuse();
                 continue;
             };
             let seat = Arc::new(seat);
             let talk =
-                Talk { seat, limits: self.limits, stop: stop.clone(), metrics: Arc::clone(&self.metrics) };
+                Talk { seat, limits: self.limits, stop: stop.clone(), counts: Arc::clone(&self.counts) };
             connections.spawn(talk.run(incoming, service.clone()));
         }
         // Nobody else is let in, and who is not being served leaves.
@@ -108,7 +108,7 @@ struct Talk {
     seat: Arc<Seat>,
     limits: Limits,
     stop: CancellationToken,
-    metrics: Arc<Metrics>,
+    counts: Arc<Counts>,
 }
 
 impl Talk {
@@ -132,7 +132,7 @@ impl Talk {
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("it took more than {} s", HANDSHAKE_PATIENCE.as_secs()),
         };
-        self.metrics.handshake_failed();
+        self.counts.handshake_failed();
         tracing::debug!(peer = %address, failure, "a QUIC handshake came to nothing");
     }
 
@@ -151,7 +151,7 @@ impl Talk {
             // Its handshake has verified it: it stays, as one does over TCP that has said as much as a preface.
             self.seat.busy();
         }
-        let _open = Open::new(&self.metrics);
+        let _open = Open::new(&self.counts);
         let served =
             server::serve(connection.clone(), service, extensions(peer), self.limits, self.stop.clone());
         tokio::select! {
@@ -182,12 +182,12 @@ fn extensions(peer: Peer) -> Extensions {
 }
 
 /// Counted while it is open.
-struct Open<'a>(&'a Metrics);
+struct Open<'a>(&'a Counts);
 
 impl<'a> Open<'a> {
-    fn new(metrics: &'a Metrics) -> Self {
-        metrics.connected();
-        Self(metrics)
+    fn new(counts: &'a Counts) -> Self {
+        counts.connected();
+        Self(counts)
     }
 }
 

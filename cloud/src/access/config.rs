@@ -3,8 +3,6 @@
 use millgate_shared::identity::name;
 use serde::Deserialize;
 
-use super::ConfigError;
-
 /// `[access]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -48,8 +46,9 @@ pub struct DeviceBounds {
     pub models: Option<Vec<String>>,
 }
 
-pub(super) fn check(tenants: &[TenantConfig]) -> Result<(), ConfigError> {
-    let refuse = |key, message: String| Err(ConfigError::Value { key, message });
+/// What cannot be used: its key, and why.
+pub(crate) fn check(tenants: &[TenantConfig]) -> Result<(), (&'static str, String)> {
+    let refuse = |key, message: String| Err((key, message));
     for (at, tenant) in tenants.iter().enumerate() {
         if let Err(error) = name::check("tenant", &tenant.name) {
             return refuse("tenants.name", error.to_string());

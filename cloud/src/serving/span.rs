@@ -6,18 +6,18 @@ use std::time::{Duration, Instant, SystemTime};
 use opentelemetry::trace::{Span as _, Status, TraceContextExt, Tracer};
 use opentelemetry::{Context, KeyValue};
 
-use super::call::Recorder;
+use super::request::Phases;
+use super::served::Served;
+use super::statistics::Outcome;
 use crate::failure::Failure;
-use crate::serving::request::Phases;
-use crate::serving::served::Served;
-use crate::serving::statistics::Outcome;
+use crate::trace::call::Recorder;
 
 /// Texts that a client may choose, or quote itself into, are cut: the queue of spans is bounded by their number.
 const LONGEST_TEXT: usize = 256;
 
 /// Costs a look at the thread's context where nothing is traced.
 #[derive(Debug)]
-pub(crate) struct Inference {
+pub(super) struct Inference {
     traced: Option<Traced>,
 }
 
@@ -31,7 +31,7 @@ struct Traced {
 
 impl Inference {
     /// A child of the current call's span, if that is recorded.
-    pub(crate) fn begin(served: &Served, id: &str, arrived: Instant) -> Self {
+    pub(super) fn begin(served: &Served, id: &str, arrived: Instant) -> Self {
         let current = Context::map_current(|current| {
             current.get::<Arc<Recorder>>().map(|recorder| (Arc::clone(recorder), current.clone()))
         });
@@ -53,14 +53,14 @@ impl Inference {
     }
 
     /// The answer was kept.
-    pub(crate) fn cached(&mut self) {
+    pub(super) fn cached(&mut self) {
         if let Some(traced) = &self.traced {
             traced.context.span().set_attribute(KeyValue::new("millgate.cache_hit", true));
         }
     }
 
     /// Each part's phases.
-    pub(crate) fn computed<'a>(&mut self, parts: impl Iterator<Item = &'a Phases>) {
+    pub(super) fn computed<'a>(&mut self, parts: impl Iterator<Item = &'a Phases>) {
         let Some(traced) = &self.traced else { return };
         let tracer = &traced.recorder.tracer;
         for phases in parts {
@@ -75,7 +75,7 @@ impl Inference {
         }
     }
 
-    pub(crate) fn end(mut self, failure: Option<&Failure>) {
+    pub(super) fn end(mut self, failure: Option<&Failure>) {
         let Some(traced) = &mut self.traced else { return };
         traced.has_ended = true;
         let span = traced.context.span();

@@ -1,10 +1,8 @@
-//! `[tls]`, `[quic]` and `[devices]`: encryption, the pool's own certificate, and those that it signs.
+//! `[tls]` and `[devices]`: encryption, the pool's own certificate, and those that it signs.
 
 use std::path::PathBuf;
 
 use serde::Deserialize;
-
-use super::ConfigError;
 
 /// `[tls]`: TLS 1.3 for gRPC and REST.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -25,20 +23,6 @@ pub struct TlsConfig {
     pub names: Vec<String>,
 }
 
-/// `[quic]`: gRPC over QUIC besides TCP, on UDP at the address of `grpc`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct QuicConfig {
-    /// Where `grpc` has TLS, without which there is no QUIC. Default true.
-    pub enabled: bool,
-}
-
-impl Default for QuicConfig {
-    fn default() -> Self {
-        Self { enabled: true }
-    }
-}
-
 /// `[devices]`: certificates for devices.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -56,8 +40,9 @@ impl Default for DevicesConfig {
 }
 
 impl TlsConfig {
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
-        let refuse = |key, message: &str| Err(ConfigError::Value { key, message: message.to_owned() });
+    /// What cannot be used: its key, and why.
+    pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
+        let refuse = |key, message: &str| Err((key, message.to_owned()));
         match (&self.certificate, &self.key) {
             (Some(_), None) => return refuse("tls.key", "is missing, and `tls.certificate` is given"),
             (None, Some(_)) => return refuse("tls.certificate", "is missing, and `tls.key` is given"),
@@ -74,10 +59,11 @@ impl TlsConfig {
 }
 
 impl DevicesConfig {
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    /// What cannot be used: its key, and why.
+    pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
         // A year that no calendar has would overflow dates.
         const MOST: u32 = 36_500;
-        let refuse = |key, message: String| Err(ConfigError::Value { key, message });
+        let refuse = |key, message: String| Err((key, message));
         if self.certificate_days == 0 || self.certificate_days > MOST {
             return refuse("devices.certificate_days", format!("must be from 1 to {MOST}"));
         }

@@ -25,23 +25,23 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
 use super::HANDSHAKE_PATIENCE;
+use super::counts::Counts;
 use super::peer::{Line, Peer};
 use super::seats::{Seat, Seats};
-use crate::metrics::Metrics;
 
 /// Pause after an accept that failed (out of file descriptors, mostly): time for a connection to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A peer that takes nothing of what it is sent for so long is given up.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 /// HTTP/2's preface. A gRPC peer that has not sent as much has said nothing.
-pub(super) const HTTP2_PREFACE: usize = 24;
+pub(crate) const HTTP2_PREFACE: usize = 24;
 
 /// A listener with its bounds.
 pub(crate) struct Door {
     listener: TcpListener,
     seats: Arc<Seats>,
     cut: CancellationToken,
-    metrics: Arc<Metrics>,
+    counts: Arc<Counts>,
     /// Bytes after which a peer that is known counts as served; `None`: whoever serves it says so.
     greeting: Option<usize>,
     /// `None`: plain text.
@@ -58,24 +58,24 @@ impl std::fmt::Debug for Door {
 
 impl Door {
     /// At most `limit` connections at a time, until `cut` is cancelled.
-    pub(super) fn new(
+    pub(crate) fn new(
         listener: TcpListener,
         limit: usize,
         cut: CancellationToken,
-        metrics: Arc<Metrics>,
+        counts: Arc<Counts>,
         greeting: Option<usize>,
         tls: Option<Arc<ServerConfig>>,
     ) -> Self {
         let (seats, handshakes) = (Seats::new(limit), FuturesUnordered::new());
-        Self { listener, seats, cut, metrics, greeting, tls, handshakes }
+        Self { listener, seats, cut, counts, greeting, tls, handshakes }
     }
 
-    pub(super) fn seats(&self) -> &Arc<Seats> {
+    pub(crate) fn seats(&self) -> &Arc<Seats> {
         &self.seats
     }
 
     /// For tonic.
-    pub(super) fn connections(self) -> impl Stream<Item = io::Result<Connection>> {
+    pub(crate) fn connections(self) -> impl Stream<Item = io::Result<Connection>> {
         unfold(self, |mut door| async move { Some((Ok(door.accept().await), door)) })
     }
 
@@ -98,13 +98,13 @@ impl Door {
                     continue;
                 }
             };
-            let Some(seat) = self.seats.seat(addr, &self.cut, &self.metrics) else { continue };
+            let Some(seat) = self.seats.seat(addr, &self.cut, &self.counts) else { continue };
             tcp::tune(&tcp, tcp::Role::Accepted);
-            let (metrics, greeting) = (Arc::clone(&self.metrics), self.greeting);
+            let (counts, greeting) = (Arc::clone(&self.counts), self.greeting);
             match &self.tls {
-                None => return Connection::new(Wire::Plain(tcp), Peer::plain(addr), seat, metrics, greeting),
+                None => return Connection::new(Wire::Plain(tcp), Peer::plain(addr), seat, counts, greeting),
                 Some(tls) => {
-                    let shaking = handshake(Arc::clone(tls), tcp, addr, seat, metrics, greeting);
+                    let shaking = handshake(Arc::clone(tls), tcp, addr, seat, counts, greeting);
                     self.handshakes.push(Box::pin(shaking));
                 }
             }
@@ -118,20 +118,20 @@ async fn handshake(
     tcp: TcpStream,
     addr: SocketAddr,
     seat: Seat,
-    metrics: Arc<Metrics>,
+    counts: Arc<Counts>,
     greeting: Option<usize>,
 ) -> Option<Connection> {
     let shaking = tokio::time::timeout(HANDSHAKE_PATIENCE, TlsAcceptor::from(tls).accept(tcp));
     let failure = match seat.cut().run_until_cancelled(shaking).await {
         Some(Ok(Ok(stream))) => {
             let peer = Peer::shown(addr, Line::Tls, stream.get_ref().1.peer_certificates());
-            return Some(Connection::new(Wire::Tls(Box::new(stream)), peer, seat, metrics, greeting));
+            return Some(Connection::new(Wire::Tls(Box::new(stream)), peer, seat, counts, greeting));
         }
         Some(Ok(Err(error))) => reason(&error),
         Some(Err(_)) => format!("it took more than {} s", HANDSHAKE_PATIENCE.as_secs()),
         None => "it was cut".to_owned(),
     };
-    metrics.handshake_failed();
+    counts.handshake_failed();
     tracing::debug!(peer = %addr, failure, "a TLS handshake came to nothing");
     None
 }
@@ -153,21 +153,21 @@ pub(crate) struct Connection {
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Runs while the peer takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
-    metrics: Arc<Metrics>,
+    counts: Arc<Counts>,
     /// Bytes that are to come until its peer counts as served.
     greeting: Option<usize>,
 }
 
 impl Connection {
-    fn new(wire: Wire, peer: Peer, seat: Seat, metrics: Arc<Metrics>, greeting: Option<usize>) -> Self {
-        metrics.connected();
+    fn new(wire: Wire, peer: Peer, seat: Seat, counts: Arc<Counts>, greeting: Option<usize>) -> Self {
+        counts.connected();
         let (cut, seat) = (Box::pin(seat.cut().clone().cancelled_owned()), Arc::new(seat));
         // Anyone can greet.
         let (peer, greeting) = match greeting {
             Some(_) if peer.is_anonymous() => (peer.at(&seat), None),
             greeting => (peer, greeting),
         };
-        Self { wire, peer, seat, cut, stalled: None, metrics, greeting }
+        Self { wire, peer, seat, cut, stalled: None, counts, greeting }
     }
 
     pub(crate) fn peer(&self) -> &Peer {
@@ -202,7 +202,7 @@ fn was_cut() -> io::Error {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.metrics.disconnected();
+        self.counts.disconnected();
     }
 }
 
