@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use millgate_shared::bundle::sha256_hex;
+use millgate_shared::digest::sha256_hex;
 
 /// A copy; removed when dropped.
 #[derive(Debug)]

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use millgate_shared::array::Array;
-use millgate_shared::bundle::golden::{self, Passed};
 use millgate_shared::bundle::manifest::{EMBEDDING, Manifest, model_path};
 use millgate_shared::bundle::{Bundle, BundleDigest, BundleError};
 use millgate_shared::engine::fixed::FixedModel;
-use millgate_shared::engine::{OnnxFile, Tract};
+use millgate_shared::engine::{EngineError, OnnxFile, Tract};
+use millgate_shared::proof::golden::{self, Passed};
 use millgate_shared::proto::inference::ModelConfig;
 use millgate_shared::runner::{Holding, Models, RunError};
 
@@ -153,7 +153,7 @@ fn serve(
 ) -> Result<Arc<Served>, HostedError> {
     let path = model_path(name);
     let onnx = bundle.read(&path)?;
-    let refuse = |source| BundleError::Model { file: path.clone(), source };
+    let refuse = |error: EngineError| BundleError::Model { file: path.clone(), source: error.into() };
     let file = OnnxFile::read(onnx.into(), None).map_err(refuse)?;
     let not_ready = |reason: String| Failure::Unservable { model: name.to_owned(), reason };
     let (engines, config) = (serving.engines(), ModelConfig::default());

@@ -8,13 +8,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millgate_shared::breaker;
-use millgate_shared::bundle::{Bundle, BundleError, golden};
+use millgate_shared::bundle::{Bundle, BundleError};
 use millgate_shared::deciding::{Mode, Policy};
 use millgate_shared::decision::{Decision, Missing};
 use millgate_shared::gate::Place;
 use millgate_shared::image::BitDepth;
 use millgate_shared::local::{prices, tier_places};
+use millgate_shared::proof::golden;
 use millgate_shared::runner::{Holding, Models, RunError};
 use millgate_shared::shutdown::Tasks;
 use millgate_shared::workers::{WorkError, Workers};
@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use crate::crash::Held;
 use crate::input::Input;
+use crate::uplink::breaker;
 use crate::uplink::ledger::{Ledger, LedgerConfig};
 use crate::uplink::session::LinkState;
 use crate::uplink::troubles::Trouble;

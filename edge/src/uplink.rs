@@ -14,7 +14,6 @@ use std::error::Error as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use millgate_shared::breaker;
 use millgate_shared::bundle::BundleDigest;
 use millgate_shared::decision::Missing;
 use millgate_shared::proto::v1;
@@ -24,6 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep_until, timeout};
 use tonic::Code;
 
+pub mod breaker;
 pub mod budget;
 mod bulk;
 mod carrier;

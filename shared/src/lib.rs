@@ -1,7 +1,7 @@
-//! What agent and pool must agree on.
+//! What agent and pool must agree on, under one name: the rooms of the crates in `shared/`.
 //!
-//! A module lives here only if both binaries use it, or if it defines the wire or the bundle format. The path of a
-//! sample through this crate:
+//! A room stands here only if both binaries use it, or if it defines the wire or the bundle format. The path of a sample
+//! through them:
 //!
 //! ```text
 //! bytes -> image (decode) -> sample -> workers: local (gate -> deciding: choose, run experts, risk)
@@ -9,45 +9,24 @@
 //!                                                    deciding: combine <────────┴──> decision
 //! ```
 //!
-//! * [`image`], [`sample`]: what comes in; [`embedding`]: what encoders make of it. [`mod@array`]: tensors of any datatype, as
-//!   models take them.
-//! * [`bundle`]: the manifest, its checks, golden samples, archives. Everything a decision depends on.
-//! * [`engine`]: runs ONNX. The only room that names tract.
-//! * [`runner`]: a bundle's models with one thread's state; turns samples into scores and answers.
-//! * [`workers`]: the threads that run them, behind one bounded queue. [`local`]: a sample's stay on such a thread.
-//! * [`gate`], [`competence`], [`combine`], [`deciding`]: how a decision is made. Pure: no clock, no IO, no model.
-//! * [`decision`]: the record of it. [`wire`]: records and samples as protobuf; the only module that names [`proto`].
-//! * [`transport`]: gRPC between agent and pool.
-//! * [`identity`]: certificates, TLS, tokens, and a clock with a floor.
-//! * [`breaker`]: when to stop asking a peer that does not answer. Pure.
-//! * [`memory`]: what may still be taken of it.
-//! * [`shutdown`], [`panics`], [`telemetry`], [`metrics`], [`text_file`], [`toml_file`], [`files`]: the rim both
-//!   binaries share.
+//! The crates, lowest first; each knows only crates of a line above its own:
+//!
+//! * `rim`: [`digest`], [`files`], [`memory`], [`metrics`], [`panics`], [`shutdown`], [`telemetry`], [`text_file`],
+//!   [`toml_file`]. `array`: [`mod@array`], what models take and give.
+//! * `engine`: [`engine`] runs ONNX; nothing else names tract. `sample`: [`image`] and [`sample`], what comes in.
+//!   `transport`: [`transport`], gRPC between agent and pool.
+//! * `model`: [`bundle`], [`competence`], [`combine`], [`decision`], [`gate`], [`deciding`]: how a decision is made and
+//!   recorded. Pure: no model runs, nothing waits. `identity`: [`identity`], certificates, TLS, tokens.
+//! * `mixture`: [`embedding`], [`runner`], [`workers`], [`local`], [`proof`]: what runs models. `wire`: [`wire`] and
+//!   [`proto`], records and samples as protobuf.
 
-pub mod array;
-pub mod breaker;
-pub mod bundle;
-pub mod combine;
-pub mod competence;
-pub mod deciding;
-pub mod decision;
-pub mod embedding;
-pub mod engine;
-pub mod files;
-pub mod gate;
-pub mod identity;
-pub mod image;
-pub mod local;
-pub mod memory;
-pub mod metrics;
-pub mod panics;
-pub mod proto;
-pub mod runner;
-pub mod sample;
-pub mod shutdown;
-pub mod telemetry;
-pub mod text_file;
-pub mod toml_file;
-pub mod transport;
-pub mod wire;
-pub mod workers;
+pub use millgate_array::each_values;
+pub use millgate_mixture::{embedding, local, proof, runner, workers};
+pub use millgate_model::{bundle, combine, competence, deciding, decision, gate};
+pub use millgate_rim::{digest, files, memory, metrics, panics, shutdown, telemetry, text_file, toml_file};
+pub use millgate_sample::{image, sample};
+pub use millgate_wire::proto;
+pub use {
+    millgate_array as array, millgate_engine as engine, millgate_identity as identity,
+    millgate_transport as transport, millgate_wire as wire,
+};

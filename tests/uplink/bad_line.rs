@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use millgate_edge::uplink::breaker;
 use millgate_edge::uplink::ledger::{Ledger, LedgerConfig};
 use millgate_edge::uplink::upload::{SendConfig, Upload, UploadPolicy};
 use millgate_edge::uplink::{Allowed, Pools, Uplink, UplinkConfig};
-use millgate_shared::breaker;
 use millgate_shared::bundle::Bundle;
 use millgate_shared::decision::Missing;
 use millgate_shared::proto::v1;

@@ -1,7 +1,7 @@
 //! API tokens for client developers. Only the hash of each is kept.
 
 use jiff::Timestamp;
-use millgate_shared::bundle::hex;
+use millgate_shared::digest::hex;
 use millgate_shared::identity::secret::Secret;
 use serde::{Deserialize, Serialize};
 

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::BoxStream;
 use millgate_shared::bundle::manifest::Manifest;
-use millgate_shared::bundle::sha256_hex;
 use millgate_shared::deciding::{Mode, Policy};
+use millgate_shared::digest::sha256_hex;
 use millgate_shared::image::Limits;
 use millgate_shared::proto::v1;
 use millgate_shared::proto::v1::inference_service_server::InferenceService;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use millgate_shared::bundle::archive;
-use millgate_shared::bundle::golden::{self, Passed};
 use millgate_shared::bundle::manifest::FILE_NAME;
-use millgate_shared::bundle::variant;
 use millgate_shared::bundle::{Bundle, BundleError};
+use millgate_shared::proof::golden::{self, Passed};
+use millgate_shared::proof::variant;
 use millgate_shared::runner::{Holding, Models};
 use serde_json::json;
 

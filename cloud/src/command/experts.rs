@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millgate_shared::bundle::hex;
+use millgate_shared::digest::hex;
 use millgate_shared::identity::dial::{self, DialError};
 use millgate_shared::identity::{Floor, Roots, pem, tls};
 use millgate_shared::proto::v1;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use jiff::{Span, SpanRelativeTo, Timestamp};
-use millgate_shared::bundle::hex;
+use millgate_shared::digest::hex;
 use millgate_shared::identity::DeviceName;
 use millgate_shared::identity::name::{self, DEFAULT_TENANT};
 use serde_json::{Value, json};

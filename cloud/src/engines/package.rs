@@ -6,7 +6,7 @@ use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
-use millgate_shared::bundle::hex;
+use millgate_shared::digest::hex;
 use sha2::{Digest, Sha256};
 
 use super::installed::{Version, is_library};

@@ -2,7 +2,7 @@
 
 use millgate_shared::bundle::Bundle;
 use millgate_shared::bundle::manifest::{Expert, Variant, VariantEngine};
-use millgate_shared::bundle::variant::{Timed, compare_model, judge, open};
+use millgate_shared::proof::variant::{Timed, compare_model, judge, open};
 use millgate_shared::proto::inference::ModelConfig;
 
 use crate::engines::choice::{Alternative, micros};

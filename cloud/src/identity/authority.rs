@@ -142,7 +142,7 @@ fn make(now: SystemTime) -> Result<(String, KeyPair), StateError> {
     validity(&mut params, now - DAY, now + LIFE);
     params.serial_number = Some(serial()?);
     let name =
-        format!("Millgate pool authority {}", millgate_shared::bundle::hex(&serial()?.to_bytes()[..4]));
+        format!("Millgate pool authority {}", millgate_shared::digest::hex(&serial()?.to_bytes()[..4]));
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use millgate_shared::bundle::hex;
+use millgate_shared::digest::hex;
 use millgate_shared::identity::secret::{Claim, Secret};
 use millgate_shared::identity::{DeviceName, Fingerprint};
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,7 @@
 //! whose device has none (its authority is `tls.client_ca`, or the table was lost) stays good.
 
 use jiff::Timestamp;
-use millgate_shared::bundle::hex;
+use millgate_shared::digest::hex;
 use millgate_shared::identity::{Certificate, DeviceName};
 use serde::{Deserialize, Serialize};
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use millgate_shared::bundle::hex;
+use millgate_shared::digest::hex;
 use millgate_shared::identity::name::NameError;
 use millgate_shared::identity::secret::{Claim, ClaimError};
 use millgate_shared::identity::{Certificate, DeviceName, Floor, Roots};

@@ -15,7 +15,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use millgate_shared::bundle::hex;
+use millgate_shared::digest::hex;
 use millgate_shared::files;
 use serde::{Deserialize, Serialize};
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use millgate_shared::bundle::manifest::Manifest;
-use millgate_shared::bundle::sha256_hex;
 use millgate_shared::deciding::Todo;
 use millgate_shared::decision::{Context, Decision, Timings};
+use millgate_shared::digest::sha256_hex;
 use millgate_shared::image::{BitDepth, Limits};
 use millgate_shared::local::{Ask as LocalAsk, LocalError, Stay};
 use millgate_shared::runner::Runner;

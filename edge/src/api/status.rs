@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use millgate_shared::bundle::{BundleDigest, hex};
+use millgate_shared::bundle::BundleDigest;
 use millgate_shared::deciding::DecidingError;
 use millgate_shared::decision::Missing;
+use millgate_shared::digest::hex;
 use millgate_shared::local::LocalError;
 use millgate_shared::workers::WorkError;
 use tonic::{Code, Status};

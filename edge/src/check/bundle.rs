@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use millgate_shared::bundle::manifest::{Manifest, product_of};
-use millgate_shared::bundle::{Bundle, BundleError, golden};
+use millgate_shared::bundle::{Bundle, BundleError};
 use millgate_shared::deciding::Mode;
+use millgate_shared::proof::golden;
 use millgate_shared::runner::{Holding, Models};
 
 use super::{Item, send};

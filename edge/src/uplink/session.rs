@@ -19,7 +19,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use millgate_shared::breaker;
 use millgate_shared::decision::Missing;
 
 mod address;
@@ -32,6 +31,7 @@ mod retry;
 mod tests;
 mod watching;
 
+use super::breaker;
 use super::estimate::Estimate;
 use address::Address;
 use bucket::Bucket;

@@ -1,6 +1,6 @@
 use std::time::{Duration, SystemTime};
 
-use millgate_shared::bundle::hex;
+use millgate_shared::digest::hex;
 
 use super::*;
 use crate::access::rights::Kind;

@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use millgate_shared::breaker::{self, Breaker};
-
 use super::pace::Pace;
 use super::{LinkState, NewLine, RECONNECT_GRACE};
+use crate::uplink::breaker::{self, Breaker};
 use crate::uplink::estimate::{Quantiles, Times};
 
 /// A line on which calls wait is asked for a sign of life after this many times its p95, within these bounds.

@@ -1,0 +1,181 @@
+//! Golden samples: inputs with known outputs, run before a bundle is used.
+//!
+//! They are what catches a model that loads and runs but is wrong: a bad export, weights that are not finite, an engine
+//! that reads an operator differently.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use millgate_array::{Array, ArrayError};
+use millgate_engine::fixed::{FixedModel, FixedPort};
+use millgate_model::bundle::manifest::{FILE_NAME, GoldenDecision, golden_path, model_path};
+use millgate_model::bundle::{Bundle, BundleError};
+use millgate_model::deciding::{Mode, Policy};
+use millgate_model::decision::Missing;
+use millgate_model::gate::Place;
+use millgate_sample::image::{Limits, decode};
+use millgate_sample::sample::Sample;
+use safetensors::{Dtype, SafeTensors};
+
+use crate::local::{Ask, Stay, prices, tier_places};
+use crate::runner::{Models, Runner};
+
+/// How far a golden decision's probability and risk may be off.
+const DECISION_TOLERANCE: f64 = 0.01;
+
+/// What was run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Passed {
+    pub models: usize,
+    pub rows: usize,
+    pub decisions: usize,
+}
+
+/// Runs every model that is held, and every golden decision.
+pub fn check(bundle: &Bundle, models: &Arc<Models>) -> Result<Passed, BundleError> {
+    let mut passed = Passed::default();
+    for (name, model) in models.all() {
+        passed.rows += check_model(bundle, name, model)?;
+        passed.models += 1;
+    }
+    let mut runner = models
+        .runner()
+        .map_err(|error| BundleError::Golden { file: FILE_NAME.to_owned(), message: error.to_string() })?;
+    for golden in &bundle.manifest().golden.decisions {
+        check_decision(bundle, &mut runner, golden)?;
+        passed.decisions += 1;
+    }
+    Ok(passed)
+}
+
+/// One model against its golden tensors; gives the number of rows.
+pub fn check_model(bundle: &Bundle, name: &str, model: &Arc<FixedModel>) -> Result<usize, BundleError> {
+    let Samples { inputs, outputs, count } = samples(bundle, name, model.inputs(), model.outputs())?;
+    let refuse = |message: String| BundleError::Golden { file: golden_path(name), message };
+    let golden = &bundle.manifest().golden;
+    let mut session = model.session().map_err(|error| refuse(error.to_string()))?;
+    for row in 0..count {
+        let got = session
+            .run(inputs.iter().map(|port| port[row].clone()).collect())
+            .map_err(|error| refuse(format!("row {row}: {error}")))?;
+        for ((port, got), expected) in model.outputs().iter().zip(&got).zip(&outputs) {
+            let broken = |error: ArrayError| refuse(format!("row {row}: `{}` {error}", port.name));
+            let (got, expected) = (got.as_fp32().map_err(broken)?, expected[row].as_fp32().map_err(broken)?);
+            let pairs = got.iter().zip(expected);
+            for (at, (got, expected)) in pairs.enumerate() {
+                let allowed = golden.absolute_tolerance + golden.relative_tolerance * expected.abs();
+                let is_close = (got - expected).abs() <= allowed;
+                if !is_close {
+                    let (model, output) = (model_path(name), &port.name);
+                    let message = format!(
+                        "row {row}: `{output}`[{at}] of {model} is {got}, expected {expected} ± {allowed}"
+                    );
+                    return Err(refuse(message));
+                }
+            }
+        }
+    }
+    Ok(count)
+}
+
+/// A model's golden tensors, by port, by row.
+#[derive(Debug)]
+pub(super) struct Samples {
+    pub(super) inputs: Vec<Vec<Array>>,
+    pub(super) outputs: Vec<Vec<Array>>,
+    /// Rows of each of them, at least 1.
+    pub(super) count: usize,
+}
+
+/// Reads those of some ports; each port's shape has the batch axis 1.
+pub(super) fn samples(
+    bundle: &Bundle,
+    name: &str,
+    inputs: &[FixedPort],
+    outputs: &[FixedPort],
+) -> Result<Samples, BundleError> {
+    let file = golden_path(name);
+    let refuse = |message: String| BundleError::Golden { file: file.clone(), message };
+    let bytes = bundle.read(&file)?;
+    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| refuse(error.to_string()))?;
+    let inputs = rows(&tensors, "in", inputs).map_err(refuse)?;
+    let outputs = rows(&tensors, "out", outputs).map_err(refuse)?;
+    let count = inputs.first().map_or(0, Vec::len);
+    if count == 0 || inputs.iter().chain(&outputs).any(|port| port.len() != count) {
+        return Err(refuse("tensors must share a first axis of at least 1".to_owned()));
+    }
+    Ok(Samples { inputs, outputs, count })
+}
+
+/// By port, by row: the tensors named `<prefix>.<port>`.
+fn rows(tensors: &SafeTensors<'_>, prefix: &str, ports: &[FixedPort]) -> Result<Vec<Vec<Array>>, String> {
+    let read = |port: &FixedPort| {
+        let name = format!("{prefix}.{}", port.name);
+        let view = tensors.tensor(&name).map_err(|_| format!("tensor `{name}` is missing"))?;
+        if view.dtype() != Dtype::F32 {
+            return Err(format!("tensor `{name}` is {:?}, not F32", view.dtype()));
+        }
+        if view.shape().get(1..) != port.shape.get(1..) {
+            return Err(format!("tensor `{name}` has shape {:?}, the model {:?}", view.shape(), port.shape));
+        }
+        let size = port.shape.iter().product::<usize>().max(1);
+        let row = |bytes: &[u8]| {
+            let (values, _) = bytes.as_chunks::<4>();
+            let values: Vec<f32> = values.iter().map(|value| f32::from_le_bytes(*value)).collect();
+            Array::new(port.shape.clone(), values.into()).map_err(|error| format!("tensor `{name}`: {error}"))
+        };
+        view.data().chunks_exact(4 * size).map(row).collect()
+    };
+    ports.iter().map(read).collect()
+}
+
+/// A whole sample, decided by the local experts alone.
+fn check_decision(bundle: &Bundle, runner: &mut Runner, golden: &GoldenDecision) -> Result<(), BundleError> {
+    let file = &golden.image;
+    let refuse = |message: String| BundleError::Golden { file: file.clone(), message };
+    let manifest = Arc::clone(runner.models().manifest());
+    let mut sample = Sample { images: vec![None; manifest.modalities.len()] };
+    for (modality, file) in [("image", Some(&golden.image)), ("template", golden.template.as_ref())] {
+        let (Some(index), Some(file)) = (manifest.modality_index(modality), file) else { continue };
+        let image = decode(&bundle.read(file)?, &Limits::default());
+        sample.images[index] = Some(
+            image.map_err(|error| BundleError::Golden { file: file.clone(), message: error.to_string() })?,
+        );
+    }
+    let policy =
+        Policy { mode: Mode::Never, deadline: Duration::from_secs(60), ..Policy::for_bundle(&manifest) };
+    let places = tier_places(&manifest, Place::Absent(Missing::Offline));
+    let ask = Ask { task: &golden.task, policy, places, prices: prices(&manifest) };
+    let mut stay =
+        Stay::begin(runner, sample, ask, Instant::now()).map_err(|error| refuse(error.to_string()))?;
+    let todo = stay.start();
+    stay.run(runner, todo, &|| false);
+    let outcome = stay.deciding.finish().map_err(|error| refuse(error.to_string()))?;
+    let task =
+        manifest.task(&golden.task).ok_or_else(|| refuse(format!("`{}` is not a task", golden.task)))?;
+
+    let label = &task.labels[outcome.mixed.verdict];
+    if *label != golden.label {
+        return Err(refuse(format!("decided `{label}`, expected `{}`", golden.label)));
+    }
+    let probability = outcome.mixed.probabilities[outcome.mixed.verdict];
+    let risk = outcome.why.local_risk.unwrap_or(1.0);
+    for (what, got, expected) in
+        [("probability", probability, golden.probability), ("risk", risk, golden.risk)]
+    {
+        let is_close = (got - expected).abs() <= DECISION_TOLERANCE;
+        if !is_close {
+            return Err(refuse(format!("{what} is {got:.4}, expected {expected:.4} ± {DECISION_TOLERANCE}")));
+        }
+    }
+    let mut carried: Vec<(f64, &str)> = (outcome.mixed.weights.iter().zip(&outcome.answers))
+        .filter(|(weight, _)| **weight > 0.0)
+        .map(|(weight, weighed)| (*weight, manifest.experts[weighed.answer.expert].name.as_str()))
+        .collect();
+    carried.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let names: Vec<&str> = carried.iter().map(|(_, name)| *name).collect();
+    if names != golden.experts {
+        return Err(refuse(format!("decided by {names:?}, expected {:?}", golden.experts)));
+    }
+    Ok(())
+}

@@ -1,0 +1,307 @@
+//! A bundle's models at work: sample → embeddings → gate scores, and sample → an expert's logits.
+//!
+//! [`Models`] is loaded once and shared; each computing thread holds a [`Runner`]. A runner is the only thing that
+//! touches a model, and it runs on threads made for that, never on an async one.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use millgate_array::Array;
+use millgate_engine::fixed::{FixedModel, FixedPort, FixedSession};
+use millgate_engine::{EngineError, Tract};
+use millgate_model::bundle::manifest::{Encoder, ExpertInput, InputKind, Manifest, Tier, model_path};
+use millgate_model::bundle::{Bundle, BundleDigest, BundleError};
+use millgate_sample::image::{GreyImage, resize};
+use millgate_sample::sample::Sample;
+
+use crate::embedding::{Embedding, Embeddings};
+
+/// Which experts a process holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holding {
+    /// Only those of tier `edge`.
+    Edge,
+    All,
+}
+
+/// The models of one bundle, loaded.
+#[derive(Debug)]
+pub struct Models {
+    manifest: Arc<Manifest>,
+    digest: BundleDigest,
+    encoders: Vec<Arc<FixedModel>>,
+    gate: Arc<FixedModel>,
+    /// By expert index; `None` where this process does not hold it.
+    experts: Vec<Option<Loaded>>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    model: Arc<FixedModel>,
+    logits: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("modality `{0}` is absent")]
+    Absent(String),
+    #[error("expert `{0}` is not held here")]
+    NotHeld(String),
+    #[error("model `{model}` {source}")]
+    Engine { model: String, source: EngineError },
+    #[error("model `{model}` gave a value that is not finite")]
+    NotFinite { model: String },
+}
+
+/// What the gate made of a sample.
+#[derive(Debug, Clone)]
+pub struct Gated {
+    /// One logit per expert.
+    pub scores: Vec<f64>,
+    pub embeddings: Embeddings,
+    pub encode: Duration,
+    pub gate: Duration,
+}
+
+impl Models {
+    /// Loads the models; their golden samples are not run here (see [`crate::proof::golden`]).
+    pub fn load(bundle: &Bundle, holding: Holding) -> Result<Self, BundleError> {
+        let manifest = Arc::new(bundle.manifest().clone());
+        let load = |name: &str, inputs: &[FixedPort]| {
+            let file = model_path(name);
+            let onnx = bundle.read(&file)?;
+            let model = FixedModel::load(&Tract, &onnx, inputs)
+                .map_err(|error| BundleError::Model { file, source: error.into() })?;
+            Ok::<_, BundleError>(Arc::new(model))
+        };
+        let require = |name: &str, model: &FixedModel, output: &str, shape: &[usize]| {
+            model
+                .require_output(output, shape)
+                .map_err(|error| BundleError::Model { file: model_path(name), source: error.into() })
+        };
+
+        let mut encoders = Vec::with_capacity(manifest.encoders.len());
+        for encoder in &manifest.encoders {
+            let model = load(&encoder.name, &[port(&encoder.modality, &encoder.shape)])?;
+            require(&encoder.name, &model, "embedding", &[1, encoder.dims])?;
+            encoders.push(model);
+        }
+        let dims = manifest.encoders.first().map_or(0, |encoder| encoder.dims);
+        let embeddings = FixedPort { name: "embeddings".to_owned(), shape: vec![1, encoders.len(), dims] };
+        let presence = FixedPort { name: "presence".to_owned(), shape: vec![1, manifest.modalities.len()] };
+        let gate = load(&manifest.gate.name, &[embeddings, presence])?;
+        require(&manifest.gate.name, &gate, "scores", &[1, manifest.experts.len()])?;
+
+        let mut experts = Vec::with_capacity(manifest.experts.len());
+        for expert in &manifest.experts {
+            if holding == Holding::Edge && expert.tier == Tier::Cloud {
+                experts.push(None);
+                continue;
+            }
+            let ports: Vec<FixedPort> =
+                expert.inputs.iter().map(|input| port(&input.name, &input.shape)).collect();
+            let model = load(&expert.name, &ports)?;
+            let logits = require(&expert.name, &model, "logits", &[1, expert.labels.len()])?;
+            require(&expert.name, &model, "feat", &[1, expert.feature_dims])?;
+            experts.push(Some(Loaded { model, logits }));
+        }
+        Ok(Self { manifest, digest: bundle.digest(), encoders, gate, experts })
+    }
+
+    pub fn manifest(&self) -> &Arc<Manifest> {
+        &self.manifest
+    }
+
+    pub fn digest(&self) -> BundleDigest {
+        self.digest
+    }
+
+    pub fn holds(&self, expert: usize) -> bool {
+        self.experts.get(expert).is_some_and(Option::is_some)
+    }
+
+    /// The model of an expert that is held here.
+    pub fn expert(&self, expert: usize) -> Option<&Arc<FixedModel>> {
+        self.experts.get(expert)?.as_ref().map(|loaded| &loaded.model)
+    }
+
+    /// Every model that is held here, by name.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &Arc<FixedModel>)> {
+        let encoders = self.manifest.encoders.iter().map(|encoder| encoder.name.as_str()).zip(&self.encoders);
+        let gate = [(self.manifest.gate.name.as_str(), &self.gate)];
+        let experts = self.manifest.experts.iter().zip(&self.experts);
+        let experts =
+            experts.filter_map(|(expert, loaded)| Some((expert.name.as_str(), &loaded.as_ref()?.model)));
+        encoders.chain(gate).chain(experts)
+    }
+
+    pub fn runner(self: &Arc<Self>) -> Result<Runner, RunError> {
+        let session = |name: &str, model: &Arc<FixedModel>| {
+            model.session().map_err(|source| RunError::Engine { model: name.to_owned(), source })
+        };
+        let encoders = self.manifest.encoders.iter().zip(&self.encoders);
+        let experts = self.manifest.experts.iter().zip(&self.experts);
+        Ok(Runner {
+            encoders: encoders
+                .map(|(encoder, model)| session(&encoder.name, model))
+                .collect::<Result<_, _>>()?,
+            gate: session(&self.manifest.gate.name, &self.gate)?,
+            experts: experts
+                .map(|(expert, loaded)| {
+                    loaded.as_ref().map(|loaded| session(&expert.name, &loaded.model)).transpose()
+                })
+                .collect::<Result<_, _>>()?,
+            models: Arc::clone(self),
+        })
+    }
+}
+
+/// One thread's hold on the models.
+#[derive(Debug)]
+pub struct Runner {
+    models: Arc<Models>,
+    encoders: Vec<FixedSession>,
+    gate: FixedSession,
+    experts: Vec<Option<FixedSession>>,
+}
+
+impl Runner {
+    pub fn models(&self) -> &Arc<Models> {
+        &self.models
+    }
+
+    /// What the encoders make of what is present.
+    pub fn embeddings(&mut self, sample: &Sample) -> Result<Embeddings, RunError> {
+        let manifest = &self.models.manifest;
+        let mut embeddings = Vec::with_capacity(manifest.encoders.len());
+        for (encoder, session) in manifest.encoders.iter().zip(&mut self.encoders) {
+            let Some(input) = encoder_input(manifest, encoder, sample) else {
+                embeddings.push(None);
+                continue;
+            };
+            let mut outputs = run(&encoder.name, session, vec![input])?;
+            let index = session.model().output_index("embedding").filter(|index| *index < outputs.len());
+            let output = index.map(|index| outputs.swap_remove(index));
+            let output = output.ok_or_else(|| RunError::Engine {
+                model: encoder.name.clone(),
+                source: EngineError::MissingOutput("embedding".to_owned()),
+            })?;
+            embeddings.push(Some(Embedding::of_encoder(output)));
+        }
+        Ok(Embeddings::new(embeddings))
+    }
+
+    /// Encodes what is present and scores the experts.
+    pub fn gate(&mut self, sample: &Sample) -> Result<Gated, RunError> {
+        let started = Instant::now();
+        let embeddings = self.embeddings(sample)?;
+        let manifest = &self.models.manifest;
+        let encode = started.elapsed();
+        let presence = sample.presence().iter().map(|present| if *present { 1.0 } else { 0.0 }).collect();
+        let ports = self.gate.model().inputs();
+        let inputs = vec![
+            tensor(&manifest.gate.name, ports[0].shape.clone(), embeddings.row(manifest))?,
+            tensor(&manifest.gate.name, ports[1].shape.clone(), presence)?,
+        ];
+        let outputs = run(&manifest.gate.name, &mut self.gate, inputs)?;
+        let scores = named(&self.gate, &outputs, "scores").iter().map(|score| f64::from(*score)).collect();
+        Ok(Gated { scores, embeddings, encode, gate: started.elapsed() - encode })
+    }
+
+    /// An expert's logits for a sample.
+    pub fn logits(
+        &mut self,
+        expert: usize,
+        sample: &Sample,
+        embeddings: &Embeddings,
+    ) -> Result<Vec<f32>, RunError> {
+        let inputs = expert_inputs(&self.models.manifest, expert, sample, embeddings)?;
+        let mut outputs = self.outputs(expert, inputs)?;
+        let logits = self.models.experts[expert].as_ref().map_or(0, |loaded| loaded.logits);
+        let name = &self.models.manifest.experts[expert].name;
+        Ok(fp32(name, &outputs.swap_remove(logits))?.to_vec())
+    }
+
+    /// All of an expert's outputs, in its model's order, for inputs in the manifest's order.
+    pub fn outputs(&mut self, expert: usize, inputs: Vec<Array>) -> Result<Vec<Array>, RunError> {
+        let name = &self.models.manifest.experts[expert].name;
+        let session = self.experts[expert].as_mut().ok_or_else(|| RunError::NotHeld(name.clone()))?;
+        run(name, session, inputs)
+    }
+}
+
+/// An encoder's input, resized and normalised from a sample; `None` where its modality is absent.
+pub fn encoder_input(manifest: &Manifest, encoder: &Encoder, sample: &Sample) -> Option<Array> {
+    let image = sample.image(manifest.modality_index(&encoder.modality)?)?;
+    Some(image_tensor(image, &encoder.shape, encoder.mean, encoder.std))
+}
+
+/// An expert's inputs in the manifest's order, resized and normalised from a sample. `expert` by index.
+pub fn expert_inputs(
+    manifest: &Manifest,
+    expert: usize,
+    sample: &Sample,
+    embeddings: &Embeddings,
+) -> Result<Vec<Array>, RunError> {
+    let prepare = |input: &ExpertInput| match input.kind {
+        InputKind::Pixels => pixels(manifest, input, sample),
+        InputKind::Embedding => {
+            let embedding = embeddings.of(manifest, &input.modality);
+            Ok(embedding.ok_or_else(|| RunError::Absent(input.name.clone()))?.array().clone())
+        }
+    };
+    manifest.experts[expert].inputs.iter().map(prepare).collect()
+}
+
+/// An input of pixels.
+pub fn pixels(manifest: &Manifest, input: &ExpertInput, sample: &Sample) -> Result<Array, RunError> {
+    let image = manifest.modality_index(&input.modality).and_then(|index| sample.image(index));
+    let (image, spec) = image.zip(input.pixels()).ok_or_else(|| RunError::Absent(input.modality.clone()))?;
+    Ok(image_tensor(image, &spec.shape, spec.mean, spec.std))
+}
+
+/// `(grey / 255 − mean) / std` at the model's size, `[1, 1, height, width]`.
+pub fn image_tensor(image: &GreyImage, shape: &[usize; 3], mean: f32, std: f32) -> Array {
+    let [channels, height, width] = *shape;
+    let table: [f32; 256] = std::array::from_fn(|grey| (grey as f32 / 255.0 - mean) / std);
+    let resized;
+    let pixels = if (image.width() as usize, image.height() as usize) == (width, height) {
+        image.pixels()
+    } else {
+        resized = resize(image, width as u32, height as u32);
+        resized.pixels()
+    };
+    let values: Vec<f32> = pixels.iter().map(|grey| table[usize::from(*grey)]).collect();
+    Array::new(vec![1, channels, height, width], values.into())
+        .expect("a picture has height × width pixels and one channel")
+}
+
+/// `shape` without the batch axis.
+pub(crate) fn port(name: &str, shape: &[usize]) -> FixedPort {
+    FixedPort { name: name.to_owned(), shape: [1].iter().chain(shape).copied().collect() }
+}
+
+fn tensor(model: &str, shape: Vec<usize>, values: Vec<f32>) -> Result<Array, RunError> {
+    Array::new(shape, values.into())
+        .map_err(|source| RunError::Engine { model: model.to_owned(), source: source.into() })
+}
+
+fn run(name: &str, session: &mut FixedSession, inputs: Vec<Array>) -> Result<Vec<Array>, RunError> {
+    let outputs =
+        session.run(inputs).map_err(|source| RunError::Engine { model: name.to_owned(), source })?;
+    if !outputs.iter().all(Array::is_finite) {
+        return Err(RunError::NotFinite { model: name.to_owned() });
+    }
+    Ok(outputs)
+}
+
+/// A model's own FP32 output; [`FixedSession::run`] gives no others.
+fn fp32<'a>(model: &str, output: &'a Array) -> Result<&'a [f32], RunError> {
+    output.as_fp32().map_err(|source| RunError::Engine { model: model.to_owned(), source: source.into() })
+}
+
+/// An output that was required when the model was loaded.
+fn named<'a>(session: &FixedSession, outputs: &'a [Array], name: &str) -> &'a [f32] {
+    let index = session.model().output_index(name);
+    index.and_then(|index| outputs.get(index)).map_or(&[], |output| output.as_fp32().unwrap_or(&[]))
+}

@@ -1,0 +1,320 @@
+//! `bundle.toml`: parsed strictly, then checked for names that refer to nothing and numbers that mean nothing.
+//!
+//! The format is described in `docs/bundles.md`; field names are the file's keys.
+
+use std::collections::BTreeMap;
+
+use millgate_rim::toml_file::{self, TomlError};
+use serde::Deserialize;
+
+mod check;
+mod input;
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use input::{EMBEDDING, ExpertInput, InputKind, Pixels};
+
+/// The file's name in every bundle.
+pub const FILE_NAME: &str = "bundle.toml";
+/// A model's file in its folder.
+pub const MODEL_FILE: &str = "model.onnx";
+/// Two risks that are closer are the same, written or computed differently.
+const SAME_RISK: f64 = 1e-9;
+/// The only `format` this version reads.
+pub const FORMAT: u32 = 1;
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub format: u32,
+    pub name: String,
+    pub version: String,
+    pub description: String,
+    pub licence: String,
+    pub modalities: Vec<Modality>,
+    pub tasks: Vec<Task>,
+    pub encoders: Vec<Encoder>,
+    pub gate: Gate,
+    pub experts: Vec<Expert>,
+    pub combine: Combine,
+    pub offload: Offload,
+    pub golden: Golden,
+    pub digests: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Modality {
+    pub name: String,
+    pub kind: ModalityKind,
+    pub unit: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModalityKind {
+    Image,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    pub name: String,
+    /// Experts chosen per sample.
+    pub k: usize,
+    /// The union of what its experts answer, `<product>/<class>`.
+    pub labels: Vec<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Encoder {
+    pub name: String,
+    pub modality: String,
+    /// Width of `embedding[N,dims]`.
+    pub dims: usize,
+    /// Channels, height, width.
+    pub shape: [usize; 3],
+    pub mean: f32,
+    pub std: f32,
+    pub cost: Cost,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gate {
+    pub name: String,
+    pub cost: Cost,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expert {
+    pub name: String,
+    pub tier: Tier,
+    pub tasks: Vec<String>,
+    /// Of its logits, in order.
+    pub labels: Vec<String>,
+    pub feature_dims: usize,
+    #[serde(default)]
+    pub substitutes: Vec<String>,
+    #[serde(default)]
+    pub price: f64,
+    pub cost: Cost,
+    pub competence: Competence,
+    pub inputs: Vec<ExpertInput>,
+    /// It once more, for engines that run it faster so; nobody needs one.
+    #[serde(default)]
+    pub variants: Vec<Variant>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tier {
+    /// Small: runs on the device, and may run in the pool.
+    Edge,
+    /// Heavy: runs in the pool only.
+    Cloud,
+}
+
+impl Tier {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Edge => "edge",
+            Self::Cloud => "cloud",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cost {
+    /// Multiply-accumulates for one sample.
+    pub macs: u64,
+    /// Mean bytes that go up when it is asked for one sample.
+    #[serde(default)]
+    pub uplink_bytes: u64,
+}
+
+/// Weights of the logistic model of "this expert is right on this sample"; see [`crate::competence`].
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Competence {
+    pub bias: f64,
+    pub confidence: f64,
+    pub gate: f64,
+}
+
+/// An expert with its weights and sums in fewer bits; see the room `proof::variant` of `millgate-mixture`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Variant {
+    /// Stands beside the expert's `model.onnx`.
+    pub file: String,
+    pub precision: Precision,
+    /// What it was made for.
+    pub engine: VariantEngine,
+    /// How far a logit of a golden sample may be from FP32's.
+    pub logit_tolerance: f32,
+    pub measured: Measured,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    Int8,
+}
+
+impl Precision {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Int8 => "int8",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VariantEngine {
+    OnnxRuntime,
+}
+
+impl VariantEngine {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OnnxRuntime => "onnxruntime",
+        }
+    }
+}
+
+/// What whoever packed a variant found: for people to read, never for a choice.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measured {
+    /// FP32's time over the variant's, both on the variant's engine; the least of the batch sizes tried.
+    pub speed_up: f64,
+    /// Share of samples outside the training data; negative where it won some.
+    pub accuracy_lost: f64,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Combine {
+    /// Answers needed for a decision.
+    pub k_min: usize,
+    pub drop_below: f64,
+    pub sharpness: f64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Offload {
+    pub default_risk: f64,
+    pub delta: f64,
+    #[serde(default)]
+    pub thresholds: Vec<Threshold>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Threshold {
+    pub product: String,
+    pub risk: f64,
+    pub threshold: f64,
+    pub calibration_samples: u64,
+    pub calibration_kept: u64,
+    pub calibration_errors: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Golden {
+    pub relative_tolerance: f32,
+    pub absolute_tolerance: f32,
+    #[serde(default)]
+    pub decisions: Vec<GoldenDecision>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GoldenDecision {
+    pub image: String,
+    pub template: Option<String>,
+    pub task: String,
+    pub label: String,
+    pub probability: f64,
+    pub risk: f64,
+    pub experts: Vec<String>,
+}
+
+impl Threshold {
+    /// Whether the threshold was certified for this very risk, and not for a stricter one.
+    pub fn is_for(&self, risk: f64) -> bool {
+        (self.risk - risk).abs() <= SAME_RISK
+    }
+}
+
+impl Manifest {
+    /// Parses and checks; an error names the file and the key.
+    pub fn parse(text: &str) -> Result<Self, TomlError> {
+        let mut manifest: Self = toml_file::parse(FILE_NAME, text)?;
+        check::check(&manifest).map_err(|(key, message)| TomlError {
+            file: FILE_NAME.to_owned(),
+            key,
+            line: None,
+            message,
+        })?;
+        input::name(&mut manifest);
+        Ok(manifest)
+    }
+
+    pub fn task(&self, name: &str) -> Option<&Task> {
+        self.tasks.iter().find(|task| task.name == name)
+    }
+
+    pub fn task_index(&self, name: &str) -> Option<usize> {
+        self.tasks.iter().position(|task| task.name == name)
+    }
+
+    pub fn expert_index(&self, name: &str) -> Option<usize> {
+        self.experts.iter().position(|expert| expert.name == name)
+    }
+
+    pub fn modality_index(&self, name: &str) -> Option<usize> {
+        self.modalities.iter().position(|modality| modality.name == name)
+    }
+
+    /// The encoder of a modality.
+    pub fn encoder_index(&self, modality: &str) -> Option<usize> {
+        self.encoders.iter().position(|encoder| encoder.modality == modality)
+    }
+
+    /// The threshold on the local risk that holds where this risk is accepted: the one certified for it, or else for the
+    /// next stricter one, which keeps that promise too. `None`: none is certified for this product at it or below.
+    pub fn certified(&self, product: &str, risk: f64) -> Option<&Threshold> {
+        let certified = self.offload.thresholds.iter();
+        certified
+            .filter(|entry| entry.product == product && entry.risk <= risk + SAME_RISK)
+            .max_by(|a, b| a.risk.total_cmp(&b.risk))
+    }
+}
+
+/// `deeppcb/short` is a label of product `deeppcb`.
+pub fn product_of(label: &str) -> &str {
+    label.split_once('/').map_or(label, |(product, _)| product)
+}
+
+/// Where a model's ONNX file stands in a bundle.
+pub fn model_path(model: &str) -> String {
+    format!("{model}/1/{MODEL_FILE}")
+}
+
+/// Where a variant's ONNX file stands in a bundle.
+pub fn variant_path(expert: &str, file: &str) -> String {
+    format!("{expert}/1/{file}")
+}
+
+/// Where a model's golden tensors stand in a bundle.
+pub fn golden_path(model: &str) -> String {
+    format!("golden/{model}.safetensors")
+}

@@ -1,0 +1,205 @@
+//! The record of a decision: what was decided, by whom, and why. Serialised as one JSON object a line.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+mod amend;
+mod outcome;
+mod record;
+
+pub use amend::Late;
+pub use millgate_sample::sample::Note;
+pub use outcome::Outcome;
+pub use record::{Context, Run};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// UUIDv7.
+    pub id: String,
+    pub version: u32,
+    pub state: State,
+    pub task: String,
+    pub sample: SampleInfo,
+    pub verdict: Verdict,
+    /// Labels under [`SMALLEST_PROBABILITY`] are left out.
+    pub probabilities: BTreeMap<String, f64>,
+    /// The experts that answered, heaviest first.
+    pub experts: Vec<ExpertShare>,
+    pub degraded: Option<Degraded>,
+    pub why: Why,
+    pub uplink_bytes: u64,
+    pub bundle: BundleInfo,
+    pub timings_us: Timings,
+    /// Of an amended decision only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub historical: Option<Historical>,
+}
+
+/// Marks a decision that speaks of the past: the part it is about has moved on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Historical {
+    /// When the sample was decided first, RFC 3339.
+    pub decided_at: String,
+    /// When the late answer was worked in, RFC 3339.
+    pub amended_at: String,
+    /// The version that this one replaces.
+    pub replaces: u32,
+}
+
+/// Probabilities under this stay out of the record.
+pub const SMALLEST_PROBABILITY: f64 = 1e-4;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    Final,
+    /// An expert that was wanted has not answered.
+    Provisional,
+    /// A late expert's answer has been worked in.
+    Amended,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SampleInfo {
+    pub path: String,
+    pub source: Option<String>,
+    pub part_id: Option<String>,
+    pub captured_at: Option<String>,
+    pub sha256: String,
+    pub modalities: Vec<String>,
+    /// What was assumed of its pictures.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<Note>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    pub label: String,
+    pub probability: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExpertShare {
+    pub name: String,
+    /// `edge` or `cloud:<node>`.
+    #[serde(rename = "where")]
+    pub place: String,
+    /// 0: it answered, but the combine dropped it.
+    pub weight: f64,
+    /// Its calibrated probability of being right on this sample.
+    pub competence: f64,
+    pub latency_us: u64,
+    pub engine: String,
+    /// Samples computed together.
+    pub batch: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Degraded {
+    /// Of the first missing expert.
+    pub reason: Missing,
+    pub missing: Vec<MissingExpert>,
+    /// Share of the gate's weight, over the experts that were wanted, that did answer.
+    pub weight_mass: f64,
+    /// Whether the missing experts of the pool will be asked later, where anyone sees to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub later: Option<Later>,
+}
+
+/// Whether a provisional decision will be amended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Later {
+    /// It is in the spool: yes, once the pool answers.
+    Spooled,
+    /// No: no expert of the pool is missing that may be asked.
+    NotNeeded,
+    /// No: the spool holds as much as it may.
+    Full,
+    /// No: the disk does not take it.
+    Disk,
+    /// No: there is no spool.
+    Off,
+}
+
+impl Later {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Spooled => "spooled",
+            Self::NotNeeded => "not_needed",
+            Self::Full => "full",
+            Self::Disk => "disk",
+            Self::Off => "off",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingExpert {
+    pub name: String,
+    pub reason: Missing,
+}
+
+/// Why an expert that was wanted did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Missing {
+    /// The pool cannot be reached, or none is configured.
+    Offline,
+    /// No answer in time.
+    Deadline,
+    /// The pool refused: its queues are full.
+    Shed,
+    /// The operator's byte budget is spent.
+    Budget,
+    /// It answered with an error or with numbers that are no answer.
+    Failed,
+}
+
+impl Missing {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Offline => "offline",
+            Self::Deadline => "deadline",
+            Self::Shed => "shed",
+            Self::Budget => "budget",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Why {
+    /// The rule that fired, with its numbers.
+    pub rule: String,
+    /// Gate logits of the eligible experts.
+    pub gate: BTreeMap<String, f64>,
+    /// Prices of the eligible experts, where not 0.
+    pub price: BTreeMap<String, f64>,
+    /// Experts that could not be asked, and why.
+    pub masked: BTreeMap<String, String>,
+    pub local_risk: Option<f64>,
+    /// `None` if none is certified for this product and risk, or the mode has no use for one.
+    pub threshold: Option<f64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BundleInfo {
+    pub name: String,
+    pub version: String,
+    /// `sha256:<hex>`.
+    pub digest: String,
+}
+
+/// Microseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timings {
+    pub decode: u64,
+    pub encode: u64,
+    pub gate: u64,
+    pub local: u64,
+    pub uplink: u64,
+    pub combine: u64,
+    pub total: u64,
+}

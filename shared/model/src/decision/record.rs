@@ -1,0 +1,119 @@
+//! An outcome made into a record.
+
+use std::collections::BTreeMap;
+
+use millgate_sample::sample::{Origin, Sample};
+
+use super::{BundleInfo, Decision, ExpertShare, Outcome, SMALLEST_PROBABILITY, SampleInfo, Timings, Verdict};
+use crate::bundle::BundleDigest;
+use crate::bundle::manifest::{Manifest, Task};
+use crate::combine::{Mixed, Weighed};
+
+/// Where and how fast an expert answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// `edge` or `cloud:<node>`.
+    pub place: String,
+    pub latency_us: u64,
+    /// What ran it; empty where its place did not say.
+    pub engine: String,
+    pub batch: u32,
+}
+
+impl Run {
+    /// One sample, on this device, by the engine of that name.
+    pub fn here(latency_us: u64, engine: &str) -> Self {
+        Self { place: "edge".to_owned(), latency_us, engine: engine.to_owned(), batch: 1 }
+    }
+}
+
+/// All that a record needs besides the outcome.
+#[derive(Debug)]
+pub struct Context<'a> {
+    pub id: String,
+    pub manifest: &'a Manifest,
+    pub digest: BundleDigest,
+    pub task: &'a Task,
+    pub sample: &'a Sample,
+    pub origin: Origin,
+    /// By expert index, for the experts that answered.
+    pub runs: BTreeMap<usize, Run>,
+    pub uplink_bytes: u64,
+    pub timings: Timings,
+}
+
+impl Decision {
+    pub fn record(outcome: Outcome, context: Context<'_>) -> Self {
+        let Context { id, manifest, digest, task, sample, origin, mut runs, uplink_bytes, timings } = context;
+        let mixed = outcome.mixed;
+        let experts = shares(manifest, &outcome.answers, &mixed.weights, |expert| runs.remove(&expert));
+        let modalities = manifest.modalities.iter().zip(sample.presence());
+        Self {
+            id,
+            version: 1,
+            state: outcome.state,
+            task: task.name.clone(),
+            verdict: verdict(task, &mixed),
+            probabilities: probabilities(task, &mixed),
+            experts,
+            degraded: outcome.degraded,
+            why: outcome.why,
+            uplink_bytes,
+            sample: SampleInfo {
+                path: origin.path,
+                source: origin.source,
+                part_id: origin.part_id,
+                captured_at: origin.captured_at,
+                sha256: origin.sha256,
+                notes: origin.notes,
+                modalities: modalities
+                    .filter(|(_, present)| *present)
+                    .map(|(modality, _)| modality.name.clone())
+                    .collect(),
+            },
+            bundle: BundleInfo {
+                name: manifest.name.clone(),
+                version: manifest.version.clone(),
+                digest: digest.to_string(),
+            },
+            timings_us: timings,
+            historical: None,
+        }
+    }
+}
+
+pub(super) fn verdict(task: &Task, mixed: &Mixed) -> Verdict {
+    Verdict { label: task.labels[mixed.verdict].clone(), probability: mixed.probabilities[mixed.verdict] }
+}
+
+pub(super) fn probabilities(task: &Task, mixed: &Mixed) -> BTreeMap<String, f64> {
+    let labelled = task.labels.iter().zip(&mixed.probabilities);
+    labelled
+        .filter(|(_, probability)| **probability >= SMALLEST_PROBABILITY)
+        .map(|(label, probability)| (label.clone(), *probability))
+        .collect()
+}
+
+/// Heaviest first.
+pub(super) fn shares(
+    manifest: &Manifest,
+    answers: &[Weighed],
+    weights: &[f64],
+    mut run: impl FnMut(usize) -> Option<Run>,
+) -> Vec<ExpertShare> {
+    let share = |(weighed, weight): (&Weighed, &f64)| {
+        let run = run(weighed.answer.expert).unwrap_or_else(|| Run::here(0, ""));
+        ExpertShare {
+            name: manifest.experts[weighed.answer.expert].name.clone(),
+            place: run.place,
+            weight: *weight,
+            competence: weighed.competence,
+            latency_us: run.latency_us,
+            engine: run.engine,
+            batch: run.batch,
+        }
+    };
+    let mut shares: Vec<ExpertShare> = answers.iter().zip(weights).map(share).collect();
+    shares.sort_by(|a, b| b.weight.total_cmp(&a.weight));
+    shares
+}

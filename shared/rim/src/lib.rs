@@ -1,0 +1,19 @@
+//! What every process of Millgate shares at its rim. Nothing here knows what a sample or a decision is.
+//!
+//! Rooms, lowest first; each uses only rooms of a line above its own:
+//!
+//! * [`digest`]: SHA-256 as text. [`files`]: files that are replaced whole. [`memory`]: what may still be taken of it.
+//!   [`panics`]: panics of code that is not ours. [`shutdown`]: tasks and their end. [`text_file`]: text, read with errors
+//!   that say what is wrong.
+//! * [`toml_file`]: settings, read with errors that name the key. [`telemetry`]: the log.
+//! * [`metrics`]: the page that `/metrics` answers.
+
+pub mod digest;
+pub mod files;
+pub mod memory;
+pub mod metrics;
+pub mod panics;
+pub mod shutdown;
+pub mod telemetry;
+pub mod text_file;
+pub mod toml_file;

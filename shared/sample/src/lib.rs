@@ -1,0 +1,9 @@
+//! What comes in: pictures and the sample they make.
+//!
+//! Rooms, lowest first; each uses only rooms of a line above its own:
+//!
+//! * [`image`]: pictures, decoded with errors that name what is wrong, resized, and coded for the line.
+//! * [`sample`]: one thing to decide on, and what is known of it.
+
+pub mod image;
+pub mod sample;

@@ -1,0 +1,94 @@
+//! One thing to decide on.
+
+use serde::{Deserialize, Serialize};
+
+use crate::image::{BitDepth, DecodeError, GreyImage, Limits, read_all};
+
+/// A sample as models see it: one picture per modality of the bundle that is present.
+#[derive(Debug, Clone, Default)]
+pub struct Sample {
+    /// By modality index of the manifest; `None` where absent.
+    pub images: Vec<Option<GreyImage>>,
+}
+
+impl Sample {
+    /// Presence by modality index.
+    pub fn presence(&self) -> Vec<bool> {
+        self.images.iter().map(Option::is_some).collect()
+    }
+
+    pub fn image(&self, modality: usize) -> Option<&GreyImage> {
+        self.images.get(modality).and_then(Option::as_ref)
+    }
+}
+
+/// A sample whose pictures were just decoded.
+#[derive(Debug, Clone, Default)]
+pub struct Read {
+    pub sample: Sample,
+    pub notes: Vec<Note>,
+    /// By modality index, whether its file's own bytes give the picture to whoever knows nothing else.
+    pub is_plain: Vec<bool>,
+}
+
+/// Why a sample's pictures cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("picture of modality {modality}: {source}")]
+pub struct Unread {
+    /// By index.
+    pub modality: usize,
+    pub source: DecodeError,
+}
+
+impl Read {
+    /// Decodes one file for each modality at most. `files` are by modality index, each with its samples' bits where they are
+    /// known; `names` are the modalities'.
+    pub fn of_files<'a>(
+        names: impl IntoIterator<Item = &'a str>,
+        files: &[Option<(&[u8], Option<BitDepth>)>],
+        limits: &Limits,
+    ) -> Result<Self, Unread> {
+        let present: Vec<usize> = (0..files.len()).filter(|index| files[*index].is_some()).collect();
+        let given: Vec<_> = files.iter().flatten().copied().collect();
+        let decoded =
+            read_all(&given, limits).map_err(|(at, source)| Unread { modality: present[at], source })?;
+        let names: Vec<&str> = names.into_iter().collect();
+        let mut read = Self { is_plain: vec![false; files.len()], ..Self::default() };
+        read.sample.images = vec![None; files.len()];
+        for (index, decoded) in present.into_iter().zip(decoded) {
+            read.notes.extend(decoded.remarks.iter().map(|remark| Note {
+                modality: names.get(index).map_or_else(String::new, |name| (*name).to_owned()),
+                code: remark.code().to_owned(),
+                message: remark.to_string(),
+            }));
+            read.is_plain[index] = decoded.is_plain;
+            read.sample.images[index] = Some(decoded.image);
+        }
+        Ok(read)
+    }
+}
+
+/// Something that the reader of a decision should know of a picture: how it was read where its file leaves that open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    pub modality: String,
+    /// For machines; see [`Remark::code`](crate::image::Remark::code).
+    pub code: String,
+    /// For people.
+    pub message: String,
+}
+
+/// What is known of a sample besides its pixels. It goes into the record, never into a model.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// As it was given.
+    pub path: String,
+    pub source: Option<String>,
+    pub part_id: Option<String>,
+    /// RFC 3339.
+    pub captured_at: Option<String>,
+    /// Of the file's bytes, lower-case hex.
+    pub sha256: String,
+    /// What was assumed of its pictures, by modality.
+    pub notes: Vec<Note>,
+}

@@ -1,0 +1,97 @@
+//! What is asked of QUIC: how long a silence may be, how much may be under way, how losses are noticed.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::congestion::{BbrConfig, CubicConfig};
+use quinn::{AckFrequencyConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+
+use crate::congestion::LinkConfig;
+
+/// Which congestion control.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Control {
+    /// Ours; see [`crate::congestion`].
+    #[default]
+    Link,
+    /// QUIC's default, and what a comparison is made with.
+    Cubic,
+    Bbr,
+}
+
+/// Settings of one side. The shorter of both sides' silences counts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tuning {
+    /// A peer that is silent for so long is gone. Short: QUIC's probes back off, and a new connection is faster than the
+    /// next probe of an old one.
+    pub silence: Duration,
+    /// A side that has nothing to say says so this often; `None`: the other side does.
+    pub keepalive: Option<Duration>,
+    /// Bytes that a peer may send ahead on one stream: 20 Mbit/s for 400 ms.
+    pub stream_window: u32,
+    /// And on all streams: a few that nobody reads leave room for the others.
+    pub connection_window: u32,
+    /// Bytes that wait to be sent or to be acknowledged.
+    pub send_window: u64,
+    /// Streams (calls) at a time that a peer may open.
+    pub streams: u32,
+    pub control: Control,
+}
+
+impl Tuning {
+    /// A device's: it keeps the connection alive, and nobody calls it.
+    pub fn agent() -> Self {
+        Self {
+            silence: Duration::from_secs(3),
+            keepalive: Some(Duration::from_secs(1)),
+            stream_window: 1 << 20,
+            connection_window: 4 << 20,
+            send_window: 8 << 20,
+            streams: 0,
+            control: Control::Link,
+        }
+    }
+
+    /// A pool's. Peers that do not say how long their silences are get ten seconds.
+    pub fn pool(streams: u32) -> Self {
+        Self { silence: Duration::from_secs(10), keepalive: None, streams, ..Self::agent() }
+    }
+
+    pub(super) fn transport(&self) -> io::Result<TransportConfig> {
+        let silence = IdleTimeout::try_from(self.silence)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let mut acks = AckFrequencyConfig::default();
+        acks.max_ack_delay(Some(ACK_DELAY));
+        let mut mtu = MtuDiscoveryConfig::default();
+        mtu.black_hole_cooldown(BLACK_HOLE_PAUSE);
+        let mut config = TransportConfig::default();
+        config
+            .max_idle_timeout(Some(silence))
+            .keep_alive_interval(self.keepalive)
+            .stream_receive_window(VarInt::from_u32(self.stream_window))
+            .receive_window(VarInt::from_u32(self.connection_window))
+            .send_window(self.send_window)
+            .send_fairness(true)
+            .max_concurrent_bidi_streams(VarInt::from_u32(self.streams))
+            .max_concurrent_uni_streams(VarInt::from_u32(0))
+            .datagram_receive_buffer_size(None)
+            .initial_rtt(FIRST_ROUND_TRIP)
+            .ack_frequency_config(Some(acks))
+            .mtu_discovery_config(Some(mtu));
+        match self.control {
+            Control::Link => config.congestion_controller_factory(Arc::new(LinkConfig)),
+            Control::Cubic => config.congestion_controller_factory(Arc::new(CubicConfig::default())),
+            Control::Bbr => config.congestion_controller_factory(Arc::new(BbrConfig::default())),
+        };
+        Ok(config)
+    }
+}
+
+/// How long a peer may hold an acknowledgement back. Every millisecond of it is added to the time after which a loss at
+/// the end of a call is looked into.
+const ACK_DELAY: Duration = Duration::from_millis(5);
+/// Of a connection that has measured none: a first packet that is lost is sent again after three of these.
+const FIRST_ROUND_TRIP: Duration = Duration::from_millis(100);
+/// Bursts of losses look like a path that takes no large packets any more; such a mistake should not last.
+const BLACK_HOLE_PAUSE: Duration = Duration::from_secs(10);
