@@ -273,7 +273,7 @@ async fn a_pool_takes_exchanged_certificates_and_keeps_the_old_ones_while_they_a
     assert!(list(&mut first).await.unwrap() > 0);
     let ca = tls.dir.path().join("company.pem");
     std::fs::write(&ca, &other.pem).unwrap();
-    let config = millgate_edge::config::IdentityConfig { ca: vec![ca], ..device.config() };
+    let config = millgate_edge::identity::IdentityConfig { ca: vec![ca], ..device.config() };
     let identity = Identity::open(&config).unwrap();
     assert!(list(&mut connect(&identity, &tls.pool).await.unwrap()).await.unwrap() > 0);
 }

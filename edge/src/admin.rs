@@ -21,7 +21,10 @@ use crate::agent::Agent;
 use crate::metrics::Metrics;
 use crate::spool::Spool;
 
+mod config;
 pub(crate) mod queue;
+
+pub use config::AdminConfig;
 
 /// Of a request, in bytes; the longest word is seven.
 const MOST_BODY: usize = 64;

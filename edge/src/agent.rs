@@ -30,12 +30,14 @@ use crate::uplink::upload::{SendConfig, UploadPolicy};
 use crate::uplink::{Counts, Pools, PoolsError, Uplink, UplinkConfig};
 
 mod asking;
+mod config;
 mod deciding;
 mod error;
 mod later;
 mod live;
 pub mod payload;
 
+pub use config::OffloadConfig;
 pub use error::DecideError;
 pub(crate) use later::{Decided, Late, LateAnswers, Left};
 

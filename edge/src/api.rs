@@ -30,8 +30,11 @@ use crate::crash::law::Item;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 
+mod config;
 mod request;
 mod status;
+
+pub use config::ApiConfig;
 
 /// Samples of one stream that are decided at a time; more wait in the caller's window.
 const PER_STREAM: usize = 16;

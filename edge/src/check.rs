@@ -8,13 +8,13 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::config::EdgeConfig;
+use crate::finding::{Item, Status};
 use crate::identity::Identity;
 use crate::uplink::Pools;
 
 mod bundle;
 mod clock;
 mod disk;
-mod folders;
 mod identity;
 mod pool;
 mod ports;
@@ -55,42 +55,6 @@ impl Subject {
         self.pools.iter().for_each(|pools| config.offload.cloud.clone_from(&pools.urls));
         self.identity.iter().for_each(|dir| config.identity.dir.clone_from(dir));
         config.offload.plaintext_beyond_loopback |= self.plaintext_beyond_loopback;
-    }
-}
-
-/// One thing, looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Item {
-    pub name: String,
-    pub status: Status,
-    /// One line.
-    pub message: String,
-    /// What to do about it.
-    pub advice: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Status {
-    Ok,
-    /// The agent will work, but not as well as it could.
-    Warning,
-    Failed,
-}
-
-impl Item {
-    fn ok(name: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { name: name.into(), status: Status::Ok, message: message.into(), advice: None }
-    }
-
-    fn warning(name: impl Into<String>, message: impl Into<String>, advice: impl Into<String>) -> Self {
-        let advice = Some(advice.into());
-        Self { name: name.into(), status: Status::Warning, message: message.into(), advice }
-    }
-
-    fn failed(name: impl Into<String>, message: impl Into<String>, advice: impl Into<String>) -> Self {
-        let advice = Some(advice.into());
-        Self { name: name.into(), status: Status::Failed, message: message.into(), advice }
     }
 }
 
@@ -182,15 +146,14 @@ async fn device(config: EdgeConfig, is_local_only: bool) -> Vec<Item> {
         blocking("disk", LIMIT, move || disk::check(&disks)).await.unwrap_or_else(|item| (false, vec![item]));
     items.extend(found);
     if !is_local_only {
-        let folders = config.clone();
-        items.extend(many("folders", move || folders::check(&folders)).await);
-        items.extend(
-            many("webhook", {
-                let config = config.clone();
-                move || ports::check_webhooks(&config)
-            })
-            .await,
-        );
+        for source in config.sources.clone() {
+            let name = format!("source {}", source.settings().name());
+            items.extend(many(&name, move || source.settings().look_there()).await);
+        }
+        for (at, sink) in config.sinks.iter().cloned().enumerate() {
+            let key = format!("sinks[{at}]");
+            items.extend(many(&key.clone(), move || sink.settings().look_there(&key)).await);
+        }
     }
     let (who, needs_tls) = (config.identity.clone(), has_tls(&config));
     items.extend(many("identity", move || identity::check(&who, needs_tls)).await);

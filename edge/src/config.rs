@@ -1,38 +1,32 @@
-//! `edge.toml`: what is typed, parsed strictly; what it must mean is checked in `config::check`.
+//! `edge.toml`: what is typed, parsed strictly; each table belongs to the room that goes by it, and is put together and
+//! checked here.
 //!
 //! Every key has a default, so that an empty file is a valid agent that serves its local gRPC and prints decisions.
 //! `deploy/edge/edge.toml` shows them all; a test keeps the two equal. Relative paths are relative to the directory the
 //! agent was started in. Durations are text with a unit: "500ms", "2s", "1h".
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use millgate_shared::image::BitDepth;
 use millgate_shared::text_file;
 use millgate_shared::toml_file::{self, TomlError};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
-use crate::identity::Identity;
-use crate::uplink::{Allowed, Pools};
+use crate::admin::AdminConfig;
+use crate::agent::OffloadConfig;
+use crate::api::ApiConfig;
+use crate::identity::{Identity, IdentityConfig};
+use crate::settings::{Refused, check_listen, refuse};
+use crate::sink::SinkConfig;
+use crate::source::SourceConfig;
+use crate::spool::SpoolConfig;
+use crate::uplink::Pools;
+use crate::{sink, source};
 
-use crate::uplink::ledger::Limits;
-use crate::uplink::upload::SendConfig;
-
-mod check;
-mod identity;
-mod sink;
-mod source;
-mod spool;
 #[cfg(test)]
 mod tests;
-
-pub use check::Refused;
-pub use identity::IdentityConfig;
-pub use sink::{JsonlConfig, SinkConfig, StdoutConfig, WebhookConfig, WhenFull};
-pub use source::{After, Existing, FolderConfig, SourceConfig, Templates};
-pub use spool::{SpoolConfig, SpoolFull, SpoolSync};
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -62,64 +56,6 @@ pub struct EdgeConfig {
     pub sinks: Vec<SinkConfig>,
     pub api: ApiConfig,
     pub admin: AdminConfig,
-}
-
-/// When the pool is asked.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct OffloadConfig {
-    /// The pools, each `https://host:port`, the preferred one first; one alone needs no list. None: the agent decides alone,
-    /// and says so in each decision that wanted a pool.
-    #[serde(deserialize_with = "one_or_many")]
-    pub cloud: Vec<String>,
-    /// auto, quic or tcp.
-    pub transport: Allowed,
-    /// `http://[user:password@]host:port` of an HTTP proxy, for TCP.
-    pub proxy: Option<String>,
-    /// Allows `http://` to pools that are not on this machine.
-    pub plaintext_beyond_loopback: bool,
-    /// confidence, gate, always, never or pinned.
-    pub mode: String,
-    /// Accepted error rate among samples that stay local, above 0 and below 1. None: the bundle's own.
-    pub risk: Option<f64>,
-    /// Experts for mode pinned.
-    pub pinned: Vec<String>,
-    /// From the start of a sample to its decision. A pool that hangs costs at most this.
-    #[serde(with = "humantime_serde")]
-    pub deadline: Duration,
-    /// How long further answers of the pool are waited for once enough have come.
-    #[serde(with = "humantime_serde")]
-    pub grace: Duration,
-    /// The line costs by the byte: only live calls that are worth it go up, backlog and bulk wait. Can be switched while
-    /// the agent runs; see `docs/bytes.md`.
-    pub metered: bool,
-    /// What leaves the device.
-    pub send: SendConfig,
-    /// How much of it.
-    pub budget: Limits,
-}
-
-/// The agent's own gRPC, `millgate.v1.InferenceService`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ApiConfig {
-    pub enabled: bool,
-    pub listen: SocketAddr,
-    /// Allows `listen` to be other than loopback, where anyone on the network may call it and read along.
-    pub plaintext_beyond_loopback: bool,
-    /// Its decisions also go to the sinks. The caller has its answer and does not wait for a sink: while sinks stand still
-    /// and too many records wait for them, a record is left out there, and counted.
-    pub record: bool,
-}
-
-/// `/metrics`, `/healthz` and `/readyz` over HTTP.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AdminConfig {
-    pub enabled: bool,
-    pub listen: SocketAddr,
-    /// Allows `listen` to be other than loopback.
-    pub plaintext_beyond_loopback: bool,
 }
 
 /// Log lines go to standard error.
@@ -159,57 +95,10 @@ impl Default for EdgeConfig {
     }
 }
 
-impl Default for OffloadConfig {
-    fn default() -> Self {
-        Self {
-            cloud: Vec::new(),
-            transport: Allowed::Auto,
-            proxy: None,
-            plaintext_beyond_loopback: false,
-            mode: "confidence".to_owned(),
-            risk: None,
-            pinned: Vec::new(),
-            deadline: Duration::from_secs(1),
-            grace: Duration::from_millis(10),
-            metered: false,
-            send: SendConfig::default(),
-            budget: Limits::default(),
-        }
-    }
-}
-
-impl Default for ApiConfig {
-    fn default() -> Self {
-        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 8011));
-        Self { enabled: true, listen, plaintext_beyond_loopback: false, record: true }
-    }
-}
-
-impl Default for AdminConfig {
-    fn default() -> Self {
-        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 8012));
-        Self { enabled: true, listen, plaintext_beyond_loopback: false }
-    }
-}
-
 impl Default for LogConfig {
     fn default() -> Self {
         Self { format: LogFormat::Text, level: "info".to_owned() }
     }
-}
-
-/// A text, or a list of them.
-fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "expected an address or a list of them")]
-    enum OneOrMany {
-        One(String),
-        Many(Vec<String>),
-    }
-    Ok(match OneOrMany::deserialize(deserializer)? {
-        OneOrMany::One(one) => vec![one],
-        OneOrMany::Many(many) => many,
-    })
 }
 
 /// Why a configuration cannot be used.
@@ -238,6 +127,32 @@ impl EdgeConfig {
         Ok(config)
     }
 
+    /// Gives the first thing that is wrong.
+    pub fn check(&self) -> Result<(), Refused> {
+        if self.task.is_empty() {
+            return refuse("task", "is empty");
+        }
+        if self.queue == 0 {
+            return refuse("queue", "must be at least 1");
+        }
+        if self.threads > 1024 {
+            return refuse("threads", "is over 1024");
+        }
+        self.offload.check()?;
+        self.spool.check()?;
+        check_listen("api", self.api.listen, self.api.plaintext_beyond_loopback)?;
+        check_listen("admin", self.admin.listen, self.admin.plaintext_beyond_loopback)?;
+        if self.api.enabled
+            && self.admin.enabled
+            && self.api.listen == self.admin.listen
+            && self.api.listen.port() != 0
+        {
+            return refuse("admin.listen", format!("{} is taken by `api.listen`", self.admin.listen));
+        }
+        source::check(&self.sources)?;
+        sink::check(&self.sinks)
+    }
+
     /// Where the pools are and who this device is towards them.
     pub fn pools(&self, identity: &Identity) -> Option<Pools> {
         let (identity, state_dir) = (Some(identity.clone()), Some(self.state_dir.clone()));
@@ -246,7 +161,10 @@ impl EdgeConfig {
 
     /// By source that has one.
     pub fn bit_depths(&self) -> BTreeMap<String, BitDepth> {
-        let known = |source: &SourceConfig| Some((source.name().to_owned(), source.bit_depth()?));
+        let known = |source: &SourceConfig| {
+            let settings = source.settings();
+            Some((settings.name().to_owned(), settings.bit_depth()?))
+        };
         self.sources.iter().filter_map(known).collect()
     }
 

@@ -16,7 +16,8 @@ use std::time::Duration;
 use millgate_shared::files;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
-use crate::source::{Risk, Version};
+use crate::journal::Version;
+pub(crate) use law::Risk;
 use law::{Item, Suspect};
 use slots::{Slot, Slots};
 

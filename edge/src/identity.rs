@@ -25,12 +25,14 @@ use prometheus_client::registry::Registry;
 use rustls::ClientConfig;
 use tokio::sync::{Notify, watch};
 
-use crate::config::IdentityConfig;
 use store::Store;
 
 pub mod asking;
+mod config;
 pub(crate) mod keeping;
 pub mod store;
+
+pub use config::IdentityConfig;
 
 /// Why key, certificate and authorities cannot be used.
 #[derive(Debug, thiserror::Error)]

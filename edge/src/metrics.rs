@@ -1,4 +1,4 @@
-//! Every metric of the agent, one documented field each. Names get the prefix `millgate_`, counters the suffix `_total`.
+//! What `/metrics` shows: what is counted here of decisions and of the uplink, and the counts of other rooms. Names get the prefix `millgate_`, counters the suffix `_total`.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -14,13 +14,11 @@ use prometheus_client::registry::Registry;
 
 use crate::agent::Agent;
 use crate::identity::Identity;
+use crate::spool::SpoolMetrics;
 use crate::uplink::ledger::{Ledger, Traffic};
 use crate::uplink::session::LinkState;
 use crate::uplink::upload::Form;
-
-mod spool;
-
-pub(crate) use spool::SpoolMetrics;
+use crate::{outbox, sink, source};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Decided {
@@ -35,28 +33,6 @@ struct Decided {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Code {
     code: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfSource {
-    source: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SourceOutcome {
-    source: String,
-    outcome: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfSink {
-    sink: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SinkOutcome {
-    sink: String,
-    outcome: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -106,48 +82,12 @@ pub struct Metrics {
     queued: Gauge,
     /// `link_up`: 1 if the pool can be asked, 0 if not, -1 if none is configured.
     link_up: Gauge,
-    source_files: Family<SourceOutcome, Counter>,
-    source_waiting: Family<OfSource, Gauge>,
-    sink_records: Family<SinkOutcome, Counter>,
-    sink_retries: Family<OfSink, Counter>,
-    sink_queued: Family<OfSink, Gauge>,
-    spool: SpoolMetrics,
-}
-
-/// Of one source.
-#[derive(Debug, Clone, Default)]
-pub struct SourceMetrics {
-    /// `source_files_total{source,outcome="done"}`: decided or found undecidable, and acknowledged.
-    pub done: Counter,
-    /// `…{outcome="same"}`: looked at again, and it is what was decided before.
-    pub same: Counter,
-    /// `…{outcome="incomplete"}`: was not whole and was put back.
-    pub incomplete: Counter,
-    /// `…{outcome="changed"}`: changed while it was read and was put back.
-    pub changed: Counter,
-    /// `…{outcome="unacknowledged"}`: decided, but a sink does not have it.
-    pub unacknowledged: Counter,
-    /// `source_waiting{source}`: files that settle or wait for room.
-    pub waiting: Gauge,
-}
-
-/// Of one sink.
-#[derive(Debug, Clone, Default)]
-pub struct SinkMetrics {
-    /// `sink_records_total{sink,outcome="delivered"}`: written, or accepted by the receiver.
-    pub delivered: Counter,
-    /// `…{outcome="dropped"}`: left out because the queue was full.
-    pub dropped: Counter,
-    /// `…{outcome="refused"}`: the receiver will never take it.
-    pub refused: Counter,
-    /// `…{outcome="given_up"}`: all retries failed.
-    pub given_up: Counter,
-    /// `…{outcome="abandoned"}`: still not delivered at the end of a drain.
-    pub abandoned: Counter,
-    /// `sink_retries_total{sink}`: attempts after a failed one.
-    pub retries: Counter,
-    /// `sink_queued{sink}`: records that wait.
-    pub queued: Gauge,
+    /// Of each source.
+    pub sources: source::Counts,
+    /// Of each sink.
+    pub sinks: sink::Counts,
+    pub(crate) spool: SpoolMetrics,
+    pub(crate) outbox: outbox::Counts,
 }
 
 impl Metrics {
@@ -168,12 +108,10 @@ impl Metrics {
             in_flight: Gauge::default(),
             queued: Gauge::default(),
             link_up: Gauge::<i64, AtomicI64>::default(),
-            source_files: Family::default(),
-            source_waiting: Family::default(),
-            sink_records: Family::default(),
-            sink_retries: Family::default(),
-            sink_queued: Family::default(),
+            sources: source::Counts::default(),
+            sinks: sink::Counts::default(),
             spool: SpoolMetrics::default(),
+            outbox: outbox::Counts::default(),
             registry: Registry::default(),
         };
         registry.register("decisions", "Decisions made", this.decisions.clone());
@@ -196,24 +134,10 @@ impl Metrics {
         registry.register("queued", "Samples that wait for a model thread", this.queued.clone());
         let text = "1 if the pool can be asked, 0 if not, -1 if none is configured";
         registry.register("link_up", text, this.link_up.clone());
-        registry.register(
-            "source_files",
-            "Files of a source by what became of them",
-            this.source_files.clone(),
-        );
-        registry.register(
-            "source_waiting",
-            "Files that settle or wait for room",
-            this.source_waiting.clone(),
-        );
-        registry.register(
-            "sink_records",
-            "Records of a sink by what became of them",
-            this.sink_records.clone(),
-        );
-        registry.register("sink_retries", "Attempts after a failed one", this.sink_retries.clone());
-        registry.register("sink_queued", "Records that wait", this.sink_queued.clone());
+        this.sources.register(&mut registry);
+        this.sinks.register(&mut registry);
         this.spool.register(&mut registry);
+        this.outbox.register(&mut registry);
         Self { registry, ..this }
     }
 
@@ -254,45 +178,6 @@ impl Metrics {
 
     pub fn undecided(&self, code: &str) {
         self.errors.get_or_create(&Code { code: code.to_owned() }).inc();
-    }
-
-    /// The handles of the spool.
-    pub(crate) fn spool(&self) -> &SpoolMetrics {
-        &self.spool
-    }
-
-    /// The handles of one source.
-    pub fn source(&self, name: &str) -> SourceMetrics {
-        let outcome = |outcome: &str| {
-            let labels = SourceOutcome { source: name.to_owned(), outcome: outcome.to_owned() };
-            self.source_files.get_or_create(&labels).clone()
-        };
-        SourceMetrics {
-            done: outcome("done"),
-            same: outcome("same"),
-            incomplete: outcome("incomplete"),
-            changed: outcome("changed"),
-            unacknowledged: outcome("unacknowledged"),
-            waiting: self.source_waiting.get_or_create(&OfSource { source: name.to_owned() }).clone(),
-        }
-    }
-
-    /// The handles of one sink.
-    pub fn sink(&self, name: &str) -> SinkMetrics {
-        let of = OfSink { sink: name.to_owned() };
-        let outcome = |outcome: &str| {
-            let labels = SinkOutcome { sink: name.to_owned(), outcome: outcome.to_owned() };
-            self.sink_records.get_or_create(&labels).clone()
-        };
-        SinkMetrics {
-            delivered: outcome("delivered"),
-            dropped: outcome("dropped"),
-            refused: outcome("refused"),
-            given_up: outcome("given_up"),
-            abandoned: outcome("abandoned"),
-            retries: self.sink_retries.get_or_create(&of).clone(),
-            queued: self.sink_queued.get_or_create(&of).clone(),
-        }
     }
 
     /// The text of `/metrics`.

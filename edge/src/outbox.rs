@@ -20,19 +20,17 @@ use tokio::time::Instant;
 use crate::agent::{Decided, Late};
 use crate::crash::law::Item;
 use crate::crash::{Hand, Held};
-use crate::metrics::Metrics;
+use crate::journal::{FileVersion, JournalHandle, Post, Reading};
 use crate::sink::{Key, Record, Sinks};
-use crate::source::journal::{FileVersion, JournalHandle, Post};
-use crate::source::{Reading, Taken};
+use crate::source::{Taken, Tidied, Tidy};
 use crate::spool::entry::{Entry, Head, Origin, Written};
 use crate::spool::{Orphan, PutError, Spool, wall};
 
-mod tidy;
-
+mod counts;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use tidy::{Tidied, Tidy};
+pub(crate) use counts::Counts;
 
 /// Records of gRPC decisions that are on their way at a time; more are only offered to the sinks.
 const CALLS: usize = 1024;
@@ -61,7 +59,7 @@ struct Parts {
     spool: Option<Spool>,
     tidy: Tidy,
     hand: Hand,
-    metrics: Arc<Metrics>,
+    counts: Counts,
     calls: Arc<Semaphore>,
     keeping: Arc<Semaphore>,
     work: Tasks,
@@ -78,14 +76,14 @@ impl Outbox {
         spool: Option<Spool>,
         tidy: Tidy,
         hand: &Hand,
-        metrics: &Arc<Metrics>,
+        counts: Counts,
         work: &Tasks,
     ) -> Self {
-        let (metrics, work) = (Arc::clone(metrics), work.clone());
+        let work = work.clone();
         let calls = Arc::new(Semaphore::new(CALLS));
         let keeping = Arc::new(Semaphore::new(KEEPING));
         let hand = hand.clone();
-        Self(Arc::new(Parts { sinks, journal, spool, tidy, hand, metrics, calls, keeping, work }))
+        Self(Arc::new(Parts { sinks, journal, spool, tidy, hand, counts, calls, keeping, work }))
     }
 
     /// What of a caller's time is not for deciding.
@@ -166,10 +164,10 @@ impl Outbox {
         awaits: bool,
     ) -> Result<Tidied, Stopped> {
         let Some(journal) = &self.0.journal else { return Err(Stopped) };
-        let metrics = self.0.metrics.spool();
-        metrics.outbox.inc();
+        let records = &self.0.counts.records;
+        records.inc();
         let is_delivered = self.0.sinks.deliver(record).await;
-        metrics.outbox.dec();
+        records.dec();
         if !is_delivered {
             return Err(Stopped);
         }
@@ -254,7 +252,7 @@ impl Outbox {
                 self.0.work.spawn(async move { this.commit_call(record, false, permit).await });
             }
             Err(_) => {
-                self.0.metrics.spool().bypassed.inc();
+                self.0.counts.bypassed.inc();
                 self.0.sinks.offer(&record);
             }
         }
@@ -288,7 +286,7 @@ impl Outbox {
                 "delivering what was left by an earlier run"
             );
         }
-        self.0.metrics.spool().redelivered.inc_by(undelivered.len() as u64);
+        self.0.counts.redelivered.inc_by(undelivered.len() as u64);
         let again = undelivered.into_iter().map(|(number, post)| {
             let this = &self;
             async move {

@@ -27,17 +27,17 @@ use tokio::time::{Instant, timeout_at};
 use crate::admin;
 use crate::agent::{Agent, AgentConfig, BytesConfig};
 use crate::api::{self, Calls};
-use crate::config::{EdgeConfig, Refused, SourceConfig};
+use crate::backlog::Backlog;
+use crate::config::EdgeConfig;
 use crate::crash::{Gate, Hand};
 use crate::identity::Identity;
+use crate::journal::{self, Journal, JournalError, JournalHandle, Known, Post};
 use crate::metrics::Metrics;
-use crate::outbox::{Outbox, Tidy};
+use crate::outbox::Outbox;
+use crate::settings::Refused;
 use crate::sink::{Key, OpenError, Sinks};
 use crate::source::calm::Calm;
-use crate::source::folder::{self, Left};
-use crate::source::journal::{self, Journal, JournalError, JournalHandle, Post};
-use crate::source::{Known, Taken};
-use crate::spool::backlog::Backlog;
+use crate::source::{Left, Starting, Taken, Tidy};
 use crate::spool::{self, Spool, Started};
 use crate::uplink::ledger::LedgerConfig;
 use desk::Desk;
@@ -143,7 +143,7 @@ impl Service {
         let hand = open_hand(&config).await?;
         let kept = Kept::open(&config, &hand).await?;
         let undelivered = kept.undelivered.iter().map(|(_, post)| key(post)).collect();
-        let sinks = Sinks::open(&config.sinks, config.queue, &undelivered, &metrics, &on_broken)?;
+        let sinks = Sinks::open(&config.sinks, config.queue, &undelivered, &metrics.sinks, on_broken)?;
 
         let (intake, work, api) = (Tasks::new(), Tasks::new(), Tasks::new());
         let Kept { journal, known, spooled, undelivered } = kept;
@@ -151,8 +151,16 @@ impl Service {
         let started =
             start_spool(&config, &agent, journal.as_ref(), spooled, &undelivered, &metrics, &hand).await?;
         let (spool, orphans) = started.map(|started| (started.spool, started.orphans)).unzip();
-        let tidy = Tidy::new(&config);
-        let outbox = Outbox::new(sinks.clone(), journal.clone(), spool.clone(), tidy, &hand, &metrics, &work);
+        let tidy = Tidy::new(&config.sources);
+        let outbox = Outbox::new(
+            sinks.clone(),
+            journal.clone(),
+            spool.clone(),
+            tidy,
+            &hand,
+            metrics.outbox.clone(),
+            &work,
+        );
         work.spawn(outbox.clone().carry_on(undelivered, orphans.unwrap_or_default()));
         if let Some(journal) = journal.clone().filter(|_| !config.sources.is_empty()) {
             start_files(&config, known, &agent, &outbox, &hand, journal, &metrics, &intake, &work);
@@ -351,7 +359,8 @@ impl Kept {
         let Some(journal) = journal.filter(|_| is_needed || !undelivered.is_empty()) else {
             return Ok(Self { journal: None, known: vec![], spooled: HashMap::new(), undelivered });
         };
-        let known: Result<_, _> = config.sources.iter().map(|source| journal.known(source.name())).collect();
+        let known: Result<_, _> =
+            config.sources.iter().map(|source| journal.known(source.settings().name())).collect();
         let spooled = journal.spooled()?;
         Ok(Self { known: known?, spooled, undelivered, journal: Some(journal) })
     }
@@ -393,7 +402,7 @@ async fn start_spool(
     };
     let (dir, config, digest) = (config.state_dir.clone(), config.spool.clone(), agent.models().digest());
     let undelivered = undelivered.iter().map(|(_, post)| post.id.clone()).collect();
-    let metrics = metrics.spool().clone();
+    let metrics = metrics.spool.clone();
     // The whole log is read.
     let start = move || {
         let started = Spool::start(&dir, &config, digest, journal, spooled, &undelivered, metrics, &hand);
@@ -420,14 +429,15 @@ fn start_files(
     let (out, taken) = mpsc::channel(1);
     let calm = Calm::new(config.sources.len(), (Instant::now() + hand.calm()).into_std());
     for (number, (source, known)) in config.sources.iter().zip(known).enumerate() {
-        let metrics = metrics.source(source.name());
-        let left = Left { known, risks: hand.risks(source.name()) };
-        match source {
-            SourceConfig::Folder(folder) => {
-                let (out, journal, turn) = (out.clone(), journal.clone(), calm.turn(number));
-                folder::start(folder.clone(), left, turn, out, journal, metrics, intake);
-            }
-        }
+        let settings = source.settings();
+        settings.start(Starting {
+            left: Left { known, risks: hand.risks(settings.name()) },
+            turn: calm.turn(number),
+            out: out.clone(),
+            journal: journal.clone(),
+            metrics: metrics.sources.of(settings.name()),
+            tasks: intake.clone(),
+        });
     }
     let desk = Desk::new(agent, outbox, hand, metrics, intake.token().clone());
     intake.spawn(pump(taken, Arc::new(desk), config.queue, intake.token().clone(), work.clone()));

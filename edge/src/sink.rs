@@ -5,25 +5,115 @@
 //! counted. What a file's decision is worth remembering follows from that alone.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use millgate_shared::decision::Decision;
+use serde::Deserialize;
 use tokio::time::Instant;
 
-use crate::config::{SinkConfig, StdoutConfig, WhenFull};
-use crate::metrics::Metrics;
+use crate::finding::Item;
 use crate::record::{Undecided, write_decision, write_error};
+use crate::settings::{self, Refused, refuse};
 use worker::{Ack, Settings, Worker};
 
+mod counts;
 mod jsonl;
 mod stdout;
 mod webhook;
 mod worker;
 
-pub(crate) use jsonl::probe_dir;
-pub(crate) use webhook::way;
+pub use counts::{Counts, SinkMetrics};
+pub use jsonl::JsonlConfig;
+pub use stdout::StdoutConfig;
+pub use webhook::WebhookConfig;
+
+settings::kinds! {
+    /// One table of `[[sinks]]`: where decisions go. A new kind is its folder, its `mod` above, and its line here.
+    SinkConfig, SinkSettings:
+    Stdout(StdoutConfig),
+    Jsonl(JsonlConfig),
+    Webhook(WebhookConfig),
+}
+
+/// What a full queue of a sink does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenFull {
+    /// Folders wait, their files stay on disk: nothing is lost, but a receiver that is down stops them.
+    Block,
+    /// The oldest decision in the queue is not delivered to this sink: counted in
+    /// `millgate_sink_records_total{outcome="dropped"}`.
+    DropOldest,
+}
+
+/// The settings of one sink, and all that is done with them. Keys in what these functions say are the sink's own, without
+/// `sinks[0]`, unless they are given that as `at`.
+pub(crate) trait SinkSettings: fmt::Debug + Send + Sync {
+    /// Its `type` in edge.toml, which is its name in logs and metrics too.
+    fn kind(&self) -> &'static str;
+
+    /// Gives the first key that is wrong, beyond its type.
+    fn check(&self) -> Result<(), Refused> {
+        Ok(())
+    }
+
+    /// What no two sinks of this kind may have, and its key.
+    fn only_one(&self) -> Option<(&'static str, String)> {
+        None
+    }
+
+    /// Looks at what it needs on this device, for `millgate-edge check`. Blocks.
+    fn look_here(&self, _at: &str) -> Vec<Item> {
+        Vec::new()
+    }
+
+    /// Looks at what it needs elsewhere, which may come later than the agent. Blocks, for some seconds at most.
+    fn look_there(&self, _at: &str) -> Vec<Item> {
+        Vec::new()
+    }
+
+    /// Opens it and starts its thread; an error is for people, and names neither sink nor key.
+    fn open(&self, opening: Opening<'_>) -> Result<Worker, String>;
+}
+
+/// Gives the first thing that is wrong with `[[sinks]]`.
+pub(crate) fn check(configs: &[SinkConfig]) -> Result<(), Refused> {
+    let mut seen = HashSet::new();
+    for (at, config) in configs.iter().enumerate() {
+        let (table, settings) = (format!("sinks[{at}]"), config.settings());
+        settings.check().map_err(|refused| refused.below(&table))?;
+        if let Some((key, what)) = settings.only_one()
+            && !seen.insert((settings.kind(), what.clone()))
+        {
+            return refuse(format!("{table}.{key}"), format!("{what} stands twice"));
+        }
+    }
+    Ok(())
+}
+
+/// What a sink is opened with.
+pub(crate) struct Opening<'a> {
+    /// Records that may wait for it, unless its settings say otherwise.
+    pub(crate) queue: usize,
+    /// Will be delivered again, though a sink may have them: one that can look leaves those out.
+    pub(crate) undelivered: &'a HashSet<Key>,
+    name: String,
+    metrics: SinkMetrics,
+    on_broken: OnBroken,
+}
+
+/// Called when a sink can never work again.
+type OnBroken = Arc<dyn Fn(String) + Send + Sync>;
+
+impl Opening<'_> {
+    fn start<W: Write>(self, settings: Settings, writer: W) -> Worker {
+        let on_broken = self.on_broken;
+        Worker::start(self.name, settings, writer, self.metrics, move |message| on_broken(message))
+    }
+}
 
 /// One line of JSON, on its way.
 #[derive(Debug, Clone)]
@@ -118,47 +208,29 @@ pub struct Sinks {
 }
 
 impl Sinks {
-    /// Opens them; an empty list is standard output. `undelivered` will be delivered again, though a sink may have them:
-    /// one that can look leaves those out. `on_broken` is called when a sink can never work again.
+    /// Opens them; an empty list is standard output. `undelivered` will be delivered again. `on_broken` is called when a sink
+    /// can never work again.
     pub fn open(
         configs: &[SinkConfig],
         queue: usize,
         undelivered: &HashSet<Key>,
-        metrics: &Metrics,
-        on_broken: &(impl Fn(String) + Clone + Send + 'static),
+        counts: &Counts,
+        on_broken: impl Fn(String) + Send + Sync + 'static,
     ) -> Result<Self, OpenError> {
         let default = [SinkConfig::Stdout(StdoutConfig {})];
         let configs = if configs.is_empty() { &default } else { configs };
-        let mut workers = Vec::with_capacity(configs.len());
-        for (at, config) in configs.iter().enumerate() {
-            let kind = config.kind();
-            let name = if configs.iter().filter(|other| other.kind() == kind).count() > 1 {
-                format!("{kind}-{at}")
-            } else {
-                kind.to_owned()
-            };
-            let metrics = metrics.sink(&name);
-            let settings =
-                |queue, when_full, retries| Settings { name: name.clone(), queue, when_full, retries };
-            let refuse = |message| OpenError { at, kind, message };
-            let on_broken = on_broken.clone();
-            workers.push(match config {
-                SinkConfig::Stdout(_) => {
-                    let stdout = stdout::Stdout::default();
-                    Worker::start(settings(queue, WhenFull::Block, None), stdout, metrics, on_broken)
-                }
-                SinkConfig::Jsonl(config) => {
-                    let jsonl = jsonl::Jsonl::open(config, undelivered)
-                        .map_err(|error| refuse(format!("{}: {error}", config.path.display())))?;
-                    Worker::start(settings(queue, WhenFull::Block, None), jsonl, metrics, on_broken)
-                }
-                SinkConfig::Webhook(config) => {
-                    let settings = settings(config.queue, config.when_full, config.retries);
-                    Worker::start(settings, webhook::Webhook::new(config), metrics, on_broken)
-                }
-            });
-        }
-        Ok(Self { workers: workers.into() })
+        let on_broken: OnBroken = Arc::new(on_broken);
+        let kinds: Vec<&'static str> = configs.iter().map(|config| config.settings().kind()).collect();
+        let open = |(at, config): (usize, &SinkConfig)| {
+            let kind = kinds[at];
+            let is_alone = kinds.iter().filter(|other| **other == kind).count() == 1;
+            let name = if is_alone { kind.to_owned() } else { format!("{kind}-{at}") };
+            let (metrics, on_broken) = (counts.of(&name), Arc::clone(&on_broken));
+            let opening = Opening { queue, undelivered, name, metrics, on_broken };
+            config.settings().open(opening).map_err(|message| OpenError { at, kind, message })
+        };
+        let workers: Result<Vec<Worker>, OpenError> = configs.iter().enumerate().map(open).collect();
+        Ok(Self { workers: workers?.into() })
     }
 
     /// Hands a record to every sink, waiting for room, and waits until each has it; false if one has not.

@@ -2,102 +2,144 @@
 //!
 //! A source emits each version of a file once: it hands out a [`Taken`] when there is room for it, and hears by an
 //! [`Outcome`] what became of it. Until then the file stays where it is, so that nothing is held in memory that a crash
-//! could lose. What was decided is kept in the [`journal`], which a restart reads.
+//! could lose. What was decided is kept in the `journal`, which a restart reads.
 
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use millgate_shared::image::BitDepth;
+use millgate_shared::shutdown::Tasks;
 use tokio::sync::mpsc;
 
+use crate::crash::Risk;
+use crate::finding::Item;
+use crate::journal::{Content, FileVersion, JournalHandle, Known, Reading, Version};
+use crate::settings::{self, Refused, refuse};
+use calm::Turn;
+
 pub mod calm;
+mod counts;
+pub mod decision_id;
 pub mod folder;
-pub mod identity;
-pub mod journal;
 
-/// What a file looks like from outside. A change of either is a new version, which is decided anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Version {
-    /// Bytes.
-    pub size: u64,
-    /// Nanoseconds since 1970.
-    pub modified: i64,
+pub use counts::{Counts, SourceMetrics};
+pub use folder::FolderConfig;
+
+settings::kinds! {
+    /// One table of `[[sources]]`: where samples come from. A new kind is its folder, its `mod` above, and its line here.
+    SourceConfig, SourceSettings:
+    Folder(FolderConfig),
 }
 
-impl Version {
-    /// Of a regular file; links are followed.
-    pub fn of(path: &Path) -> std::io::Result<Self> {
-        Stat::of(path).map(|stat| stat.version)
+/// The settings of one source, and all that is done with them. Keys in what these functions say are the source's own,
+/// without `sources[0]`.
+pub(crate) trait SourceSettings: fmt::Debug + Send + Sync {
+    /// Tells it from all others; `sample.source` of its decisions.
+    fn name(&self) -> &str;
+
+    /// Gives the first key that is wrong, beyond its type.
+    fn check(&self) -> Result<(), Refused> {
+        Ok(())
+    }
+
+    /// How many bits of its 16-bit samples count, if the operator says so.
+    fn bit_depth(&self) -> Option<BitDepth> {
+        None
+    }
+
+    /// Looks at where its samples come from, for `millgate-edge check`; that may come later than the agent. Blocks, for some
+    /// seconds at most.
+    fn look_there(&self) -> Vec<Item> {
+        Vec::new()
+    }
+
+    /// What it does with a sample once every sink has the decision. `None`: nothing.
+    fn tidies(&self) -> Option<Box<dyn Tidies>> {
+        None
+    }
+
+    /// Starts its tasks; what is ready goes to [`Starting::out`].
+    fn start(&self, starting: Starting);
+}
+
+/// What a source is started with.
+#[derive(Debug)]
+pub(crate) struct Starting {
+    pub(crate) left: Left,
+    /// When it may hand out what may end the agent.
+    pub(crate) turn: Turn,
+    pub(crate) out: mpsc::Sender<Taken>,
+    pub(crate) journal: JournalHandle,
+    pub(crate) metrics: SourceMetrics,
+    /// End when no more samples are taken.
+    pub(crate) tasks: Tasks,
+}
+
+/// What an earlier run has left of a source.
+#[derive(Debug, Default)]
+pub(crate) struct Left {
+    /// Decided.
+    pub(crate) known: Vec<Known>,
+    /// In hand when it ended.
+    pub(crate) risks: HashMap<PathBuf, (Version, Risk)>,
+}
+
+/// A source's own way with a sample that every sink has the decision of.
+pub(crate) trait Tidies: fmt::Debug + Send + Sync {
+    /// Tidies what was decided under the id. Blocks.
+    fn tidy(&self, file: &FileVersion, id: &str) -> Tidied;
+}
+
+/// What became of a sample that every sink has the decision of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tidied {
+    /// It stays, and is remembered.
+    Kept,
+    Removed,
+    /// It is not the version that was decided any more.
+    Changed,
+}
+
+/// By source, its way with samples that every sink has. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tidy(Arc<HashMap<String, Arc<dyn Tidies>>>);
+
+impl Tidy {
+    pub(crate) fn new(sources: &[SourceConfig]) -> Self {
+        let tidies = |source: &SourceConfig| {
+            let settings = source.settings();
+            Some((settings.name().to_owned(), Arc::from(settings.tidies()?)))
+        };
+        Self(Arc::new(sources.iter().filter_map(tidies).collect()))
+    }
+
+    /// Tidies on a thread that may block; `id` is the decision's.
+    pub(crate) async fn tidy(&self, file: &FileVersion, id: &str) -> Tidied {
+        let Some(tidies) = self.0.get(&*file.source).cloned() else { return Tidied::Kept };
+        let (file, id) = (file.clone(), id.to_owned());
+        let work = tokio::task::spawn_blocking(move || tidies.tidy(&file, &id));
+        // One that panicked may have left it.
+        work.await.unwrap_or(Tidied::Kept)
     }
 }
 
-/// All that is seen of a file without reading it.
-///
-/// Two pictures may have the same name, size and time of change: a camera writes BMPs of one size to a file system that
-/// counts two seconds, a copier sets the times of what it copies. Where anything else here is another, the content tells
-/// whether the file is; it alone does not, since permissions, links and backups change it too, and some network shares
-/// make numbers up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stat {
-    pub version: Version,
-    pub inode: u64,
-    /// Of anything about it, nanoseconds since 1970.
-    pub changed: i64,
-}
-
-impl Stat {
-    /// Of a regular file; links are followed.
-    pub fn of(path: &Path) -> std::io::Result<Self> {
-        let metadata = std::fs::metadata(path)?;
-        if !metadata.is_file() {
-            return Err(std::io::Error::other("is not a regular file"));
+/// Gives the first thing that is wrong with `[[sources]]`.
+pub(crate) fn check(configs: &[SourceConfig]) -> Result<(), Refused> {
+    let mut names = BTreeSet::new();
+    for (at, config) in configs.iter().enumerate() {
+        let (table, settings) = (format!("sources[{at}]"), config.settings());
+        let name = settings.name();
+        if name.is_empty() {
+            return refuse(format!("{table}.name"), "is empty");
         }
-        Ok(Self::from_metadata(&metadata))
-    }
-
-    pub(crate) fn from_metadata(metadata: &std::fs::Metadata) -> Self {
-        use std::os::unix::fs::MetadataExt;
-        let nanos = |seconds: i64, nanos: i64| seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
-        Self {
-            version: Version {
-                size: metadata.len(),
-                modified: nanos(metadata.mtime(), metadata.mtime_nsec()),
-            },
-            inode: metadata.ino(),
-            changed: nanos(metadata.ctime(), metadata.ctime_nsec()),
+        if !names.insert(name) {
+            return refuse(format!("{table}.name"), format!("`{name}` stands twice"));
         }
+        settings.check().map_err(|refused| refused.below(&table))?;
     }
-}
-
-/// SHA-256 of a file's bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Content(pub [u8; 32]);
-
-impl Content {
-    /// Of a file that could not be read: equal to no other.
-    pub const UNREAD: Self = Self([0; 32]);
-
-    pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
-    }
-}
-
-/// A file as it was when it was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reading {
-    pub stat: Stat,
-    pub content: Content,
-}
-
-/// A file that was decided in an earlier run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Known {
-    /// Below the source's folder.
-    pub relative: PathBuf,
-    pub version: Version,
-    /// `None`: an agent of before has decided it, or it was set aside unread.
-    pub reading: Option<Reading>,
+    Ok(())
 }
 
 /// A file that is ready to be decided.
@@ -131,15 +173,6 @@ pub struct Again {
     pub content: Content,
     /// What it looks like now is worth keeping: it is not made up anew at each look.
     pub is_kept: bool,
-}
-
-/// What to do with a file that was in hand when the agent died.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Risk {
-    /// Decide it, with nothing else in hand; those that speak more for being the reason come later.
-    Alone { points: u32 },
-    /// Leave it: the agent has died over it so many times.
-    Aside { deaths: u32 },
 }
 
 /// What became of a [`Taken`].

@@ -17,8 +17,7 @@ use std::time::Duration;
 use millgate_shared::bundle::BundleDigest;
 use tokio::sync::{mpsc, oneshot};
 
-pub(crate) mod backlog;
-mod blame;
+mod config;
 mod disk;
 pub(crate) mod entry;
 #[cfg(test)]
@@ -29,17 +28,19 @@ mod keeper;
 mod log;
 pub mod look;
 pub mod measure;
-mod pace;
-mod partial;
+mod metrics;
 mod rate;
 pub mod status;
 
+pub(crate) use metrics::SpoolMetrics;
+
+pub use config::{SpoolConfig, SpoolFull};
 pub use keeper::OpenError;
 pub(crate) use keeper::{Orphan, Started, wall};
 pub use log::Sync;
 
 use entry::{Entry, Written};
-pub(crate) use index::Again;
+pub(crate) use index::{Again, Millis};
 use keeper::Job;
 use status::{Listed, Status};
 

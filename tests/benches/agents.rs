@@ -11,8 +11,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millgate_edge::config::IdentityConfig;
 use millgate_edge::identity::Identity;
+use millgate_edge::identity::IdentityConfig;
 use millgate_shared::identity::dial::{H2, dial};
 use millgate_shared::proto::v1;
 use millgate_shared::proto::v1::expert_service_client::ExpertServiceClient;

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use millgate_cloud::server::Running;
-use millgate_edge::config::IdentityConfig;
 use millgate_edge::identity::Identity;
+use millgate_edge::identity::IdentityConfig;
 use millgate_edge::uplink::session::LinkState;
 use millgate_edge::uplink::{Allowed, Pools};
 use millgate_shared::deciding::Mode;

@@ -11,8 +11,9 @@ use millgate_shared::deciding::Mode;
 use millgate_shared::proof::golden;
 use millgate_shared::runner::{Holding, Models};
 
-use super::{Item, send};
+use super::send;
 use crate::config::EdgeConfig;
+use crate::finding::Item;
 
 /// Gives the bundle if it can be opened.
 pub(super) fn check(path: &Path, config: Option<&EdgeConfig>) -> (Option<Arc<Bundle>>, Vec<Item>) {
@@ -146,8 +147,8 @@ fn advice(error: &BundleError) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Status;
     use super::*;
+    use crate::finding::Status;
 
     #[test]
     fn what_a_risk_comes_to_is_said_for_each_product() {

@@ -7,7 +7,7 @@ use millgate_shared::bundle::manifest;
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
-use super::Item;
+use crate::finding::Item;
 
 const ADVICE: &str =
     "set the clock, and let systemd-timesyncd or chrony keep it (`timedatectl set-ntp true`)";

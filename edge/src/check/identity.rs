@@ -5,11 +5,10 @@ use std::time::{Duration, SystemTime};
 use millgate_shared::files;
 use millgate_shared::identity::Floor;
 
-use super::Item;
-use crate::config::IdentityConfig;
-use crate::identity::Identity;
+use crate::finding::Item;
 use crate::identity::keeping::Urgency;
 use crate::identity::store::Store;
+use crate::identity::{Identity, IdentityConfig};
 
 const ENROL: &str =
     "enrol this device: `millgate-cloud enroll-token` at the pool, then `millgate-edge enroll`";

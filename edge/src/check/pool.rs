@@ -12,7 +12,8 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use super::{Item, within};
+use super::within;
+use crate::finding::Item;
 use crate::uplink::{Carrier, Pools, Refusal, Transport, Tried, try_each};
 
 /// For each step.

@@ -2,8 +2,8 @@
 
 use millgate_shared::bundle::manifest::{Manifest, Tier};
 
-use super::Item;
 use crate::config::EdgeConfig;
+use crate::finding::Item;
 use crate::uplink::upload::UploadPolicy;
 
 pub(super) fn check(manifest: &Manifest, config: &EdgeConfig) -> Item {
@@ -39,8 +39,8 @@ pub(super) fn check(manifest: &Manifest, config: &EdgeConfig) -> Item {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Status;
     use super::*;
+    use crate::finding::Status;
 
     #[test]
     fn whoever_is_never_asked_is_named() {

@@ -7,7 +7,8 @@ use clap::{Args, ValueEnum};
 
 use super::pool::PoolArgs;
 use super::{FAILED, OK};
-use crate::check::{Report, Status, Subject, examine};
+use crate::check::{Report, Subject, examine};
+use crate::finding::Status;
 
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["config", "bundle"]))]

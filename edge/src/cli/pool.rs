@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::config::IdentityConfig;
-use crate::identity::Identity;
+use crate::identity::{Identity, IdentityConfig};
 use crate::uplink::Pools;
 
 #[derive(Debug, Clone, Default, Args)]

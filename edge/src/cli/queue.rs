@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{FAILED, OK, UNUSABLE, complain};
-use crate::config::{EdgeConfig, SpoolConfig};
+use crate::config::EdgeConfig;
+use crate::spool::SpoolConfig;
 use crate::spool::entry::Entry;
 use crate::spool::status::Listed;
 use source::Source;

@@ -1,4 +1,6 @@
 use super::*;
+use crate::sink::{JsonlConfig, WebhookConfig};
+use crate::source::FolderConfig;
 
 /// What is shipped, with the lines that show an example or an optional key (`#key = …`) taken in as well.
 const SHIPPED: &str = include_str!("../../../deploy/edge/edge.toml");

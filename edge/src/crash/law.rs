@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::source::Version;
+use crate::journal::Version;
 
 #[cfg(test)]
 mod tests;
@@ -22,6 +22,15 @@ const ALONE: u32 = 2;
 const DOUBTFUL: u32 = 1;
 /// Suspects that are remembered; of more, the oldest are forgotten.
 const SUSPECTS: usize = 1024;
+
+/// What to do with a file that was in hand when the agent died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Risk {
+    /// Decide it, with nothing else in hand; those that speak more for being the reason come later.
+    Alone { points: u32 },
+    /// Leave it: the agent has died over it so many times.
+    Aside { deaths: u32 },
+}
 
 /// Something that may be in hand.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

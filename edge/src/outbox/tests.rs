@@ -5,8 +5,8 @@ use millgate_shared::deciding::Mode;
 
 use super::*;
 use crate::agent::{Agent, AgentConfig, Ask, BytesConfig};
-use crate::config::{EdgeConfig, JsonlConfig, SinkConfig};
 use crate::input::Input;
+use crate::sink::{self, JsonlConfig, SinkConfig};
 
 const DEADLINE: Duration = Duration::from_millis(60);
 
@@ -31,10 +31,10 @@ fn provisional(tasks: &Tasks) -> (Agent, Input) {
 }
 
 fn outbox(dir: &Path, spool: Option<Spool>, tasks: &Tasks) -> Outbox {
-    let metrics = Arc::new(Metrics::new());
     let sinks = [SinkConfig::Jsonl(JsonlConfig::new(dir.join("decisions.jsonl")))];
-    let sinks = Sinks::open(&sinks, 8, &std::collections::HashSet::new(), &metrics, &|_| ()).unwrap();
-    Outbox::new(sinks, None, spool, Tidy::new(&EdgeConfig::default()), &Hand::default(), &metrics, tasks)
+    let sinks =
+        Sinks::open(&sinks, 8, &std::collections::HashSet::new(), &sink::Counts::default(), |_| ()).unwrap();
+    Outbox::new(sinks, None, spool, Tidy::default(), &Hand::default(), Counts::default(), tasks)
 }
 
 #[tokio::test(flavor = "multi_thread")]

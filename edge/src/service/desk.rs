@@ -10,15 +10,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, Ask, DecideError};
 use crate::crash::law::Item;
-use crate::crash::{Hand, Held};
+use crate::crash::{Hand, Held, Risk};
 use crate::input::Input;
+use crate::journal::{FileVersion, Reading};
 use crate::metrics::Metrics;
-use crate::outbox::{Outbox, Stopped, Tidied};
+use crate::outbox::{Outbox, Stopped};
 use crate::record::Undecided;
 use crate::sink::Record;
-use crate::source::identity::decision_id;
-use crate::source::journal::FileVersion;
-use crate::source::{Outcome, Reading, Reply, Risk, Taken};
+use crate::source::decision_id::decision_id;
+use crate::source::{Outcome, Reply, Taken, Tidied};
 use millgate_shared::workers::WorkError;
 use reading::Read;
 

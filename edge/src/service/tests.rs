@@ -8,7 +8,9 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 use super::*;
-use crate::config::{After, FolderConfig, JsonlConfig, SinkConfig};
+use crate::sink::{JsonlConfig, SinkConfig};
+use crate::source::folder::After;
+use crate::source::{FolderConfig, SourceConfig};
 
 fn bundle() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/factory")
@@ -288,7 +290,7 @@ async fn pictures_of_one_name_size_and_time_are_each_decided_and_a_touched_one_i
     let running = device.start().await;
     device.put("c.png", &iron);
     let records = device.wait_for(6).await;
-    let metrics = running.metrics().source("cam1");
+    let metrics = running.metrics().sources.of("cam1");
     let looked = async {
         while metrics.same.get() == 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -13,11 +13,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::{Key, Record, Write, WriteError};
-use crate::config::JsonlConfig;
 
+mod config;
 mod tail;
 #[cfg(test)]
 mod tests;
+
+pub use config::JsonlConfig;
 
 #[derive(Debug)]
 pub(super) struct Jsonl {
@@ -155,6 +157,6 @@ fn numbered(path: &Path, at: usize) -> PathBuf {
 }
 
 /// The directory a JSON lines file is in.
-pub(crate) fn probe_dir(path: &Path) -> &Path {
+fn probe_dir(path: &Path) -> &Path {
     path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

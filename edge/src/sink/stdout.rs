@@ -6,6 +6,10 @@ use rustix::io::Errno;
 
 use super::{Record, Write, WriteError};
 
+mod config;
+
+pub use config::StdoutConfig;
+
 /// Writes past the library's buffer, so that it is known how much of a batch was taken.
 #[derive(Debug, Default)]
 pub(super) struct Stdout {

@@ -9,10 +9,13 @@ use ureq::Agent;
 use ureq::http::StatusCode;
 
 use super::{Record, Write, WriteError};
-use crate::config::WebhookConfig;
 use way::Through;
 
-pub(crate) mod way;
+mod check;
+mod config;
+mod way;
+
+pub use config::WebhookConfig;
 
 /// Of an answer's body, in an error message, bytes.
 const BODY_LIMIT: u64 = 200;

@@ -10,9 +10,9 @@ use millgate_shared::panics::caught;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
+use super::WhenFull;
+use super::counts::SinkMetrics;
 use super::{FIRST_PAUSE, LONGEST_PAUSE, Record, Write, WriteError};
-use crate::config::WhenFull;
-use crate::metrics::SinkMetrics;
 
 #[cfg(test)]
 mod tests;
@@ -24,18 +24,26 @@ pub(super) enum Ack {
     Settled,
 }
 
+/// How a sink waits, and for how long.
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
-    pub(super) name: String,
+    /// Records that wait, at most.
     pub(super) queue: usize,
     pub(super) when_full: WhenFull,
-    /// `None`: for ever.
+    /// Attempts after the first. `None`: for ever.
     pub(super) retries: Option<u32>,
+}
+
+impl Settings {
+    /// Loses nothing: what waits for it waits, and it is tried for ever.
+    pub(super) fn patient(queue: usize) -> Self {
+        Self { queue, when_full: WhenFull::Block, retries: None }
+    }
 }
 
 /// Handle to a sink at work.
 #[derive(Debug)]
-pub(super) struct Worker {
+pub(crate) struct Worker {
     shared: Arc<Shared>,
     ended: watch::Receiver<bool>,
 }
@@ -47,6 +55,7 @@ struct Job {
 
 /// Between the handle and the thread.
 struct Shared {
+    name: String,
     settings: Settings,
     metrics: SinkMetrics,
     queue: Mutex<Queue>,
@@ -69,12 +78,16 @@ struct Queue {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sink").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Sink")
+            .field("name", &self.name)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 
 impl Worker {
     pub(super) fn start<W: Write>(
+        name: String,
         settings: Settings,
         writer: W,
         metrics: SinkMetrics,
@@ -82,7 +95,7 @@ impl Worker {
     ) -> Self {
         let room = Semaphore::new(settings.queue.min(Semaphore::MAX_PERMITS));
         let queue = Mutex::default();
-        let shared = Arc::new(Shared { settings, metrics, queue, changed: Condvar::new(), room });
+        let shared = Arc::new(Shared { name, settings, metrics, queue, changed: Condvar::new(), room });
         let (end, ended) = watch::channel(false);
         let thread = Arc::clone(&shared);
         std::thread::spawn(move || {
@@ -168,12 +181,12 @@ impl Shared {
     fn run<W: Write>(&self, mut writer: W, on_broken: &dyn Fn(String)) {
         while let Some(batch) = self.next(W::BATCH) {
             if let Some(message) = self.deliver(&mut writer, batch) {
-                tracing::error!(sink = self.settings.name, message, "sink has broken");
+                tracing::error!(sink = self.name, message, "sink has broken");
                 let mut queue = self.lock();
                 queue.is_closed = true;
                 queue.jobs.clear();
                 self.room.close();
-                on_broken(format!("sink {}: {message}", self.settings.name));
+                on_broken(format!("sink {}: {message}", self.name));
                 return;
             }
             self.lock().at_work = 0;
@@ -195,7 +208,7 @@ impl Shared {
             End::Panicked(message) => {
                 let id = records.first().map_or("", Record::id);
                 tracing::error!(
-                    sink = self.settings.name,
+                    sink = self.name,
                     id,
                     message,
                     "writing the record panicked; it is not delivered to this sink"
@@ -234,7 +247,7 @@ impl Shared {
     /// Tries until it is written, or there is a reason not to.
     fn write<W: Write>(&self, writer: &mut W, records: &[Record]) -> End {
         let count = records.len() as u64;
-        let sink = &self.settings.name;
+        let sink = &self.name;
         let mut pauses = pauses();
         let mut failures: u32 = 0;
         loop {

@@ -5,28 +5,30 @@
 //! event queue loses some, a folder made a moment ago is watched a moment late. What no event told of is found by the
 //! next listing, at most `rescan` later.
 
-use std::collections::{BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use millgate_shared::shutdown::Tasks;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::calm::Turn;
-use super::journal::JournalHandle;
-use super::{Known, Outcome, Reply, Risk, Stat, Taken, Version};
-use crate::config::{Existing, FolderConfig};
-use crate::metrics::SourceMetrics;
+use super::{Outcome, Reply, SourceMetrics, Starting, Taken};
+use crate::journal::{JournalHandle, Stat};
 use core::{Core, Rules, Seen};
 use listing::{Kind, Lister, Listing, look};
 use watch::{Notice, Watch};
 
+mod check;
+mod config;
 mod core;
 mod listing;
 mod pattern;
+mod tidy;
 mod watch;
+
+pub use config::{After, Existing, FolderConfig, Templates};
 
 /// Replies that may wait; the source reads them at once.
 const REPLIES: usize = 64;
@@ -56,25 +58,9 @@ struct Folder {
     is_unreadable: bool,
 }
 
-/// What an earlier run has left of a source.
-#[derive(Debug, Default)]
-pub struct Left {
-    /// Decided.
-    pub known: Vec<Known>,
-    /// In hand when it ended.
-    pub risks: HashMap<PathBuf, (Version, Risk)>,
-}
-
-/// Starts watching; what is ready goes to `out`.
-pub fn start(
-    config: FolderConfig,
-    left: Left,
-    turn: Turn,
-    out: mpsc::Sender<Taken>,
-    journal: JournalHandle,
-    metrics: SourceMetrics,
-    tasks: &Tasks,
-) {
+/// Starts watching.
+fn start(config: FolderConfig, starting: Starting) {
+    let Starting { left, turn, out, journal, metrics, tasks } = starting;
     let now = now();
     let rules = Rules { settle: config.settle, patience: config.patience, templates: config.templates };
     let (reply, replies) = mpsc::channel(REPLIES);

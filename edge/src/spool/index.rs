@@ -10,8 +10,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::config::SpoolFull;
 use super::log::Place;
-use crate::config::SpoolFull;
 
 #[cfg(test)]
 mod tests;

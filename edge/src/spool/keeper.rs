@@ -9,18 +9,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use millgate_shared::bundle::BundleDigest;
 use tokio::sync::{mpsc, oneshot};
 
+use super::config::SpoolConfig;
 use super::disk::{Dir, Disk};
 use super::entry::{Entry, Head, Origin};
 use super::index::{Again, Emptied, Entry as Known, Index, Limits, Millis, Room, State};
-use super::log::{Found, Log};
+use super::log::{Found, Log, Sync};
 use super::rate::Rate;
 use super::status::{Listed, Status};
-use super::{Closed, PutError, QUEUE, Spool, Work};
-use crate::config::{SpoolConfig, SpoolSync};
+use super::{Closed, PutError, QUEUE, Spool, SpoolMetrics, Work};
 use crate::crash::law::Item;
 use crate::crash::{Gate, Hand};
-use crate::metrics::SpoolMetrics;
-use crate::source::journal::JournalHandle;
+use crate::journal::JournalHandle;
 
 mod report;
 mod start;
@@ -167,7 +166,7 @@ impl<D: Disk> Keeper<D> {
     }
 
     fn tick(&mut self, now: Millis) {
-        if self.config.sync == SpoolSync::Second
+        if self.config.sync == Sync::Second
             && let Err(error) = self.log.flush()
         {
             tracing::warn!(%error, "spool cannot be synced");

@@ -4,14 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 
+use super::config::SpoolConfig;
 use super::disk::{Dir, Disk};
 use super::entry::{Head, Origin};
 use super::keeper::{born, when_full};
 use super::log::{Found, Log, Place, Sync};
 use super::status::{Listed, Status};
 use super::{OpenError, wall};
-use crate::config::SpoolConfig;
-use crate::source::journal::{Journal, JournalError};
+use crate::journal::{Journal, JournalError};
 
 /// A directory that cannot be written to from here.
 struct ReadOnly(Option<Dir>);

@@ -8,8 +8,8 @@ use ureq::http::Response;
 use ureq::{Agent as Http, Body};
 
 use crate::admin::queue::{Door, Drop, Dropped};
-use crate::config::SpoolConfig;
-use crate::source::journal::JournalError;
+use crate::journal::JournalError;
+use crate::spool::SpoolConfig;
 use crate::spool::look::{Look, LookError};
 use crate::spool::status::{Listed, Status};
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use rustix::fs::{SeekFrom, seek};
 
 use crate::input::{Input, InputError};
-use crate::source::{Content, Outcome, Stat, Taken};
+use crate::journal::{Content, Stat};
+use crate::source::{Outcome, Taken};
 
 /// So many zeros at the end of a file that nobody was seen closing are taken for bytes that are still to come: no format
 /// but an uncompressed one ends so, and that one only where the picture is black there.

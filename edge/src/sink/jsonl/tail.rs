@@ -6,8 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use serde::Deserialize;
 
-use super::numbered;
-use crate::config::JsonlConfig;
+use super::{JsonlConfig, numbered};
 use crate::sink::Key;
 
 /// Searched at most, from the end of the youngest file backwards, bytes. What is in the outbox was written a moment before

@@ -12,7 +12,7 @@ use ureq::Proxy;
 
 /// Through it a receiver is reached.
 #[derive(Debug, Clone)]
-pub(crate) struct Through {
+pub(super) struct Through {
     pub(super) proxy: Proxy,
     /// That names it.
     variable: &'static str,
@@ -20,7 +20,7 @@ pub(crate) struct Through {
 
 impl Through {
     /// For a connection.
-    pub(crate) fn peer(&self) -> (&str, u16) {
+    pub(super) fn peer(&self) -> (&str, u16) {
         (self.proxy.host().trim_start_matches('[').trim_end_matches(']'), self.proxy.port())
     }
 }
@@ -33,7 +33,7 @@ impl fmt::Display for Through {
 }
 
 /// As this process's environment says.
-pub(crate) fn from_env(url: &str) -> Result<Option<Through>, String> {
+pub(super) fn from_env(url: &str) -> Result<Option<Through>, String> {
     find(url, |name| std::env::var(name).ok())
 }
 

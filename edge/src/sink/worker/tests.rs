@@ -38,10 +38,10 @@ fn bench(queue: usize, when_full: WhenFull, retries: Option<u32>) -> Bench {
     let (tell, got) = sync_channel(100);
     let (break_it, broken) = sync_channel(1);
     let metrics = SinkMetrics::default();
-    let settings = Settings { name: "test".to_owned(), queue, when_full, retries };
+    let settings = Settings { queue, when_full, retries };
     let writer = Asked { answers: answer, got: tell };
     let on_broken = move |message| break_it.send(message).unwrap();
-    let worker = Worker::start(settings, writer, metrics.clone(), on_broken);
+    let worker = Worker::start("test".to_owned(), settings, writer, metrics.clone(), on_broken);
     Bench { worker, answers, got, metrics, broken }
 }
 
@@ -179,8 +179,8 @@ impl Write for Panicky {
 async fn a_record_that_the_writer_cannot_stand_takes_no_other_with_it() {
     let (tell, got) = sync_channel(100);
     let metrics = SinkMetrics::default();
-    let settings = Settings { name: "test".to_owned(), queue: 8, when_full: WhenFull::Block, retries: None };
-    let worker = Worker::start(settings, Panicky(tell), metrics.clone(), |_| ());
+    let settings = Settings { queue: 8, when_full: WhenFull::Block, retries: None };
+    let worker = Worker::start("test".to_owned(), settings, Panicky(tell), metrics.clone(), |_| ());
     let mut acks = Vec::new();
     for id in ["a", "bad", "b", "c"] {
         acks.push(worker.push(record(id)).await);

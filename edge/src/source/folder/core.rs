@@ -21,8 +21,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::config::Templates;
-use crate::source::{Again, Content, Known, Outcome, Reading, Risk, Stat, Version};
+use super::Templates;
+use crate::crash::Risk;
+use crate::journal::{Content, Known, Reading, Stat, Version};
+use crate::source::{Again, Outcome};
 use file::{Doubt, File, Key, Rank, Stage};
 
 mod file;

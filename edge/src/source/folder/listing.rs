@@ -4,10 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::pattern;
-use crate::config::FolderConfig;
+use super::{FolderConfig, pattern};
 use crate::input::{is_template, template_path};
-use crate::source::Stat;
+use crate::journal::Stat;
 
 /// What a file is to the source. Paths are relative to its folder.
 #[derive(Debug, Clone, PartialEq, Eq)]

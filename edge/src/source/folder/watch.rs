@@ -8,8 +8,8 @@ use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
+use super::FolderConfig;
 use super::core::Seen;
-use crate::config::FolderConfig;
 
 /// Events that may wait. When it is full they are dropped and the folder is listed.
 const EVENTS: usize = 1024;

@@ -70,8 +70,8 @@ impl<D: Disk> Keeper<D> {
 
 pub(crate) fn when_full(config: &SpoolConfig) -> String {
     match config.when_full {
-        crate::config::SpoolFull::RefuseNew => "refuse_new",
-        crate::config::SpoolFull::DropOldest => "drop_oldest",
+        crate::spool::SpoolFull::RefuseNew => "refuse_new",
+        crate::spool::SpoolFull::DropOldest => "drop_oldest",
     }
     .to_owned()
 }

@@ -30,7 +30,7 @@ pub(crate) struct Started {
 }
 
 impl Spool {
-    /// Reads the log and starts the thread. `spooled` is what the journal knows (see [`crate::source::journal`]); of
+    /// Reads the log and starts the thread. `spooled` is what the journal knows (see [`crate::journal`]); of
     /// `undelivered` ids the first decision is still on its way. Each segment is in `hand` while it is read.
     #[expect(
         clippy::too_many_arguments,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::source::journal::Journal;
+use crate::journal::Journal;
 use crate::spool::entry::tests::entry;
 use crate::spool::faulty::Faulty;
 
@@ -141,7 +141,7 @@ async fn a_full_spool_refuses_or_drops_and_says_so() {
     drop(it);
 
     let disk = Faulty::default();
-    let dropping = SpoolConfig { when_full: crate::config::SpoolFull::DropOldest, ..config() };
+    let dropping = SpoolConfig { when_full: crate::spool::SpoolFull::DropOldest, ..config() };
     let mut it = bench_with(&disk, &dropping, &[], &[]);
     for at in 0..100 {
         it.put(&entry(&at.to_string(), 40_000)).unwrap();
@@ -230,7 +230,7 @@ async fn a_segment_that_cannot_be_moved_refuses_nothing_but_its_own_room() {
 #[tokio::test]
 async fn a_disk_that_removes_nothing_costs_one_segment_and_not_all() {
     let disk = Faulty::default();
-    let config = SpoolConfig { when_full: crate::config::SpoolFull::DropOldest, ..config() };
+    let config = SpoolConfig { when_full: crate::spool::SpoolFull::DropOldest, ..config() };
     let mut it = bench_with(&disk, &config, &[], &[]);
     let mut taken = 0;
     while it.keeper.closed.is_empty() {
@@ -250,7 +250,7 @@ async fn a_disk_that_removes_nothing_costs_one_segment_and_not_all() {
 #[tokio::test]
 async fn a_segment_is_moved_in_one_write_that_is_synced_before_the_old_one_goes() {
     let disk = Faulty::default();
-    let mut it = bench_with(&disk, &SpoolConfig { sync: SpoolSync::Never, ..config() }, &[], &[]);
+    let mut it = bench_with(&disk, &SpoolConfig { sync: Sync::Never, ..config() }, &[], &[]);
     let mut ids = Vec::new();
     while it.put(&entry(&ids.len().to_string(), 9_000)).is_ok() {
         it.keeper.work(Job::Release(ids.len().to_string()));
@@ -322,8 +322,8 @@ async fn an_id_that_was_decided_again_is_not_pruned_with_its_old_entry() {
     assert_eq!(journal.spooled().unwrap().get("a"), Some(&false));
 }
 
-fn post(id: &str) -> crate::source::journal::Post {
-    crate::source::journal::Post { id: id.to_owned(), version: 1, line: b"{}\n".to_vec(), file: None }
+fn post(id: &str) -> crate::journal::Post {
+    crate::journal::Post { id: id.to_owned(), version: 1, line: b"{}\n".to_vec(), file: None }
 }
 
 #[tokio::test]

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::{Rules, Seen};
-use crate::source::{Again, Content, Known, Reading, Risk, Stat, Version};
+use crate::crash::Risk;
+use crate::journal::{Content, Known, Reading, Stat, Version};
+use crate::source::Again;
 
 /// After this long without a change, a writer that never closed its file is taken to have died or to be forgetful.
 const WRITER_PATIENCE: Duration = Duration::from_secs(60);

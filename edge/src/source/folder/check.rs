@@ -1,4 +1,4 @@
-//! Watched folders: there, readable, with events.
+//! Whether a folder can be watched: there, readable, with events, and writable where its files are to go.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -6,23 +6,14 @@ use std::path::{Path, PathBuf};
 
 use notify::{RecursiveMode, Watcher};
 
-use super::Item;
-use crate::config::{After, EdgeConfig, FolderConfig, SourceConfig};
+use super::{After, FolderConfig};
+use crate::finding::Item;
 
 /// Folders below one that are counted, at most.
 const MOST_FOLDERS: usize = 100_000;
 
-pub(super) fn check(config: &EdgeConfig) -> Vec<Item> {
-    let mut items = Vec::new();
-    for source in &config.sources {
-        match source {
-            SourceConfig::Folder(folder) => items.extend(check_folder(folder)),
-        }
-    }
-    items
-}
-
-fn check_folder(folder: &FolderConfig) -> Vec<Item> {
+/// Looks at a folder and at what becomes of its files. Blocks.
+pub(super) fn look(folder: &FolderConfig) -> Vec<Item> {
     let name = format!("folder {}", folder.name);
     let path = folder.path.display();
     if let Err(error) = fs::read_dir(&folder.path) {

@@ -25,19 +25,22 @@ use millgate_shared::wire::framed_len;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::blame::{Blame, Ended};
-use super::index::Millis;
-use super::pace::{End, Pace};
-use super::partial::Partial;
-use super::{Again, Closed, Spool, Work};
 use crate::agent::{Agent, LateAnswers, Left};
 use crate::crash::law::Item;
 use crate::crash::{Gate, Hand};
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::sink::Record;
+use crate::spool::{Again, Closed, Millis, Spool, Work};
 use crate::uplink::ledger::Traffic;
 use crate::uplink::session::LinkState;
+use blame::{Blame, Ended};
+use pace::{End, Pace};
+use partial::Partial;
+
+pub(crate) mod blame;
+mod pace;
+mod partial;
 
 /// An entry that failed so often is closed.
 pub(crate) const MOST_TRIES: u32 = 12;

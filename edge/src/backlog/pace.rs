@@ -4,7 +4,7 @@
 //! has refused or the line was lost. Live traffic goes first: while a live call is out, or was within [`QUIET`], at most one
 //! back-log call is, and after it the line is left alone for as long as it took.
 
-use super::index::Millis;
+use crate::spool::Millis;
 
 #[cfg(test)]
 mod tests;

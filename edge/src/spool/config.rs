@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-pub use crate::spool::Sync as SpoolSync;
+use super::Sync;
+use crate::settings::{Refused, not_zero, refuse};
+use crate::uplink::MOST_OUT;
 
 /// What is kept on disk, beside the journal in `state_dir`. Needs `offload.cloud`, and a sink that the amended decision
 /// can go to.
@@ -19,7 +21,7 @@ pub struct SpoolConfig {
     pub max_age: Duration,
     pub when_full: SpoolFull,
     /// When an entry counts as written.
-    pub sync: SpoolSync,
+    pub sync: Sync,
     /// Entries asked of the pool at a time, 1 to 4, at most; the real number follows what line and pool bear.
     pub parallel: usize,
 }
@@ -41,8 +43,24 @@ impl Default for SpoolConfig {
             max_bytes: 512 << 20,
             max_age: Duration::from_secs(72 * 3600),
             when_full: SpoolFull::RefuseNew,
-            sync: SpoolSync::Always,
+            sync: Sync::Always,
             parallel: 4,
         }
+    }
+}
+
+impl SpoolConfig {
+    /// Gives the first thing that is wrong.
+    pub(crate) fn check(&self) -> Result<(), Refused> {
+        // Less, and a single picture fills it.
+        const LEAST: u64 = 1 << 20;
+        if self.max_bytes < LEAST {
+            return refuse("spool.max_bytes", format!("is under {LEAST}"));
+        }
+        if self.parallel == 0 || self.parallel > MOST_OUT {
+            let message = format!("is {}, and the uplink takes 1 to {MOST_OUT} at a time", self.parallel);
+            return refuse("spool.parallel", message);
+        }
+        not_zero("spool.max_age", self.max_age)
     }
 }

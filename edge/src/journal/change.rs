@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
 
-use crate::source::{Content, Known, Reading, Stat, Version};
+use super::{Content, Known, Reading, Stat, Version};
 
 /// (source, path below its folder as bytes) → (size, time of change).
 const DECIDED: TableDefinition<'_, (&str, &[u8]), (u64, i64)> = TableDefinition::new("decided");

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::Reading;
 use super::change::{Change, Post};
-use crate::source::Reading;
 
 pub(super) struct Job {
     pub(super) change: Change,

@@ -1,4 +1,4 @@
-//! Metrics of the spool and of the outbox.
+//! What the spool counts.
 
 use std::sync::atomic::AtomicU64;
 
@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::spool::Closed;
+use super::Closed;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Why {
@@ -43,12 +43,6 @@ pub(crate) struct SpoolMetrics {
     /// `spool_refused_disk_total`: attempts to write an entry that failed; files try again.
     pub(crate) refused_disk: Counter,
     closed: Family<Why, Counter>,
-    /// `outbox_records`: decided, and not yet with every sink.
-    pub(crate) outbox: Gauge,
-    /// `outbox_redelivered_total`: delivered again after a start.
-    pub(crate) redelivered: Counter,
-    /// `outbox_bypassed_total`: records of gRPC decisions that were only offered to the sinks, because too many waited.
-    pub(crate) bypassed: Counter,
 }
 
 impl SpoolMetrics {
@@ -57,7 +51,8 @@ impl SpoolMetrics {
         self.closed.get_or_create(&Why { reason: why.as_str().to_owned() }).clone()
     }
 
-    pub(super) fn register(&self, registry: &mut Registry) {
+    /// Shows them on `/metrics`.
+    pub(crate) fn register(&self, registry: &mut Registry) {
         for why in Closed::ALL {
             self.closed(why);
         }
@@ -75,9 +70,5 @@ impl SpoolMetrics {
         spool.register("refused_full", "Provisional decisions that found it full", self.refused_full.clone());
         spool.register("refused_disk", "Writes of entries that failed", self.refused_disk.clone());
         spool.register("closed", "Entries closed, by why", self.closed.clone());
-        let outbox = registry.sub_registry_with_prefix("outbox");
-        outbox.register("records", "Decided and not yet with every sink", self.outbox.clone());
-        outbox.register("redelivered", "Delivered again after a start", self.redelivered.clone());
-        outbox.register("bypassed", "Only offered to the sinks: too many waited", self.bypassed.clone());
     }
 }

@@ -15,17 +15,18 @@ use std::time::Duration;
 use redb::{Database, ReadTransaction, ReadableDatabase};
 use tokio::sync::mpsc;
 
-use super::Known;
 use change::Change;
 use handle::Job;
 
 mod change;
 mod handle;
+mod known;
 #[cfg(test)]
 mod tests;
 
 pub use change::{FileVersion, Post};
 pub use handle::JournalHandle;
+pub use known::{Content, Known, Reading, Stat, Version};
 
 /// The file's name in the state directory.
 pub const FILE_NAME: &str = "decided.redb";

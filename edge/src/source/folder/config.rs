@@ -1,4 +1,4 @@
-//! `[[sources]]`: where samples come from.
+//! `type = "folder"` in `[[sources]]`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,28 +6,12 @@ use std::time::Duration;
 use millgate_shared::image::BitDepth;
 use serde::Deserialize;
 
+use super::tidy::Tidier;
+use super::{check, start};
+use crate::finding::Item;
 use crate::input;
-
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
-pub enum SourceConfig {
-    Folder(FolderConfig),
-}
-
-impl SourceConfig {
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Folder(folder) => &folder.name,
-        }
-    }
-
-    /// How many bits of its 16-bit samples count, if the operator says so.
-    pub fn bit_depth(&self) -> Option<BitDepth> {
-        match self {
-            Self::Folder(folder) => folder.parsed_bit_depth().ok().flatten(),
-        }
-    }
-}
+use crate::settings::{Refused, not_zero, refuse};
+use crate::source::{SourceSettings, Starting, Tidies};
 
 /// A folder that a camera or an inspection machine writes pictures into.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -142,7 +126,7 @@ fn default_after() -> After {
 
 impl FolderConfig {
     /// `bit_depth`, as pictures are read by it.
-    pub(super) fn parsed_bit_depth(&self) -> Result<Option<BitDepth>, String> {
+    fn parsed_bit_depth(&self) -> Result<Option<BitDepth>, String> {
         let parse = |bits: u32| match u8::try_from(bits) {
             Ok(bits) => bits.try_into(),
             Err(_) => Err(format!("{bits} is not of 8 to 16 bits")),
@@ -165,5 +149,44 @@ impl FolderConfig {
             templates: default_templates(),
             after: default_after(),
         }
+    }
+}
+
+impl SourceSettings for FolderConfig {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn check(&self) -> Result<(), Refused> {
+        if self.patterns.is_empty() || self.patterns.iter().any(String::is_empty) {
+            return refuse("patterns", "holds no pattern, or an empty one");
+        }
+        let refuse_depth = |message| Refused { key: "bit_depth".to_owned(), message };
+        self.parsed_bit_depth().map_err(refuse_depth)?;
+        not_zero("settle", self.settle)?;
+        not_zero("rescan", self.rescan)?;
+        if let After::Move(dir) = &self.after
+            && (*dir == self.path || (self.recursive && dir.starts_with(&self.path)))
+        {
+            return refuse("after", format!("{} is inside the watched folder", dir.display()));
+        }
+        Ok(())
+    }
+
+    fn bit_depth(&self) -> Option<BitDepth> {
+        self.parsed_bit_depth().ok().flatten()
+    }
+
+    fn look_there(&self) -> Vec<Item> {
+        check::look(self)
+    }
+
+    fn tidies(&self) -> Option<Box<dyn Tidies>> {
+        let (root, after) = (self.path.clone(), self.after.clone());
+        (after != After::Keep).then(|| Box::new(Tidier { root, after }) as Box<dyn Tidies>)
+    }
+
+    fn start(&self, starting: Starting) {
+        start(self.clone(), starting);
     }
 }

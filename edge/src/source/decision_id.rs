@@ -9,7 +9,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::{Reading, Version};
+use crate::journal::{Reading, Version};
 
 /// `relative` is the path below the source's folder. Without a reading: of a file that was not read. When anything about it
 /// was changed counts too: the first picture may come again behind the second, with the same size and time.
@@ -36,7 +36,7 @@ pub fn decision_id(source: &str, relative: &Path, version: Version, reading: Opt
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::{Content, Stat};
+    use crate::journal::{Content, Stat};
 
     #[test]
     fn the_same_version_has_the_same_id_and_no_other_has() {

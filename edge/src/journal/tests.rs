@@ -1,5 +1,4 @@
 use super::*;
-use crate::source::{Content, Reading, Stat, Version};
 
 const VERSION: Version = Version { size: 10, modified: 20 };
 const READING: Reading =

@@ -1,53 +1,27 @@
 //! What becomes of a file that every sink has the record of.
 
-use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::config::{After, EdgeConfig, SourceConfig};
+use super::After;
 use crate::input::template_path;
-use crate::source::journal::FileVersion;
-use crate::source::{Content, Stat};
+use crate::journal::{Content, FileVersion, Stat};
+use crate::source::{Tidied, Tidies};
 
-/// By source: its folder, and what is to be done.
+/// What is to be done with the files of one folder.
 #[derive(Debug)]
-pub(crate) struct Tidy(HashMap<String, (PathBuf, After)>);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tidied {
-    /// It stays, and is remembered.
-    Kept,
-    Removed,
-    /// It is not the version that was decided any more.
-    Changed,
+pub(super) struct Tidier {
+    pub(super) root: PathBuf,
+    pub(super) after: After,
 }
 
-impl Tidy {
-    pub(crate) fn new(config: &EdgeConfig) -> Self {
-        let after = |source: &SourceConfig| match source {
-            SourceConfig::Folder(folder) => {
-                (folder.name.clone(), (folder.path.clone(), folder.after.clone()))
-            }
-        };
-        Self(config.sources.iter().map(after).collect())
-    }
-
-    /// `id` is the decision's.
-    pub(super) async fn tidy(&self, file: &FileVersion, id: &str) -> Tidied {
-        let (root, after) = match self.0.get(&*file.source) {
-            None | Some((_, After::Keep)) => return Tidied::Kept,
-            Some((root, after)) => (root.clone(), after.clone()),
-        };
-        let (file, id) = (file.clone(), id.to_owned());
-        let path = file.relative.clone();
-        let work = tokio::task::spawn_blocking(move || carry_out(&root, &after, &file, &id));
-        match work.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
-            Ok(tidied) => tidied,
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "decided, but cannot be moved away; it stays");
-                Tidied::Kept
-            }
-        }
+impl Tidies for Tidier {
+    fn tidy(&self, file: &FileVersion, id: &str) -> Tidied {
+        carry_out(&self.root, &self.after, file, id).unwrap_or_else(|error| {
+            let path = file.relative.display();
+            tracing::warn!(%path, %error, "decided, but cannot be moved away; it stays");
+            Tidied::Kept
+        })
     }
 }
 
@@ -105,7 +79,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::source::Reading;
+    use crate::journal::Reading;
 
     #[test]
     fn another_picture_of_the_same_face_is_not_deleted() {

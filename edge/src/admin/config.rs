@@ -1,0 +1,22 @@
+//! `[admin]`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use serde::Deserialize;
+
+/// `/metrics`, `/healthz` and `/readyz` over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminConfig {
+    pub enabled: bool,
+    pub listen: SocketAddr,
+    /// Allows `listen` to be other than loopback.
+    pub plaintext_beyond_loopback: bool,
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 8012));
+        Self { enabled: true, listen, plaintext_beyond_loopback: false }
+    }
+}

@@ -1,0 +1,72 @@
+//! `type = "jsonl"` in `[[sinks]]`.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::{Jsonl, probe_dir};
+use crate::finding::Item;
+use crate::finding::disk::writable;
+use crate::settings::{Refused, refuse};
+use crate::sink::worker::{Settings, Worker};
+use crate::sink::{Opening, SinkSettings};
+
+/// One JSON object a line, appended to a file.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JsonlConfig {
+    pub path: PathBuf,
+    /// A file that would grow over this many bytes becomes `path.1`, and that `path.2`. 0: never.
+    #[serde(default = "default_rotate_bytes")]
+    pub rotate_bytes: u64,
+    /// How many of those are kept; the oldest is deleted.
+    #[serde(default = "default_keep")]
+    pub keep: usize,
+    /// Each write reaches the disk before it counts. Without, a power cut can lose the last seconds.
+    #[serde(default = "default_sync")]
+    pub sync: bool,
+}
+
+fn default_rotate_bytes() -> u64 {
+    64 << 20
+}
+
+fn default_keep() -> usize {
+    5
+}
+
+fn default_sync() -> bool {
+    true
+}
+
+impl JsonlConfig {
+    /// With the defaults of all that has one.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, rotate_bytes: default_rotate_bytes(), keep: default_keep(), sync: default_sync() }
+    }
+}
+
+impl SinkSettings for JsonlConfig {
+    fn kind(&self) -> &'static str {
+        "jsonl"
+    }
+
+    fn check(&self) -> Result<(), Refused> {
+        if self.path.file_name().is_none() { refuse("path", "names no file") } else { Ok(()) }
+    }
+
+    fn only_one(&self) -> Option<(&'static str, String)> {
+        Some(("path", self.path.display().to_string()))
+    }
+
+    fn look_here(&self, at: &str) -> Vec<Item> {
+        vec![writable(&format!("{at}.path"), probe_dir(&self.path))]
+    }
+
+    fn open(&self, opening: Opening<'_>) -> Result<Worker, String> {
+        let jsonl = Jsonl::open(self, opening.undelivered)
+            .map_err(|error| format!("{}: {error}", self.path.display()))?;
+        let settings = Settings::patient(opening.queue);
+        Ok(opening.start(settings, jsonl))
+    }
+}

@@ -1,0 +1,27 @@
+//! `type = "stdout"` in `[[sinks]]`.
+
+use serde::Deserialize;
+
+use super::Stdout;
+use crate::sink::worker::{Settings, Worker};
+use crate::sink::{Opening, SinkSettings};
+
+/// One JSON object a line on standard output.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StdoutConfig {}
+
+impl SinkSettings for StdoutConfig {
+    fn kind(&self) -> &'static str {
+        "stdout"
+    }
+
+    fn only_one(&self) -> Option<(&'static str, String)> {
+        Some(("type", "`stdout`".to_owned()))
+    }
+
+    fn open(&self, opening: Opening<'_>) -> Result<Worker, String> {
+        let settings = Settings::patient(opening.queue);
+        Ok(opening.start(settings, Stdout::default()))
+    }
+}
