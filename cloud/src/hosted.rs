@@ -17,7 +17,8 @@ use crate::engines::Kind;
 use crate::failure::Failure;
 use crate::serving::catalogue::{Slot, Versions};
 use crate::serving::request::{Call, Phases};
-use crate::serving::served::{Served, Traits};
+use crate::serving::run::Deployed;
+use crate::serving::served::Traits;
 use crate::serving::{Batching, Serving};
 
 mod variants;
@@ -37,16 +38,16 @@ pub struct Hosted {
     manifest: Arc<Manifest>,
     digest: BundleDigest,
     passed: Passed,
-    encoders: Vec<Arc<Served>>,
-    gate: Arc<Served>,
+    encoders: Vec<Arc<Deployed>>,
+    gate: Arc<Deployed>,
     /// By expert index.
-    experts: Vec<Arc<Served>>,
+    experts: Vec<Arc<Deployed>>,
 }
 
 /// One model's answer for one sample.
 #[derive(Debug)]
 pub(crate) struct Ran {
-    pub(crate) served: Arc<Served>,
+    pub(crate) served: Arc<Deployed>,
     /// In the signature's order.
     pub(crate) outputs: Vec<Array>,
     pub(crate) phases: Phases,
@@ -90,12 +91,12 @@ impl Hosted {
         self.passed
     }
 
-    pub(crate) fn gate(&self) -> &Arc<Served> {
+    pub(crate) fn gate(&self) -> &Arc<Deployed> {
         &self.gate
     }
 
     /// By expert index.
-    pub(crate) fn experts(&self) -> &[Arc<Served>] {
+    pub(crate) fn experts(&self) -> &[Arc<Deployed>] {
         &self.experts
     }
 
@@ -129,7 +130,7 @@ pub(crate) async fn embed(
 /// A model's answer for one sample, by its inputs' names.
 pub(crate) async fn ask(
     serving: &Serving,
-    served: &Arc<Served>,
+    served: &Arc<Deployed>,
     inputs: Vec<(&str, Array)>,
     call: Call,
 ) -> Result<Ran, Failure> {
@@ -150,7 +151,7 @@ fn serve(
     bundle: &Bundle,
     name: &str,
     fixed: &FixedModel,
-) -> Result<Arc<Served>, HostedError> {
+) -> Result<Arc<Deployed>, HostedError> {
     let path = model_path(name);
     let onnx = bundle.read(&path)?;
     let refuse = |error: EngineError| BundleError::Model { file: path.clone(), source: error.into() };

@@ -19,12 +19,13 @@ use catalogue::{Catalogue, Listed, Slot, Versions};
 use composite::Composite;
 use config::CacheConfig;
 use request::{Call, InferRequest, InferResponse, Named, Parameter, Parameters, Phases};
+use run::{Deployed, Run};
 use served::{Served, Traits};
 use span::Inference;
 use statistics::{Outcome, Statistics};
 use threads::{Pressure, Threads};
 
-mod batch;
+pub(crate) mod batch;
 pub(crate) mod buckets;
 pub(crate) mod cache;
 pub(crate) mod catalogue;
@@ -37,6 +38,7 @@ mod job;
 pub(crate) mod policy;
 pub(crate) mod request;
 mod rows;
+pub(crate) mod run;
 pub(crate) mod served;
 mod span;
 pub(crate) mod statistics;
@@ -92,7 +94,7 @@ impl Serving {
         file: &OnnxFile,
         (traits, batching): (Traits, Batching),
         given: &[Arc<Vec<Array>>],
-    ) -> Result<Arc<Served>, Failure> {
+    ) -> Result<Arc<Deployed>, Failure> {
         let refuse = |reason: String| Failure::Unservable { model: name.to_owned(), reason };
         let loaded = self.engines.load(name, file, &traits.config, given).map_err(refuse)?;
         Ok(self.adopt(name, version, loaded, traits, batching))
@@ -106,7 +108,7 @@ impl Serving {
         loaded: Loaded,
         traits: Traits,
         batching: Batching,
-    ) -> Arc<Served> {
+    ) -> Arc<Deployed> {
         let Loaded { model, trial, choice } = loaded;
         let rows_are_independent = trial.rows_are_independent && traits.max_rows != Some(0);
         let curve = Curve::new(trial.times);
@@ -120,44 +122,38 @@ impl Serving {
         let profile =
             Profile { curve, most_rows, delay: batching.delay, preferred: batching.preferred, most_waiting };
         tracing::debug!(model = name, version, knee, rows_are_independent, "loaded");
-        let threads = Arc::clone(&self.threads);
-        let id = threads.add(profile);
-        let (name, statistics) = (name.to_owned(), Statistics::default());
-        Arc::new(Served {
-            name,
+        let run = Run::Queue(self.threads.register(name, profile));
+        let served = Served {
+            name: name.to_owned(),
             version,
             model,
-            composite: None,
+            is_composite: false,
             choice,
             unproven: trial.unproven,
             rows_are_independent,
             knee,
-            id,
             traits,
-            statistics,
-            threads,
-        })
+            statistics: Statistics::default(),
+        };
+        Arc::new(Deployed { served: Arc::new(served), run })
     }
 
     /// Serves a model that is made of others; it belongs to the bundle.
     pub(crate) fn add_composite(&self, name: &str, composite: Arc<dyn Composite>, traits: Traits) {
-        let threads = Arc::clone(&self.threads);
         let served = Arc::new(Served {
             name: name.to_owned(),
             version: 1,
             model: composite.model(),
             choice: Choice::whole(composite.model().engine()),
             unproven: None,
-            composite: Some(composite),
+            is_composite: true,
             rows_are_independent: true,
             knee: 1,
-            // Its parts wait, not it; so nothing is ever queued under this id.
-            id: threads.add(Profile::alone(Curve::new([]))),
             traits: Traits { is_fixed: true, ..traits },
             statistics: Statistics::default(),
-            threads,
         });
-        self.replace(name, Versions::from([(1, Slot::Ready(served))]));
+        let deployed = Arc::new(Deployed { served, run: Run::Composite(composite) });
+        self.replace(name, Versions::from([(1, Slot::Ready(deployed))]));
     }
 
     pub(crate) fn engines(&self) -> &Engines {
@@ -174,8 +170,8 @@ impl Serving {
     }
 
     /// What a row takes alone.
-    pub(crate) fn expected(&self, served: &Served) -> std::time::Duration {
-        self.threads.expected(served.id)
+    pub(crate) fn expected(&self, deployed: &Deployed) -> std::time::Duration {
+        deployed.id().map_or(std::time::Duration::ZERO, |id| self.threads.expected(id))
     }
 
     /// The versions of `name` are these from now on. What is asked of one of before is still answered by it.
@@ -188,8 +184,8 @@ impl Serving {
         self.models.put(name, versions, reason);
         let Some(cache) = &self.cache else { return };
         let after = self.versions(name);
-        for gone in before.iter().filter(|before| after.iter().all(|after| after.id != before.id)) {
-            cache.forget(gone.id);
+        for gone in before.iter().filter(|before| after.iter().all(|after| after.id() != before.id())) {
+            gone.id().into_iter().for_each(|id| cache.forget(id));
         }
     }
 
@@ -225,23 +221,23 @@ impl Serving {
     }
 
     /// The model, if it is ready; an empty version means the highest that is.
-    pub(crate) fn find(&self, name: &str, version: &str) -> Result<Arc<Served>, Failure> {
+    pub(crate) fn find(&self, name: &str, version: &str) -> Result<Arc<Deployed>, Failure> {
         self.models.find(name, version)
     }
 
     /// The same, or every version where it is empty; lowest first.
-    pub(crate) fn find_all(&self, name: &str, version: &str) -> Result<Vec<Arc<Served>>, Failure> {
+    pub(crate) fn find_all(&self, name: &str, version: &str) -> Result<Vec<Arc<Deployed>>, Failure> {
         let found = self.find(name, version)?;
         Ok(if version.is_empty() { self.versions(name) } else { vec![found] })
     }
 
     /// Every version that is ready, lowest first; none of a name that is not here.
-    pub(crate) fn versions(&self, name: &str) -> Vec<Arc<Served>> {
+    pub(crate) fn versions(&self, name: &str) -> Vec<Arc<Deployed>> {
         self.models.versions(name)
     }
 
     /// All that are ready, by name and version.
-    pub(crate) fn all(&self) -> Vec<Arc<Served>> {
+    pub(crate) fn all(&self) -> Vec<Arc<Deployed>> {
         self.models.all()
     }
 
@@ -257,7 +253,7 @@ impl Serving {
         deadline: Instant,
     ) -> Result<InferResponse, Failure> {
         let served = self.find(&request.model, &request.version)?;
-        let mut counted = Counted { served: &served, arrived, deadline, outcome: None };
+        let mut counted = Counted { served: &served.served, arrived, deadline, outcome: None };
         let mut traced = Inference::begin(&served, &request.id, arrived);
         let answer = self.answer(&served, request, arrived, deadline, &mut traced).await;
         counted.outcome = Some(answer.as_ref().map_or_else(Outcome::of, |_| Outcome::Ok));
@@ -267,7 +263,7 @@ impl Serving {
 
     async fn answer(
         &self,
-        served: &Arc<Served>,
+        served: &Arc<Deployed>,
         request: InferRequest,
         arrived: Instant,
         deadline: Instant,
@@ -280,19 +276,19 @@ impl Serving {
         let call = Call { priority, arrived, deadline };
         let parameters = bucket_parameters(&request.parameters);
         let inputs = ordered(served, request.inputs)?;
-        let cache = self.cache.as_ref().filter(|cache| cache.is_for(served));
+        let cache = self.cache.as_ref().filter(|cache| cache.is_for(served)).zip(served.id());
         let looking = Instant::now();
         let (inputs, key) = match cache {
             None => (inputs, None),
-            Some(cache) => {
-                let (key, inputs) = cache.key(served.id, &parameters, inputs).await?;
+            Some((cache, id)) => {
+                let (key, inputs) = cache.key(id, &parameters, inputs).await?;
                 if let Some(outputs) = cache.get(&key) {
                     served.statistics.cached(true, looking.elapsed());
                     traced.cached();
                     let mut parameters = phase_parameters(&Phases::default());
                     parameters.insert(CACHE_HIT.to_owned(), Parameter::Bool(true));
                     let output = |at: usize| outputs.get(at).cloned();
-                    return response(served, request.id, parameters, &wanted, output).await;
+                    return response(&served.served, request.id, parameters, &wanted, output).await;
                 }
                 (inputs, Some((cache, key, looking.elapsed())))
             }
@@ -308,7 +304,7 @@ impl Serving {
         }
         let mut outputs: Vec<Option<Array>> = done.outputs.into_iter().map(Some).collect();
         let output = |at: usize| outputs.get_mut(at).and_then(Option::take);
-        response(served, request.id, parameters, &wanted, output).await
+        response(&served.served, request.id, parameters, &wanted, output).await
     }
 
     /// Runs `work`, which is no model's but computes, on a model thread. `bytes` is what it holds while it waits.
@@ -397,7 +393,7 @@ fn wanted(served: &Served, request: &InferRequest) -> Result<Vec<Asked>, Failure
 }
 
 /// Inputs in the signature's order; each must be there once.
-fn ordered(served: &Served, inputs: Vec<Named>) -> Result<Vec<Array>, Failure> {
+fn ordered(served: &Deployed, inputs: Vec<Named>) -> Result<Vec<Array>, Failure> {
     let ports = &served.signature().inputs;
     let mut places: Vec<Option<Array>> = ports.iter().map(|_| None).collect();
     for (at, input) in inputs.into_iter().enumerate() {
@@ -410,7 +406,7 @@ fn ordered(served: &Served, inputs: Vec<Named>) -> Result<Vec<Array>, Failure> {
             return Err(Failure::field(field, format!("`{}` stands twice", input.name)));
         }
     }
-    if let Some(composite) = &served.composite {
+    if let Run::Composite(composite) = &served.run {
         composite.complete(&mut places)?;
     }
     let missing = |(place, port): (Option<Array>, &Port)| {

@@ -16,7 +16,7 @@ use crate::heavy;
 use crate::oip::{convert, describe, settings};
 use crate::readiness::Readiness;
 use crate::serving::request::InferResponse;
-use crate::serving::served::Served;
+use crate::serving::run::Deployed;
 
 /// What we answer beyond the protocol itself, in Triton's words.
 const EXTENSIONS: [&str; 7] = [
@@ -181,7 +181,7 @@ impl GrpcInferenceService for OpenInference {
         let request = request.get_ref();
         let pool = &self.api.pool;
         let serving = pool.serving();
-        let is_allowed = |served: &Arc<Served>| may_run(&rights, pool.manifest(), &served.name).is_ok();
+        let is_allowed = |served: &Arc<Deployed>| may_run(&rights, pool.manifest(), &served.name).is_ok();
         let found = match request.name.is_empty() {
             true => Ok(serving.all().into_iter().filter(is_allowed).collect()),
             false => serving.find_all(&request.name, &request.version),

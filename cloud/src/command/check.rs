@@ -105,7 +105,7 @@ fn write_missing(found: &Found, missing: &Missing, out: &mut impl Write) -> std:
 fn row(served: &Served) -> Vec<String> {
     let measured = served.choice.measured;
     // A composite's parts stand for themselves.
-    let shown = |text: String| if served.composite.is_some() { "-".to_owned() } else { text };
+    let shown = |text: String| if served.is_composite { "-".to_owned() } else { text };
     vec![
         served.name.clone(),
         served.version.to_string(),

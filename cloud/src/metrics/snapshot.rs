@@ -1,10 +1,13 @@
 //! What is read once a scrape: every loaded model's counts, and what waits. Its methods write one family each.
 
+use std::sync::Arc;
+
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
 use crate::serving::Serving;
 use crate::serving::buckets::Buckets;
+use crate::serving::run::Deployed;
 use crate::serving::statistics::Counts;
 
 pub(super) struct OfModel {
@@ -26,11 +29,11 @@ pub(super) struct Snapshot {
 impl Snapshot {
     pub(super) fn of(serving: &Serving) -> Self {
         let pressure = serving.pressure();
-        let of_model = |served: std::sync::Arc<crate::serving::served::Served>| OfModel {
+        let of_model = |served: Arc<Deployed>| OfModel {
             name: served.name.clone(),
             version: served.version.to_string(),
             counts: served.statistics.read(),
-            pending: pressure.pending.get(&served.id).copied().unwrap_or(0),
+            pending: served.id().and_then(|id| pressure.pending.get(&id)).copied().unwrap_or(0),
             is_unproven: served.unproven.is_some(),
         };
         let models = serving.all().into_iter().map(of_model).collect();

@@ -8,6 +8,7 @@ use millgate_shared::proto::inference::model_config::SchedulingChoice;
 use millgate_shared::proto::inference::{self as proto, DataType};
 
 use crate::failure::without_places;
+use crate::serving::run::Deployed;
 use crate::serving::served::Served;
 use crate::serving::statistics::Total;
 
@@ -18,11 +19,11 @@ const BACKEND: &str = "onnxruntime";
 const ENSEMBLE: &str = "ensemble";
 
 fn platform(served: &Served) -> &'static str {
-    if served.composite.is_some() { ENSEMBLE } else { PLATFORM }
+    if served.is_composite { ENSEMBLE } else { PLATFORM }
 }
 
 /// `versions`: all of the model that are ready.
-pub(crate) fn metadata(served: &Served, versions: &[Arc<Served>]) -> proto::ModelMetadataResponse {
+pub(crate) fn metadata(served: &Served, versions: &[Arc<Deployed>]) -> proto::ModelMetadataResponse {
     let tensor = |port: &Port| proto::model_metadata_response::TensorMetadata {
         name: port.name.clone(),
         datatype: port.datatype.name().to_owned(),
@@ -43,7 +44,7 @@ pub(crate) fn config(served: &Served) -> proto::ModelConfig {
     let mut config = served.traits.config.clone();
     config.name.clone_from(&served.name);
     platform(served).clone_into(&mut config.platform);
-    if served.composite.is_none() {
+    if !served.is_composite {
         BACKEND.clone_into(&mut config.backend);
     }
     if config.version_policy.is_none() {
@@ -54,7 +55,7 @@ pub(crate) fn config(served: &Served) -> proto::ModelConfig {
     if config.max_batch_size == 0 {
         config.max_batch_size = served.most_rows().try_into().unwrap_or(i32::MAX);
     }
-    if config.scheduling_choice.is_none() && served.rows_are_independent && served.composite.is_none() {
+    if config.scheduling_choice.is_none() && served.rows_are_independent && !served.is_composite {
         config.scheduling_choice =
             Some(SchedulingChoice::DynamicBatching(proto::ModelDynamicBatching::default()));
     }
@@ -66,7 +67,7 @@ pub(crate) fn config(served: &Served) -> proto::ModelConfig {
             data_type: data_type(port.datatype).into(),
             dims: dims(port),
             // Of a sample's modalities any may be absent.
-            optional: served.composite.is_some(),
+            optional: served.is_composite,
             ..proto::ModelInput::default()
         };
         config.input = served.signature().inputs.iter().map(input).collect();

@@ -21,7 +21,7 @@ use super::{RepositoryError, config, labels, mlflow};
 use crate::failure::{Failure, without_places};
 use crate::serving::Serving;
 use crate::serving::catalogue::{Slot, Versions};
-use crate::serving::served::Served;
+use crate::serving::run::Deployed;
 use deaths::Deaths;
 
 mod deaths;
@@ -185,7 +185,7 @@ fn in_config(place: &Place, message: String) -> RepositoryError {
 }
 
 /// A version as it stands, loaded, or the one that is served if that is the same; or why not, as clients are told.
-fn ready(serving: &Serving, found: &Found, version: u64) -> Result<Arc<Served>, String> {
+fn ready(serving: &Serving, found: &Found, version: u64) -> Result<Arc<Deployed>, String> {
     let Found { place, shape, config, .. } = found;
     let text = |error: RepositoryError| error.told();
     let Source { path, mlflow } = layout::source(place, shape, version, config).map_err(text)?;

@@ -15,6 +15,7 @@ use super::layout::Place;
 use crate::engines::trial::guess::{Guess, Numbers};
 use crate::oip::contents;
 use crate::oip::describe::data_type;
+use crate::serving::batch::warm_up;
 use crate::serving::served::Served;
 
 /// Runs of one entry.
@@ -51,7 +52,7 @@ pub(super) fn read(place: &Place, config: &ModelConfig, signature: &Signature) -
 pub(super) fn run(entries: &[Entry], served: &Served) -> Result<(), String> {
     for Entry { field, runs, inputs } in entries {
         for _ in 0..*runs {
-            served.warm_up(inputs.to_vec()).map_err(|failure| format!("{field}: {failure}"))?;
+            warm_up(served, inputs.to_vec()).map_err(|failure| format!("{field}: {failure}"))?;
         }
     }
     Ok(())

@@ -16,6 +16,7 @@ use super::{Rest, body, head, status};
 use crate::access::may_run;
 use crate::failure::{Failure, without_places};
 use crate::oip::{describe, json};
+use crate::serving::run::Deployed;
 use crate::serving::served::Served;
 
 /// A request about models is a line of text.
@@ -58,7 +59,7 @@ pub(super) async fn all_statistics(State(rest): State<Rest>, asker: Asker) -> Re
     status::reply(statistics_of(&all))
 }
 
-fn statistics_of(served: &[Arc<Served>]) -> Result<Value, Failure> {
+fn statistics_of(served: &[Arc<Deployed>]) -> Result<Value, Failure> {
     let model_stats = served.iter().map(|served| describe::statistics(served)).collect();
     json::of("ModelStatisticsResponse", &proto::ModelStatisticsResponse { model_stats })
 }

@@ -4,14 +4,15 @@
 //! whose rows were proved independent; the outputs must have as many rows as went in; and if anything is wrong, each
 //! entry is run by itself, so that it fails or succeeds for its own reasons.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millgate_shared::array::{Array, ArrayError, Values};
+use millgate_shared::array::{Array, ArrayError};
 use millgate_shared::engine::{EngineError, Port, Session};
 
 use super::entry::{Done, Entry};
 use super::request::Phases;
-use super::served::{Layout, Served};
+use super::served::{Layout, Served, is_finite};
 use crate::failure::Failure;
 
 /// An entry whose inputs are there.
@@ -107,8 +108,17 @@ fn join(rows: &[Row]) -> Result<Vec<Array>, Failure> {
     (0..ports).map(port).collect()
 }
 
+/// Runs inputs as a request's are run, for what the engine prepares on the way.
+pub(crate) fn warm_up(served: &Served, inputs: Vec<Array>) -> Result<(), Failure> {
+    served.check(&inputs)?;
+    let layout = served.layout(&inputs)?;
+    let session = Arc::clone(&served.model).session();
+    let mut session = session.map_err(|error| Failure::Model(error.to_string()))?;
+    compute(served, session.as_mut(), inputs, layout).map(|_| ())
+}
+
 /// Runs what came together; rows, where the engine wants known numbers of them, in parts of such.
-pub(super) fn compute(
+fn compute(
     served: &Served,
     session: &mut dyn Session,
     inputs: Vec<Array>,
@@ -220,15 +230,4 @@ fn check_outputs(served: &Served, outputs: &[Array], layout: Layout) -> Result<(
         }
     }
     Ok(())
-}
-
-/// False if any value is NaN or infinite.
-pub(super) fn is_finite(array: &Array) -> bool {
-    match array.values() {
-        Values::Fp16(values) => values.iter().all(|value| value.is_finite()),
-        Values::Bf16(values) => values.iter().all(|value| value.is_finite()),
-        Values::Fp32(values) => values.iter().all(|value| value.is_finite()),
-        Values::Fp64(values) => values.iter().all(|value| value.is_finite()),
-        _ => true,
-    }
 }

@@ -78,7 +78,7 @@ impl Cache {
             true => self.bundle,
             false => served.traits.config.response_cache.as_ref().is_some_and(|cache| cache.enable),
         };
-        opted_in && served.composite.is_none()
+        opted_in && !served.is_composite
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use super::served::Served;
+use super::run::Deployed;
 use crate::failure::Failure;
 
 /// The reason of what was taken out.
@@ -14,7 +14,7 @@ pub(crate) type Versions = BTreeMap<u64, Slot>;
 
 #[derive(Debug, Clone)]
 pub(crate) enum Slot {
-    Ready(Arc<Served>),
+    Ready(Arc<Deployed>),
     /// Taken out; it may be loaded again.
     Unloaded,
     /// Why it cannot be served as its files stand.
@@ -22,7 +22,7 @@ pub(crate) enum Slot {
 }
 
 impl Slot {
-    fn ready(&self) -> Option<&Arc<Served>> {
+    fn ready(&self) -> Option<&Arc<Deployed>> {
         match self {
             Self::Ready(served) => Some(served),
             Self::Unloaded | Self::Unavailable(_) => None,
@@ -59,7 +59,7 @@ struct Model {
 }
 
 impl Model {
-    fn ready(&self) -> impl DoubleEndedIterator<Item = &Arc<Served>> {
+    fn ready(&self) -> impl DoubleEndedIterator<Item = &Arc<Deployed>> {
         self.versions.values().filter_map(Slot::ready)
     }
 
@@ -92,7 +92,7 @@ impl Catalogue {
     }
 
     /// The version, if it is ready; an empty text means the highest that is.
-    pub(super) fn find(&self, name: &str, version: &str) -> Result<Arc<Served>, Failure> {
+    pub(super) fn find(&self, name: &str, version: &str) -> Result<Arc<Deployed>, Failure> {
         let models = self.read();
         let model = models.get(name).ok_or_else(|| Failure::UnknownModel(name.to_owned()))?;
         if version.is_empty() {
@@ -109,7 +109,7 @@ impl Catalogue {
     }
 
     /// Every version that is ready, lowest first; none of a name that is not here.
-    pub(super) fn versions(&self, name: &str) -> Vec<Arc<Served>> {
+    pub(super) fn versions(&self, name: &str) -> Vec<Arc<Deployed>> {
         self.read().get(name).map(|model| model.ready().cloned().collect()).unwrap_or_default()
     }
 
@@ -119,7 +119,7 @@ impl Catalogue {
     }
 
     /// All that are ready, by name and version.
-    pub(super) fn all(&self) -> Vec<Arc<Served>> {
+    pub(super) fn all(&self) -> Vec<Arc<Deployed>> {
         self.read().values().flat_map(Model::ready).cloned().collect()
     }
 

@@ -10,7 +10,8 @@ use tokio::sync::oneshot;
 use super::Serving;
 use super::entry::{Bucket, Done, Entry};
 use super::request::{Call, Phases};
-use super::served::{Layout, Served};
+use super::run::{Deployed, Run};
+use super::served::Layout;
 use crate::failure::Failure;
 
 /// Entries that one request may become: each takes a place in the queue.
@@ -21,21 +22,25 @@ impl Serving {
     /// computed together.
     pub(crate) async fn compute(
         &self,
-        served: &Arc<Served>,
+        deployed: &Arc<Deployed>,
         inputs: Vec<Array>,
         parameters: String,
         call: Call,
     ) -> Result<Done, Failure> {
+        let served = &deployed.served;
         served.check(&inputs)?;
         let layout = served.layout(&inputs)?;
         let rows = layout.rows();
-        if let Some(composite) = &served.composite {
-            let done = composite.infer(self, inputs, rows, call).await;
-            if let Ok(done) = &done {
-                served.statistics.composed(rows, &done.phases);
+        let model = match &deployed.run {
+            Run::Queue(registered) => registered.id(),
+            Run::Composite(composite) => {
+                let done = composite.infer(self, inputs, rows, call).await;
+                if let Ok(done) = &done {
+                    served.statistics.composed(rows, &done.phases);
+                }
+                return done;
             }
-            return done;
-        }
+        };
         // What does not pay together is spread over the threads.
         let batches = matches!(layout, Layout::Rows(_));
         let sizes = match batches {
@@ -51,7 +56,7 @@ impl Serving {
             let (reply, answer) = oneshot::channel();
             let layout = if batches { Layout::Rows(*rows) } else { layout };
             let entry = Entry { served: Arc::clone(served), inputs, layout, arrived: call.arrived, reply };
-            self.threads.submit(call, bucket.clone(), entry)?;
+            self.threads.submit(model, call, bucket.clone(), entry)?;
             replies.push(async { answer.await.unwrap_or(Err(Failure::Stopped)) });
         }
         let done = tokio::time::timeout_at(call.deadline.into(), try_join_all(replies)).await;

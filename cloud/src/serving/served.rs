@@ -1,4 +1,4 @@
-//! One version of one model, loaded and proved.
+//! What one version of one model is, loaded and proved. How it is run stands in `run`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,14 +8,10 @@ use millgate_shared::array::{Array, Values};
 use millgate_shared::engine::{Model, Signature};
 use millgate_shared::proto::inference;
 
-use super::batch::{self, is_finite};
-use super::composite::Composite;
 use super::policy::QueuePolicy;
 use super::statistics::Statistics;
-use super::threads::Threads;
 use crate::engines::choice::Choice;
 use crate::failure::Failure;
-use crate::scheduling::ModelId;
 
 /// What a model is, beside its weights.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -47,6 +43,17 @@ fn unlike_text(texts: &[Bytes], may_hold_zero: bool) -> Option<(usize, &'static 
     })
 }
 
+/// False if any value is NaN or infinite.
+pub(super) fn is_finite(array: &Array) -> bool {
+    match array.values() {
+        Values::Fp16(values) => values.iter().all(|value| value.is_finite()),
+        Values::Bf16(values) => values.iter().all(|value| value.is_finite()),
+        Values::Fp32(values) => values.iter().all(|value| value.is_finite()),
+        Values::Fp64(values) => values.iter().all(|value| value.is_finite()),
+        _ => true,
+    }
+}
+
 /// Rows of one request. More are refused: what is kept for each row is small, but not nothing.
 const MOST_ROWS: usize = 1 << 16;
 
@@ -76,8 +83,8 @@ pub(crate) struct Served {
     pub(crate) name: String,
     pub(crate) version: u64,
     pub(crate) model: Arc<dyn Model>,
-    /// It is made of other models, and `model` is its outside only.
-    pub(crate) composite: Option<Arc<dyn Composite>>,
+    /// It is made of other models, and `model` is its outside only: it takes samples, and BYTES for what they are.
+    pub(crate) is_composite: bool,
     /// The engine that runs it, and why.
     pub(crate) choice: Choice,
     /// Why nothing that its trial has made up fits it, if that is so: it is never batched, whatever answers it gives.
@@ -86,18 +93,8 @@ pub(crate) struct Served {
     pub(crate) rows_are_independent: bool,
     /// Rows worth computing together; 1 where batching does not pay.
     pub(crate) knee: usize,
-    pub(crate) id: ModelId,
     pub(crate) traits: Traits,
     pub(crate) statistics: Statistics,
-    /// Where its batches are run. It is known there until nobody holds it any more, so that what was asked is answered
-    /// whatever takes its place meanwhile.
-    pub(super) threads: Arc<Threads>,
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        self.threads.remove(self.id, &self.name);
-    }
 }
 
 impl Served {
@@ -128,7 +125,7 @@ impl Served {
         for (port, input) in signature.inputs.iter().zip(inputs) {
             // A composite takes bytes for what they are.
             if let Values::Bytes(texts) = input.values()
-                && self.composite.is_none()
+                && !self.is_composite
                 && let Some((at, why)) = unlike_text(texts, self.model.takes_zero_bytes())
             {
                 let message = format!("element {at} of BYTES {why}");
@@ -160,7 +157,7 @@ impl Served {
         }
         let is_even = inputs.iter().all(|input| input.rows() == rows);
         // A composite is made of samples.
-        if self.composite.is_some() && (rows == 0 || !is_even) {
+        if self.is_composite && (rows == 0 || !is_even) {
             let message = if is_even { "have no rows" } else { "have different numbers of rows" };
             return Err(Failure::field("inputs", message));
         }
@@ -177,15 +174,6 @@ impl Served {
             true => self.traits.max_rows.filter(|most| *most > 0).unwrap_or(MOST_ROWS).min(MOST_ROWS),
             false => 0,
         }
-    }
-
-    /// Runs inputs as a request's are run, for what the engine prepares on the way.
-    pub(crate) fn warm_up(&self, inputs: Vec<Array>) -> Result<(), Failure> {
-        self.check(&inputs)?;
-        let layout = self.layout(&inputs)?;
-        let session = Arc::clone(&self.model).session();
-        let mut session = session.map_err(|error| Failure::Model(error.to_string()))?;
-        batch::compute(self, session.as_mut(), inputs, layout).map(|_| ())
     }
 
     /// The row counts to run with so that they add up to `rows` or a little more; `None`: as it comes.

@@ -103,17 +103,10 @@ impl Threads {
         self.shared.lock().scheduler.curve(model).map_or(Duration::ZERO, |curve| curve.expected(1))
     }
 
-    pub(crate) fn add(&self, profile: Profile) -> ModelId {
-        self.shared.lock().scheduler.add_model(profile)
-    }
-
-    /// Nobody holds it any more, so nothing waits for it; if something did, it would be refused.
-    pub(crate) fn remove(&self, model: ModelId, name: &str) {
-        let left = self.shared.lock().scheduler.remove_model(model);
-        self.shared.wake.notify_all();
-        for work in left {
-            work.refuse(Failure::UnknownModel(name.to_owned()));
-        }
+    /// Makes a model known here, until the registration is dropped.
+    pub(crate) fn register(&self, name: &str, profile: Profile) -> Registered {
+        let id = self.shared.lock().scheduler.add_model(profile);
+        Registered { shared: Arc::clone(&self.shared), id, name: name.to_owned() }
     }
 
     pub(crate) fn pressure(&self) -> Pressure {
@@ -121,9 +114,16 @@ impl Threads {
         Pressure { pending: state.scheduler.queued_by_model(), backlog: state.scheduler.backlog() }
     }
 
-    pub(crate) fn submit(&self, call: Call, bucket: Bucket, entry: Entry) -> Result<(), Failure> {
+    /// Rows for the model with this number.
+    pub(crate) fn submit(
+        &self,
+        model: ModelId,
+        call: Call,
+        bucket: Bucket,
+        entry: Entry,
+    ) -> Result<(), Failure> {
         let bytes = entry.inputs.iter().map(|input| input.values().size()).sum();
-        let (model, rows) = (entry.served.id, entry.layout.rows());
+        let rows = entry.layout.rows();
         let (priority, deadline) = (call.priority, call.due());
         let name = Arc::clone(&entry.served);
         let offer = Offer { model, bucket, rows, bytes, priority, deadline };
@@ -179,6 +179,31 @@ impl Drop for Threads {
         self.shared.wake.notify_all();
         for work in left {
             work.refuse(Failure::Stopped);
+        }
+    }
+}
+
+/// A model that is known to the threads. Dropping it takes the model out, and the threads' sessions of it with it: nobody
+/// holds the model any more, so nothing waits for it; if something did, it would be refused.
+#[derive(Debug)]
+pub(crate) struct Registered {
+    shared: Arc<Shared>,
+    id: ModelId,
+    name: String,
+}
+
+impl Registered {
+    pub(crate) fn id(&self) -> ModelId {
+        self.id
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let left = self.shared.lock().scheduler.remove_model(self.id);
+        self.shared.wake.notify_all();
+        for work in left {
+            work.refuse(Failure::UnknownModel(self.name.clone()));
         }
     }
 }
