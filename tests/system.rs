@@ -7,6 +7,7 @@ mod bundles;
 mod bytes;
 mod decide;
 mod demo;
+mod dependencies;
 mod doors;
 mod engines;
 mod hostile;
