@@ -3,6 +3,7 @@
 use millgate_edge::agent::Ask;
 use millgate_shared::deciding::{Mode, Policy};
 use millgate_shared::decision::{Missing, State};
+use millgate_shared::index::By;
 use millgate_shared::proto::v1::inference_service_client::InferenceServiceClient;
 use millgate_shared::proto::v1::{DecideRequest, Sample};
 use millgate_shared::wire::{ImageSource, write_images};
@@ -131,8 +132,9 @@ async fn a_board_goes_up_in_few_bytes_and_arrives_as_it_was() {
     for recorded in &samples {
         let input = input(&recorded.path);
         let limits = millgate_shared::image::Limits::default();
-        let mut sample = millgate_shared::sample::Sample { images: vec![None; manifest.modalities.len()] };
-        let mut source = ImageSource { files: vec![None; manifest.modalities.len()] };
+        let mut sample =
+            millgate_shared::sample::Sample { images: By::filled(manifest.modalities.len(), None) };
+        let mut source = ImageSource { files: By::filled(manifest.modalities.len(), None) };
         for image in input.images {
             let index = manifest.modality_index(&image.modality).unwrap();
             sample.images[index] = Some(millgate_shared::image::decode(&image.bytes, &limits).unwrap());

@@ -9,6 +9,7 @@ use millgate_shared::bundle::manifest::{EMBEDDING, Manifest, model_path};
 use millgate_shared::bundle::{Bundle, BundleDigest, BundleError};
 use millgate_shared::engine::fixed::FixedModel;
 use millgate_shared::engine::{EngineError, OnnxFile, Tract};
+use millgate_shared::index::{By, EncoderIx, ExpertIx};
 use millgate_shared::proof::golden::{self, Passed};
 use millgate_shared::proto::inference::ModelConfig;
 use millgate_shared::runner::{Holding, Models, RunError};
@@ -38,10 +39,9 @@ pub struct Hosted {
     manifest: Arc<Manifest>,
     digest: BundleDigest,
     passed: Passed,
-    encoders: Vec<Arc<Deployed>>,
+    encoders: By<EncoderIx, Arc<Deployed>>,
     gate: Arc<Deployed>,
-    /// By expert index.
-    experts: Vec<Arc<Deployed>>,
+    experts: By<ExpertIx, Arc<Deployed>>,
 }
 
 /// One model's answer for one sample.
@@ -95,8 +95,7 @@ impl Hosted {
         &self.gate
     }
 
-    /// By expert index.
-    pub(crate) fn experts(&self) -> &[Arc<Deployed>] {
+    pub(crate) fn experts(&self) -> &By<ExpertIx, Arc<Deployed>> {
         &self.experts
     }
 
@@ -104,7 +103,7 @@ impl Hosted {
     pub(crate) async fn expert(
         &self,
         serving: &Serving,
-        expert: usize,
+        expert: ExpertIx,
         inputs: Vec<Array>,
         call: Call,
     ) -> Result<Ran, Failure> {
@@ -113,11 +112,11 @@ impl Hosted {
     }
 }
 
-/// What an encoder makes of its modality, `[1, dims]`; by its index.
+/// What an encoder makes of its modality, `[1, dims]`.
 pub(crate) async fn embed(
     hosted: &Hosted,
     serving: &Serving,
-    encoder: usize,
+    encoder: EncoderIx,
     input: Array,
     call: Call,
 ) -> Result<Array, Failure> {

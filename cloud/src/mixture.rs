@@ -15,6 +15,7 @@ use millgate_shared::competence::Answer;
 use millgate_shared::deciding::{DecidingError, Mode, Policy};
 use millgate_shared::decision::{Context, Decision, Missing, Note, Run, Timings};
 use millgate_shared::gate::Place;
+use millgate_shared::index::{By, EncoderIx, ExpertIx};
 use millgate_shared::local::{Ask, choose, prices};
 use millgate_shared::runner::{RunError, encoder_input, pixels};
 use millgate_shared::sample::{Origin, Sample};
@@ -51,15 +52,15 @@ struct Prepared {
     sample: Sample,
     notes: Vec<Note>,
     sha256: String,
-    /// By encoder; `None` where its modality is absent, or nobody takes what it gives.
-    inputs: Vec<Option<Array>>,
+    /// `None` where its modality is absent, or nobody takes what it gives.
+    inputs: By<EncoderIx, Option<Array>>,
     decode: Duration,
 }
 
-/// A sample and its embeddings, by encoder.
+/// A sample and its embeddings.
 struct Seen {
     sample: Sample,
-    embedded: Vec<Option<Array>>,
+    embedded: By<EncoderIx, Option<Array>>,
 }
 
 /// Decides. `pictures` reads what came; it runs on a model thread, and fills in the origin's digest. `place` is this node, as decisions name it.
@@ -90,10 +91,10 @@ pub(crate) async fn decide(
         encode = started.elapsed();
         embedded
     } else {
-        Vec::new()
+        By::default()
     };
     let scores = if is_pinned {
-        vec![0.0; manifest.experts.len()]
+        By::filled(manifest.experts.len(), 0.0)
     } else {
         let started = Instant::now();
         let scores = scores(hosted, serving, &embedded, &sample, call).await?;
@@ -101,7 +102,7 @@ pub(crate) async fn decide(
         scores
     };
 
-    let places = vec![Place::Local; manifest.experts.len()];
+    let places = By::filled(manifest.experts.len(), Place::Local);
     let ask = Ask { task, policy, places, prices: prices(manifest) };
     let mut deciding = choose(manifest, &sample, scores, ask, call.arrived)?;
     let (seen, started) = (Arc::new(Seen { sample, embedded }), Instant::now());
@@ -171,21 +172,21 @@ pub(crate) async fn decide(
     Ok(Decision::record(outcome, context))
 }
 
-/// By encoder. The gate takes all of them, named experts what they name.
-fn needed(manifest: &Manifest, mode: &Mode) -> Vec<bool> {
-    let Mode::Pinned(names) = mode else { return vec![true; manifest.encoders.len()] };
+/// Which encoders are run. The gate takes all of them, named experts what they name.
+fn needed(manifest: &Manifest, mode: &Mode) -> By<EncoderIx, bool> {
+    let Mode::Pinned(names) = mode else { return By::filled(manifest.encoders.len(), true) };
     let pinned = manifest.experts.iter().filter(|expert| names.contains(&expert.name));
     let inputs = pinned.flat_map(|expert| &expert.inputs);
-    let taken: Vec<usize> = inputs
+    let taken: Vec<EncoderIx> = inputs
         .filter(|input| input.kind == InputKind::Embedding)
         .filter_map(|input| manifest.encoder_index(&input.modality))
         .collect();
-    (0..manifest.encoders.len()).map(|encoder| taken.contains(&encoder)).collect()
+    By::from_fn(manifest.encoders.len(), |encoder| taken.contains(&encoder))
 }
 
 fn prepare(
     manifest: &Manifest,
-    needed: &[bool],
+    needed: &By<EncoderIx, bool>,
     pictures: impl FnOnce(&Manifest) -> Result<Read, Failure>,
 ) -> Result<Prepared, Failure> {
     let started = Instant::now();
@@ -197,30 +198,30 @@ fn prepare(
     Ok(Prepared { sample, notes, sha256, inputs, decode })
 }
 
-/// By encoder; `None` where its modality is absent.
+/// `None` where a modality is absent.
 async fn embeddings(
     hosted: &Hosted,
     serving: &Serving,
-    inputs: Vec<Option<Array>>,
+    inputs: By<EncoderIx, Option<Array>>,
     call: Call,
-) -> Result<Vec<Option<Array>>, Failure> {
-    let runs = inputs.into_iter().enumerate().map(|(encoder, input)| async move {
+) -> Result<By<EncoderIx, Option<Array>>, Failure> {
+    let runs = inputs.into_pairs().map(|(encoder, input)| async move {
         match input {
             Some(input) => embed(hosted, serving, encoder, input, call).await.map(Some),
             None => Ok(None),
         }
     });
-    try_join_all(runs).await
+    try_join_all(runs).await.map(By::from)
 }
 
 /// A logit per expert.
 async fn scores(
     hosted: &Hosted,
     serving: &Serving,
-    embedded: &[Option<Array>],
+    embedded: &By<EncoderIx, Option<Array>>,
     sample: &Sample,
     call: Call,
-) -> Result<Vec<f64>, Failure> {
+) -> Result<By<ExpertIx, f64>, Failure> {
     let manifest = hosted.manifest();
     let dims = manifest.encoders.first().map_or(0, |encoder| encoder.dims);
     let broken = |error: ArrayError| Failure::Model(format!("the gate's input {error}"));
@@ -242,9 +243,15 @@ async fn scores(
     Ok(values(&ran, "scores")?.iter().map(|score| f64::from(*score)).collect())
 }
 
-type One<'a> = BoxFuture<'a, (usize, Result<(Answer, Ran), Failure>)>;
+type One<'a> = BoxFuture<'a, (ExpertIx, Result<(Answer, Ran), Failure>)>;
 
-fn one<'a>(hosted: &'a Hosted, serving: &'a Serving, expert: usize, seen: Arc<Seen>, call: Call) -> One<'a> {
+fn one<'a>(
+    hosted: &'a Hosted,
+    serving: &'a Serving,
+    expert: ExpertIx,
+    seen: Arc<Seen>,
+    call: Call,
+) -> One<'a> {
     let work = async move {
         let manifest = Arc::clone(hosted.manifest());
         let labels = manifest.experts[expert].labels.len();
@@ -259,7 +266,7 @@ fn one<'a>(hosted: &'a Hosted, serving: &'a Serving, expert: usize, seen: Arc<Se
 }
 
 /// In the manifest's order.
-fn inputs(manifest: &Manifest, expert: usize, seen: &Seen) -> Result<Vec<Array>, Failure> {
+fn inputs(manifest: &Manifest, expert: ExpertIx, seen: &Seen) -> Result<Vec<Array>, Failure> {
     let input = |input: &ExpertInput| match input.kind {
         InputKind::Pixels => Ok(pixels(manifest, input, &seen.sample)?),
         InputKind::Embedding => {
@@ -280,22 +287,25 @@ fn values<'a>(ran: &'a Ran, output: &str) -> Result<&'a [f32], Failure> {
 
 #[cfg(test)]
 mod tests {
+    use millgate_shared::index::Ix;
+
     use super::*;
 
     #[test]
     fn named_experts_need_the_encoders_that_they_name_and_the_gate_all() {
         let text = std::fs::read_to_string("../models/factory/bundle.toml").unwrap();
+        let x = ExpertIx::new;
         let mut manifest = Manifest::parse(&text).unwrap();
         assert!(!manifest.encoders.is_empty());
-        let all = vec![true; manifest.encoders.len()];
-        let none = vec![false; manifest.encoders.len()];
+        let all = By::filled(manifest.encoders.len(), true);
+        let none = By::filled(manifest.encoders.len(), false);
         assert_eq!(needed(&manifest, &Mode::Gate), all);
-        let (taker, other) = (manifest.experts[0].name.clone(), manifest.experts[1].name.clone());
+        let (taker, other) = (manifest.experts[x(0)].name.clone(), manifest.experts[x(1)].name.clone());
         assert_eq!(needed(&manifest, &Mode::Pinned(vec![taker.clone()])), none);
-        let modality = manifest.encoders[0].modality.clone();
-        let input = &mut manifest.experts[0].inputs[0];
+        let modality = manifest.encoders[EncoderIx::new(0)].modality.clone();
+        let input = &mut manifest.experts[x(0)].inputs[0];
         (input.kind, input.modality) = (InputKind::Embedding, modality);
-        assert!(needed(&manifest, &Mode::Pinned(vec![taker, other.clone()]))[0]);
+        assert!(needed(&manifest, &Mode::Pinned(vec![taker, other.clone()]))[EncoderIx::new(0)]);
         assert_eq!(needed(&manifest, &Mode::Pinned(vec![other])), none);
     }
 }

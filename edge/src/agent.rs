@@ -13,6 +13,7 @@ use millgate_shared::deciding::{Mode, Policy};
 use millgate_shared::decision::{Decision, Missing};
 use millgate_shared::gate::Place;
 use millgate_shared::image::BitDepth;
+use millgate_shared::index::{By, ExpertIx};
 use millgate_shared::local::{prices, tier_places};
 use millgate_shared::proof::golden;
 use millgate_shared::runner::{Holding, Models, RunError};
@@ -235,16 +236,18 @@ impl Agent {
     }
 
     /// Where each expert can be run right now.
-    fn places(&self) -> Vec<Place> {
+    fn places(&self) -> By<ExpertIx, Place> {
         let cloud = match self.link() {
             LinkState::Up | LinkState::Unknown => Place::Remote,
             LinkState::Unconfigured | LinkState::Down { .. } => Place::Absent(Missing::Offline),
         };
         let manifest = self.models().manifest();
         let mut places = tier_places(manifest, cloud);
-        for (expert, place) in places.iter_mut().enumerate().filter(|(_, place)| **place != Place::Local) {
-            if let Some(modality) = self.parts.upload.withheld(manifest, expert) {
-                *place = Place::Withheld(modality);
+        for expert in places.indices() {
+            if places[expert] != Place::Local
+                && let Some(modality) = self.parts.upload.withheld(manifest, expert)
+            {
+                places[expert] = Place::Withheld(modality);
             }
         }
         places
@@ -260,7 +263,7 @@ impl Agent {
         &self.parts.upload
     }
 
-    fn prices(&self) -> Vec<f64> {
+    fn prices(&self) -> By<ExpertIx, f64> {
         prices(self.models().manifest())
     }
 }

@@ -13,7 +13,7 @@
 //!
 //! * `rim`: [`digest`], [`files`], [`memory`], [`metrics`], [`panics`], [`shutdown`], [`telemetry`], [`text_file`],
 //!   [`toml_file`]. `array`: [`mod@array`], what models take and give.
-//! * `engine`: [`engine`] runs ONNX; nothing else names tract. `sample`: [`image`] and [`sample`], what comes in.
+//! * `engine`: [`engine`] runs ONNX; nothing else names tract. `sample`: [`index`], [`image`] and [`sample`], what comes in.
 //!   `transport`: [`transport`], gRPC between agent and pool.
 //! * `model`: [`bundle`], [`competence`], [`combine`], [`decision`], [`gate`], [`deciding`]: how a decision is made and
 //!   recorded. Pure: no model runs, nothing waits. `identity`: [`identity`], certificates, TLS, tokens.
@@ -24,7 +24,7 @@ pub use millgate_array::each_values;
 pub use millgate_mixture::{embedding, local, proof, runner, workers};
 pub use millgate_model::{bundle, combine, competence, deciding, decision, gate};
 pub use millgate_rim::{digest, files, memory, metrics, panics, shutdown, telemetry, text_file, toml_file};
-pub use millgate_sample::{image, sample};
+pub use millgate_sample::{image, index, sample};
 pub use millgate_wire::proto;
 pub use {
     millgate_array as array, millgate_engine as engine, millgate_identity as identity,

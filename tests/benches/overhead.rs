@@ -12,6 +12,7 @@ use millgate_shared::array::Array;
 use millgate_shared::bundle::Bundle;
 use millgate_shared::deciding::Mode;
 use millgate_shared::image::{Limits, decode};
+use millgate_shared::index::{By, ExpertIx};
 use millgate_shared::proto::v1;
 use millgate_shared::proto::v1::expert_service_client::ExpertServiceClient;
 use millgate_shared::runner::{Holding, Models, Runner, expert_inputs, image_tensor};
@@ -73,7 +74,7 @@ async fn decision(product: &str) -> String {
     for round in 0..ROUNDS + 20 {
         let input = input(&samples[round % samples.len()].path);
         let sample = sample(&models, &input);
-        let experts: Vec<usize> = {
+        let experts: Vec<ExpertIx> = {
             let decided = agent.agent.decide(input.clone(), Ask::default()).await.expect("a decision");
             decided.experts.iter().filter_map(|expert| models.manifest().expert_index(&expert.name)).collect()
         };
@@ -90,7 +91,7 @@ async fn decision(product: &str) -> String {
 }
 
 /// The engine's time for a decision's models; tensors are made before the clock starts.
-fn engine_calls(runner: &mut Runner, sample: &Sample, experts: &[usize]) -> Duration {
+fn engine_calls(runner: &mut Runner, sample: &Sample, experts: &[ExpertIx]) -> Duration {
     let gated = runner.gate(sample).expect("scores");
     let mut spent = gated.encode + gated.gate;
     for expert in experts {
@@ -105,7 +106,7 @@ fn engine_calls(runner: &mut Runner, sample: &Sample, experts: &[usize]) -> Dura
 
 fn sample(models: &Models, input: &millgate_edge::input::Input) -> Sample {
     let manifest = models.manifest();
-    let mut sample = Sample { images: vec![None; manifest.modalities.len()] };
+    let mut sample = Sample { images: By::filled(manifest.modalities.len(), None) };
     for image in &input.images {
         let index = manifest.modality_index(&image.modality).expect("a modality");
         sample.images[index] = Some(decode(&image.bytes, &Limits::default()).expect("a picture"));

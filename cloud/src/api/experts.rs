@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use futures_util::stream::BoxStream;
 use millgate_shared::bundle::manifest::Manifest;
+use millgate_shared::index::ExpertIx;
 use millgate_shared::proto::v1;
 use millgate_shared::proto::v1::expert_service_server::ExpertService;
 use millgate_shared::wire::write_tensor;
@@ -140,8 +141,8 @@ async fn run(
     })
 }
 
-/// The experts that are asked for, by index: known, at least one, each once.
-fn named(manifest: &Manifest, names: &[String]) -> Result<Vec<usize>, Failure> {
+/// The experts that are asked for: known, at least one, each once.
+fn named(manifest: &Manifest, names: &[String]) -> Result<Vec<ExpertIx>, Failure> {
     let mut experts = Vec::with_capacity(names.len().min(manifest.experts.len()));
     for (at, name) in names.iter().enumerate() {
         let expert = manifest.expert_index(name);

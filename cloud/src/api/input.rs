@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use millgate_shared::array::Array;
 use millgate_shared::bundle::manifest::{ExpertInput, InputKind, Manifest};
 use millgate_shared::image::Limits;
+use millgate_shared::index::{By, EncoderIx, ExpertIx};
 use millgate_shared::proto::v1;
 use millgate_shared::runner::{RunError, encoder_input, pixels};
 use millgate_shared::sample::Sample;
@@ -29,8 +30,8 @@ pub(super) type Inputs = Result<Vec<Array>, Failure>;
 #[derive(Debug)]
 enum Part {
     Ready(Array),
-    /// Of the encoder with this index.
-    Embedding(usize),
+    /// What this encoder makes.
+    Embedding(EncoderIx),
 }
 
 /// What a model thread makes of what came.
@@ -38,8 +39,8 @@ enum Part {
 struct Read {
     /// By expert that was asked for.
     experts: Vec<Result<Vec<Part>, Failure>>,
-    /// By encoder; `None` where nobody needs it.
-    encoders: Vec<Option<Array>>,
+    /// `None` where nobody needs it.
+    encoders: By<EncoderIx, Option<Array>>,
 }
 
 impl Input {
@@ -75,7 +76,7 @@ impl Input {
     pub(super) async fn inputs(
         self,
         hosted: &Hosted,
-        experts: &[usize],
+        experts: &[ExpertIx],
         serving: &Serving,
         call: Call,
     ) -> Result<Vec<Inputs>, Failure> {
@@ -90,11 +91,11 @@ impl Input {
             let experts = experts.to_vec();
             serving.on_thread(call, bytes, move || self.read(&manifest, &experts)).await?
         };
-        let runs =
-            read.encoders.into_iter().enumerate().map(|(encoder, input)| async move {
-                Some(embed(hosted, serving, encoder, input?, call).await)
-            });
-        let embeddings = join_all(runs).await;
+        let runs = read
+            .encoders
+            .into_pairs()
+            .map(|(encoder, input)| async move { Some(embed(hosted, serving, encoder, input?, call).await) });
+        let embeddings: By<EncoderIx, _> = join_all(runs).await.into();
         let part = |part| match part {
             Part::Ready(tensor) => Ok(tensor),
             Part::Embedding(encoder) => embeddings[encoder]
@@ -105,9 +106,9 @@ impl Input {
         Ok(read.experts.into_iter().map(complete).collect())
     }
 
-    fn read(self, manifest: &Manifest, experts: &[usize]) -> Result<Read, Failure> {
+    fn read(self, manifest: &Manifest, experts: &[ExpertIx]) -> Result<Read, Failure> {
         let sample = read_images(manifest, "images", &self.images, &Limits::default())?.sample;
-        let mut encoders = vec![None; manifest.encoders.len()];
+        let mut encoders = By::filled(manifest.encoders.len(), None);
         let experts = experts.iter().map(|expert| {
             let inputs = manifest.experts[*expert].inputs.iter();
             inputs.map(|input| self.part(manifest, &sample, input, &mut encoders)).collect()
@@ -122,7 +123,7 @@ impl Input {
         manifest: &Manifest,
         sample: &Sample,
         input: &ExpertInput,
-        encoders: &mut [Option<Array>],
+        encoders: &mut By<EncoderIx, Option<Array>>,
     ) -> Result<Part, Failure> {
         if let Some(at) = self.tensors.iter().position(|tensor| tensor.name == input.name) {
             let shape: Vec<usize> = [1].iter().chain(&input.shape).copied().collect();

@@ -16,6 +16,7 @@ use millgate_shared::decision::Decision;
 use millgate_shared::digest::sha256_hex;
 use millgate_shared::engine::{Axis, Model, Port, Signature};
 use millgate_shared::image::Limits;
+use millgate_shared::index::{By, TaskIx};
 use millgate_shared::sample::{Origin, Read as Pictures, Unread};
 
 use super::{Question, Read, decide};
@@ -44,13 +45,13 @@ const OUTPUTS: [(&str, Datatype); 4] = [
 struct TaskModel {
     /// Weak: the bundle's models and this one lie in the same catalogue.
     hosted: Weak<Hosted>,
-    task: usize,
+    task: TaskIx,
     place: String,
     outside: Arc<Outside>,
 }
 
 impl TaskModel {
-    fn new(hosted: &Arc<Hosted>, task: usize, place: String) -> Self {
+    fn new(hosted: &Arc<Hosted>, task: TaskIx, place: String) -> Self {
         let manifest = hosted.manifest();
         let labels = manifest.tasks[task].labels.len();
         let port = |name: &str, datatype: Datatype, inner: &[usize]| {
@@ -75,7 +76,7 @@ impl TaskModel {
 
 /// Serves each task as a model of its own name; `place` is this node, as decisions name it.
 pub(crate) fn offer(hosted: &Arc<Hosted>, serving: &Serving, place: &str) {
-    for (at, spec) in hosted.manifest().tasks.iter().enumerate() {
+    for (at, spec) in hosted.manifest().tasks.pairs() {
         if serving.find(&spec.name, "").is_ok() {
             tracing::warn!(task = spec.name, "a model has its name; the task is not served as a model");
             continue;
@@ -152,7 +153,7 @@ impl TaskModel {
 
 /// By modality, an encoded file or nothing.
 fn read(manifest: &Manifest, row: usize, pictures: &[Bytes]) -> Result<Read, Failure> {
-    let files: Vec<_> =
+    let files: By<_, _> =
         pictures.iter().map(|picture| (!picture.is_empty()).then_some((&picture[..], None))).collect();
     let names = manifest.modalities.iter().map(|modality| modality.name.as_str());
     let refuse = |Unread { modality, source }| {

@@ -13,6 +13,7 @@ use futures_util::stream::FuturesUnordered;
 use millgate_shared::bundle::manifest::{Expert, Manifest};
 use millgate_shared::competence::Answer;
 use millgate_shared::decision::{Missing, Run};
+use millgate_shared::index::ExpertIx;
 use millgate_shared::local::Stay;
 use millgate_shared::wire::read_tensor;
 use tokio::time::timeout_at;
@@ -22,13 +23,13 @@ use crate::uplink::ledger::{Ledger, Traffic};
 use crate::uplink::upload::Upload;
 use crate::uplink::{Reply, Uplink};
 
-type Call = Pin<Box<dyn Future<Output = (usize, Result<Reply, Missing>)> + Send>>;
+type Call = Pin<Box<dyn Future<Output = (ExpertIx, Result<Reply, Missing>)> + Send>>;
 
 /// What is to be sent.
 #[derive(Debug)]
 pub(super) struct Calls {
-    /// By index in the manifest, or why a call stays here.
-    pub(super) calls: Vec<(usize, Result<Upload, Missing>)>,
+    /// One for each expert, or why it stays here.
+    pub(super) calls: Vec<(ExpertIx, Result<Upload, Missing>)>,
     pub(super) deadline: Instant,
 }
 
@@ -42,9 +43,9 @@ pub(super) struct Asking {
     /// As long as it may have calls out.
     live_call: Option<LiveCall>,
     /// Experts that were not sent for, and why.
-    refused: Vec<(usize, Missing)>,
-    /// By expert index, for those that answered.
-    pub(super) runs: BTreeMap<usize, Run>,
+    refused: Vec<(ExpertIx, Missing)>,
+    /// Of the experts that answered.
+    pub(super) runs: BTreeMap<ExpertIx, Run>,
     /// Sent, framing included.
     pub(super) bytes: u64,
     pub(super) waited: Duration,
@@ -77,7 +78,7 @@ impl Asking {
         }
     }
 
-    fn send(&mut self, upload: Upload, expert: usize, deadline: Instant) -> Result<(), Missing> {
+    fn send(&mut self, upload: Upload, expert: ExpertIx, deadline: Instant) -> Result<(), Missing> {
         self.started.get_or_insert_with(Instant::now);
         let (bytes, form) = (upload.bytes(), upload.form());
         let sent =
@@ -119,7 +120,7 @@ impl Asking {
 }
 
 /// An answer, checked as strictly as a local one.
-pub(super) fn read(spec: &Expert, expert: usize, reply: Reply) -> Result<(Answer, Run), Missing> {
+pub(super) fn read(spec: &Expert, expert: ExpertIx, reply: Reply) -> Result<(Answer, Run), Missing> {
     let refuse = |message: String| {
         tracing::warn!(expert = spec.name, node = reply.node, message, "an answer of the pool is no answer");
         Missing::Failed

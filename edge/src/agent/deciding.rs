@@ -8,6 +8,7 @@ use millgate_shared::deciding::Todo;
 use millgate_shared::decision::{Context, Decision, Timings};
 use millgate_shared::digest::sha256_hex;
 use millgate_shared::image::{BitDepth, Limits};
+use millgate_shared::index::{By, ExpertIx, ModalityIx};
 use millgate_shared::local::{Ask as LocalAsk, LocalError, Stay};
 use millgate_shared::runner::Runner;
 use millgate_shared::sample::{Origin, Read, Unread};
@@ -87,7 +88,7 @@ fn arrive(
     let decoding = Instant::now();
     let (id, images) = (if input.id.is_empty() { draw_id() } else { input.id }, input.images);
     let indices = modalities(&manifest, &images)?;
-    let mut files = vec![None; manifest.modalities.len()];
+    let mut files = By::filled(manifest.modalities.len(), None);
     for (image, index) in images.iter().zip(&indices) {
         files[*index] = Some((&image.bytes[..], image.bit_depth.or(depth)));
     }
@@ -99,7 +100,7 @@ fn arrive(
     let Read { sample, notes, is_plain } =
         Read::of_files(names, &files, &Limits::default()).map_err(refuse)?;
     let sha256 = images.first().map_or_else(String::new, |image| sha256_hex(&image.bytes));
-    let mut source = ImageSource { files: vec![None; manifest.modalities.len()] };
+    let mut source = ImageSource { files: By::filled(manifest.modalities.len(), None) };
     for (image, index) in images.into_iter().zip(indices) {
         source.files[index] = is_plain[index].then_some(image.bytes);
     }
@@ -117,8 +118,8 @@ fn arrive(
     Ok(Visited { stay, source, id, origin, todo, decode_us })
 }
 
-/// The modalities of pictures, by index.
-fn modalities(manifest: &Manifest, images: &[InputImage]) -> Result<Vec<usize>, DecideError> {
+/// The modalities of pictures.
+fn modalities(manifest: &Manifest, images: &[InputImage]) -> Result<Vec<ModalityIx>, DecideError> {
     let mut indices = Vec::with_capacity(images.len());
     for InputImage { modality, .. } in images {
         let index = manifest.modality_index(modality);
@@ -149,7 +150,7 @@ fn work(
 fn ask(
     runner: &Runner,
     visited: &mut Visited,
-    experts: Vec<usize>,
+    experts: Vec<ExpertIx>,
     outgoing: Outgoing<'_>,
     send: &mpsc::Sender<Calls>,
 ) {

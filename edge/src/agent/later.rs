@@ -9,6 +9,7 @@ use millgate_shared::competence::Answer;
 use millgate_shared::deciding::Open;
 use millgate_shared::decision::{Decision, Missing, Run};
 use millgate_shared::embedding::Embeddings;
+use millgate_shared::index::ExpertIx;
 use millgate_shared::proto::v1;
 use millgate_shared::sample::Sample;
 use millgate_shared::wire::ImageSource;
@@ -56,8 +57,8 @@ impl Late {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct LateAnswers {
     pub(crate) answers: Vec<Answer>,
-    /// By expert index.
-    pub(crate) runs: BTreeMap<usize, Run>,
+    /// Of the experts that answered.
+    pub(crate) runs: BTreeMap<ExpertIx, Run>,
     /// Sent, framing included.
     pub(crate) bytes: u64,
     /// Something was sent, and nobody ever said anything to it.

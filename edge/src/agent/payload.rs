@@ -12,6 +12,7 @@ use millgate_shared::bundle::manifest::{ExpertInput, InputKind, Manifest};
 use millgate_shared::decision::Missing;
 use millgate_shared::embedding::{Embedding, Embeddings};
 use millgate_shared::image::{GreyImage, resize};
+use millgate_shared::index::{By, ExpertIx, ModalityIx};
 use millgate_shared::local::Stay;
 use millgate_shared::proto::v1;
 use millgate_shared::runner::{Runner, image_tensor};
@@ -55,8 +56,8 @@ enum Allowed<'a> {
 pub struct Screened<'a> {
     manifest: &'a Manifest,
     policy: &'a UploadPolicy,
-    /// By modality index; `None` where there is nothing that may go.
-    allowed: Vec<Option<Allowed<'a>>>,
+    /// `None` where there is nothing of a modality that may go.
+    allowed: By<ModalityIx, Option<Allowed<'a>>>,
     /// Pictures that are written already.
     written: BTreeMap<Wanted, Written>,
 }
@@ -64,11 +65,11 @@ pub struct Screened<'a> {
 /// A picture that is to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Wanted {
-    modality: usize,
+    modality: ModalityIx,
     /// Width and height that all who take it resize it to; `None`: they differ, or it is to go up as it is.
     size: Option<(u32, u32)>,
     /// The modality that it is written against, as that was wanted.
-    against: Option<(usize, Option<(u32, u32)>)>,
+    against: Option<(ModalityIx, Option<(u32, u32)>)>,
 }
 
 /// A picture on its way.
@@ -96,7 +97,7 @@ impl<'a> Screened<'a> {
         source: &'a ImageSource,
         embeddings: &'a Embeddings,
     ) -> Self {
-        let screen = |modality: usize| {
+        let screen = |modality: ModalityIx| {
             let embedding = embeddings.of(manifest, &manifest.modalities[modality].name);
             match policy.form(modality) {
                 Form::Raw => {
@@ -111,15 +112,15 @@ impl<'a> Screened<'a> {
                 Form::Features => Some(Allowed::Features(embedding?)),
             }
         };
-        let allowed = (0..manifest.modalities.len()).map(screen).collect();
+        let allowed = By::from_fn(manifest.modalities.len(), screen);
         Self { manifest, policy, allowed, written: BTreeMap::new() }
     }
 
-    /// For an expert by index; `None` if it needs what is absent or may not go.
-    pub fn payload(&mut self, expert: usize) -> Option<Payload> {
+    /// What an expert is sent; `None` if it needs what is absent or may not go.
+    pub fn payload(&mut self, expert: ExpertIx) -> Option<Payload> {
         let manifest = self.manifest;
         let mut payload = Payload::default();
-        let mut pictures: BTreeMap<usize, Taken<'_>> = BTreeMap::new();
+        let mut pictures: BTreeMap<ModalityIx, Taken<'_>> = BTreeMap::new();
         for input in &manifest.experts[expert].inputs {
             let modality = manifest.modality_index(&input.modality)?;
             match (self.allowed[modality]?, input.kind) {
@@ -156,7 +157,7 @@ impl<'a> Screened<'a> {
     }
 
     /// The embeddings to send so that the pool need not make them; none where it makes them of the picture.
-    fn embeddings(&self, modality: usize, taken: &Taken<'_>) -> Vec<v1::Tensor> {
+    fn embeddings(&self, modality: ModalityIx, taken: &Taken<'_>) -> Vec<v1::Tensor> {
         let Some(Allowed::Auto { image, file, embedding: Some(embedding) }) = self.allowed[modality] else {
             return Vec::new();
         };
@@ -169,7 +170,12 @@ impl<'a> Screened<'a> {
     }
 
     /// The size that all who take the picture resize it to, if it may go up in that one.
-    fn common_size(&self, modality: usize, taken: &Taken<'_>, has_embeddings: bool) -> Option<(u32, u32)> {
+    fn common_size(
+        &self,
+        modality: ModalityIx,
+        taken: &Taken<'_>,
+        has_embeddings: bool,
+    ) -> Option<(u32, u32)> {
         let Some(Allowed::Auto { image, .. }) = self.allowed[modality] else { return None };
         let (first, others) = taken.sizes.split_first()?;
         // The pool makes an embedding of the picture in another size.
@@ -186,7 +192,7 @@ impl<'a> Screened<'a> {
     }
 
     /// The reference goes first, and others are written against it. Each with the size that it is wanted in.
-    fn images(&mut self, mut pictures: Vec<(usize, Option<(u32, u32)>)>) -> Vec<v1::Image> {
+    fn images(&mut self, mut pictures: Vec<(ModalityIx, Option<(u32, u32)>)>) -> Vec<v1::Image> {
         let reference = self.manifest.modality_index(REFERENCE);
         let reference = pictures.iter().copied().find(|(modality, _)| Some(*modality) == reference);
         pictures.sort_by_key(|picture| Some(*picture) != reference);
@@ -233,7 +239,7 @@ impl<'a> Screened<'a> {
     }
 
     /// A picture that may leave, and the file that gives it.
-    fn picture(&self, modality: usize) -> Option<(&'a GreyImage, Option<&'a [u8]>)> {
+    fn picture(&self, modality: ModalityIx) -> Option<(&'a GreyImage, Option<&'a [u8]>)> {
         match self.allowed[modality]? {
             Allowed::Raw { image, file } | Allowed::Auto { image, file, .. } => Some((image, file)),
             Allowed::Tensor { .. } | Allowed::Features(_) => None,
@@ -275,10 +281,10 @@ pub(super) fn uploads(
     manifest: &Manifest,
     policy: &UploadPolicy,
     seen: Seen<'_>,
-    experts: impl IntoIterator<Item = usize>,
-) -> Vec<(usize, Result<Upload, Missing>)> {
+    experts: impl IntoIterator<Item = ExpertIx>,
+) -> Vec<(ExpertIx, Result<Upload, Missing>)> {
     let mut screened = Screened::new(manifest, policy, seen.sample, seen.source, seen.embeddings);
-    let mut upload = |expert: usize| {
+    let mut upload = |expert: ExpertIx| {
         let Payload { images, tensors } = screened.payload(expert).ok_or(Missing::Failed)?;
         let experts = vec![manifest.experts[expert].name.clone()];
         let request = v1::RunExpertsRequest { experts, images, tensors, ..Default::default() };
@@ -295,9 +301,9 @@ pub(super) fn calls(
     manifest: &Manifest,
     stay: &mut Stay,
     source: &ImageSource,
-    experts: Vec<usize>,
+    experts: Vec<ExpertIx>,
     outgoing: Outgoing<'_>,
-) -> Vec<(usize, Result<Upload, Missing>)> {
+) -> Vec<(ExpertIx, Result<Upload, Missing>)> {
     let none = Embeddings::default();
     let embeddings = stay.known_embeddings().unwrap_or(&none);
     let seen = Seen { sample: &stay.sample, source, embeddings };

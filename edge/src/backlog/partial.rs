@@ -32,12 +32,13 @@ impl Partial {
 #[cfg(test)]
 mod tests {
     use millgate_shared::competence::Answer;
+    use millgate_shared::index::{ExpertIx, Ix};
 
     use super::*;
     use crate::agent::Left;
 
     fn late(expert: usize, bytes: u64) -> LateAnswers {
-        let answers = vec![Answer { expert, probabilities: vec![1.0] }];
+        let answers = vec![Answer { expert: ExpertIx::new(expert), probabilities: vec![1.0] }];
         LateAnswers { answers, bytes, left: Some(Left::Trouble), ..LateAnswers::default() }
     }
 
@@ -48,7 +49,7 @@ mod tests {
         assert_eq!(partial.take(8), LateAnswers::default());
         let mut second = late(1, 50);
         second.add(partial.take(7));
-        let experts: Vec<usize> = second.answers.iter().map(|answer| answer.expert).collect();
+        let experts: Vec<usize> = second.answers.iter().map(|answer| answer.expert.at()).collect();
         assert_eq!((experts, second.bytes), (vec![1, 0], 150));
         assert_eq!(partial.take(7), LateAnswers::default());
     }

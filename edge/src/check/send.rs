@@ -1,6 +1,7 @@
 //! What may leave the device, and which experts of the pool are then left to ask.
 
 use millgate_shared::bundle::manifest::{Manifest, Tier};
+use millgate_shared::index::ExpertIx;
 
 use crate::config::EdgeConfig;
 use crate::finding::Item;
@@ -16,16 +17,16 @@ pub(super) fn check(manifest: &Manifest, config: &EdgeConfig) -> Item {
             return Item::failed("send", message, format!("it has {}", known.join(", ")));
         }
     };
-    let forms = manifest.modalities.iter().enumerate();
+    let forms = manifest.modalities.pairs();
     let forms = forms.map(|(index, modality)| format!("{} {}", modality.name, policy.form(index).as_str()));
     let forms = forms.collect::<Vec<_>>().join(", ");
-    let cloud = (0..manifest.experts.len()).filter(|expert| manifest.experts[*expert].tier == Tier::Cloud);
-    let (withheld, asked): (Vec<usize>, Vec<usize>) =
+    let cloud = manifest.experts.indices().filter(|expert| manifest.experts[*expert].tier == Tier::Cloud);
+    let (withheld, asked): (Vec<ExpertIx>, Vec<ExpertIx>) =
         cloud.partition(|expert| policy.withheld(manifest, *expert).is_some());
     if withheld.is_empty() {
         return Item::ok("send", forms);
     }
-    let names = |experts: &[usize]| {
+    let names = |experts: &[ExpertIx]| {
         let names = experts.iter().map(|expert| manifest.experts[*expert].name.as_str());
         names.collect::<Vec<_>>().join(", ")
     };

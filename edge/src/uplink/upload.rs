@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use millgate_shared::bundle::manifest::{InputKind, Manifest};
+use millgate_shared::index::{By, ExpertIx, ModalityIx};
 use millgate_shared::proto::v1;
 use millgate_shared::wire::{Numbers, framed_len};
 use serde::Deserialize;
@@ -82,8 +83,8 @@ pub struct SendConfig {
 /// The operator's policy for the modalities of one bundle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadPolicy {
-    /// By modality index.
-    forms: Vec<SendForm>,
+    /// What the operator says of each.
+    forms: By<ModalityIx, SendForm>,
     numbers: Numbers,
 }
 
@@ -112,17 +113,17 @@ impl UploadPolicy {
             return Err(unknown.clone());
         }
         let form = |name: &String| config.modality.get(name).copied().unwrap_or(config.default);
-        let forms = manifest.modalities.iter().map(|modality| form(&modality.name)).collect();
+        let forms = manifest.modalities.map(|modality| form(&modality.name));
         Ok(Self { forms, numbers: config.datatype })
     }
 
-    /// The most telling form that may leave of a modality by index; one that is not there has nothing to send.
-    pub fn form(&self, modality: usize) -> Form {
+    /// The most telling form that may leave of a modality; one that is not there has nothing to send.
+    pub fn form(&self, modality: ModalityIx) -> Form {
         self.forms.get(modality).map_or(Form::Features, |form| form.allows())
     }
 
     /// Whether of a modality the smallest form is to leave.
-    pub fn is_auto(&self, modality: usize) -> bool {
+    pub fn is_auto(&self, modality: ModalityIx) -> bool {
         self.forms.get(modality) == Some(&SendForm::Auto)
     }
 
@@ -131,7 +132,7 @@ impl UploadPolicy {
     }
 
     /// The modality whose pixels an expert needs, and may not have.
-    pub fn withheld(&self, manifest: &Manifest, expert: usize) -> Option<usize> {
+    pub fn withheld(&self, manifest: &Manifest, expert: ExpertIx) -> Option<ModalityIx> {
         let pixels = manifest.experts[expert].inputs.iter().filter(|input| input.kind == InputKind::Pixels);
         let mut modalities = pixels.filter_map(|input| manifest.modality_index(&input.modality));
         modalities.find(|modality| self.form(*modality) == Form::Features)

@@ -4,6 +4,7 @@
 
 use millgate_array::Array;
 use millgate_model::bundle::manifest::Manifest;
+use millgate_sample::index::{By, EncoderIx};
 
 /// One modality's place in the shared space, `[1, dims]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,12 +28,12 @@ impl Embedding {
 /// Those of one sample.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Embeddings {
-    /// By encoder index; `None` where its modality is absent.
-    by_encoder: Vec<Option<Embedding>>,
+    /// `None` where its modality is absent.
+    by_encoder: By<EncoderIx, Option<Embedding>>,
 }
 
 impl Embeddings {
-    pub(crate) fn new(by_encoder: Vec<Option<Embedding>>) -> Self {
+    pub(crate) fn new(by_encoder: By<EncoderIx, Option<Embedding>>) -> Self {
         Self { by_encoder }
     }
 

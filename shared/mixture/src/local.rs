@@ -14,6 +14,7 @@ use millgate_model::competence::Answer;
 use millgate_model::deciding::{Deciding, DecidingError, Mode, Policy, Todo};
 use millgate_model::decision::{Missing, Run};
 use millgate_model::gate::{Place, Ranking};
+use millgate_sample::index::{By, ExpertIx};
 use millgate_sample::sample::Sample;
 
 use crate::embedding::Embeddings;
@@ -24,10 +25,10 @@ use crate::runner::{RunError, Runner};
 pub struct Ask<'a> {
     pub task: &'a str,
     pub policy: Policy,
-    /// By expert index.
-    pub places: Vec<Place>,
-    /// By expert index; see [`prices`].
-    pub prices: Vec<f64>,
+    /// Where each expert can be run.
+    pub places: By<ExpertIx, Place>,
+    /// See [`prices`].
+    pub prices: By<ExpertIx, f64>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -47,8 +48,8 @@ pub struct Stay {
     pub sample: Sample,
     /// `None` until somebody needs them: without the gate nobody may.
     pub embeddings: Option<Embeddings>,
-    /// By expert index, for those that answered here.
-    pub runs: BTreeMap<usize, Run>,
+    /// Of the experts that answered here.
+    pub runs: BTreeMap<ExpertIx, Run>,
     pub encode: Duration,
     pub gate: Duration,
     /// In local experts.
@@ -65,7 +66,7 @@ impl Stay {
     ) -> Result<Self, LocalError> {
         let manifest = Arc::clone(runner.models().manifest());
         let (scores, embeddings, encode, gate) = if matches!(ask.policy.mode, Mode::Pinned(_)) {
-            (vec![0.0; manifest.experts.len()], None, Duration::ZERO, Duration::ZERO)
+            (By::filled(manifest.experts.len(), 0.0), None, Duration::ZERO, Duration::ZERO)
         } else {
             let gated = runner.gate(&sample)?;
             (gated.scores, Some(gated.embeddings), gated.encode, gated.gate)
@@ -95,7 +96,7 @@ impl Stay {
 
     /// Runs local experts until none is left to run; gives the experts to ask of the pool, those in `todo` included.
     /// Stops early once `is_cancelled`.
-    pub fn run(&mut self, runner: &mut Runner, todo: Todo, is_cancelled: &dyn Fn() -> bool) -> Vec<usize> {
+    pub fn run(&mut self, runner: &mut Runner, todo: Todo, is_cancelled: &dyn Fn() -> bool) -> Vec<ExpertIx> {
         let Todo { mut local, mut remote } = todo;
         let started = Instant::now();
         local.reverse();
@@ -111,7 +112,7 @@ impl Stay {
         remote
     }
 
-    fn run_one(&mut self, runner: &mut Runner, expert: usize) -> Todo {
+    fn run_one(&mut self, runner: &mut Runner, expert: ExpertIx) -> Todo {
         let started = Instant::now();
         let manifest = Arc::clone(runner.models().manifest());
         let spec = &manifest.experts[expert];
@@ -133,7 +134,7 @@ impl Stay {
         }
     }
 
-    fn logits(&mut self, runner: &mut Runner, expert: usize) -> Result<Vec<f32>, RunError> {
+    fn logits(&mut self, runner: &mut Runner, expert: ExpertIx) -> Result<Vec<f32>, RunError> {
         let takes_embedding = |input: &ExpertInput| input.kind == InputKind::Embedding;
         if runner.models().manifest().experts[expert].inputs.iter().any(takes_embedding) {
             self.embeddings(runner)?;
@@ -147,7 +148,7 @@ impl Stay {
 pub fn choose(
     manifest: &Arc<Manifest>,
     sample: &Sample,
-    scores: Vec<f64>,
+    scores: By<ExpertIx, f64>,
     ask: Ask<'_>,
     started: Instant,
 ) -> Result<Deciding, LocalError> {
@@ -160,15 +161,15 @@ pub fn choose(
 }
 
 /// Edge experts here, cloud experts at `cloud`.
-pub fn tier_places(manifest: &Manifest, cloud: Place) -> Vec<Place> {
+pub fn tier_places(manifest: &Manifest, cloud: Place) -> By<ExpertIx, Place> {
     let place = |tier| match tier {
         Tier::Edge => Place::Local,
         Tier::Cloud => cloud,
     };
-    manifest.experts.iter().map(|expert| place(expert.tier)).collect()
+    manifest.experts.map(|expert| place(expert.tier))
 }
 
 /// The manifest's own prices.
-pub fn prices(manifest: &Manifest) -> Vec<f64> {
-    manifest.experts.iter().map(|expert| expert.price).collect()
+pub fn prices(manifest: &Manifest) -> By<ExpertIx, f64> {
+    manifest.experts.map(|expert| expert.price)
 }

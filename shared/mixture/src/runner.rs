@@ -12,6 +12,7 @@ use millgate_engine::{EngineError, Tract};
 use millgate_model::bundle::manifest::{Encoder, ExpertInput, InputKind, Manifest, Tier, model_path};
 use millgate_model::bundle::{Bundle, BundleDigest, BundleError};
 use millgate_sample::image::{GreyImage, resize};
+use millgate_sample::index::{By, EncoderIx, ExpertIx};
 use millgate_sample::sample::Sample;
 
 use crate::embedding::{Embedding, Embeddings};
@@ -29,10 +30,10 @@ pub enum Holding {
 pub struct Models {
     manifest: Arc<Manifest>,
     digest: BundleDigest,
-    encoders: Vec<Arc<FixedModel>>,
+    encoders: By<EncoderIx, Arc<FixedModel>>,
     gate: Arc<FixedModel>,
-    /// By expert index; `None` where this process does not hold it.
-    experts: Vec<Option<Loaded>>,
+    /// `None` where this process does not hold it.
+    experts: By<ExpertIx, Option<Loaded>>,
 }
 
 #[derive(Debug)]
@@ -57,7 +58,7 @@ pub enum RunError {
 #[derive(Debug, Clone)]
 pub struct Gated {
     /// One logit per expert.
-    pub scores: Vec<f64>,
+    pub scores: By<ExpertIx, f64>,
     pub embeddings: Embeddings,
     pub encode: Duration,
     pub gate: Duration,
@@ -80,7 +81,7 @@ impl Models {
                 .map_err(|error| BundleError::Model { file: model_path(name), source: error.into() })
         };
 
-        let mut encoders = Vec::with_capacity(manifest.encoders.len());
+        let mut encoders = By::default();
         for encoder in &manifest.encoders {
             let model = load(&encoder.name, &[port(&encoder.modality, &encoder.shape)])?;
             require(&encoder.name, &model, "embedding", &[1, encoder.dims])?;
@@ -92,7 +93,7 @@ impl Models {
         let gate = load(&manifest.gate.name, &[embeddings, presence])?;
         require(&manifest.gate.name, &gate, "scores", &[1, manifest.experts.len()])?;
 
-        let mut experts = Vec::with_capacity(manifest.experts.len());
+        let mut experts = By::default();
         for expert in &manifest.experts {
             if holding == Holding::Edge && expert.tier == Tier::Cloud {
                 experts.push(None);
@@ -116,12 +117,12 @@ impl Models {
         self.digest
     }
 
-    pub fn holds(&self, expert: usize) -> bool {
+    pub fn holds(&self, expert: ExpertIx) -> bool {
         self.experts.get(expert).is_some_and(Option::is_some)
     }
 
     /// The model of an expert that is held here.
-    pub fn expert(&self, expert: usize) -> Option<&Arc<FixedModel>> {
+    pub fn expert(&self, expert: ExpertIx) -> Option<&Arc<FixedModel>> {
         self.experts.get(expert)?.as_ref().map(|loaded| &loaded.model)
     }
 
@@ -160,9 +161,9 @@ impl Models {
 #[derive(Debug)]
 pub struct Runner {
     models: Arc<Models>,
-    encoders: Vec<FixedSession>,
+    encoders: By<EncoderIx, FixedSession>,
     gate: FixedSession,
-    experts: Vec<Option<FixedSession>>,
+    experts: By<ExpertIx, Option<FixedSession>>,
 }
 
 impl Runner {
@@ -173,7 +174,7 @@ impl Runner {
     /// What the encoders make of what is present.
     pub fn embeddings(&mut self, sample: &Sample) -> Result<Embeddings, RunError> {
         let manifest = &self.models.manifest;
-        let mut embeddings = Vec::with_capacity(manifest.encoders.len());
+        let mut embeddings = By::default();
         for (encoder, session) in manifest.encoders.iter().zip(&mut self.encoders) {
             let Some(input) = encoder_input(manifest, encoder, sample) else {
                 embeddings.push(None);
@@ -211,7 +212,7 @@ impl Runner {
     /// An expert's logits for a sample.
     pub fn logits(
         &mut self,
-        expert: usize,
+        expert: ExpertIx,
         sample: &Sample,
         embeddings: &Embeddings,
     ) -> Result<Vec<f32>, RunError> {
@@ -223,7 +224,7 @@ impl Runner {
     }
 
     /// All of an expert's outputs, in its model's order, for inputs in the manifest's order.
-    pub fn outputs(&mut self, expert: usize, inputs: Vec<Array>) -> Result<Vec<Array>, RunError> {
+    pub fn outputs(&mut self, expert: ExpertIx, inputs: Vec<Array>) -> Result<Vec<Array>, RunError> {
         let name = &self.models.manifest.experts[expert].name;
         let session = self.experts[expert].as_mut().ok_or_else(|| RunError::NotHeld(name.clone()))?;
         run(name, session, inputs)
@@ -236,10 +237,10 @@ pub fn encoder_input(manifest: &Manifest, encoder: &Encoder, sample: &Sample) ->
     Some(image_tensor(image, &encoder.shape, encoder.mean, encoder.std))
 }
 
-/// An expert's inputs in the manifest's order, resized and normalised from a sample. `expert` by index.
+/// An expert's inputs in the manifest's order, resized and normalised from a sample.
 pub fn expert_inputs(
     manifest: &Manifest,
-    expert: usize,
+    expert: ExpertIx,
     sample: &Sample,
     embeddings: &Embeddings,
 ) -> Result<Vec<Array>, RunError> {

@@ -4,6 +4,8 @@
 //! weak expert with a strong one lowers accuracy, so a weight must be earned on the sample at hand. Weights are taken
 //! anew over the experts that answered, as hivemind's `RemoteMixtureOfExperts` does.
 
+use millgate_sample::index::{By, ExpertIx};
+
 use crate::bundle::manifest::{Combine, Expert, Task};
 use crate::competence::{Answer, first_max, logit, softmax};
 
@@ -32,7 +34,12 @@ pub struct Mixed {
 }
 
 /// `None` if there is no answer at all.
-pub fn combine(rules: &Combine, task: &Task, experts: &[Expert], answers: &[Weighed]) -> Option<Mixed> {
+pub fn combine(
+    rules: &Combine,
+    task: &Task,
+    experts: &By<ExpertIx, Expert>,
+    answers: &[Weighed],
+) -> Option<Mixed> {
     if answers.is_empty() {
         return None;
     }
@@ -84,14 +91,18 @@ fn label_index(task: &Task, label: &str) -> Option<usize> {
 mod tests {
     use super::*;
     use crate::bundle::manifest::tests::manifest;
+    use millgate_sample::index::{Ix, TaskIx};
 
     fn weighed(expert: usize, probabilities: &[f64], competence: f64) -> Weighed {
-        Weighed { answer: Answer { expert, probabilities: probabilities.to_vec() }, competence }
+        Weighed {
+            answer: Answer { expert: ExpertIx::new(expert), probabilities: probabilities.to_vec() },
+            competence,
+        }
     }
 
     fn mixed(answers: &[Weighed]) -> Mixed {
         let manifest = manifest();
-        combine(&manifest.combine, &manifest.tasks[0], &manifest.experts, answers).unwrap()
+        combine(&manifest.combine, &manifest.tasks[TaskIx::new(0)], &manifest.experts, answers).unwrap()
     }
 
     #[test]
@@ -135,6 +146,6 @@ mod tests {
     #[test]
     fn no_answer_gives_nothing() {
         let manifest = manifest();
-        assert_eq!(combine(&manifest.combine, &manifest.tasks[0], &manifest.experts, &[]), None);
+        assert_eq!(combine(&manifest.combine, &manifest.tasks[TaskIx::new(0)], &manifest.experts, &[]), None);
     }
 }

@@ -1,5 +1,7 @@
 //! How far an expert is to be trusted on one sample: the calibrated probability that it is right.
 
+use millgate_sample::index::ExpertIx;
+
 use crate::bundle::manifest::Competence;
 
 /// Confidence and gate share are kept off 0 and 1, where their logits are infinite.
@@ -8,8 +10,8 @@ const FLOOR: f64 = 1e-6;
 /// One expert's answer: a probability per label it knows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
-    /// Index of the expert in the manifest.
-    pub expert: usize,
+    /// Whose it is.
+    pub expert: ExpertIx,
     /// Sums to 1, in the order of the expert's labels.
     pub probabilities: Vec<f64>,
 }
@@ -25,7 +27,7 @@ pub enum AnswerError {
 
 impl Answer {
     /// Softmax of an expert's logits (its temperature is in its graph).
-    pub fn from_logits(expert: usize, labels: usize, logits: &[f32]) -> Result<Self, AnswerError> {
+    pub fn from_logits(expert: ExpertIx, labels: usize, logits: &[f32]) -> Result<Self, AnswerError> {
         if logits.len() != labels || labels == 0 {
             return Err(AnswerError::Length { expected: labels, got: logits.len() });
         }
@@ -84,10 +86,11 @@ pub(crate) fn first_max(values: &[f64]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use millgate_sample::index::Ix;
 
     #[test]
     fn logits_become_probabilities() {
-        let answer = Answer::from_logits(0, 3, &[0.0, 1.0, -1.0]).unwrap();
+        let answer = Answer::from_logits(ExpertIx::new(0), 3, &[0.0, 1.0, -1.0]).unwrap();
         assert!((answer.probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-12);
         assert_eq!(answer.top(), 1);
         assert!((answer.confidence() - 0.665_240_955).abs() < 1e-8);
@@ -95,14 +98,20 @@ mod tests {
 
     #[test]
     fn broken_logits_are_no_answer() {
-        assert_eq!(Answer::from_logits(0, 2, &[0.0, f32::NAN]), Err(AnswerError::NotFinite));
-        assert_eq!(Answer::from_logits(0, 2, &[0.0, f32::INFINITY]), Err(AnswerError::NotFinite));
-        assert_eq!(Answer::from_logits(0, 2, &[0.0]), Err(AnswerError::Length { expected: 2, got: 1 }));
+        assert_eq!(Answer::from_logits(ExpertIx::new(0), 2, &[0.0, f32::NAN]), Err(AnswerError::NotFinite));
+        assert_eq!(
+            Answer::from_logits(ExpertIx::new(0), 2, &[0.0, f32::INFINITY]),
+            Err(AnswerError::NotFinite)
+        );
+        assert_eq!(
+            Answer::from_logits(ExpertIx::new(0), 2, &[0.0]),
+            Err(AnswerError::Length { expected: 2, got: 1 })
+        );
     }
 
     #[test]
     fn huge_logits_do_not_overflow() {
-        let answer = Answer::from_logits(0, 2, &[f32::MAX, f32::MIN]).unwrap();
+        let answer = Answer::from_logits(ExpertIx::new(0), 2, &[f32::MAX, f32::MIN]).unwrap();
         assert_eq!(answer.probabilities, [1.0, 0.0]);
     }
 

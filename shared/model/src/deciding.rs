@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use millgate_sample::index::{By, ExpertIx, ModalityIx, TaskIx};
+
 use crate::bundle::manifest::{Manifest, Task, product_of};
 use crate::combine::{Mixed, Weighed, combine};
 use crate::competence::{Answer, competence};
@@ -50,12 +52,12 @@ fn missing_list(missing: &[MissingExpert]) -> String {
     each.collect::<Vec<_>>().join(", ")
 }
 
-/// Experts to be started now, by index.
+/// Experts to be started now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Todo {
-    pub local: Vec<usize>,
+    pub local: Vec<ExpertIx>,
     /// In one call to the pool.
-    pub remote: Vec<usize>,
+    pub remote: Vec<ExpertIx>,
 }
 
 impl Todo {
@@ -68,20 +70,19 @@ impl Todo {
 #[derive(Debug)]
 pub struct Deciding {
     manifest: Arc<Manifest>,
-    /// Index among the manifest's tasks.
-    task: usize,
+    task: TaskIx,
     ranking: Ranking,
     policy: Policy,
     deadline: Instant,
-    local: Vec<usize>,
-    remote: Vec<usize>,
-    pending_local: Vec<usize>,
-    pending_remote: Vec<usize>,
+    local: Vec<ExpertIx>,
+    remote: Vec<ExpertIx>,
+    pending_local: Vec<ExpertIx>,
+    pending_remote: Vec<ExpertIx>,
     asked_remote: bool,
     local_settled: bool,
-    tried: Vec<usize>,
+    tried: Vec<ExpertIx>,
     answers: Vec<Weighed>,
-    missing: Vec<(usize, Missing)>,
+    missing: Vec<(ExpertIx, Missing)>,
     first_remote_answer: Option<Instant>,
     rule: String,
     local_risk: Option<f64>,
@@ -89,11 +90,11 @@ pub struct Deciding {
 }
 
 impl Deciding {
-    /// `task` by index; `presence` by modality index; `ranking` from the gate's scores (or zeros, in mode `pinned`).
+    /// `ranking` is from the gate's scores (or zeros, in mode `pinned`).
     pub fn new(
         manifest: &Arc<Manifest>,
-        task: usize,
-        presence: &[bool],
+        task: TaskIx,
+        presence: &By<ModalityIx, bool>,
         ranking: Ranking,
         policy: Policy,
         now: Instant,
@@ -138,7 +139,7 @@ impl Deciding {
     }
 
     /// The task's index in the manifest.
-    pub fn task_index(&self) -> usize {
+    pub fn task_index(&self) -> TaskIx {
         self.task
     }
 
@@ -193,7 +194,7 @@ impl Deciding {
     }
 
     /// The gate's share of an expert, as far as its competence goes by it: without a gate run there is none to go by.
-    fn trusted_share(&self, expert: usize) -> f64 {
+    fn trusted_share(&self, expert: ExpertIx) -> f64 {
         match self.policy.mode {
             Mode::Pinned(_) => 1.0,
             Mode::Confidence | Mode::Gate | Mode::Always | Mode::Never => self.ranking.shares[expert],
@@ -201,7 +202,7 @@ impl Deciding {
     }
 
     /// An expert will not answer.
-    pub fn failed(&mut self, expert: usize, reason: Missing) -> Todo {
+    pub fn failed(&mut self, expert: ExpertIx, reason: Missing) -> Todo {
         if !self.settle(expert) {
             return Todo::default();
         }
@@ -238,7 +239,7 @@ impl Deciding {
 
     /// The same, and what a late answer of the pool needs to be worked in; `None` if there is nobody to ask later.
     pub fn close(mut self) -> Result<(Outcome, Option<Open>), DecidingError> {
-        let late: Vec<usize> = self.pending_local.drain(..).chain(self.pending_remote.drain(..)).collect();
+        let late: Vec<ExpertIx> = self.pending_local.drain(..).chain(self.pending_remote.drain(..)).collect();
         self.missing.extend(late.into_iter().map(|expert| (expert, Missing::Deadline)));
         // Sums of floats depend on their order: the verdict must not depend on who was first to answer.
         self.answers.sort_by_key(|weighed| weighed.answer.expert);
@@ -260,7 +261,7 @@ impl Deciding {
 
     fn choose(&mut self) {
         let ranking = &self.ranking;
-        let (local, remote): (Vec<usize>, Vec<usize>) =
+        let (local, remote): (Vec<ExpertIx>, Vec<ExpertIx>) =
             ranking.top(self.task().k).iter().partition(|expert| ranking.is_local(**expert));
         let best =
             |is_local: bool| ranking.order().iter().copied().find(|at| ranking.is_local(*at) == is_local);
@@ -294,7 +295,7 @@ impl Deciding {
     }
 
     /// Takes an expert off the pending ones; false if it was not.
-    fn settle(&mut self, expert: usize) -> bool {
+    fn settle(&mut self, expert: ExpertIx) -> bool {
         for pending in [&mut self.pending_local, &mut self.pending_remote] {
             if let Some(at) = pending.iter().position(|waiting| *waiting == expert) {
                 pending.swap_remove(at);
@@ -304,7 +305,7 @@ impl Deciding {
         false
     }
 
-    fn substitute(&self, expert: usize) -> Option<usize> {
+    fn substitute(&self, expert: ExpertIx) -> Option<ExpertIx> {
         let names = self.manifest.experts[expert].substitutes.iter();
         names.filter_map(|name| self.manifest.expert_index(name)).find(|index| {
             self.ranking.masks[*index].is_none()
@@ -368,7 +369,7 @@ impl Deciding {
     }
 
     /// The cloud is wanted: who can be asked, and who is missed.
-    fn ask_remote(&mut self) -> Vec<usize> {
+    fn ask_remote(&mut self) -> Vec<ExpertIx> {
         self.asked_remote = true;
         for expert in self.remote.iter().copied() {
             match self.ranking.places[expert] {
@@ -393,7 +394,7 @@ impl Deciding {
 
     fn degraded(&self) -> Option<Degraded> {
         let (_, reason) = self.missing.first()?;
-        let share = |expert: usize| self.ranking.shares[expert];
+        let share = |expert: ExpertIx| self.ranking.shares[expert];
         let answered: f64 = self.answers.iter().map(|weighed| share(weighed.answer.expert)).sum();
         let missed: f64 = self.missing.iter().map(|(expert, _)| share(*expert)).sum();
         let wanted = answered + missed;
@@ -402,7 +403,7 @@ impl Deciding {
     }
 
     fn why(&self) -> Why {
-        let name = |expert: usize| self.manifest.experts[expert].name.clone();
+        let name = |expert: ExpertIx| self.manifest.experts[expert].name.clone();
         let mut why = Why {
             rule: self.rule.clone(),
             gate: BTreeMap::new(),
@@ -411,7 +412,7 @@ impl Deciding {
             local_risk: self.local_risk,
             threshold: self.threshold,
         };
-        for expert in 0..self.manifest.experts.len() {
+        for expert in self.manifest.experts.indices() {
             if self.ranking.masks[expert].is_none() {
                 why.gate.insert(name(expert), self.ranking.scores[expert]);
                 if self.ranking.prices[expert] != 0.0 {
@@ -429,6 +430,6 @@ impl Deciding {
     }
 }
 
-fn or_best(chosen: Vec<usize>, best: Option<usize>) -> Vec<usize> {
+fn or_best(chosen: Vec<ExpertIx>, best: Option<ExpertIx>) -> Vec<ExpertIx> {
     if chosen.is_empty() { best.into_iter().collect() } else { chosen }
 }

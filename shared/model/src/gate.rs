@@ -5,7 +5,9 @@
 //! who was wanted nor what the answers that are left are worth, so that certified thresholds hold through it. An expert
 //! that policy keeps from a sample is not wanted, but keeps its share for the same reason.
 
-use crate::bundle::manifest::{Manifest, Task};
+use millgate_sample::index::{By, ExpertIx, ModalityIx};
+
+use crate::bundle::manifest::{Expert, Manifest, Task};
 use crate::competence::softmax;
 use crate::decision::Missing;
 
@@ -19,7 +21,7 @@ pub enum Place {
     /// Nowhere at the moment.
     Absent(Missing),
     /// In the pool, but of the modality with this index it needs what the operator lets nobody have.
-    Withheld(usize),
+    Withheld(ModalityIx),
 }
 
 /// Why an expert cannot be picked for a sample.
@@ -47,64 +49,66 @@ impl std::fmt::Display for Mask {
 #[derive(Debug, Clone)]
 pub struct Ranking {
     /// The gate's logits.
-    pub scores: Vec<f64>,
+    pub scores: By<ExpertIx, f64>,
     /// Softmax of the scores over the experts that the sample itself does not mask; 0 for the others.
-    pub shares: Vec<f64>,
-    pub prices: Vec<f64>,
-    pub masks: Vec<Option<Mask>>,
-    pub places: Vec<Place>,
+    pub shares: By<ExpertIx, f64>,
+    pub prices: By<ExpertIx, f64>,
+    pub masks: By<ExpertIx, Option<Mask>>,
+    pub places: By<ExpertIx, Place>,
     /// Indices of the eligible experts, best first; ties in manifest order.
-    order: Vec<usize>,
+    order: Vec<ExpertIx>,
 }
 
 impl Ranking {
-    /// `scores`, `prices` and `places` by expert index; `presence` by modality index.
+    /// What a sample that has the modalities of `presence` makes of the gate's `scores`.
     pub fn new(
         manifest: &Manifest,
         task: &Task,
-        presence: &[bool],
-        scores: Vec<f64>,
-        prices: Vec<f64>,
-        places: Vec<Place>,
+        presence: &By<ModalityIx, bool>,
+        scores: By<ExpertIx, f64>,
+        prices: By<ExpertIx, f64>,
+        places: By<ExpertIx, Place>,
     ) -> Self {
-        let mut masks: Vec<Option<Mask>> =
-            (0..manifest.experts.len()).map(|index| mask(manifest, task, presence, index)).collect();
+        let mut masks: By<ExpertIx, Option<Mask>> =
+            manifest.experts.map(|expert| mask(manifest, task, presence, expert));
         let eligible: Vec<f64> = scores
             .iter()
             .zip(&masks)
             .map(|(score, mask)| if mask.is_none() { *score } else { f64::NEG_INFINITY })
             .collect();
-        let shares =
-            if masks.iter().all(Option::is_some) { vec![0.0; scores.len()] } else { softmax(&eligible) };
+        let shares = if masks.iter().all(Option::is_some) {
+            By::filled(scores.len(), 0.0)
+        } else {
+            softmax(&eligible).into()
+        };
         for (mask, place) in masks.iter_mut().zip(&places).filter(|(mask, _)| mask.is_none()) {
             if let Place::Withheld(modality) = place {
                 *mask =
                     manifest.modalities.get(*modality).map(|modality| Mask::Policy(modality.name.clone()));
             }
         }
-        let mut order: Vec<usize> = (0..scores.len()).filter(|index| masks[*index].is_none()).collect();
+        let mut order: Vec<ExpertIx> = scores.indices().filter(|index| masks[*index].is_none()).collect();
         // A stable sort, so that ties stay in the manifest's order.
         order.sort_by(|a, b| (scores[*b] - prices[*b]).total_cmp(&(scores[*a] - prices[*a])));
         Self { scores, shares, prices, masks, places, order }
     }
 
     /// The eligible experts, best first.
-    pub fn order(&self) -> &[usize] {
+    pub fn order(&self) -> &[ExpertIx] {
         &self.order
     }
 
     /// The `k` best.
-    pub fn top(&self, k: usize) -> &[usize] {
+    pub fn top(&self, k: usize) -> &[ExpertIx] {
         &self.order[..k.min(self.order.len())]
     }
 
-    pub fn is_local(&self, expert: usize) -> bool {
+    pub fn is_local(&self, expert: ExpertIx) -> bool {
         self.places[expert] == Place::Local
     }
 }
 
-fn mask(manifest: &Manifest, task: &Task, presence: &[bool], index: usize) -> Option<Mask> {
-    let expert = &manifest.experts[index];
+fn mask(manifest: &Manifest, task: &Task, presence: &By<ModalityIx, bool>, expert: &Expert) -> Option<Mask> {
     if !expert.tasks.contains(&task.name) {
         return Some(Mask::Task);
     }
@@ -117,11 +121,18 @@ fn mask(manifest: &Manifest, task: &Task, presence: &[bool], index: usize) -> Op
 mod tests {
     use super::*;
     use crate::bundle::manifest::tests::manifest;
+    use millgate_sample::index::{Ix, TaskIx};
 
-    fn ranking(presence: &[bool], scores: &[f64], places: &[Place]) -> Ranking {
+    fn ranking(presence: &[bool; 2], scores: &[f64; 3], places: &[Place; 3]) -> Ranking {
         let manifest = manifest();
-        let prices = manifest.experts.iter().map(|expert| expert.price).collect();
-        Ranking::new(&manifest, &manifest.tasks[0], presence, scores.to_vec(), prices, places.to_vec())
+        let prices = manifest.experts.map(|expert| expert.price);
+        let presence = By::from(*presence);
+        let task = &manifest.tasks[TaskIx::new(0)];
+        Ranking::new(&manifest, task, &presence, (*scores).into(), prices, (*places).into())
+    }
+
+    fn order(ranking: &Ranking) -> Vec<usize> {
+        ranking.order().iter().map(|expert| expert.at()).collect()
     }
 
     const UP: [Place; 3] = [Place::Local, Place::Local, Place::Remote];
@@ -130,21 +141,21 @@ mod tests {
     #[test]
     fn experts_are_ranked_by_score_less_price() {
         // The third costs 0.5.
-        assert_eq!(ranking(&[true, true], &[1.0, 0.0, 1.4], &UP).order(), [0, 2, 1]);
-        assert_eq!(ranking(&[true, true], &[1.0, 0.0, 1.6], &UP).order(), [2, 0, 1]);
+        assert_eq!(order(&ranking(&[true, true], &[1.0, 0.0, 1.4], &UP)), [0, 2, 1]);
+        assert_eq!(order(&ranking(&[true, true], &[1.0, 0.0, 1.6], &UP)), [2, 0, 1]);
     }
 
     #[test]
     fn ties_go_to_the_manifests_order() {
-        assert_eq!(ranking(&[true, true], &[1.0, 1.0, 1.5], &UP).order(), [0, 1, 2]);
+        assert_eq!(order(&ranking(&[true, true], &[1.0, 1.0, 1.5], &UP)), [0, 1, 2]);
     }
 
     #[test]
     fn an_absent_modality_masks_and_takes_no_share() {
         let ranking = ranking(&[true, false], &[5.0, 0.0, 5.0], &UP);
-        assert_eq!(ranking.order(), [1]);
-        assert_eq!(ranking.masks[0], Some(Mask::Modality("template".to_owned())));
-        assert_eq!(ranking.shares, [0.0, 1.0, 0.0]);
+        assert_eq!(order(&ranking), [1]);
+        assert_eq!(ranking.masks[ExpertIx::new(0)], Some(Mask::Modality("template".to_owned())));
+        assert_eq!(ranking.shares, By::from([0.0, 1.0, 0.0]));
     }
 
     #[test]
@@ -158,20 +169,20 @@ mod tests {
     #[test]
     fn what_policy_withholds_is_masked_and_changes_no_share() {
         let up = ranking(&[true, true], &[1.0, 0.0, 2.0], &UP);
-        let withheld = [Place::Local, Place::Local, Place::Withheld(0)];
+        let withheld = [Place::Local, Place::Local, Place::Withheld(ModalityIx::new(0))];
         let kept = ranking(&[true, true], &[1.0, 0.0, 2.0], &withheld);
         assert_eq!(up.shares, kept.shares);
-        assert_eq!(kept.order(), [0, 1]);
-        let mask = kept.masks[2].as_ref().unwrap().to_string();
+        assert_eq!(order(&kept), [0, 1]);
+        let mask = kept.masks[ExpertIx::new(2)].as_ref().unwrap().to_string();
         assert_eq!(mask, "policy: only features of `image` leave the device");
         let absent = ranking(&[true, false], &[1.0, 0.0, 2.0], &withheld);
-        assert_eq!(absent.masks[2], Some(Mask::Modality("template".to_owned())));
+        assert_eq!(absent.masks[ExpertIx::new(2)], Some(Mask::Modality("template".to_owned())));
     }
 
     #[test]
     fn nothing_eligible_gives_no_shares_and_no_nan() {
         let ranking = ranking(&[false, false], &[1.0, 1.0, 1.0], &UP);
         assert!(ranking.order().is_empty());
-        assert_eq!(ranking.shares, [0.0; 3]);
+        assert_eq!(ranking.shares, By::from([0.0; 3]));
     }
 }

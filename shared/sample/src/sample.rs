@@ -3,21 +3,22 @@
 use serde::{Deserialize, Serialize};
 
 use crate::image::{BitDepth, DecodeError, GreyImage, Limits, read_all};
+use crate::index::{By, ModalityIx};
 
 /// A sample as models see it: one picture per modality of the bundle that is present.
 #[derive(Debug, Clone, Default)]
 pub struct Sample {
-    /// By modality index of the manifest; `None` where absent.
-    pub images: Vec<Option<GreyImage>>,
+    /// `None` where absent.
+    pub images: By<ModalityIx, Option<GreyImage>>,
 }
 
 impl Sample {
-    /// Presence by modality index.
-    pub fn presence(&self) -> Vec<bool> {
-        self.images.iter().map(Option::is_some).collect()
+    /// Whether each modality is there.
+    pub fn presence(&self) -> By<ModalityIx, bool> {
+        self.images.map(Option::is_some)
     }
 
-    pub fn image(&self, modality: usize) -> Option<&GreyImage> {
+    pub fn image(&self, modality: ModalityIx) -> Option<&GreyImage> {
         self.images.get(modality).and_then(Option::as_ref)
     }
 }
@@ -27,34 +28,33 @@ impl Sample {
 pub struct Read {
     pub sample: Sample,
     pub notes: Vec<Note>,
-    /// By modality index, whether its file's own bytes give the picture to whoever knows nothing else.
-    pub is_plain: Vec<bool>,
+    /// Whether a modality's file's own bytes give the picture to whoever knows nothing else.
+    pub is_plain: By<ModalityIx, bool>,
 }
 
 /// Why a sample's pictures cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("picture of modality {modality}: {source}")]
 pub struct Unread {
-    /// By index.
-    pub modality: usize,
+    pub modality: ModalityIx,
     pub source: DecodeError,
 }
 
 impl Read {
-    /// Decodes one file for each modality at most. `files` are by modality index, each with its samples' bits where they are
-    /// known; `names` are the modalities'.
+    /// Decodes one file for each modality at most. Each of the `files` comes with its samples' bits where
+    /// they are known; `names` are the modalities'.
     pub fn of_files<'a>(
         names: impl IntoIterator<Item = &'a str>,
-        files: &[Option<(&[u8], Option<BitDepth>)>],
+        files: &By<ModalityIx, Option<(&[u8], Option<BitDepth>)>>,
         limits: &Limits,
     ) -> Result<Self, Unread> {
-        let present: Vec<usize> = (0..files.len()).filter(|index| files[*index].is_some()).collect();
+        let present: Vec<ModalityIx> = files.indices().filter(|index| files[*index].is_some()).collect();
         let given: Vec<_> = files.iter().flatten().copied().collect();
         let decoded =
             read_all(&given, limits).map_err(|(at, source)| Unread { modality: present[at], source })?;
-        let names: Vec<&str> = names.into_iter().collect();
-        let mut read = Self { is_plain: vec![false; files.len()], ..Self::default() };
-        read.sample.images = vec![None; files.len()];
+        let names: By<ModalityIx, &str> = names.into_iter().collect();
+        let mut read = Self { is_plain: By::filled(files.len(), false), ..Self::default() };
+        read.sample.images = By::filled(files.len(), None);
         for (index, decoded) in present.into_iter().zip(decoded) {
             read.notes.extend(decoded.remarks.iter().map(|remark| Note {
                 modality: names.get(index).map_or_else(String::new, |name| (*name).to_owned()),

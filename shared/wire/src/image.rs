@@ -4,6 +4,7 @@ use millgate_model::bundle::manifest::Manifest;
 use millgate_sample::image::{
     BitDepth, Codec, Encoded, GreyImage, Limits, decode_payload, encode, encode_if_quick,
 };
+use millgate_sample::index::{By, ModalityIx};
 use millgate_sample::sample::{Read, Sample, Unread};
 
 use super::WireError;
@@ -15,17 +16,17 @@ pub const REFERENCE: &str = "template";
 /// The files that a sample's pictures were read from, where they were files that give them to anyone.
 #[derive(Debug, Clone, Default)]
 pub struct ImageSource {
-    /// By modality index. A file that was read by what is not in it, or that was made whole, must not be here.
-    pub files: Vec<Option<Vec<u8>>>,
+    /// A file that was read by what is not in it, or that was made whole, must not be here.
+    pub files: By<ModalityIx, Option<Vec<u8>>>,
 }
 
 /// The sample's pictures in their smallest lossless form; the reference first, for what is coded against it.
 pub fn write_images(manifest: &Manifest, sample: &Sample, source: &ImageSource) -> Vec<v1::Image> {
     let reference_index = manifest.modality_index(REFERENCE);
     let reference = reference_index.and_then(|index| sample.image(index));
-    let mut order: Vec<usize> = (0..manifest.modalities.len()).collect();
+    let mut order: Vec<ModalityIx> = manifest.modalities.indices().collect();
     order.sort_by_key(|index| Some(*index) != reference_index);
-    let write = |index: usize| {
+    let write = |index: ModalityIx| {
         let file = source.files.get(index).and_then(Option::as_deref);
         let against = if Some(index) == reference_index { None } else { reference };
         Some(write_image(&manifest.modalities[index].name, sample.image(index)?, file, against))
@@ -79,7 +80,7 @@ pub fn read_images(
     limits: &Limits,
 ) -> Result<Read, WireError> {
     let indices = modalities(manifest, field, images)?;
-    let mut files = vec![None; manifest.modalities.len()];
+    let mut files = By::filled(manifest.modalities.len(), None);
     for (at, (wire, index)) in images.iter().zip(&indices).enumerate() {
         let depth = depth(&format!("{field}[{at}]"), wire)?;
         if wire.codec() == v1::ImageCodec::File {
@@ -92,7 +93,7 @@ pub fn read_images(
         WireError::new(format!("{field}[{at}].data"), source.to_string())
     })?;
     let Read { sample: mut decoded, notes, is_plain } = decoded;
-    let mut sample = Sample { images: vec![None; manifest.modalities.len()] };
+    let mut sample = Sample { images: By::filled(manifest.modalities.len(), None) };
     for (at, (wire, index)) in images.iter().zip(indices).enumerate() {
         // Only what stands before it can be referred to.
         let reference = manifest.modality_index(REFERENCE).and_then(|index| sample.image(index));
@@ -105,8 +106,8 @@ pub fn read_images(
     Ok(Read { sample, notes, is_plain })
 }
 
-/// The modalities of pictures, by index.
-fn modalities(manifest: &Manifest, field: &str, images: &[v1::Image]) -> Result<Vec<usize>, WireError> {
+/// The modalities of pictures.
+fn modalities(manifest: &Manifest, field: &str, images: &[v1::Image]) -> Result<Vec<ModalityIx>, WireError> {
     let mut indices = Vec::with_capacity(images.len());
     for (at, wire) in images.iter().enumerate() {
         let refuse = |message: String| WireError::new(format!("{field}[{at}].modality"), message);

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use millgate_shared::array::Array;
 use millgate_shared::bundle::Bundle;
 use millgate_shared::image::{Limits, decode};
+use millgate_shared::index::Ix;
 use millgate_shared::runner::{Holding, Models, expert_inputs};
 use millgate_shared::wire::{Numbers, read_images, read_tensor};
 
@@ -89,20 +90,23 @@ fn under_features_there_is_nothing_of_the_picture_to_send() {
     for numbers in Numbers::ALL {
         for template in Form::ALL {
             let policy = policy(manifest, Form::Features, template, numbers);
-            for (index, expert) in manifest.experts.iter().enumerate() {
+            for (index, expert) in manifest.experts.pairs() {
                 let payload = recorded.payload(&policy, &expert.name);
                 assert_eq!(payload.is_some(), policy.withheld(manifest, index).is_none(), "{}", expert.name);
                 let Some(payload) = payload else { continue };
                 assert!(payload.images.iter().all(|image| image.modality != "image"));
                 let wire = encoded(&payload);
-                assert!(!leaks(recorded.source.files[0].as_ref().unwrap(), &wire));
-                assert!(!leaks(recorded.sample.images[0].as_ref().unwrap().pixels(), &wire));
+                assert!(!leaks(recorded.source.files[ModalityIx::new(0)].as_ref().unwrap(), &wire));
+                assert!(!leaks(recorded.sample.images[ModalityIx::new(0)].as_ref().unwrap().pixels(), &wire));
             }
         }
     }
     let open = policy(manifest, Form::Raw, Form::Raw, Numbers::Fp32);
     let payload = recorded.payload(&open, "any-f").unwrap();
-    assert!(leaks(recorded.source.files[0].as_ref().unwrap(), &encoded(&payload)), "the test can tell");
+    assert!(
+        leaks(recorded.source.files[ModalityIx::new(0)].as_ref().unwrap(), &encoded(&payload)),
+        "the test can tell"
+    );
 }
 
 #[test]
@@ -291,12 +295,12 @@ fn a_picture_that_its_file_does_not_give_goes_up_as_it_was_read() {
     let steel = std::fs::read("../models/factory/golden/steel-red-iron.png").unwrap();
     let recorded = of(manifest(), vec![steel.clone(), steel]);
     // As the agent has a 12-bit picture: read, and without its file.
-    let unread = Recorded { source: ImageSource { files: vec![None, None] }, ..recorded };
+    let unread = Recorded { source: ImageSource { files: [None, None].into() }, ..recorded };
     let raw = policy(&unread.manifest, Form::Raw, Form::Raw, Numbers::Fp32);
     for policy in [auto(&unread.manifest), raw] {
         let payload = unread.payload(&policy, "steel-l").unwrap();
         let read = read_images(&unread.manifest, "i", &payload.images, &Limits::default()).unwrap();
-        assert_eq!(read.sample.images[0], unread.sample.images[0]);
+        assert_eq!(read.sample.images[ModalityIx::new(0)], unread.sample.images[ModalityIx::new(0)]);
         assert!(read.notes.is_empty(), "the pool need not assume anything");
     }
 }

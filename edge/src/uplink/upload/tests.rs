@@ -1,3 +1,5 @@
+use millgate_shared::index::Ix;
+
 use super::*;
 
 fn manifest() -> Manifest {
@@ -99,5 +101,5 @@ fn a_modality_that_the_bundle_does_not_have_is_named() {
     let config = SendConfig { modality, ..SendConfig::default() };
     assert_eq!(UploadPolicy::new(&config, &manifest()), Err("sound".to_owned()));
     let config = SendConfig { default: SendForm::Features, ..SendConfig::default() };
-    assert_eq!(UploadPolicy::new(&config, &manifest()).unwrap().form(0), Form::Features);
+    assert_eq!(UploadPolicy::new(&config, &manifest()).unwrap().form(ModalityIx::new(0)), Form::Features);
 }

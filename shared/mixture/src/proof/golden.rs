@@ -14,6 +14,7 @@ use millgate_model::deciding::{Mode, Policy};
 use millgate_model::decision::Missing;
 use millgate_model::gate::Place;
 use millgate_sample::image::{Limits, decode};
+use millgate_sample::index::By;
 use millgate_sample::sample::Sample;
 use safetensors::{Dtype, SafeTensors};
 
@@ -134,7 +135,7 @@ fn check_decision(bundle: &Bundle, runner: &mut Runner, golden: &GoldenDecision)
     let file = &golden.image;
     let refuse = |message: String| BundleError::Golden { file: file.clone(), message };
     let manifest = Arc::clone(runner.models().manifest());
-    let mut sample = Sample { images: vec![None; manifest.modalities.len()] };
+    let mut sample = Sample { images: By::filled(manifest.modalities.len(), None) };
     for (modality, file) in [("image", Some(&golden.image)), ("template", golden.template.as_ref())] {
         let (Some(index), Some(file)) = (manifest.modality_index(modality), file) else { continue };
         let image = decode(&bundle.read(file)?, &Limits::default());

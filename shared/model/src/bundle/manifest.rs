@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use millgate_rim::toml_file::{self, TomlError};
 use serde::Deserialize;
 
+use millgate_sample::index::{By, EncoderIx, ExpertIx, ModalityIx, TaskIx};
+
 mod check;
 mod input;
 #[cfg(test)]
@@ -31,11 +33,11 @@ pub struct Manifest {
     pub version: String,
     pub description: String,
     pub licence: String,
-    pub modalities: Vec<Modality>,
-    pub tasks: Vec<Task>,
-    pub encoders: Vec<Encoder>,
+    pub modalities: By<ModalityIx, Modality>,
+    pub tasks: By<TaskIx, Task>,
+    pub encoders: By<EncoderIx, Encoder>,
     pub gate: Gate,
-    pub experts: Vec<Expert>,
+    pub experts: By<ExpertIx, Expert>,
     pub combine: Combine,
     pub offload: Offload,
     pub golden: Golden,
@@ -272,21 +274,21 @@ impl Manifest {
         self.tasks.iter().find(|task| task.name == name)
     }
 
-    pub fn task_index(&self, name: &str) -> Option<usize> {
-        self.tasks.iter().position(|task| task.name == name)
+    pub fn task_index(&self, name: &str) -> Option<TaskIx> {
+        self.tasks.find_ix(|task| task.name == name)
     }
 
-    pub fn expert_index(&self, name: &str) -> Option<usize> {
-        self.experts.iter().position(|expert| expert.name == name)
+    pub fn expert_index(&self, name: &str) -> Option<ExpertIx> {
+        self.experts.find_ix(|expert| expert.name == name)
     }
 
-    pub fn modality_index(&self, name: &str) -> Option<usize> {
-        self.modalities.iter().position(|modality| modality.name == name)
+    pub fn modality_index(&self, name: &str) -> Option<ModalityIx> {
+        self.modalities.find_ix(|modality| modality.name == name)
     }
 
     /// The encoder of a modality.
-    pub fn encoder_index(&self, modality: &str) -> Option<usize> {
-        self.encoders.iter().position(|encoder| encoder.modality == modality)
+    pub fn encoder_index(&self, modality: &str) -> Option<EncoderIx> {
+        self.encoders.find_ix(|encoder| encoder.modality == modality)
     }
 
     /// The threshold on the local risk that holds where this risk is accepted: the one certified for it, or else for the

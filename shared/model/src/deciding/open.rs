@@ -3,6 +3,7 @@
 //! Experts are named, not numbered, so that what was written to disk by one process is read by the next. It only makes
 //! sense with the bundle it was made with: the caller keeps the digest beside it.
 
+use millgate_sample::index::ExpertIx;
 use serde::{Deserialize, Serialize};
 
 use super::Deciding;
@@ -66,8 +67,8 @@ pub enum AmendError {
 impl Deciding {
     /// `None` if no expert of the pool is missing.
     pub(super) fn open(&self) -> Option<Open> {
-        let name = |expert: usize| self.manifest.experts[expert].name.clone();
-        let wanted = |(expert, reason): &(usize, Missing)| Wanted {
+        let name = |expert: ExpertIx| self.manifest.experts[expert].name.clone();
+        let wanted = |(expert, reason): &(ExpertIx, Missing)| Wanted {
             expert: name(*expert),
             reason: *reason,
             share: self.ranking.shares[*expert],
@@ -156,7 +157,7 @@ impl Wanted {
     }
 }
 
-fn expert<'a>(manifest: &'a Manifest, name: &str) -> Result<(usize, &'a Expert), AmendError> {
+fn expert<'a>(manifest: &'a Manifest, name: &str) -> Result<(ExpertIx, &'a Expert), AmendError> {
     let index = manifest.expert_index(name).ok_or_else(|| AmendError::UnknownExpert(name.to_owned()))?;
     Ok((index, &manifest.experts[index]))
 }

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use millgate_sample::index::Ix;
 use proptest::prelude::*;
 
 use super::*;
@@ -17,26 +18,31 @@ fn policy(mode: Mode) -> Policy {
 
 fn deciding(mode: Mode, places: [Place; 3]) -> (Deciding, Instant) {
     let manifest = Arc::new(manifest());
-    let presence = [true, true];
-    let prices = manifest.experts.iter().map(|expert| expert.price).collect();
-    let ranking =
-        Ranking::new(&manifest, &manifest.tasks[0], &presence, SCORES.to_vec(), prices, places.to_vec());
+    let presence = By::from([true, true]);
+    let prices = manifest.experts.map(|expert| expert.price);
+    let task = TaskIx::new(0);
+    let spec = &manifest.tasks[task];
+    let ranking = Ranking::new(&manifest, spec, &presence, SCORES.into(), prices, places.into());
     let now = Instant::now();
-    (Deciding::new(&manifest, 0, &presence, ranking, policy(mode), now).unwrap(), now)
+    (Deciding::new(&manifest, task, &presence, ranking, policy(mode), now).unwrap(), now)
 }
 
 /// An expert of product `a` that says `a/good` with this probability.
 fn says(expert: usize, good: f64) -> Answer {
     let probabilities = if expert == 1 { vec![good, 1.0 - good, 0.0] } else { vec![good, 1.0 - good] };
-    Answer { expert, probabilities }
+    Answer { expert: x(expert), probabilities }
+}
+
+fn x(expert: usize) -> ExpertIx {
+    ExpertIx::new(expert)
 }
 
 fn local(experts: &[usize]) -> Todo {
-    Todo { local: experts.to_vec(), remote: Vec::new() }
+    Todo { local: experts.iter().copied().map(x).collect(), remote: Vec::new() }
 }
 
 fn remote(experts: &[usize]) -> Todo {
-    Todo { local: Vec::new(), remote: experts.to_vec() }
+    Todo { local: Vec::new(), remote: experts.iter().copied().map(x).collect() }
 }
 
 #[test]
@@ -124,10 +130,10 @@ fn an_outage_is_noted_only_where_the_cloud_was_wanted() {
 fn a_failed_local_expert_is_replaced_by_its_substitute() {
     let (mut deciding, now) = deciding(Mode::Never, UP);
     deciding.start();
-    assert_eq!(deciding.failed(0, Missing::Failed), local(&[1]));
+    assert_eq!(deciding.failed(x(0), Missing::Failed), local(&[1]));
     assert_eq!(deciding.answered(says(1, 0.8), now), Todo::default());
     let outcome = deciding.finish().unwrap();
-    assert_eq!(outcome.answers[0].answer.expert, 1);
+    assert_eq!(outcome.answers[0].answer.expert, x(1));
     assert_eq!(outcome.degraded.unwrap().missing[0].name, "a-s");
 }
 
@@ -135,8 +141,8 @@ fn a_failed_local_expert_is_replaced_by_its_substitute() {
 fn with_no_local_answer_at_all_the_cloud_is_asked() {
     let (mut deciding, now) = deciding(Mode::Confidence, UP);
     deciding.start();
-    deciding.failed(0, Missing::Failed);
-    assert_eq!(deciding.failed(1, Missing::Failed), remote(&[2]));
+    deciding.failed(x(0), Missing::Failed);
+    assert_eq!(deciding.failed(x(1), Missing::Failed), remote(&[2]));
     deciding.answered(says(2, 0.9), now);
     assert_eq!(deciding.finish().unwrap().answers.len(), 1);
 }
@@ -145,8 +151,8 @@ fn with_no_local_answer_at_all_the_cloud_is_asked() {
 fn no_answer_from_anyone_is_an_error_that_names_them() {
     let (mut deciding, _) = deciding(Mode::Confidence, DOWN);
     deciding.start();
-    deciding.failed(0, Missing::Failed);
-    deciding.failed(1, Missing::Failed);
+    deciding.failed(x(0), Missing::Failed);
+    deciding.failed(x(1), Missing::Failed);
     let message = deciding.finish().unwrap_err().to_string();
     assert_eq!(message, "no expert answered: a-s (failed), all-s (failed), a-l (offline)");
 }
@@ -156,8 +162,8 @@ fn the_modes_ask_whom_they_say() {
     let expected = [
         (Mode::Confidence, local(&[0])),
         (Mode::Never, local(&[0])),
-        (Mode::Gate, Todo { local: vec![0], remote: vec![2] }),
-        (Mode::Always, Todo { local: vec![0], remote: vec![2] }),
+        (Mode::Gate, Todo { local: vec![x(0)], remote: vec![x(2)] }),
+        (Mode::Always, Todo { local: vec![x(0)], remote: vec![x(2)] }),
         (Mode::Pinned(vec!["all-s".to_owned()]), local(&[1])),
         (Mode::Pinned(vec!["a-l".to_owned()]), remote(&[2])),
     ];
@@ -172,7 +178,7 @@ fn further_cloud_answers_get_a_grace_and_no_more() {
     let (mut deciding, now) = deciding(Mode::Pinned(vec!["a-l".to_owned(), "all-s".to_owned()]), {
         [Place::Local, Place::Remote, Place::Remote]
     });
-    assert_eq!(deciding.start().remote, [2, 1]);
+    assert_eq!(deciding.start().remote, [x(2), x(1)]);
     assert_eq!(deciding.wait_until(), Some(deciding.deadline()));
     deciding.answered(says(2, 0.9), now + MS);
     assert_eq!(deciding.wait_until(), Some(now + MS + deciding.policy.grace));
@@ -205,7 +211,7 @@ proptest! {
     ) {
         let (mut deciding, now) = deciding(mode, places);
         let mut out = Vec::new();
-        let started = |todo: Todo, out: &mut Vec<usize>| {
+        let started = |todo: Todo, out: &mut Vec<ExpertIx>| {
             for expert in todo.local.iter().chain(&todo.remote) {
                 assert!(!out.contains(expert), "asked twice");
                 out.push(*expert);
@@ -215,9 +221,9 @@ proptest! {
         let mut answered = 0;
         for (at, (expert, good, fails)) in events.into_iter().enumerate() {
             let now = now + MS * at as u32;
-            let counts = deciding.pending_local.contains(&expert) || deciding.pending_remote.contains(&expert);
+            let counts = deciding.pending_local.contains(&x(expert)) || deciding.pending_remote.contains(&x(expert));
             let todo = if fails {
-                deciding.failed(expert, Missing::Failed)
+                deciding.failed(x(expert), Missing::Failed)
             } else {
                 answered += usize::from(counts);
                 deciding.answered(says(expert, good), now)
@@ -240,7 +246,8 @@ proptest! {
 
 #[test]
 fn where_policy_withholds_the_only_cloud_expert_the_rule_says_so() {
-    let (mut deciding, now) = deciding(Mode::Confidence, [Place::Local, Place::Local, Place::Withheld(0)]);
+    let (mut deciding, now) =
+        deciding(Mode::Confidence, [Place::Local, Place::Local, Place::Withheld(ModalityIx::new(0))]);
     deciding.start();
     deciding.answered(says(0, 0.6), now);
     assert_eq!(deciding.answered(says(1, 0.6), now), Todo::default());

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use millgate_sample::index::ExpertIx;
+
 use super::record::{probabilities, shares, verdict};
 use super::{Decision, Historical, Outcome, Run};
 use crate::bundle::manifest::Manifest;
@@ -10,8 +12,8 @@ use crate::bundle::manifest::Manifest;
 #[derive(Debug)]
 pub struct Late {
     pub outcome: Outcome,
-    /// By expert index, for the experts that answered late.
-    pub runs: BTreeMap<usize, Run>,
+    /// Of the experts that answered late.
+    pub runs: BTreeMap<ExpertIx, Run>,
     /// Sent for them.
     pub uplink_bytes: u64,
     /// RFC 3339.
@@ -26,7 +28,7 @@ impl Decision {
     pub fn amend(self, manifest: &Manifest, late: Late) -> Option<Self> {
         let Late { outcome, mut runs, uplink_bytes, decided_at, amended_at } = late;
         let task = manifest.task(&self.task)?;
-        let known = |expert: usize| {
+        let known = |expert: ExpertIx| {
             let name = &manifest.experts[expert].name;
             self.experts.iter().find(|share| share.name == *name).map(|share| Run {
                 place: share.place.clone(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use millgate_sample::index::ExpertIx;
 use millgate_sample::sample::{Origin, Sample};
 
 use super::{BundleInfo, Decision, ExpertShare, Outcome, SMALLEST_PROBABILITY, SampleInfo, Timings, Verdict};
@@ -36,8 +37,8 @@ pub struct Context<'a> {
     pub task: &'a Task,
     pub sample: &'a Sample,
     pub origin: Origin,
-    /// By expert index, for the experts that answered.
-    pub runs: BTreeMap<usize, Run>,
+    /// Of the experts that answered.
+    pub runs: BTreeMap<ExpertIx, Run>,
     pub uplink_bytes: u64,
     pub timings: Timings,
 }
@@ -99,7 +100,7 @@ pub(super) fn shares(
     manifest: &Manifest,
     answers: &[Weighed],
     weights: &[f64],
-    mut run: impl FnMut(usize) -> Option<Run>,
+    mut run: impl FnMut(ExpertIx) -> Option<Run>,
 ) -> Vec<ExpertShare> {
     let share = |(weighed, weight): (&Weighed, &f64)| {
         let run = run(weighed.answer.expert).unwrap_or_else(|| Run::here(0, ""));

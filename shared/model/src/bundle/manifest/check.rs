@@ -57,7 +57,8 @@ fn tasks(manifest: &Manifest) -> Result<(), Refused> {
 
 fn encoders(manifest: &Manifest) -> Result<(), Refused> {
     unique("encoders", manifest.encoders.iter().map(|encoder| &encoder.name))?;
-    for (at, encoder) in manifest.encoders.iter().enumerate() {
+    let dims = manifest.encoders.first().map_or(0, |first| first.dims);
+    for (at, encoder) in manifest.encoders.pairs() {
         let key = format!("encoders[{at}]");
         plain_name(&format!("{key}.name"), &encoder.name)?;
         known_modality(manifest, &format!("{key}.modality"), &encoder.modality)?;
@@ -65,7 +66,7 @@ fn encoders(manifest: &Manifest) -> Result<(), Refused> {
             let message = format!("`{}` has two encoders", encoder.modality);
             return Err(refuse(format!("{key}.modality"), message));
         }
-        if encoder.dims == 0 || encoder.dims != manifest.encoders[0].dims {
+        if encoder.dims == 0 || encoder.dims != dims {
             return Err(refuse(format!("{key}.dims"), "all encoders must share one embedding width over 0"));
         }
         input(&key, &encoder.shape, encoder.mean, encoder.std)?;

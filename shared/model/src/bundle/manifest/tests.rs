@@ -1,5 +1,7 @@
 //! A small manifest for unit tests, and what is refused of it.
 
+use millgate_sample::index::Ix;
+
 use super::*;
 
 /// Two edge experts, one of which needs the template, and a cloud expert with a price and a variant.
@@ -127,7 +129,7 @@ fn refused(from: &str, to: &str) -> String {
 #[test]
 fn the_lookups_find_what_is_there() {
     let manifest = manifest();
-    assert_eq!(manifest.expert_index("a-l"), Some(2));
+    assert_eq!(manifest.expert_index("a-l"), Some(ExpertIx::new(2)));
     assert_eq!(product_of("a/b/c"), "a");
 }
 
@@ -201,7 +203,7 @@ fn an_expert_needs_no_variant_and_has_none_twice() {
     let entry = &text[start..end];
     let with = |entries: &str| Manifest::parse(&(text[..start].to_owned() + entries + &text[end..]));
     assert!(with("").unwrap().experts.iter().all(|expert| expert.variants.is_empty()));
-    assert_eq!(with(entry).unwrap().experts[2].variants[0].file, "model.int8.onnx");
+    assert_eq!(with(entry).unwrap().experts[ExpertIx::new(2)].variants[0].file, "model.int8.onnx");
     let refused = |second: &str| with(&(entry.to_owned() + second)).unwrap_err().to_string();
     let said = refused(entry);
     assert!(said.contains("`experts[2].variants[1].file`") && said.contains("twice"), "{said}");
@@ -222,9 +224,9 @@ fn with_embedding(input: &str) -> Result<Manifest, TomlError> {
 fn an_expert_may_take_the_embedding() {
     let input = "{ modality = \"image\", kind = \"embedding\", shape = [4] }";
     let manifest = with_embedding(input).unwrap();
-    let found = &manifest.experts[2].inputs[0];
+    let found = &manifest.experts[ExpertIx::new(2)].inputs[0];
     assert_eq!((&*found.name, found.kind, found.pixels()), (EMBEDDING, InputKind::Embedding, None));
-    assert_eq!(manifest.experts[0].inputs[1].name, "template");
+    assert_eq!(manifest.experts[ExpertIx::new(0)].inputs[1].name, "template");
     assert_eq!(manifest.embedding_name("template"), "embedding.template");
     let pixels = "{ modality = \"image\", shape = [1, 8, 8], mean = 0.5, std = 0.25 }";
     assert!(with_embedding(&format!("{input}, {pixels}")).is_ok(), "both of one modality");

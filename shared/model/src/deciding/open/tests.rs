@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use millgate_sample::index::{By, Ix, TaskIx};
 use proptest::prelude::*;
 
 use super::*;
@@ -12,9 +13,9 @@ use crate::gate::Ranking;
 /// One local expert and up to four of the pool, all with the labels of the task.
 fn many() -> Arc<Manifest> {
     let mut manifest = manifest();
-    let mut template = manifest.experts[1].clone();
+    let mut template = manifest.experts[ExpertIx::new(1)].clone();
     template.tier = Tier::Cloud;
-    manifest.experts.truncate(1);
+    manifest.experts = manifest.experts.into_iter().take(1).collect();
     for at in 0..4 {
         let mut expert = template.clone();
         expert.name = format!("l{at}");
@@ -25,17 +26,19 @@ fn many() -> Arc<Manifest> {
 }
 
 fn deciding(manifest: &Arc<Manifest>, mode: &Mode, scores: &[f64], cloud: Place) -> Deciding {
-    let places = [vec![Place::Local], vec![cloud; 4]].concat();
-    let prices = vec![0.0; manifest.experts.len()];
-    let presence = [true, true];
-    let ranking = Ranking::new(manifest, &manifest.tasks[0], &presence, scores.to_vec(), prices, places);
+    let places = [Place::Local, cloud, cloud, cloud, cloud].into();
+    let prices = By::filled(manifest.experts.len(), 0.0);
+    let (presence, task) = (By::from([true, true]), TaskIx::new(0));
+    let scores = scores.to_vec().into();
+    let ranking = Ranking::new(manifest, &manifest.tasks[task], &presence, scores, prices, places);
     let policy = Policy { mode: mode.clone(), ..Policy::for_bundle(manifest) };
-    let mut deciding = Deciding::new(manifest, 0, &presence, ranking, policy, Instant::now()).unwrap();
+    let mut deciding = Deciding::new(manifest, task, &presence, ranking, policy, Instant::now()).unwrap();
     deciding.start();
     deciding
 }
 
 fn says(manifest: &Manifest, expert: usize, numbers: &[f64]) -> Answer {
+    let expert = ExpertIx::new(expert);
     let labels = manifest.experts[expert].labels.len();
     let sum: f64 = numbers[..labels].iter().sum();
     Answer { expert, probabilities: numbers[..labels].iter().map(|number| number / sum).collect() }
@@ -57,7 +60,7 @@ proptest! {
         let manifest = many();
         let mode = if is_pinned {
             let mut names = vec!["a-s".to_owned()];
-            names.extend(pinned.iter().map(|at| manifest.experts[*at].name.clone()));
+            names.extend(pinned.iter().map(|at| manifest.experts[ExpertIx::new(*at)].name.clone()));
             Mode::Pinned(names)
         } else {
             Mode::Gate
@@ -84,7 +87,7 @@ proptest! {
         };
         prop_assert_eq!(provisional.state, State::Provisional);
         let mut answers: Vec<Answer> =
-            open.to_ask().map(|name| answer(manifest.expert_index(name).unwrap())).collect();
+            open.to_ask().map(|name| answer(manifest.expert_index(name).unwrap().at())).collect();
         let count = answers.len();
         answers.rotate_left((shuffle % count as u64) as usize);
         if shuffle & 1 == 1 {
@@ -120,7 +123,7 @@ fn what_makes_no_sense_is_named() {
     let l0 = says(&manifest, 1, &[0.2, 0.3, 0.5]);
     assert_eq!(open.amend(&manifest, &[]), Err(AmendError::NoAnswer));
     assert_eq!(open.amend(&manifest, &[l0.clone(), l0]), Err(AmendError::Twice("l0".to_owned())));
-    let short = Answer { expert: 1, probabilities: vec![1.0] };
+    let short = Answer { expert: ExpertIx::new(1), probabilities: vec![1.0] };
     assert_eq!(open.amend(&manifest, &[short]), Err(AmendError::Labels("l0".to_owned())));
     let stranger = says(&manifest, 4, &[0.2, 0.3, 0.5]);
     assert_eq!(open.amend(&manifest, &[stranger]), Err(AmendError::NoAnswer));
