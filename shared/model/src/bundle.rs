@@ -15,6 +15,7 @@ use millgate_rim::toml_file::TomlError;
 
 pub mod archive;
 pub mod manifest;
+pub mod store;
 
 /// The detached signature's name; it is not among the digests.
 pub const SIGNATURE: &str = "model.sig";
@@ -51,7 +52,7 @@ impl BundleError {
 }
 
 /// SHA-256 of `bundle.toml`; it pins every other file.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BundleDigest([u8; 32]);
 
 impl BundleDigest {
@@ -61,6 +62,29 @@ impl BundleDigest {
 
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+}
+
+/// Why a text is no digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not `sha256:` and 64 hex digits")]
+pub struct NotADigest;
+
+/// Reads what [`std::fmt::Display`] writes.
+impl std::str::FromStr for BundleDigest {
+    type Err = NotADigest;
+
+    fn from_str(text: &str) -> Result<Self, NotADigest> {
+        let digits = text.strip_prefix("sha256:").ok_or(NotADigest)?;
+        if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(NotADigest);
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
+            let pair = std::str::from_utf8(pair).map_err(|_| NotADigest)?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| NotADigest)?;
+        }
+        Ok(Self(bytes))
     }
 }
 
@@ -111,6 +135,18 @@ impl Bundle {
         let bundle = Self { dir: dir.to_path_buf(), manifest, digest, _unpacked: None };
         bundle.check_files()?;
         Ok(bundle)
+    }
+
+    /// The digest of the bundle at a path, without a look at its other files: enough to tell one bundle from another.
+    pub fn digest_at(path: &Path) -> Result<BundleDigest, BundleError> {
+        if path.is_file() {
+            return archive::manifest_bytes(path).map(|bytes| BundleDigest(Sha256::digest(bytes).into()));
+        }
+        let path = path.join(manifest::FILE_NAME);
+        let io = |source| BundleError::Io { path: path.clone(), source };
+        let mut bytes = Vec::new();
+        File::open(&path).map_err(io)?.take(MANIFEST_LIMIT).read_to_end(&mut bytes).map_err(io)?;
+        Ok(BundleDigest(Sha256::digest(bytes).into()))
     }
 
     pub fn manifest(&self) -> &Manifest {

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::fs::{File, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -41,6 +41,16 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
         let _nothing_left = std::fs::remove_file(&beside).is_ok();
     }
     written
+}
+
+/// Writes a file that is not there yet, with these permissions, and its content to the disk; its name is on the disk
+/// once the folder is synced. After an error the file may be there in part. What root writes belongs to the owner of the
+/// folder.
+pub fn write_new(path: &Path, content: &mut dyn Read, mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    give_to_owner_of(folder_of(path), &file)?;
+    io::copy(content, &mut file)?;
+    file.sync_all()
 }
 
 fn folder_of(path: &Path) -> &Path {

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Component, Path, PathBuf};
 
-use super::{Bundle, BundleError, SIGNATURE, manifest};
+use super::{Bundle, BundleError, MANIFEST_LIMIT, SIGNATURE, manifest};
 
 /// Bounds on what an archive may unpack to.
 const MAX_FILES: usize = 10_000;
@@ -88,6 +88,23 @@ pub fn unpack(archive: &Path) -> Result<tempfile::TempDir, BundleError> {
         }
     }
     Ok(dir)
+}
+
+/// The manifest's bytes; of an archive that [`pack`] has made it comes first, and no more is read.
+pub(super) fn manifest_bytes(archive: &Path) -> Result<Vec<u8>, BundleError> {
+    let refuse = |message: String| BundleError::Archive { file: archive.display().to_string(), message };
+    let io = |source: io::Error| refuse(source.to_string());
+    let decoder = zstd::Decoder::new(BufReader::new(File::open(archive).map_err(io)?)).map_err(io)?;
+    let mut tar = tar::Archive::new(decoder.take(MAX_BYTES));
+    for entry in tar.entries().map_err(io)? {
+        let entry = entry.map_err(|error| refuse(format!("is truncated or no tar.zst archive: {error}")))?;
+        if entry.path().map_err(io)?.as_os_str() == manifest::FILE_NAME {
+            let mut bytes = Vec::new();
+            entry.take(MANIFEST_LIMIT).read_to_end(&mut bytes).map_err(io)?;
+            return Ok(bytes);
+        }
+    }
+    Err(refuse(format!("holds no {}", manifest::FILE_NAME)))
 }
 
 fn is_plain(path: &Path) -> bool {
