@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use system_tests::root;
 
+mod floors;
+
 /// Longer files have more than one job.
 const MOST_LINES: usize = 500;
 

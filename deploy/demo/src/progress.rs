@@ -6,7 +6,8 @@ use std::time::Instant;
 use millgate_shared::shutdown;
 
 use crate::replay::{Audience, Event};
-use crate::report::{End, Ended, Facts, millis, percent, ratio};
+use crate::report::{End, Ended, millis, percent, ratio};
+use crate::stage::Facts;
 use crate::tally::Tally;
 
 /// Lines in a run, not counting those of cuts.

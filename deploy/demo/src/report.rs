@@ -3,25 +3,13 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+use crate::stage::Facts;
 use crate::tally::Tally;
 
 mod json;
 mod text;
 
 pub use text::{bytes, millis, percent, ratio};
-
-/// What was set up.
-#[derive(Debug, Clone)]
-pub struct Facts {
-    /// Name and version.
-    pub bundle: String,
-    pub risk: f64,
-    pub deadline_ms: u64,
-    /// Samples of the whole run.
-    pub planned: usize,
-    /// Loading and proving the bundle on both sides, and the first dial.
-    pub started_in: Duration,
-}
 
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

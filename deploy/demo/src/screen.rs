@@ -11,7 +11,8 @@ use ratatui::crossterm::event::{self, Event as Input, KeyCode, KeyEvent, KeyEven
 use ratatui::layout::{Constraint, Layout};
 
 use crate::replay::{Audience, Command};
-use crate::report::{End, Ended, Facts};
+use crate::report::{End, Ended};
+use crate::stage::Facts;
 use model::Model;
 use terminal::Screen;
 

@@ -16,7 +16,6 @@ use millgate_shared::shutdown::Tasks;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::link::Link;
-use crate::report::Facts;
 
 /// The task of the recorded samples.
 pub const TASK: &str = "inspect";
@@ -52,6 +51,19 @@ pub enum StageError {
     Loader(#[from] tokio::task::JoinError),
     #[error("the agent does not reach the pool within {} s", DIAL_LIMIT.as_secs())]
     Dial,
+}
+
+/// What was set up.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Name and version.
+    pub bundle: String,
+    pub risk: f64,
+    pub deadline_ms: u64,
+    /// Samples of the whole run.
+    pub planned: usize,
+    /// Loading and proving the bundle on both sides, and the first dial.
+    pub started_in: Duration,
 }
 
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tract_onnx::pb;
 use tract_onnx::pb::tensor_proto::DataLocation;
 
-use super::EngineError;
+use crate::error::EngineError;
 
 /// More than this, of all files together, is refused rather than read into memory.
 const LARGEST: u64 = 16 << 30;

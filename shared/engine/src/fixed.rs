@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use millgate_array::{Array, Datatype};
 
-use super::{Axis, Engine, EngineError, OnnxFile, Session, Shapes};
-
-/// Opsets of the default ONNX domain that a bundle may use.
-pub const OPSETS: std::ops::RangeInclusive<i64> = 13..=20;
+use crate::error::{EngineError, OPSETS};
+use crate::port::{Axis, Port};
+use crate::running::{Engine, Model, OnnxFile, Session, Shapes};
 
 /// A named input or output, with the batch axis (1).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +19,7 @@ pub struct FixedPort {
 /// A model ready to run on one sample at a time.
 #[derive(Debug)]
 pub struct FixedModel {
-    model: Arc<dyn super::Model>,
+    model: Arc<dyn Model>,
     inputs: Vec<FixedPort>,
     outputs: Vec<FixedPort>,
     /// For each of the file's inputs, which of ours it is.
@@ -43,7 +42,7 @@ impl FixedModel {
     }
 
     /// The same file, loaded by another engine or for more shapes.
-    pub fn run_by(&self, model: Arc<dyn super::Model>) -> Self {
+    pub fn run_by(&self, model: Arc<dyn Model>) -> Self {
         Self { model, inputs: self.inputs.clone(), outputs: self.outputs.clone(), order: self.order.clone() }
     }
 
@@ -159,7 +158,7 @@ fn order(file: &OnnxFile, expected: &[FixedPort]) -> Result<Vec<usize>, EngineEr
     Ok(order)
 }
 
-fn output(port: &super::Port) -> Result<FixedPort, EngineError> {
+fn output(port: &Port) -> Result<FixedPort, EngineError> {
     let name = port.name.clone();
     if port.datatype != Datatype::Fp32 {
         return Err(EngineError::Prepare(format!("output `{name}` is {}, not FP32", port.datatype)));

@@ -8,27 +8,12 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as Length;
 use tract_onnx::pb::{self, type_proto};
 
-use super::graph::Graph;
-use super::zipmap::{self, Zipped};
-use super::{EngineError, external};
-
-/// One axis of a port.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Axis {
-    Fixed(usize),
-    /// Any length, the same wherever the name stands.
-    Named(String),
-    Any,
-}
-
-/// A named input or output.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Port {
-    pub name: String,
-    pub datatype: Datatype,
-    /// `None` where the file does not say.
-    pub shape: Option<Vec<Axis>>,
-}
+use crate::error::EngineError;
+use crate::external;
+use crate::graph::Graph;
+use crate::onnx::parse;
+use crate::port::{Axis, Port};
+use crate::zipmap::{self, Zipped};
 
 /// What a file says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -62,22 +47,6 @@ pub enum Misfit {
     Shape { name: String, expected: String, found: Vec<usize> },
     #[error("input `{name}`: axis `{axis}` is {found}, but {other} elsewhere in this request")]
     Axis { name: String, axis: String, found: usize, other: usize },
-}
-
-impl Port {
-    /// The protocol's shape: -1 where any length goes. An unknown rank gives an empty one.
-    pub fn wire_shape(&self) -> Vec<i64> {
-        let length = |axis: &Axis| match axis {
-            Axis::Fixed(length) => i64::try_from(*length).unwrap_or(i64::MAX),
-            Axis::Named(_) | Axis::Any => -1,
-        };
-        self.shape.iter().flatten().map(length).collect()
-    }
-
-    fn starts_free(&self) -> bool {
-        let first = self.shape.as_ref().and_then(|shape| shape.first());
-        first.is_some_and(|axis| !matches!(axis, Axis::Fixed(_)))
-    }
 }
 
 impl Signature {
@@ -127,7 +96,7 @@ impl Signature {
 /// Reads the signature from a file's bytes.
 pub fn read(onnx: &[u8]) -> Result<Signature, EngineError> {
     let read = || {
-        let proto = super::tract::parse(onnx)?;
+        let proto = parse(onnx)?;
         of(&proto)
     };
     catch_unwind(AssertUnwindSafe(read))

@@ -13,11 +13,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tract_onnx::data_resolver::ModelDataResolver;
-use tract_onnx::pb;
 use tract_onnx::prelude::*;
 
-use super::external::ExternalFile;
-use super::{Engine, EngineError, Model, OnnxFile, REMEDY, Session, Shapes, Signature};
+use crate::error::{EngineError, REMEDY};
+use crate::external::ExternalFile;
+use crate::onnx::{chain, parse};
+use crate::port::Axis;
+use crate::running::{Engine, Model, OnnxFile, Session, Shapes};
+use crate::signature::Signature;
 use arrays::{from_tract, to_tract};
 use checked::later::Later;
 use millgate_array::Array;
@@ -56,11 +59,6 @@ impl Engine for Tract {
             )))
         })
     }
-}
-
-pub(super) fn parse(file: &[u8]) -> Result<pb::ModelProto, EngineError> {
-    let framework = onnx();
-    framework.proto_model_for_read(&mut &*file).map_err(|error| EngineError::NotOnnx(chain(&error)))
 }
 
 /// Most recently used last.
@@ -292,7 +290,7 @@ fn load(file: &OnnxFile, shapes: Shapes<'_>) -> Result<Arc<dyn Model>, EngineErr
             for (index, port) in known.outputs.iter_mut().enumerate() {
                 let fact = plan.model().output_fact(index).map_err(prepare)?;
                 let concrete = fact.shape.as_concrete();
-                port.shape = concrete.map(|shape| shape.iter().copied().map(super::Axis::Fixed).collect());
+                port.shape = concrete.map(|shape| shape.iter().copied().map(Axis::Fixed).collect());
             }
             plans.push((given, plan));
             None
@@ -325,9 +323,4 @@ fn run(state: &mut State, inputs: Vec<Array>, signature: &Signature) -> Result<V
 /// What tract says that it cannot do; another engine may.
 fn unable(error: &TractError) -> EngineError {
     EngineError::Prepare(format!("{}; {REMEDY}", chain(error)))
-}
-
-/// The whole chain of causes on one line.
-fn chain(error: &TractError) -> String {
-    format!("{error:#}").replace('\n', " ")
 }

@@ -11,8 +11,9 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 use tract_onnx::pb::type_proto;
 
-use super::graph::ML_DOMAIN;
-use super::{Axis, EngineError, Port};
+use crate::error::EngineError;
+use crate::graph::ML_DOMAIN;
+use crate::port::{Axis, Port};
 
 /// Fields of `ModelProto` and `GraphProto`.
 const GRAPH: u32 = 7;

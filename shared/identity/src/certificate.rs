@@ -6,7 +6,10 @@ use sha2::{Digest, Sha256};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{DeviceName, Fingerprint};
+use super::DeviceName;
+
+/// SHA-256 of a certificate or of a public key.
+pub type Fingerprint = [u8; 32];
 
 /// One certificate, read.
 #[derive(Debug, Clone, PartialEq, Eq)]

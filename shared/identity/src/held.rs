@@ -11,8 +11,8 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use super::pem::{self, PemError};
-use super::tls::provider;
 use super::{Certificate, certificate::CertificateError};
+use crate::provider::provider;
 
 /// Why a certificate cannot be shown.
 #[derive(Debug, thiserror::Error)]

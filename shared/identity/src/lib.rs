@@ -14,15 +14,13 @@ pub mod dial;
 pub mod held;
 pub mod name;
 pub mod pem;
+pub mod provider;
 pub mod roots;
 pub mod secret;
 pub mod tls;
 
-pub use certificate::Certificate;
+pub use certificate::{Certificate, Fingerprint};
 pub use clock::Floor;
 pub use held::Held;
 pub use name::DeviceName;
 pub use roots::Roots;
-
-/// SHA-256 of a certificate or of a public key.
-pub type Fingerprint = [u8; 32];

@@ -18,7 +18,7 @@ use rustls::{
 
 use super::Certificate;
 use super::clock::Floor;
-use super::tls::provider;
+use crate::provider::provider;
 
 /// Certificates of a chain that may each be "not valid yet" in turn.
 const LONGEST_CHAIN: usize = 4;

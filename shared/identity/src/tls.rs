@@ -4,25 +4,20 @@
 //! Sessions are not resumed. A resumed session carries the certificates of the first one along: past a renewal, past
 //! their end, past a revocation. In TLS 1.3 it would save bytes, not a round trip.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use rustls::client::Resumption;
 use rustls::client::danger::ServerCertVerifier;
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::UnixTime;
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::TLS13;
 use rustls::{AlertDescription, CertificateError, ClientConfig, Error, ServerConfig};
 
-use super::clock::Floor;
-use super::{Held, Roots};
-
-/// ring's, for everything.
-pub fn provider() -> Arc<CryptoProvider> {
-    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
-    Arc::clone(PROVIDER.get_or_init(|| Arc::new(rustls::crypto::ring::default_provider())))
-}
+use crate::clock::Floor;
+use crate::held::Held;
+use crate::provider::provider;
+use crate::roots::Roots;
 
 /// A client that trusts `roots` and shows `certificate`, if it is given and holds one.
 pub fn client(

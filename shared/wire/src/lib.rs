@@ -4,28 +4,16 @@ use crate::proto::v1;
 
 pub mod codec;
 mod decision;
+mod error;
 mod image;
 pub mod proto;
 mod tensor;
 
+pub use error::WireError;
 pub use image::{
     ImageSource, REFERENCE, depth, read_images, write_image, write_image_if_quick, write_images,
 };
 pub use tensor::{Numbers, Scale, read_tensor, write_packed, write_tensor};
-
-/// What is wrong with a message; `field` is a path in protobuf terms.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{field}`: {message}")]
-pub struct WireError {
-    pub field: String,
-    pub message: String,
-}
-
-impl WireError {
-    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { field: field.into(), message: message.into() }
-    }
-}
 
 /// Bytes that a message takes on a gRPC stream: itself and the 5-byte frame head.
 pub fn framed_len(message: &impl prost::Message) -> u64 {

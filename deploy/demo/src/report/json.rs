@@ -113,7 +113,7 @@ fn rounded(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Facts;
+    use crate::stage::Facts;
     use crate::tally::Tally;
 
     #[test]

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::replay::{Event, Measured};
-use crate::report::{End, Ended, Facts, millis};
+use crate::report::{End, Ended, millis};
+use crate::stage::Facts;
 use crate::tally::Tally;
 
 /// Decisions kept; more than the largest terminal shows.

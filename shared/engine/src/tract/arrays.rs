@@ -3,8 +3,9 @@
 use millgate_array::{Array, Datatype, Values};
 use tract_onnx::prelude::*;
 
-use super::super::{EngineError, Port};
-use super::chain;
+use crate::error::EngineError;
+use crate::onnx::chain;
+use crate::port::Port;
 
 pub(super) fn to_tract(array: Array) -> Result<Tensor, EngineError> {
     let (shape, values) = array.into_parts();

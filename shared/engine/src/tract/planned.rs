@@ -9,10 +9,11 @@ use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::plan::SimplePlan;
 use tract_onnx::tract_core::transform::get_transform;
 
-use super::super::{EngineError, Signature};
 use super::arrays::{datum, to_tract};
 use super::checked::later::{Fact, Later};
 use super::unable;
+use crate::error::EngineError;
+use crate::signature::Signature;
 
 /// Axes, sizes, counts and flags have few elements, weights and samples many.
 const MOST_INTEGERS: usize = 64;

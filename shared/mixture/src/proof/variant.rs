@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millgate_array::{Array, ArrayError};
-use millgate_engine::fixed::{FixedPort, OPSETS};
-use millgate_engine::{EngineError, Model, OnnxFile, Port, Signature};
+use millgate_engine::fixed::FixedPort;
+use millgate_engine::{EngineError, Model, OPSETS, OnnxFile, Port, Signature};
 use millgate_model::bundle::manifest::{Expert, MODEL_FILE, Variant, model_path, variant_path};
 use millgate_model::bundle::{Bundle, BundleError};
 

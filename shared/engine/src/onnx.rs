@@ -1,0 +1,17 @@
+//! A file's bytes as ONNX's own messages.
+
+use tract_onnx::onnx;
+use tract_onnx::pb;
+use tract_onnx::prelude::*;
+
+use crate::error::EngineError;
+
+pub(crate) fn parse(file: &[u8]) -> Result<pb::ModelProto, EngineError> {
+    let framework = onnx();
+    framework.proto_model_for_read(&mut &*file).map_err(|error| EngineError::NotOnnx(chain(&error)))
+}
+
+/// The whole chain of causes on one line.
+pub(crate) fn chain(error: &TractError) -> String {
+    format!("{error:#}").replace('\n', " ")
+}

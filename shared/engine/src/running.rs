@@ -1,0 +1,84 @@
+//! The seam between a file and whatever runs it: an [`Engine`] loads a [`Model`], each thread that computes holds a
+//! [`Session`] of it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millgate_array::Array;
+
+use crate::error::EngineError;
+use crate::external::{self, ExternalFile};
+use crate::signature::{self, Signature};
+use crate::zipmap;
+
+/// An ONNX file in memory: as it was read, but for outputs that are made tensors.
+#[derive(Debug, Clone)]
+pub struct OnnxFile {
+    pub bytes: Bytes,
+    /// Where weights lie that the file refers to rather than holds.
+    pub dir: Option<PathBuf>,
+    /// Those weights, read.
+    pub external: Vec<ExternalFile>,
+    pub signature: Arc<Signature>,
+}
+
+impl OnnxFile {
+    /// Reads the signature and, from `dir`, the weights that the file names.
+    pub fn read(bytes: Bytes, dir: Option<PathBuf>) -> Result<Self, EngineError> {
+        let signature = Arc::new(signature::read(&bytes)?);
+        let bytes = match &*signature.zipped {
+            [] => bytes,
+            zipped => zipmap::unzip(&bytes, zipped)?,
+        };
+        let external = external::read(dir.as_deref(), &signature.external_files)?;
+        Ok(Self { bytes, dir, external, signature })
+    }
+}
+
+/// Which input shapes a model will be given.
+#[derive(Debug, Clone, Copy)]
+pub enum Shapes<'a> {
+    /// Any that its signature allows.
+    Any,
+    /// Only these, in the signature's order: less memory, and what is wrong with them shows at load.
+    Only(&'a [Vec<usize>]),
+}
+
+pub trait Engine: Send + Sync + std::fmt::Debug {
+    /// As decisions, metrics and configuration name it.
+    fn name(&self) -> &'static str;
+
+    fn load(&self, file: &OnnxFile, shapes: Shapes<'_>) -> Result<Arc<dyn Model>, EngineError>;
+}
+
+/// A loaded model. Shared; cheap to get sessions from.
+pub trait Model: Send + Sync + std::fmt::Debug {
+    fn engine(&self) -> &'static str;
+
+    fn signature(&self) -> &Signature;
+
+    /// Each set of input shapes costs a plan, so that few of them are better than many.
+    fn plans_by_shape(&self) -> bool {
+        false
+    }
+
+    /// So many threads will ask for a session, soon. Worth something where a session is costly to make.
+    fn prepare(&self, _sessions: usize) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    /// An element of BYTES may hold a zero byte.
+    fn takes_zero_bytes(&self) -> bool {
+        true
+    }
+
+    fn session(self: Arc<Self>) -> Result<Box<dyn Session>, EngineError>;
+}
+
+/// One thread's state for one model.
+pub trait Session: Send {
+    /// All outputs in the signature's order, for inputs in the signature's order. Inputs were checked against the
+    /// signature; whatever else is wrong with them is an error of this run alone.
+    fn run(&mut self, inputs: Vec<Array>) -> Result<Vec<Array>, EngineError>;
+}

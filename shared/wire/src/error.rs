@@ -1,0 +1,15 @@
+//! What is wrong with a message.
+
+/// What is wrong with a message; `field` is a path in protobuf terms.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{field}`: {message}")]
+pub struct WireError {
+    pub field: String,
+    pub message: String,
+}
+
+impl WireError {
+    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { field: field.into(), message: message.into() }
+    }
+}
