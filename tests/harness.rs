@@ -151,7 +151,7 @@ pub fn binary(name: &str) -> PathBuf {
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
         let mut build = Command::new(cargo);
         // As `cargo test --workspace` does, so that features unify alike and next to nothing is compiled again.
-        build.args(["build", "--locked", "--workspace", "--bins"]);
+        build.args(["build", "--locked", "--workspace", "--bins", "--examples"]);
         if profile.file_name().is_some_and(|name| name == "release") {
             build.arg("--release");
         }

@@ -10,6 +10,7 @@ mod demo;
 mod dependencies;
 mod doors;
 mod engines;
+mod examples;
 mod hostile;
 mod identity;
 mod lines;

@@ -20,7 +20,7 @@ fn rust_files() -> Vec<PathBuf> {
         }
     }
     let mut found = Vec::new();
-    for part in ["shared", "edge", "cloud", "deploy", "tests"] {
+    for part in ["shared", "edge", "cloud", "deploy", "examples", "tests"] {
         walk(&root().join(part), &mut found);
     }
     assert!(found.len() > 50, "the walk finds the sources");

@@ -45,7 +45,8 @@ Examples:
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or undecidable input, 3 configuration or bundle unusable, or no pool where
 `infer --require-cloud` wants one.
-MILLGATE_LOG sets what is logged to standard error: error, warn, info, debug, or a tracing filter.";
+MILLGATE_LOG sets what is logged to standard error: error, warn, info, debug, trace,
+or levels by target, as info,millgate_edge=debug.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -63,7 +63,7 @@ pub struct EdgeConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
     pub format: LogFormat,
-    /// error, warn, info, debug, trace, or a `tracing` filter; the variable MILLGATE_LOG overrides it.
+    /// error, warn, info, debug, trace, or levels by target (`info,millgate_edge=debug`); the variable MILLGATE_LOG overrides it.
     pub level: String,
 }
 

@@ -9,7 +9,11 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::layer;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use lines::Lines;
 
@@ -25,7 +29,8 @@ pub enum LogFormat {
     Json,
 }
 
-/// Sets the process's logger. `default` is a filter such as `info`; the variable `MILLGATE_LOG` overrides it. A second
+/// Sets the process's logger. `default` is a filter: a level such as `info`, or levels by target, as `info,millgate_edge=debug`;
+/// the variable `MILLGATE_LOG` overrides it. A second
 /// call does nothing, so that an agent and a pool can share a process. A filter that cannot be read is named in the log, and
 /// `info` is taken.
 pub fn init(default: &str, format: LogFormat) {
@@ -33,20 +38,19 @@ pub fn init(default: &str, format: LogFormat) {
         Ok(filter) => ("MILLGATE_LOG", filter),
         Err(_) => ("the log's level", default.to_owned()),
     };
-    let (parsed, refused) = match EnvFilter::try_new(&filter) {
+    let (parsed, refused) = match filter.parse::<Targets>() {
         Ok(parsed) => (parsed, None),
-        Err(error) => (EnvFilter::new("info"), Some(error)),
+        Err(error) => (Targets::new().with_default(LevelFilter::INFO), Some(error)),
     };
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(parsed)
-        .with_writer(|| Line)
-        // It would be said on standard error, by a macro that panics where that fails.
-        .log_internal_errors(false);
+    // An internal error would be said on standard error, by a macro that panics where that fails.
+    let lines = layer().with_writer(|| Line).log_internal_errors(false);
+    let filtered = tracing_subscriber::registry().with(parsed);
     let is_set_already = match format {
         LogFormat::Text => {
-            builder.with_target(false).with_ansi(io::stderr().is_terminal()).try_init().is_err()
+            let lines = lines.with_target(false).with_ansi(io::stderr().is_terminal());
+            filtered.with(lines).try_init().is_err()
         }
-        LogFormat::Json => builder.json().try_init().is_err(),
+        LogFormat::Json => filtered.with(lines.json()).try_init().is_err(),
     };
     if !is_set_already {
         crate::panics::report_by(|panic| {

@@ -1,0 +1,1 @@
+//! Nothing: the examples beside this file are programs of their own.
