@@ -109,10 +109,12 @@ async fn a_token_reaches_what_it_names_and_nothing_else() {
         Code::Unauthenticated,
         "no credentials",
     );
-    let listed = experts.list_experts(with(&scoped, v1::ListExpertsRequest {})).await.unwrap().into_inner();
+    let listed =
+        experts.list_experts(with(&scoped, v1::ListExpertsRequest::default())).await.unwrap().into_inner();
     let listed: Vec<String> = listed.experts.into_iter().map(|expert| expert.name).collect();
     assert!(!listed.is_empty() && listed.iter().all(|name| name.starts_with("steel-")), "{listed:?}");
-    let listed = experts.list_experts(with(&taskless, v1::ListExpertsRequest {})).await.unwrap().into_inner();
+    let listed =
+        experts.list_experts(with(&taskless, v1::ListExpertsRequest::default())).await.unwrap().into_inner();
     assert!(listed.experts.is_empty());
 
     // On a stream each message for itself, and the stream stays usable.
@@ -216,7 +218,7 @@ async fn a_token_that_is_revoked_ends_also_on_an_open_stream() {
     });
     let message = revoked.await.expect("it is refused");
     assert!(message.contains("API token `client` is revoked"), "{message}");
-    let list = || v1::ListExpertsRequest {};
+    let list = || v1::ListExpertsRequest::default();
     refused(experts.list_experts(with(&token, list())).await, Code::Unauthenticated, "is revoked");
     refused(experts.list_experts(with(&late, list())).await, Code::Unauthenticated, "expired on");
     let guess = format!("mgt_{}", "A".repeat(43));
@@ -254,7 +256,7 @@ async fn a_tenants_bounds_hold_for_its_devices() {
 async fn whoever_shows_nothing_keeps_nobody_out() {
     let tls = tls_pool_with(|config, _| config.max_connections = 2).await;
     let (device, token) = (tls.device("acme", "cam-1").await, tls.token(|_| {}));
-    let list = || v1::ListExpertsRequest {};
+    let list = || v1::ListExpertsRequest::default();
     let mut known = ExpertServiceClient::new(channel(&tls).await);
     known.list_experts(with(&token, list())).await.unwrap();
     let mut nobody = Vec::new();

@@ -37,7 +37,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 async fn list(client: &mut ExpertServiceClient<Channel>) -> Result<usize, Status> {
-    Ok(client.list_experts(ListExpertsRequest {}).await?.into_inner().experts.len())
+    Ok(client.list_experts(ListExpertsRequest::default()).await?.into_inner().experts.len())
 }
 
 /// Asks until the answer is as wanted.

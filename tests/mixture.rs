@@ -148,7 +148,7 @@ async fn a_pool_without_a_bundle_serves_plain_models() {
     assert!(client.model_ready(ready("mine")).await.unwrap().into_inner().ready);
     assert!(!client.model_ready(ready("pcb-l")).await.unwrap().into_inner().ready);
     let mut experts = ExpertServiceClient::connect(url(&pool)).await.unwrap();
-    let status = experts.list_experts(v1::ListExpertsRequest {}).await.unwrap_err();
+    let status = experts.list_experts(v1::ListExpertsRequest::default()).await.unwrap_err();
     assert!(
         status.code() == Code::FailedPrecondition && status.message().contains("no bundle"),
         "{status:?}"

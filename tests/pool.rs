@@ -51,7 +51,8 @@ fn request(experts: &[&str], images: Vec<v1::Image>) -> v1::RunExpertsRequest {
 async fn images_and_tensors_give_the_same_logits() {
     let pool = pool().await;
     let mut client = client(&pool).await;
-    let manifest = pool.pool().hosted().unwrap().manifest();
+    let hosted = pool.pool().hosted().unwrap();
+    let manifest = hosted.manifest();
     let expert = &manifest.experts[manifest.expert_index("pcb-l").unwrap()];
     let by_image = client.run_experts(request(&["pcb-l"], images("deeppcb"))).await.unwrap().into_inner();
     assert_eq!((by_image.call_id, by_image.node.as_str()), (7, "node-1"));

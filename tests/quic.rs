@@ -81,7 +81,7 @@ async fn a_device_calls_and_streams_and_a_drain_says_goodbye() {
     assert_eq!(ended.unwrap_err().code(), Code::Unavailable);
     let goodbye = tokio::time::timeout(PATIENCE, channel.closed()).await.unwrap().goodbye();
     assert_eq!(goodbye, Some(Goodbye::Stopping));
-    let refused: Status = client.list_experts(v1::ListExpertsRequest {}).await.unwrap_err();
+    let refused: Status = client.list_experts(v1::ListExpertsRequest::default()).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable);
 }
 
@@ -99,13 +99,14 @@ async fn who_shows_no_certificate_may_ask_for_nothing_and_keeps_nobody_out() {
     let mut nobody = Vec::new();
     for _ in 0..3 {
         let channel = dial_as_nobody(&pool, &device).await;
-        let refused = ExpertServiceClient::new(channel.clone()).list_experts(v1::ListExpertsRequest {}).await;
+        let refused =
+            ExpertServiceClient::new(channel.clone()).list_experts(v1::ListExpertsRequest::default()).await;
         assert_eq!(refused.unwrap_err().code(), Code::Unauthenticated);
         nobody.push(channel);
     }
     for _ in 0..2 {
         let mut client = ExpertServiceClient::new(dial(&pool, &device).await);
-        client.list_experts(v1::ListExpertsRequest {}).await.unwrap();
+        client.list_experts(v1::ListExpertsRequest::default()).await.unwrap();
     }
 }
 
@@ -116,7 +117,10 @@ async fn both_doors_share_the_places_and_a_pool_that_goes_cuts() {
     // Enrolment came over TCP, and leaves its place when it is done.
     let (first, second) = (dial(&pool, &device).await, dial(&pool, &device).await);
     for channel in [&first, &second] {
-        ExpertServiceClient::new(channel.clone()).list_experts(v1::ListExpertsRequest {}).await.unwrap();
+        ExpertServiceClient::new(channel.clone())
+            .list_experts(v1::ListExpertsRequest::default())
+            .await
+            .unwrap();
     }
     let endpoint = Endpoint::client(device.identity().client_config(&[ALPN]), &Tuning::agent()).unwrap();
     let refused = endpoint.connect(pool.pool.grpc_addr(), "127.0.0.1").await;

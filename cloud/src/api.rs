@@ -86,10 +86,10 @@ impl Api {
 
     /// The services, with health and reflection (v1 and v1alpha).
     pub(crate) fn routes(self, readiness: Readiness, enroller: Enroller) -> Result<Routes, ReflectionError> {
-        let experts = self.pool.hosted().into_iter().flat_map(|hosted| &hosted.manifest().experts);
-        let experts = experts.map(|expert| format!("expert/{}", expert.name));
-        let names = ["", INFERENCE, EXPERTS, OPEN_INFERENCE].into_iter().map(str::to_owned).chain(experts);
-        let health = HealthService::new(names, readiness.clone());
+        let pool = Arc::clone(&self.pool);
+        let has_expert = move |name: &str| pool.manifest().is_some_and(|it| it.expert_index(name).is_some());
+        let services = ["", INFERENCE, EXPERTS, OPEN_INFERENCE];
+        let health = HealthService::new(services, Box::new(has_expert), readiness.clone());
         let descriptors = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)

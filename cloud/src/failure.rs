@@ -23,8 +23,9 @@ pub enum Failure {
     Sample(String),
     #[error("`{0}` is not an expert of this bundle")]
     UnknownExpert(String),
-    #[error("the request names bundle {asked}, this node holds {held}")]
-    Bundle { asked: BundleDigest, held: BundleDigest },
+    /// Neither the active bundle, `held`, nor the one `before` it is the one that was `asked` for.
+    #[error("the request names bundle {asked}, this node holds {held}{}", and(before))]
+    Bundle { asked: BundleDigest, held: BundleDigest, before: Option<BundleDigest> },
     #[error("this node hosts no bundle")]
     NoBundle,
     #[error("the deadline has passed")]
@@ -63,6 +64,10 @@ pub enum Failure {
     /// More than is read.
     #[error("{what} is longer than {most} bytes")]
     TooLarge { what: &'static str, most: usize },
+}
+
+fn and(before: &Option<BundleDigest>) -> String {
+    before.map(|before| format!(" and {before}")).unwrap_or_default()
 }
 
 /// What sort of failure it is, whatever protocol tells of it.

@@ -1,7 +1,6 @@
 //! The bundle that this node hosts: proved on its golden samples, and its models behind the scheduler.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use millgate_shared::array::Array;
@@ -16,12 +15,13 @@ use millgate_shared::runner::{Holding, Models, RunError};
 
 use crate::engines::Kind;
 use crate::failure::Failure;
-use crate::serving::catalogue::{Slot, Versions};
 use crate::serving::request::{Call, Phases};
 use crate::serving::run::Deployed;
 use crate::serving::served::Traits;
 use crate::serving::{Batching, Serving};
+use held::Bundled;
 
+pub(crate) mod held;
 mod variants;
 
 /// Why a bundle is not hosted.
@@ -42,6 +42,14 @@ pub struct Hosted {
     encoders: By<EncoderIx, Arc<Deployed>>,
     gate: Arc<Deployed>,
     experts: By<ExpertIx, Arc<Deployed>>,
+    /// All of these, once each.
+    models: Vec<Arc<Deployed>>,
+}
+
+impl Bundled for Arc<Hosted> {
+    fn digest(&self) -> BundleDigest {
+        self.digest
+    }
 }
 
 /// One model's answer for one sample.
@@ -60,22 +68,22 @@ impl Ran {
 }
 
 impl Hosted {
-    /// Opens, loads and proves a bundle: blocks for as long as that takes.
-    pub(crate) fn load(path: &Path, serving: &Serving) -> Result<Self, HostedError> {
-        let bundle = Bundle::open(path)?;
-        let models = Arc::new(Models::load(&bundle, Holding::All)?);
-        let passed = golden::check(&bundle, &models)?;
+    /// Loads and proves a bundle, and does not answer for it yet: blocks for as long as that takes.
+    pub(crate) fn load(bundle: &Bundle, serving: &Serving) -> Result<Self, HostedError> {
+        let models = Arc::new(Models::load(bundle, Holding::All)?);
+        let passed = golden::check(bundle, &models)?;
         let manifest = Arc::clone(models.manifest());
         let mut served = HashMap::new();
         for (name, fixed) in models.all() {
-            served.insert(name.to_owned(), serve(serving, &bundle, name, fixed)?);
+            served.insert(name.to_owned(), prepare(serving, bundle, name, fixed)?);
         }
         let of = |name: &str| served.get(name).cloned().ok_or_else(|| Failure::UnknownModel(name.to_owned()));
         let encoders = manifest.encoders.iter().map(|encoder| of(&encoder.name));
         let encoders = encoders.collect::<Result<_, _>>()?;
         let gate = of(&manifest.gate.name)?;
         let experts = manifest.experts.iter().map(|expert| of(&expert.name)).collect::<Result<_, _>>()?;
-        Ok(Self { manifest, digest: bundle.digest(), passed, encoders, gate, experts })
+        let models = served.into_values().collect();
+        Ok(Self { manifest, digest: bundle.digest(), passed, encoders, gate, experts, models })
     }
 
     pub fn manifest(&self) -> &Arc<Manifest> {
@@ -93,6 +101,11 @@ impl Hosted {
 
     pub(crate) fn gate(&self) -> &Arc<Deployed> {
         &self.gate
+    }
+
+    /// Every model of the bundle, for clients that ask by name.
+    pub(crate) fn models(&self) -> &[Arc<Deployed>] {
+        &self.models
     }
 
     pub(crate) fn experts(&self) -> &By<ExpertIx, Arc<Deployed>> {
@@ -145,7 +158,7 @@ pub(crate) async fn ask(
 }
 
 /// A bundle's own model, for the mixture and for clients that ask by name. `fixed` is the same one, proved.
-fn serve(
+fn prepare(
     serving: &Serving,
     bundle: &Bundle,
     name: &str,
@@ -172,7 +185,5 @@ fn serve(
     }
     let labels = expert.map(|expert| ("logits".to_owned(), expert.labels.clone())).into_iter().collect();
     let traits = Traits { finite_only: true, is_fixed: true, labels, ..Traits::default() };
-    let served = serving.adopt(name, 1, loaded, traits, Batching::default());
-    serving.replace(name, Versions::from([(1, Slot::Ready(Arc::clone(&served)))]));
-    Ok(served)
+    Ok(serving.adopt(name, 1, loaded, traits, Batching::default()))
 }

@@ -22,6 +22,7 @@ use experts::{ExpertLabels, RunLabels};
 
 pub use experts::RunResult;
 
+mod bundles;
 pub(crate) mod calls;
 mod experts;
 mod models;
@@ -69,15 +70,7 @@ impl Metrics {
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         // The registry appends `_total` and `_info` by type.
         registry.register("build", "This binary", build);
-        if let Some(hosted) = pool.hosted() {
-            let manifest = hosted.manifest();
-            let bundle = Info::new([
-                ("name", manifest.name.clone()),
-                ("version", manifest.version.clone()),
-                ("digest", hosted.digest().to_string()),
-            ]);
-            registry.register("bundle", "The bundle that is served", bundle);
-        }
+        registry.register_collector(Box::new(bundles::Bundles { pool: Arc::clone(pool) }));
         registry.register("requests", "Calls by method and gRPC code", requests.clone());
         registry.register("expert_runs", "Experts asked for, by result", expert_runs.clone());
         registry.register("expert_compute_seconds", "Time in an expert, one sample", expert_compute.clone());

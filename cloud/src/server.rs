@@ -25,7 +25,7 @@ use crate::engines::{Engines, EnginesError, search};
 use crate::identity::StateError;
 use crate::identity::material::Material;
 use crate::metrics::Metrics;
-use crate::pool::{Pool, PoolError};
+use crate::pool::{Given, Pool, PoolError};
 use crate::readiness::Readiness;
 use crate::rest;
 use crate::trace::{Traces, TracesError};
@@ -236,7 +236,8 @@ fn serve(
 }
 
 fn announce(config: &CloudConfig, pool: &Pool, grpc: SocketAddr, http: SocketAddr, metrics: SocketAddr) {
-    let manifest = pool.hosted().map(|hosted| hosted.manifest());
+    let hosted = pool.hosted();
+    let manifest = hosted.as_ref().map(|hosted| hosted.manifest());
     tracing::info!(
         node = pool.node(),
         %grpc,
@@ -247,7 +248,7 @@ fn announce(config: &CloudConfig, pool: &Pool, grpc: SocketAddr, http: SocketAdd
         %metrics,
         bundle = manifest.map_or("none", |manifest| manifest.name.as_str()),
         version = manifest.map(|manifest| manifest.version.as_str()),
-        digest = pool.hosted().map(|hosted| tracing::field::display(hosted.digest())),
+        digest = hosted.as_ref().map(|hosted| tracing::field::display(hosted.digest())),
         models = pool.models(),
         threads = pool.threads(),
         loaded_ms = pool.loaded_in().as_millis() as u64,
@@ -260,7 +261,8 @@ pub(crate) async fn load(config: &CloudConfig) -> Result<Pool, ServeError> {
     let config = config.clone();
     let opened = tokio::task::spawn_blocking(move || {
         let engines = Engines::start(&config.engines, &config.state_dir, config.thread_count())?;
-        let pool = Pool::open(&config, engines)?;
+        let bundle = config.bundle_path().map(Given::open).transpose()?;
+        let pool = Pool::open(&config, engines, bundle)?;
         search::log(pool.serving().engines().found(), &pool.missing());
         Ok(pool)
     });

@@ -132,14 +132,14 @@ impl Serving {
             unproven: trial.unproven,
             rows_are_independent,
             knee,
+            statistics: if traits.is_fixed { self.bundles_statistics(name) } else { Arc::default() },
             traits,
-            statistics: Statistics::default(),
         };
         Arc::new(Deployed { served: Arc::new(served), run })
     }
 
-    /// Serves a model that is made of others; it belongs to the bundle.
-    pub(crate) fn add_composite(&self, name: &str, composite: Arc<dyn Composite>, traits: Traits) {
+    /// Makes a model of others, which belongs to the bundle, and does not serve it yet.
+    pub(crate) fn compose(&self, name: &str, composite: Arc<dyn Composite>, traits: Traits) -> Arc<Deployed> {
         let served = Arc::new(Served {
             name: name.to_owned(),
             version: 1,
@@ -150,10 +150,23 @@ impl Serving {
             rows_are_independent: true,
             knee: 1,
             traits: Traits { is_fixed: true, ..traits },
-            statistics: Statistics::default(),
+            statistics: self.bundles_statistics(name),
         });
-        let deployed = Arc::new(Deployed { served, run: Run::Composite(composite) });
-        self.replace(name, Versions::from([(1, Slot::Ready(deployed))]));
+        Arc::new(Deployed { served, run: Run::Composite(composite) })
+    }
+
+    /// A name's statistics, which go on when another bundle brings a model of the same name.
+    fn bundles_statistics(&self, name: &str) -> Arc<Statistics> {
+        let known = self.find(name, "").ok().filter(|known| known.traits.is_fixed);
+        known.map_or_else(Arc::default, |known| Arc::clone(&known.statistics))
+    }
+
+    /// Serves the models of a bundle from now on, under their names, in place of those that belong to a bundle now; all
+    /// at once. What is asked of one of before is still answered by it.
+    pub(crate) fn exchange(&self, models: &[Arc<Deployed>]) {
+        let gone = self.models.exchange(models);
+        let Some(cache) = &self.cache else { return };
+        gone.iter().filter_map(|gone| gone.id()).for_each(|id| cache.forget(id));
     }
 
     pub(crate) fn engines(&self) -> &Engines {

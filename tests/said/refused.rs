@@ -65,7 +65,7 @@ async fn infer_does_not_wait_for_a_pool_that_turns_the_device_away() {
     assert!(millgate_cloud::identity::devices::set_revoked(&tls.state(), &name, Some(now())).unwrap());
     tls.pool.reload();
     let refused = tokio::time::timeout(PATIENCE, async {
-        while client.list_experts(ListExpertsRequest {}).await.is_ok() {}
+        while client.list_experts(ListExpertsRequest::default()).await.is_ok() {}
     });
     refused.await.expect("the pool knows it");
     let (url, identity) = (tls.pool.url(), device.dir.path().display().to_string());

@@ -71,15 +71,15 @@ async fn decide(
     clock: Clock,
 ) -> Result<v1::Decision, Failure> {
     let pool = &api.pool;
-    let hosted = pool.bundle()?;
-    if !request.bundle_digest.is_empty() {
-        digest::check(&request.bundle_digest, hosted.digest())?;
-    }
+    let hosted = match request.bundle_digest.is_empty() {
+        true => pool.bundle()?,
+        false => pool.bundle_of(digest::read(&request.bundle_digest)?)?,
+    };
     let policy = policy(hosted.manifest(), &request, clock)?;
     let sample = request.sample.ok_or_else(|| Failure::field("sample", "is missing"))?;
     caller.may_ask(&sample.task)?;
     for expert in &request.pinned {
-        caller.may_run(pool.manifest(), expert)?;
+        caller.may_run(Some(hosted.manifest()), expert)?;
     }
     let origin = origin(&sample);
     let bytes = sample.images.iter().map(|image| image.data.len()).sum();
@@ -90,7 +90,7 @@ async fn decide(
         Ok(Read { sample: read.sample, notes: read.notes, sha256: digest_of(manifest, &images) })
     };
     let call = Call::new(clock.arrived, clock.deadline);
-    let decision = mixture::decide(hosted, pool.serving(), &pool.place(), question, pictures, call).await?;
+    let decision = mixture::decide(&hosted, pool.serving(), &pool.place(), question, pictures, call).await?;
     for share in &decision.experts {
         api.metrics.expert_run(&share.name, RunResult::Ok);
         api.metrics.computed(&share.name, Duration::from_micros(share.latency_us));

@@ -13,12 +13,12 @@ use millgate_shared::wire::write_tensor;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::clock::Clock;
-use super::digest::{Inherited, check};
+use super::digest::{self, Inherited};
 use super::input::Input;
 use super::{Api, deadline, reply, status, stream};
 use crate::access::Caller;
 use crate::failure::{Failure, Kind};
-use crate::hosted::Ran;
+use crate::hosted::{Hosted, Ran};
 use crate::metrics::RunResult;
 use crate::serving::request::Call;
 
@@ -35,8 +35,8 @@ impl ExpertService for Api {
         let caller = super::caller(&request)?;
         let request = request.into_inner();
         let work = async {
-            check(&request.bundle_digest, self.pool.bundle()?.digest())?;
-            run(self, &caller, request, clock).await
+            let hosted = self.pool.bundle_of(digest::read(&request.bundle_digest)?)?;
+            run(self, &caller, &hosted, request, clock).await
         };
         reply(self.answer("RunExperts", clock, work).await)
     }
@@ -54,14 +54,14 @@ impl ExpertService for Api {
         let (api, shut_out) = (self.clone(), caller.clone());
         let call = move |request: v1::RunExpertsRequest| {
             let clock = Clock::new(Instant::now(), whole, timeout(&request), api.default_deadline);
-            let held = api.pool.bundle().map(|hosted| hosted.digest());
-            let checked = held.and_then(|held| digest.check(&request.bundle_digest, held));
+            // The epoch that the call keeps, whatever is switched to meanwhile.
+            let hosted = digest.read(&request.bundle_digest).and_then(|asked| api.pool.bundle_of(asked));
             let (api, caller) = (api.clone(), caller.clone());
             async move {
                 let call_id = request.call_id;
                 let work = async {
-                    checked?;
-                    run(&api, &caller, request, clock).await
+                    let hosted = hosted?;
+                    run(&api, &caller, &hosted, request, clock).await
                 };
                 let result = match api.answer("RunExpertsStream", clock, work).await {
                     Ok(response) => InBand::Response(response),
@@ -83,7 +83,8 @@ impl ExpertService for Api {
     ) -> Result<Response<v1::ListExpertsResponse>, Status> {
         let clock = self.clock(&request, None);
         let caller = super::caller(&request)?;
-        let listed = async { super::listing::list(&self.pool, caller.rights()?.as_ref()) };
+        let asked = request.into_inner().bundle_digest;
+        let listed = async { super::listing::list(&self.pool, &asked, caller.rights()?.as_ref()) };
         reply(self.answer("ListExperts", clock, listed).await)
     }
 }
@@ -95,14 +96,14 @@ fn timeout(request: &v1::RunExpertsRequest) -> Option<Duration> {
 async fn run(
     api: &Api,
     caller: &Caller,
+    hosted: &Hosted,
     request: v1::RunExpertsRequest,
     clock: Clock,
 ) -> Result<v1::RunExpertsResponse, Failure> {
-    let hosted = api.pool.bundle()?;
     let manifest = hosted.manifest();
     // Before it is said which of them are here.
     for expert in &request.experts {
-        caller.may_run(api.pool.manifest(), expert)?;
+        caller.may_run(Some(manifest), expert)?;
     }
     let experts = named(manifest, &request.experts)?;
     let input = Input::new(manifest, request.images, request.tensors)?;

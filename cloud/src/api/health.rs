@@ -1,6 +1,5 @@
 //! `grpc.health.v1`: the whole server (""), each service, and each expert as `expert/<name>`.
 
-use std::collections::BTreeSet;
 use std::future::ready;
 
 use futures_util::StreamExt;
@@ -13,20 +12,33 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use super::status;
 use crate::readiness::Readiness;
 
-/// Answers for names that are fixed at the start.
-#[derive(Debug)]
+/// How experts' names begin.
+const EXPERT: &str = "expert/";
+
+/// Whether the active bundle has an expert of this name.
+type HasExpert = Box<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// Answers for services that are fixed at the start, and for the experts of the active bundle.
 pub(crate) struct HealthService {
-    names: BTreeSet<String>,
+    services: [&'static str; 4],
+    has_expert: HasExpert,
     readiness: Readiness,
 }
 
+impl std::fmt::Debug for HealthService {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HealthService").field("services", &self.services).finish_non_exhaustive()
+    }
+}
+
 impl HealthService {
-    pub(crate) fn new(names: impl IntoIterator<Item = String>, readiness: Readiness) -> Self {
-        Self { names: names.into_iter().collect(), readiness }
+    pub(crate) fn new(services: [&'static str; 4], has_expert: HasExpert, readiness: Readiness) -> Self {
+        Self { services, has_expert, readiness }
     }
 
     fn status(&self, name: &str) -> Option<ServingStatus> {
-        self.names.contains(name).then(|| match self.readiness.is_ready() {
+        let is_expert = || name.strip_prefix(EXPERT).is_some_and(|expert| (self.has_expert)(expert));
+        (self.services.contains(&name) || is_expert()).then(|| match self.readiness.is_ready() {
             true => ServingStatus::Serving,
             false => ServingStatus::NotServing,
         })
@@ -74,7 +86,7 @@ mod tests {
     use super::*;
 
     fn service() -> HealthService {
-        HealthService::new(["".to_owned(), "expert/a".to_owned()], Readiness::default())
+        HealthService::new([""; 4], Box::new(|name| name == "a"), Readiness::default())
     }
 
     fn ask(service: &str) -> Request<HealthCheckRequest> {

@@ -38,7 +38,7 @@ impl Api {
         let mut guard = self.metrics.begin(method, clock.deadline);
         let answer = async {
             let (request, kept) = clock.limit(read).await?;
-            caller.may_run(self.pool.manifest(), &request.model)?;
+            caller.may_run(self.pool.manifest().as_deref(), &request.model)?;
             let timeout = request.timeout()?;
             let clock = Clock::new(at, deadline, timeout, self.default_deadline);
             guard.until(clock.deadline);

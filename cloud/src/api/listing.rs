@@ -3,17 +3,24 @@
 use millgate_shared::bundle::manifest::Expert;
 use millgate_shared::proto::v1;
 
+use super::digest;
 use crate::access::may_run;
 use crate::access::rights::Rights;
 use crate::failure::Failure;
+use crate::hosted::Hosted;
 use crate::pool::Pool;
 
-pub(super) fn list(pool: &Pool, rights: &Rights) -> Result<v1::ListExpertsResponse, Failure> {
-    let hosted = pool.bundle()?;
+/// The experts of the bundle with the digest `asked`, or of the active one where it is empty.
+pub(super) fn list(pool: &Pool, asked: &[u8], rights: &Rights) -> Result<v1::ListExpertsResponse, Failure> {
+    let hosted = match asked.is_empty() {
+        true => pool.bundle()?,
+        false => pool.bundle_of(digest::read(asked)?)?,
+    };
+    let before = pool.before().map(|before| before.hosted);
     let manifest = hosted.manifest();
     let latency_us = |served| pool.serving().expected(served).as_micros() as u64;
     let experts = manifest.experts.iter().zip(hosted.experts());
-    let experts = experts.filter(|(expert, _)| may_run(rights, pool.manifest(), &expert.name).is_ok());
+    let experts = experts.filter(|(expert, _)| may_run(rights, Some(manifest), &expert.name).is_ok());
     Ok(v1::ListExpertsResponse {
         bundle_name: manifest.name.clone(),
         bundle_version: manifest.version.clone(),
@@ -21,7 +28,17 @@ pub(super) fn list(pool: &Pool, rights: &Rights) -> Result<v1::ListExpertsRespon
         node: pool.node().to_owned(),
         experts: experts.map(|(expert, served)| info(expert, latency_us(served))).collect(),
         life: pool.life().to_owned(),
+        bundles: pool.hosted().iter().chain(&before).map(|hosted| bundle(hosted)).collect(),
     })
+}
+
+fn bundle(hosted: &Hosted) -> v1::AnsweredBundle {
+    let manifest = hosted.manifest();
+    v1::AnsweredBundle {
+        name: manifest.name.clone(),
+        version: manifest.version.clone(),
+        digest: hosted.digest().as_bytes().to_vec().into(),
+    }
 }
 
 fn info(expert: &Expert, latency_us: u64) -> v1::ExpertInfo {

@@ -51,7 +51,7 @@ fn unsupported<T>(what: &str) -> Result<Response<T>, Status> {
 impl OpenInference {
     /// Is the caller allowed to know of this model?
     fn check<T>(&self, request: &Request<T>, model: &str) -> Result<(), Status> {
-        let checked = super::caller(request)?.may_run(self.api.pool.manifest(), model);
+        let checked = super::caller(request)?.may_run(self.api.pool.manifest().as_deref(), model);
         checked.map_err(|failure| status::of(&failure))
     }
 
@@ -181,7 +181,8 @@ impl GrpcInferenceService for OpenInference {
         let request = request.get_ref();
         let pool = &self.api.pool;
         let serving = pool.serving();
-        let is_allowed = |served: &Arc<Deployed>| may_run(&rights, pool.manifest(), &served.name).is_ok();
+        let is_allowed =
+            |served: &Arc<Deployed>| may_run(&rights, pool.manifest().as_deref(), &served.name).is_ok();
         let found = match request.name.is_empty() {
             true => Ok(serving.all().into_iter().filter(is_allowed).collect()),
             false => serving.find_all(&request.name, &request.version),
@@ -199,7 +200,8 @@ impl GrpcInferenceService for OpenInference {
         let ready_only = request.get_ref().ready;
         let index = self.api.pool.serving().index();
         let models = index.into_iter().filter(|listed| !ready_only || listed.reason.is_none());
-        let models = models.filter(|listed| may_run(&rights, self.api.pool.manifest(), &listed.name).is_ok());
+        let models = models
+            .filter(|listed| may_run(&rights, self.api.pool.manifest().as_deref(), &listed.name).is_ok());
         let models = models.map(|listed| proto::repository_index_response::ModelIndex {
             name: listed.name,
             version: listed.version,

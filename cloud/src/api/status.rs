@@ -30,9 +30,11 @@ pub(super) fn of(failure: &Failure) -> Status {
             ErrorDetails::with_precondition_failure_violation(MODEL, model.clone(), reason)
         }
         Failure::Refused { retry_after, .. } => ErrorDetails::with_retry_info(Some(*retry_after)),
-        Failure::Bundle { asked, held } => {
-            let digests = [("asked".to_owned(), asked.to_string()), ("held".to_owned(), held.to_string())];
-            ErrorDetails::with_error_info("BUNDLE_MISMATCH", DOMAIN, HashMap::from(digests))
+        Failure::Bundle { asked, held, before } => {
+            let digests = [("asked", Some(asked)), ("held", Some(held)), ("before", before.as_ref())];
+            let digests =
+                digests.into_iter().filter_map(|(name, it)| Some((name.to_owned(), it?.to_string())));
+            ErrorDetails::with_error_info("BUNDLE_MISMATCH", DOMAIN, digests.collect::<HashMap<_, _>>())
         }
         _ => return Status::new(code(failure.kind()), message),
     };
@@ -109,9 +111,9 @@ mod tests {
     #[test]
     fn a_bundle_mismatch_names_both_digests() {
         let digest = |byte: u8| BundleDigest::from_bytes(&[byte; 32]).unwrap();
-        let status = of(&Failure::Bundle { asked: digest(1), held: digest(2) });
+        let status = of(&Failure::Bundle { asked: digest(1), held: digest(2), before: Some(digest(3)) });
         assert_eq!(status.code(), Code::FailedPrecondition);
-        for digest in [digest(1), digest(2)] {
+        for digest in [digest(1), digest(2), digest(3)] {
             assert!(status.message().contains(&digest.to_string()), "{}", status.message());
         }
     }

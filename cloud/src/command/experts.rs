@@ -51,7 +51,7 @@ pub async fn experts(args: &ExpertsArgs, out: &mut impl Write) -> Result<(), Com
         DialError::Url(url) => CommandError::Url { url },
         error => CommandError::Dial(error),
     })?;
-    let mut request = Request::new(v1::ListExpertsRequest {});
+    let mut request = Request::new(v1::ListExpertsRequest::default());
     if let Some(path) = &args.token_file {
         let token = text_file::read(path);
         let token = token.map_err(|source| StateError::Io { path: path.clone(), source })?;

@@ -19,7 +19,7 @@ pub(super) struct Models {
 impl Collector for Models {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
         let to = &mut encoder;
-        let all = Snapshot::of(self.pool.serving());
+        let all = Snapshot::of(&self.pool);
         requests(to, &all)?;
         all.counter(to, ("inference_rows", "Rows computed and answered"), |model| model.counts.rows)?;
         all.counter(to, ("inference_batches", "Batches computed"), |model| model.counts.batches)?;

@@ -1,11 +1,12 @@
 //! What is read once a scrape: every loaded model's counts, and what waits. Its methods write one family each.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
-use crate::serving::Serving;
+use crate::pool::Pool;
 use crate::serving::buckets::Buckets;
 use crate::serving::run::Deployed;
 use crate::serving::statistics::Counts;
@@ -27,13 +28,22 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    pub(super) fn of(serving: &Serving) -> Self {
+    pub(super) fn of(pool: &Pool) -> Self {
+        let serving = pool.serving();
         let pressure = serving.pressure();
+        // Models of one name count together, whichever bundle brought them.
+        let before = pool.before();
+        let before = before.iter().flat_map(|before| before.hosted.models());
+        let waits = |deployed: &Deployed| deployed.id().and_then(|id| pressure.pending.get(&id)).copied();
+        let mut kept: BTreeMap<&str, usize> = BTreeMap::new();
+        for model in before.filter(|model| serving.is_fixed(&model.name)) {
+            *kept.entry(&model.name).or_default() += waits(model).unwrap_or(0);
+        }
         let of_model = |served: Arc<Deployed>| OfModel {
             name: served.name.clone(),
             version: served.version.to_string(),
             counts: served.statistics.read(),
-            pending: served.id().and_then(|id| pressure.pending.get(&id)).copied().unwrap_or(0),
+            pending: waits(&served).unwrap_or(0) + kept.get(served.name.as_str()).copied().unwrap_or(0),
             is_unproven: served.unproven.is_some(),
         };
         let models = serving.all().into_iter().map(of_model).collect();

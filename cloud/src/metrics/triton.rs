@@ -47,7 +47,7 @@ const CACHE: [Family<Total>; 2] =
 impl Collector for Triton {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
         let to = &mut encoder;
-        let all = Snapshot::of(self.pool.serving());
+        let all = Snapshot::of(&self.pool);
         for (name, help, value) in COUNTS {
             all.plain(to, (name, help), MetricType::Unknown, |model| value(&model.counts))?;
         }

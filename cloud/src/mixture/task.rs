@@ -3,7 +3,7 @@
 //! Each modality is an input of BYTES, an encoded picture file a row; an empty element, or an input that is left out, says
 //! that the modality is absent.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -26,6 +26,7 @@ use crate::serving::Serving;
 use crate::serving::composite::{Composite, Outside};
 use crate::serving::entry::Done;
 use crate::serving::request::{Call, Phases};
+use crate::serving::run::Deployed;
 use crate::serving::served::Traits;
 
 /// Rows of one request; each is a decision.
@@ -43,8 +44,7 @@ const OUTPUTS: [(&str, Datatype); 4] = [
 /// See the module's head.
 #[derive(Debug)]
 struct TaskModel {
-    /// Weak: the bundle's models and this one lie in the same catalogue.
-    hosted: Weak<Hosted>,
+    hosted: Arc<Hosted>,
     task: TaskIx,
     place: String,
     outside: Arc<Outside>,
@@ -70,22 +70,24 @@ impl TaskModel {
             ..Signature::default()
         };
         let outside = Arc::new(Outside { kind: KIND, signature });
-        Self { hosted: Arc::downgrade(hosted), task, place, outside }
+        Self { hosted: Arc::clone(hosted), task, place, outside }
     }
 }
 
-/// Serves each task as a model of its own name; `place` is this node, as decisions name it.
-pub(crate) fn offer(hosted: &Arc<Hosted>, serving: &Serving, place: &str) {
+/// Each task as a model of its own name; `place` is this node, as decisions name it.
+pub(crate) fn models(hosted: &Arc<Hosted>, serving: &Serving, place: &str) -> Vec<Arc<Deployed>> {
+    let mut models = Vec::new();
     for (at, spec) in hosted.manifest().tasks.pairs() {
-        if serving.find(&spec.name, "").is_ok() {
+        if hosted.models().iter().any(|model| model.name == spec.name) {
             tracing::warn!(task = spec.name, "a model has its name; the task is not served as a model");
             continue;
         }
         let labels = [("probabilities".to_owned(), spec.labels.clone())].into();
         let traits = Traits { max_rows: Some(MOST_ROWS), labels, ..Traits::default() };
         let model = Arc::new(TaskModel::new(hosted, at, place.to_owned()));
-        serving.add_composite(&spec.name, model, traits);
+        models.push(serving.compose(&spec.name, model, traits));
     }
+    models
 }
 
 impl Composite for TaskModel {
@@ -112,12 +114,12 @@ impl Composite for TaskModel {
         call: Call,
     ) -> BoxFuture<'a, Result<Done, Failure>> {
         Box::pin(async move {
-            let hosted = self.hosted.upgrade().ok_or(Failure::Stopped)?;
+            let hosted = &self.hosted;
             let started = Instant::now();
             let by_input: Vec<Vec<Bytes>> = inputs.into_iter().map(elements).collect::<Result<_, _>>()?;
             let decisions = (0..rows).map(|row| {
                 let pictures = by_input.iter().map(|elements| elements[row].clone()).collect();
-                self.row(&hosted, serving, row, pictures, call)
+                self.row(hosted, serving, row, pictures, call)
             });
             // A row's own parts wait in the queue; more rows at a time would only fill it.
             let decisions: Vec<Decision> =

@@ -55,7 +55,8 @@ pub(super) async fn all_statistics(State(rest): State<Rest>, asker: Asker) -> Re
     };
     let pool = rest.api.pool();
     let all = pool.serving().all().into_iter();
-    let all: Vec<_> = all.filter(|served| may_run(&rights, pool.manifest(), &served.name).is_ok()).collect();
+    let all: Vec<_> =
+        all.filter(|served| may_run(&rights, pool.manifest().as_deref(), &served.name).is_ok()).collect();
     status::reply(statistics_of(&all))
 }
 
@@ -108,7 +109,8 @@ pub(super) async fn index(
     };
     let index = rest.api.pool().serving().index();
     let models = index.into_iter().filter(|listed| !only_ready || listed.reason.is_none());
-    let models = models.filter(|listed| may_run(&rights, rest.api.pool().manifest(), &listed.name).is_ok());
+    let models =
+        models.filter(|listed| may_run(&rights, rest.api.pool().manifest().as_deref(), &listed.name).is_ok());
     let models = models.map(|listed| Listed {
         name: listed.name,
         version: listed.version,

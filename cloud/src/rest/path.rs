@@ -28,8 +28,8 @@ impl FromRequestParts<Rest> for Model {
         let path = Path::<Self>::from_request_parts(parts, rest).await;
         let Path(model) =
             path.map_err(|error| status::refuse_with(StatusCode::BAD_REQUEST, &error.to_string()))?;
-        let allowed =
-            caller(&parts.extensions).and_then(|it| it.may_run(rest.api.pool().manifest(), &model.model));
+        let allowed = caller(&parts.extensions)
+            .and_then(|it| it.may_run(rest.api.pool().manifest().as_deref(), &model.model));
         allowed.map_err(|failure| status::refuse(&failure))?;
         Ok(model)
     }

@@ -153,7 +153,7 @@ async fn named_experts_answer_and_each_refusal_has_its_code() {
     // The client's own timer may be the first to fire, and tonic names that CANCELLED.
     assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status:?}");
 
-    let listed = client.list_experts(v1::ListExpertsRequest {}).await.unwrap().into_inner();
+    let listed = client.list_experts(v1::ListExpertsRequest::default()).await.unwrap().into_inner();
     assert!(listed.experts.iter().all(|expert| expert.ready && expert.latency_us > 0));
     // Jobs that nobody waits for any more leave the queue when a thread gets to them.
     let mut metrics = http(&running, "/metrics").await;

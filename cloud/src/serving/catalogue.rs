@@ -91,6 +91,19 @@ impl Catalogue {
             self.models.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), model);
     }
 
+    /// Puts the models of a bundle in place of those that belong to one now, all at once. Gives those that were there.
+    pub(super) fn exchange(&self, models: &[Arc<Deployed>]) -> Vec<Arc<Deployed>> {
+        let mut all = self.models.write().unwrap_or_else(PoisonError::into_inner);
+        let is_fixed = |_: &String, model: &mut Model| model.ready().any(|ready| ready.traits.is_fixed);
+        let gone: Vec<Model> = all.extract_if(.., is_fixed).map(|(_, model)| model).collect();
+        for deployed in models {
+            let versions = Versions::from([(deployed.version, Slot::Ready(Arc::clone(deployed)))]);
+            all.insert(deployed.name.clone(), Model { versions, reason: String::new() });
+        }
+        drop(all);
+        gone.iter().flat_map(Model::ready).cloned().collect()
+    }
+
     /// The version, if it is ready; an empty text means the highest that is.
     pub(super) fn find(&self, name: &str, version: &str) -> Result<Arc<Deployed>, Failure> {
         let models = self.read();

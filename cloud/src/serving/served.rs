@@ -94,7 +94,8 @@ pub(crate) struct Served {
     /// Rows worth computing together; 1 where batching does not pay.
     pub(crate) knee: usize,
     pub(crate) traits: Traits,
-    pub(crate) statistics: Statistics,
+    /// What came of requests; models of one name share them, whichever bundle brought them.
+    pub(crate) statistics: Arc<Statistics>,
 }
 
 impl Served {

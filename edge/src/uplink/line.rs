@@ -57,7 +57,7 @@ impl Line {
 /// What the pool holds, if it is what the agent holds.
 pub(super) async fn list(carrier: &Carrier, digest: Option<BundleDigest>) -> Result<Known, NoLine> {
     let started = Instant::now();
-    let listed = carrier.experts().list_experts(v1::ListExpertsRequest {}).await;
+    let listed = carrier.experts().list_experts(v1::ListExpertsRequest::default()).await;
     let listed = listed.map_err(|status| refused("ListExperts", &status))?.into_inner();
     let answered_in = started.elapsed();
     if digest.is_some_and(|digest| BundleDigest::from_bytes(&listed.bundle_digest) != Some(digest)) {

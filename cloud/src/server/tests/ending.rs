@@ -33,7 +33,7 @@ async fn a_drain_says_so_ends_streams_and_cuts_nothing() {
 async fn dropping_a_pool_cuts_its_connections() {
     let (running, channel) = start(config()).await;
     let mut client = ExpertServiceClient::new(channel);
-    client.list_experts(v1::ListExpertsRequest {}).await.unwrap();
+    client.list_experts(v1::ListExpertsRequest::default()).await.unwrap();
     let address = running.grpc_addr();
     let kept = Arc::clone(running.pool());
     drop(running);
@@ -43,13 +43,13 @@ async fn dropping_a_pool_cuts_its_connections() {
         }
     };
     tokio::time::timeout(Duration::from_secs(5), gone).await.unwrap();
-    assert!(client.list_experts(v1::ListExpertsRequest {}).await.is_err());
+    assert!(client.list_experts(v1::ListExpertsRequest::default()).await.is_err());
 
     // And back on the same port.
     let again = CloudConfig { grpc: address, ..config() };
     let restarted = Server::start(again).await.unwrap();
     assert_eq!(restarted.grpc_addr(), address);
-    client.list_experts(v1::ListExpertsRequest {}).await.unwrap();
+    client.list_experts(v1::ListExpertsRequest::default()).await.unwrap();
 }
 
 /// Far more work than one thread does in the time that the tests give it.

@@ -55,7 +55,7 @@ impl Driver {
         let Some(open) = self.lines.get(&line) else { return };
         let (mut client, events) = (open.carrier.experts(), self.events.clone());
         self.tasks.spawn(async move {
-            let asked = timeout(PING_LIMIT, client.list_experts(v1::ListExpertsRequest {})).await;
+            let asked = timeout(PING_LIMIT, client.list_experts(v1::ListExpertsRequest::default())).await;
             // Also a refusal is a sign of life; a broken line says so by itself.
             if asked.is_ok_and(|answer| answer.is_ok()) {
                 let _gone = events.send(Event::Heard { line }).await.is_err();
