@@ -99,7 +99,7 @@ const RIM: Floors = &[
     &["metrics"],
 ];
 
-const SAMPLE: Floors = &[&["image"], &["sample"]];
+const SAMPLE: Floors = &[&["image", "index"], &["sample"]];
 
 const TRANSPORT: Floors = &[&["congestion", "tcp", "timeout"], &["quic"]];
 
