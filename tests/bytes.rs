@@ -11,7 +11,7 @@ use millgate_shared::array::Array;
 use millgate_shared::bundle::Bundle;
 use millgate_shared::deciding::Mode;
 use millgate_shared::decision::{Missing, State};
-use millgate_shared::image::{Limits as ImageLimits, decode};
+use millgate_shared::image::{Channels, Limits as ImageLimits, decode};
 use millgate_shared::proto::v1;
 use millgate_shared::proto::v1::expert_service_client::ExpertServiceClient;
 use millgate_shared::runner::image_tensor;
@@ -36,9 +36,9 @@ fn send(default: Form, datatype: Numbers) -> SendConfig {
 fn secrets(path: &Path) -> Vec<Vec<u8>> {
     let mut secrets = Vec::new();
     for image in input(path).images {
-        let picture = decode(&image.bytes, &ImageLimits::default()).unwrap();
+        let picture = decode(&image.bytes, Channels::GREY, &ImageLimits::default()).unwrap();
         secrets.push(image.bytes);
-        secrets.push(picture.pixels().to_vec());
+        secrets.push(picture.samples().to_vec());
         for side in [64, 128] {
             let tensor = image_tensor(&picture, &[1, side, side], 0.5, 0.25);
             for numbers in Numbers::ALL {
@@ -290,7 +290,7 @@ async fn the_pool_reads_fewer_bits_and_refuses_a_bomb() {
         ..Default::default()
     };
     let picture = std::fs::read(&recorded_of("xsdd", 1)[0].path).unwrap();
-    let picture = decode(&picture, &ImageLimits::default()).unwrap();
+    let picture = decode(&picture, Channels::GREY, &ImageLimits::default()).unwrap();
     let tensor = image_tensor(&picture, &pixels.shape, pixels.mean, pixels.std);
     let mut logits = Vec::new();
     for numbers in Numbers::ALL {

@@ -3,6 +3,7 @@
 use millgate_edge::agent::Ask;
 use millgate_shared::deciding::{Mode, Policy};
 use millgate_shared::decision::{Missing, State};
+use millgate_shared::image::{Channels, decode};
 use millgate_shared::index::By;
 use millgate_shared::proto::v1::inference_service_client::InferenceServiceClient;
 use millgate_shared::proto::v1::{DecideRequest, Sample};
@@ -137,7 +138,7 @@ async fn a_board_goes_up_in_few_bytes_and_arrives_as_it_was() {
         let mut source = ImageSource { files: By::filled(manifest.modalities.len(), None) };
         for image in input.images {
             let index = manifest.modality_index(&image.modality).unwrap();
-            sample.images[index] = Some(millgate_shared::image::decode(&image.bytes, &limits).unwrap());
+            sample.images[index] = Some(decode(&image.bytes, Channels::GREY, &limits).unwrap());
             source.files[index] = Some(image.bytes);
         }
         let wire = write_images(manifest, &sample, &source);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use millgate_cloud::server::Running;
-use millgate_shared::image::{Limits, decode};
+use millgate_shared::image::{Channels, Limits, decode};
 use millgate_shared::proto::v1::expert_service_client::ExpertServiceClient;
 use millgate_shared::proto::v1::inference_service_client::InferenceServiceClient;
 use millgate_shared::proto::v1::run_experts_stream_response::Result as StreamResult;
@@ -60,7 +60,7 @@ async fn images_and_tensors_give_the_same_logits() {
     let mut with_tensors = request(&["pcb-l"], Vec::new());
     for image in images("deeppcb") {
         let spec = expert.inputs.iter().find(|input| input.modality == image.modality).unwrap();
-        let decoded = decode(&image.data, &Limits::default()).unwrap();
+        let decoded = decode(&image.data, Channels::GREY, &Limits::default()).unwrap();
         let spec = spec.pixels().unwrap();
         let tensor = image_tensor(&decoded, &spec.shape, spec.mean, spec.std);
         with_tensors.tensors.push(write_tensor(&image.modality, &tensor));

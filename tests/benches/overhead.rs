@@ -11,7 +11,7 @@ use millgate_edge::agent::Ask;
 use millgate_shared::array::Array;
 use millgate_shared::bundle::Bundle;
 use millgate_shared::deciding::Mode;
-use millgate_shared::image::{Limits, decode};
+use millgate_shared::image::{Channels, Limits, decode};
 use millgate_shared::index::{By, ExpertIx};
 use millgate_shared::proto::v1;
 use millgate_shared::proto::v1::expert_service_client::ExpertServiceClient;
@@ -109,7 +109,8 @@ fn sample(models: &Models, input: &millgate_edge::input::Input) -> Sample {
     let mut sample = Sample { images: By::filled(manifest.modalities.len(), None) };
     for image in &input.images {
         let index = manifest.modality_index(&image.modality).expect("a modality");
-        sample.images[index] = Some(decode(&image.bytes, &Limits::default()).expect("a picture"));
+        sample.images[index] =
+            Some(decode(&image.bytes, Channels::GREY, &Limits::default()).expect("a picture"));
     }
     sample
 }

@@ -11,7 +11,7 @@ use std::time::Instant;
 use millgate_shared::bundle::manifest::{ExpertInput, InputKind, Manifest};
 use millgate_shared::decision::Missing;
 use millgate_shared::embedding::{Embedding, Embeddings};
-use millgate_shared::image::{GreyImage, resize};
+use millgate_shared::image::{Picture, resize};
 use millgate_shared::index::{By, ExpertIx, ModalityIx};
 use millgate_shared::local::Stay;
 use millgate_shared::proto::v1;
@@ -35,17 +35,17 @@ pub struct Payload {
 #[derive(Debug, Clone, Copy)]
 enum Allowed<'a> {
     Raw {
-        image: &'a GreyImage,
+        image: &'a Picture,
         file: Option<&'a [u8]>,
     },
     /// Likewise, but the smallest form is to leave that gives the pool what it would make of the picture.
     Auto {
-        image: &'a GreyImage,
+        image: &'a Picture,
         file: Option<&'a [u8]>,
         embedding: Option<&'a Embedding>,
     },
     Tensor {
-        image: &'a GreyImage,
+        image: &'a Picture,
         embedding: Option<&'a Embedding>,
     },
     Features(&'a Embedding),
@@ -77,7 +77,7 @@ struct Wanted {
 struct Written {
     wire: v1::Image,
     /// What the pool will make of it; `None`: the picture as it is.
-    resized: Option<Arc<GreyImage>>,
+    resized: Option<Arc<Picture>>,
 }
 
 /// What one expert takes of a modality.
@@ -184,7 +184,7 @@ impl<'a> Screened<'a> {
         (is_common && *first != (image.width(), image.height())).then_some(*first)
     }
 
-    fn pixels(&self, input: &ExpertInput, image: &GreyImage) -> Option<v1::Tensor> {
+    fn pixels(&self, input: &ExpertInput, image: &Picture) -> Option<v1::Tensor> {
         let spec = input.pixels()?;
         let tensor = image_tensor(image, &spec.shape, spec.mean, spec.std);
         let scale = Scale::of_pixels(spec.mean, spec.std);
@@ -239,7 +239,7 @@ impl<'a> Screened<'a> {
     }
 
     /// A picture that may leave, and the file that gives it.
-    fn picture(&self, modality: ModalityIx) -> Option<(&'a GreyImage, Option<&'a [u8]>)> {
+    fn picture(&self, modality: ModalityIx) -> Option<(&'a Picture, Option<&'a [u8]>)> {
         match self.allowed[modality]? {
             Allowed::Raw { image, file } | Allowed::Auto { image, file, .. } => Some((image, file)),
             Allowed::Tensor { .. } | Allowed::Features(_) => None,

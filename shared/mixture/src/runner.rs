@@ -11,7 +11,7 @@ use millgate_engine::fixed::{FixedModel, FixedPort, FixedSession};
 use millgate_engine::{EngineError, Tract};
 use millgate_model::bundle::manifest::{Encoder, ExpertInput, InputKind, Manifest, Tier, model_path};
 use millgate_model::bundle::{Bundle, BundleDigest, BundleError};
-use millgate_sample::image::{GreyImage, resize};
+use millgate_sample::image::{Picture, prepare};
 use millgate_sample::index::{By, EncoderIx, ExpertIx};
 use millgate_sample::sample::Sample;
 
@@ -261,20 +261,12 @@ pub fn pixels(manifest: &Manifest, input: &ExpertInput, sample: &Sample) -> Resu
     Ok(image_tensor(image, &spec.shape, spec.mean, spec.std))
 }
 
-/// `(grey / 255 − mean) / std` at the model's size, `[1, 1, height, width]`.
-pub fn image_tensor(image: &GreyImage, shape: &[usize; 3], mean: f32, std: f32) -> Array {
+/// A picture as an input of the shape `[1, channels, height, width]`; see [`prepare`].
+pub fn image_tensor(image: &Picture, shape: &[usize; 3], mean: f32, std: f32) -> Array {
     let [channels, height, width] = *shape;
-    let table: [f32; 256] = std::array::from_fn(|grey| (grey as f32 / 255.0 - mean) / std);
-    let resized;
-    let pixels = if (image.width() as usize, image.height() as usize) == (width, height) {
-        image.pixels()
-    } else {
-        resized = resize(image, width as u32, height as u32);
-        resized.pixels()
-    };
-    let values: Vec<f32> = pixels.iter().map(|grey| table[usize::from(*grey)]).collect();
-    Array::new(vec![1, channels, height, width], values.into())
-        .expect("a picture has height × width pixels and one channel")
+    let values = prepare(image, shape, &mean.into(), &std.into());
+    let values = values.expect("an input takes as many channels as its modality has, or one of three");
+    Array::new(vec![1, channels, height, width], values.into()).expect("as many values as the shape has")
 }
 
 /// `shape` without the batch axis.

@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::image::{BitDepth, DecodeError, GreyImage, Limits, read_all};
+use crate::image::{BitDepth, Channels, DecodeError, File, Limits, Picture, read_all};
 use crate::index::{By, ModalityIx};
 
 /// A sample as models see it: one picture per modality of the bundle that is present.
 #[derive(Debug, Clone, Default)]
 pub struct Sample {
     /// `None` where absent.
-    pub images: By<ModalityIx, Option<GreyImage>>,
+    pub images: By<ModalityIx, Option<Picture>>,
 }
 
 impl Sample {
@@ -18,7 +18,7 @@ impl Sample {
         self.images.map(Option::is_some)
     }
 
-    pub fn image(&self, modality: ModalityIx) -> Option<&GreyImage> {
+    pub fn image(&self, modality: ModalityIx) -> Option<&Picture> {
         self.images.get(modality).and_then(Option::as_ref)
     }
 }
@@ -49,7 +49,8 @@ impl Read {
         limits: &Limits,
     ) -> Result<Self, Unread> {
         let present: Vec<ModalityIx> = files.indices().filter(|index| files[*index].is_some()).collect();
-        let given: Vec<_> = files.iter().flatten().copied().collect();
+        let file = |(bytes, depth)| File { bytes, channels: Channels::GREY, depth };
+        let given: Vec<_> = files.iter().flatten().copied().map(file).collect();
         let decoded =
             read_all(&given, limits).map_err(|(at, source)| Unread { modality: present[at], source })?;
         let names: By<ModalityIx, &str> = names.into_iter().collect();

@@ -2,7 +2,7 @@
 
 use millgate_model::bundle::manifest::Manifest;
 use millgate_sample::image::{
-    BitDepth, Codec, Encoded, GreyImage, Limits, decode_payload, encode, encode_if_quick,
+    Announced, BitDepth, Channels, Codec, Encoded, Limits, Picture, decode_payload, encode, encode_if_quick,
 };
 use millgate_sample::index::{By, ModalityIx};
 use millgate_sample::sample::{Read, Sample, Unread};
@@ -38,9 +38,9 @@ pub fn write_images(manifest: &Manifest, sample: &Sample, source: &ImageSource) 
 /// that goes up before it.
 pub fn write_image(
     modality: &str,
-    image: &GreyImage,
+    image: &Picture,
     file: Option<&[u8]>,
-    reference: Option<&GreyImage>,
+    reference: Option<&Picture>,
 ) -> v1::Image {
     wire(modality, image, encode(image, file, reference))
 }
@@ -48,18 +48,19 @@ pub fn write_image(
 /// Like [`write_image`], if that costs next to nothing: a large picture is not coded anew.
 pub fn write_image_if_quick(
     modality: &str,
-    image: &GreyImage,
+    image: &Picture,
     file: Option<&[u8]>,
-    reference: Option<&GreyImage>,
+    reference: Option<&Picture>,
 ) -> Option<v1::Image> {
     encode_if_quick(image, file, reference).map(|encoded| wire(modality, image, encoded))
 }
 
-fn wire(modality: &str, image: &GreyImage, encoded: Encoded) -> v1::Image {
+fn wire(modality: &str, image: &Picture, encoded: Encoded) -> v1::Image {
     let codec = match encoded.codec {
         Codec::Source => v1::ImageCodec::File,
         Codec::Bilevel => v1::ImageCodec::Bilevel,
         Codec::BilevelReferenced => v1::ImageCodec::BilevelReferenced,
+        Codec::Planes => v1::ImageCodec::Planes,
     };
     let sized = encoded.codec != Codec::Source;
     v1::Image {
@@ -138,17 +139,19 @@ pub fn depth(field: &str, wire: &v1::Image) -> Result<Option<BitDepth>, WireErro
 fn unfold(
     field: &str,
     wire: &v1::Image,
-    reference: Option<&GreyImage>,
+    reference: Option<&Picture>,
     limits: &Limits,
-) -> Result<GreyImage, WireError> {
+) -> Result<Picture, WireError> {
     let codec = match v1::ImageCodec::try_from(wire.codec) {
         Ok(v1::ImageCodec::File) => Codec::Source,
         Ok(v1::ImageCodec::Bilevel) => Codec::Bilevel,
         Ok(v1::ImageCodec::BilevelReferenced) => Codec::BilevelReferenced,
+        Ok(v1::ImageCodec::Planes) => Codec::Planes,
         Ok(v1::ImageCodec::Unspecified) | Err(_) => {
             return Err(WireError::new(format!("{field}.codec"), format!("{} is not a codec", wire.codec)));
         }
     };
-    decode_payload(codec, &wire.data, wire.width, wire.height, reference, limits)
+    let announced = Announced { width: wire.width, height: wire.height, channels: Channels::GREY };
+    decode_payload(codec, &wire.data, announced, reference, limits)
         .map_err(|error| WireError::new(format!("{field}.data"), error.to_string()))
 }

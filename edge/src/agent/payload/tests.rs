@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use millgate_shared::array::Array;
 use millgate_shared::bundle::Bundle;
-use millgate_shared::image::{Limits, decode};
+use millgate_shared::image::{Channels, Limits, decode};
 use millgate_shared::index::Ix;
 use millgate_shared::runner::{Holding, Models, expert_inputs};
 use millgate_shared::wire::{Numbers, read_images, read_tensor};
@@ -49,7 +49,8 @@ fn recorded() -> Recorded {
 }
 
 fn of(manifest: Manifest, files: Vec<Vec<u8>>) -> Recorded {
-    let images = files.iter().map(|file| Some(decode(file, &Limits::default()).unwrap())).collect();
+    let images =
+        files.iter().map(|file| Some(decode(file, Channels::GREY, &Limits::default()).unwrap())).collect();
     let sample = Sample { images };
     let source = ImageSource { files: files.into_iter().map(Some).collect() };
     let bundle = Bundle::open(std::path::Path::new("../models/factory")).unwrap();
@@ -97,7 +98,10 @@ fn under_features_there_is_nothing_of_the_picture_to_send() {
                 assert!(payload.images.iter().all(|image| image.modality != "image"));
                 let wire = encoded(&payload);
                 assert!(!leaks(recorded.source.files[ModalityIx::new(0)].as_ref().unwrap(), &wire));
-                assert!(!leaks(recorded.sample.images[ModalityIx::new(0)].as_ref().unwrap().pixels(), &wire));
+                assert!(!leaks(
+                    recorded.sample.images[ModalityIx::new(0)].as_ref().unwrap().samples(),
+                    &wire
+                ));
             }
         }
     }
@@ -177,7 +181,7 @@ fn a_jpeg_and_a_png_go_up_byte_for_byte() {
     let manifest = bundle.manifest();
     for path in list.lines().map(path) {
         let file = std::fs::read(format!("{dir}{path}")).unwrap();
-        let image = decode(&file, &Limits::default()).unwrap();
+        let image = decode(&file, Channels::GREY, &Limits::default()).unwrap();
         let wire = write_image("image", &image, Some(&file), None);
         let is_jpeg = file.starts_with(b"\xff\xd8\xff");
         *(if is_jpeg { &mut jpegs } else { &mut pngs }) += 1;

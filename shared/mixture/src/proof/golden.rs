@@ -13,7 +13,7 @@ use millgate_model::bundle::{Bundle, BundleError};
 use millgate_model::deciding::{Mode, Policy};
 use millgate_model::decision::Missing;
 use millgate_model::gate::Place;
-use millgate_sample::image::{Limits, decode};
+use millgate_sample::image::{Channels, Limits, decode};
 use millgate_sample::index::By;
 use millgate_sample::sample::Sample;
 use safetensors::{Dtype, SafeTensors};
@@ -138,7 +138,7 @@ fn check_decision(bundle: &Bundle, runner: &mut Runner, golden: &GoldenDecision)
     let mut sample = Sample { images: By::filled(manifest.modalities.len(), None) };
     for (modality, file) in [("image", Some(&golden.image)), ("template", golden.template.as_ref())] {
         let (Some(index), Some(file)) = (manifest.modality_index(modality), file) else { continue };
-        let image = decode(&bundle.read(file)?, &Limits::default());
+        let image = decode(&bundle.read(file)?, Channels::GREY, &Limits::default());
         sample.images[index] = Some(
             image.map_err(|error| BundleError::Golden { file: file.clone(), message: error.to_string() })?,
         );

@@ -1,4 +1,4 @@
-//! An image file's bytes to grey levels: the only place where foreign decoders run.
+//! An image file's bytes to samples: the only place where foreign decoders run.
 //!
 //! The bytes come from a factory line's file share or from the network, so they are taken for hostile:
 //! - the format is told by content, never by name;
@@ -12,32 +12,41 @@ mod depth;
 mod foreign;
 mod header;
 mod jpeg;
-mod luma;
 mod need;
 mod png;
 mod remark;
+mod samples;
 #[cfg(test)]
 mod tests;
 mod tiff;
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageBuffer};
-
-use super::GreyImage;
-pub use depth::BitDepth;
-pub use header::Format;
-use luma::Scale;
 use millgate_rim::memory::{self, NoRoom};
+
+use super::{Channels, Picture, PictureError};
+pub use depth::BitDepth;
+use foreign::Layout;
+pub use header::Format;
 pub use remark::Remark;
+use samples::{Pixels, Scale};
 
 /// What one file may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Width times height, in pixels. Default 100 million. A decode takes up to 17 bytes for each at its peak, and is
-    /// refused where there is no memory for them.
+    /// Width times height, in pixels, of a picture with up to 4 channels; one of more may have as many pixels fewer, so that
+    /// its samples are no more. Default 100 million. A decode to grey takes up to 17 bytes for each at its peak, one of
+    /// more channels up to 5 bytes for each sample of a pixel and 17 more; it is refused where there is no memory for them.
     pub max_pixels: u64,
     /// Length of the file in bytes. Default 64 MiB.
     pub max_file_bytes: u64,
+}
+
+impl Limits {
+    /// The most pixels that a picture of so many channels may have.
+    pub fn most_pixels(&self, channels: Channels) -> u64 {
+        self.max_pixels / channels.count().div_ceil(4) as u64
+    }
 }
 
 impl Default for Limits {
@@ -67,6 +76,8 @@ pub enum DecodeError {
     Corrupt { format: Format, reason: String },
     #[error("{format} with {colour} is not supported: save it as 8-bit grey or RGB")]
     UnsupportedColour { format: Format, colour: String },
+    #[error("{format} file has {}, the modality takes {}", counted(*.found), .wanted.count())]
+    Channels { format: Format, found: u64, wanted: Channels },
     #[error("{format} feature is not supported: {feature}")]
     Unsupported { format: Format, feature: String },
     #[error("{format} {}: a sample is one picture", several(*.format))]
@@ -81,6 +92,10 @@ fn several(format: Format) -> &'static str {
     if format == Format::Tiff { "has several pages" } else { "is animated" }
 }
 
+fn counted(channels: u64) -> String {
+    format!("{channels} channel{}", if channels == 1 { "" } else { "s" })
+}
+
 impl DecodeError {
     /// A word for machines, stable across versions.
     pub fn code(&self) -> &'static str {
@@ -91,6 +106,7 @@ impl DecodeError {
             Self::Truncated { .. } => "truncated",
             Self::Corrupt { .. } => "corrupt",
             Self::UnsupportedColour { .. } => "unsupported_colour",
+            Self::Channels { .. } => "channels",
             Self::Unsupported { .. } | Self::UnsupportedFormat { .. } => "unsupported",
             Self::Animated { .. } => "animated",
             Self::BitDepth { .. } => "bit_depth",
@@ -98,10 +114,21 @@ impl DecodeError {
     }
 }
 
+/// A file that is to be read.
+#[derive(Debug, Clone, Copy)]
+pub struct File<'a> {
+    /// The whole file.
+    pub bytes: &'a [u8],
+    /// Channels that are wanted: grey and RGB are made of whatever the file holds, every other number must be the file's own.
+    pub channels: Channels,
+    /// Bits of a 16-bit sample that count, where the file's source is known to have so many.
+    pub depth: Option<BitDepth>,
+}
+
 /// A picture, and how it was read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decoded {
-    pub image: GreyImage,
+    pub image: Picture,
     pub remarks: Vec<Remark>,
     /// The file's own bytes give this picture to whoever knows nothing but them. Otherwise it must not be sent as they are.
     pub is_plain: bool,
@@ -120,48 +147,38 @@ struct Facts {
     remarks: Vec<Remark>,
     /// 0 is white in the file; its decoder turns that round.
     is_inverted: bool,
-    /// A TIFF of grey and alpha.
-    has_grey_alpha: bool,
+    layout: Layout,
 }
 
-/// Decodes a PNG, JPEG, BMP, TIFF or GIF file to grey by the rules of `docs/bundles.md`.
-pub fn decode(bytes: &[u8], limits: &Limits) -> Result<GreyImage, DecodeError> {
-    read(bytes, None, limits).map(|decoded| decoded.image)
+/// Decodes a PNG, JPEG, BMP, TIFF or GIF file to so many channels by the rules of `docs/bundles.md`.
+pub fn decode(bytes: &[u8], channels: Channels, limits: &Limits) -> Result<Picture, DecodeError> {
+    read(&File { bytes, channels, depth: None }, limits).map(|decoded| decoded.image)
 }
 
-/// Decodes like [`decode`], and says what was assumed. `depth` is that of the file's source, if it is known.
-pub fn read(bytes: &[u8], depth: Option<BitDepth>, limits: &Limits) -> Result<Decoded, DecodeError> {
-    read_as(bytes, depth, None, limits)
+/// Decodes like [`decode`], and says what was assumed.
+pub fn read(file: &File<'_>, limits: &Limits) -> Result<Decoded, DecodeError> {
+    read_as(file, None, limits)
 }
 
 /// Decodes the pictures of one sample, which come from one source: where nobody says how many bits count, the picture that
 /// shows the most of them tells for the others. Gives, of the first that fails, its index.
-pub fn read_all(
-    files: &[(&[u8], Option<BitDepth>)],
-    limits: &Limits,
-) -> Result<Vec<Decoded>, (usize, DecodeError)> {
+pub fn read_all(files: &[File<'_>], limits: &Limits) -> Result<Vec<Decoded>, (usize, DecodeError)> {
     let each = files.iter().enumerate();
-    let read_one = |(at, (bytes, depth)): (usize, &(&[u8], Option<BitDepth>))| {
-        read(bytes, *depth, limits).map_err(|error| (at, error))
-    };
+    let read_one = |(at, file): (usize, &File<'_>)| read(file, limits).map_err(|error| (at, error));
     let mut all = each.map(read_one).collect::<Result<Vec<_>, _>>()?;
     let depths = all.iter().filter_map(|decoded| decoded.depth).map(|chosen| chosen.depth);
     let Some(most) = depths.filter(|depth| *depth < BitDepth::WHOLE).max() else { return Ok(all) };
     for (at, decoded) in all.iter_mut().enumerate() {
         if decoded.depth.is_some_and(|chosen| chosen.is_guess && chosen.depth < most) {
-            *decoded = read_as(files[at].0, None, Some(most), limits).map_err(|error| (at, error))?;
+            *decoded = read_as(&files[at], Some(most), limits).map_err(|error| (at, error))?;
         }
     }
     Ok(all)
 }
 
-/// `said` by the operator; `guess` comes from another picture of the sample.
-fn read_as(
-    bytes: &[u8],
-    said: Option<BitDepth>,
-    guess: Option<BitDepth>,
-    limits: &Limits,
-) -> Result<Decoded, DecodeError> {
+/// Reads a file; `guess` is a depth that comes from another picture of the sample.
+fn read_as(file: &File<'_>, guess: Option<BitDepth>, limits: &Limits) -> Result<Decoded, DecodeError> {
+    let File { bytes, channels: wanted, depth: said } = *file;
     if bytes.is_empty() {
         return Err(DecodeError::Empty);
     }
@@ -171,17 +188,18 @@ fn read_as(
     let format = Format::of(bytes).ok_or_else(|| header::refused(bytes))?;
     let (width, height) = header::size(format, bytes)?;
     let pixels = u64::from(width) * u64::from(height);
-    if pixels > limits.max_pixels {
-        return Err(DecodeError::TooManyPixels { format, width, height, limit: limits.max_pixels });
+    let limit = limits.most_pixels(wanted);
+    if pixels > limit {
+        return Err(DecodeError::TooManyPixels { format, width, height, limit });
     }
     if pixels == 0 {
         return Err(corrupt(format, format!("size of {width}x{height} pixels")));
     }
     let no_memory = |source| DecodeError::NoMemory { format, width, height, source };
-    let _room = memory::reserve(need::bytes(format, bytes, pixels)?).map_err(no_memory)?;
+    let _room = memory::reserve(need::bytes(format, bytes, pixels, wanted)?).map_err(no_memory)?;
     let mut facts = match format {
         Format::Jpeg => jpeg::check(bytes)?,
-        Format::Tiff => tiff::check(bytes)?,
+        Format::Tiff => tiff::check(bytes, wanted)?,
         Format::Png => png::facts(bytes),
         Format::Bmp => header::check_bmp(bytes)?,
         Format::Gif => Facts::default(),
@@ -196,58 +214,89 @@ fn read_as(
         Some(mended) => run(mended)?,
     };
     facts.remarks.extend(picture.remark);
-    grey(format, picture.pixels, facts, said, guess)
-}
-
-/// From the file's pixels to grey levels, upright.
-fn grey(
-    format: Format,
-    picture: DynamicImage,
-    mut facts: Facts,
-    said: Option<BitDepth>,
-    guess: Option<BitDepth>,
-) -> Result<Decoded, DecodeError> {
-    let (width, height, colour) = (picture.width(), picture.height(), picture.color());
-    if luma::is_transparent(&picture, format == Format::Bmp) {
-        facts.remarks.push(Remark::Transparent);
-    }
-    let depth = match depth::Seen::of(&picture, facts.is_inverted) {
-        None => None,
-        Some(seen) => {
-            let over = |most| depth::count_over(&picture, facts.is_inverted, most);
-            let (mut chosen, mut remark) = depth::choose(format, seen, said, facts.depth, over)?;
-            if let Some(guess) = guess.filter(|guess| chosen.is_guess && *guess > chosen.depth) {
-                chosen.depth = guess;
-                remark = Some(seen.guessed(guess));
-            }
-            facts.remarks.extend(remark);
-            Some(chosen)
+    if let Pixels::Image(image) = &picture.pixels
+        && wanted.are_raw()
+    {
+        // What was drawn of a GIF's colours has alpha, and nothing in it.
+        let found = if format == Format::Gif { 3 } else { u64::from(image.color().channel_count()) };
+        if found != wanted.count() as u64 {
+            return Err(DecodeError::Channels { format, found, wanted });
         }
-    };
-    let is_whole = depth.is_none_or(|chosen| chosen.depth == BitDepth::WHOLE);
-    let scale =
-        Scale { depth: depth.map_or(BitDepth::WHOLE, |chosen| chosen.depth), is_inverted: facts.is_inverted };
-    let unsupported = || DecodeError::UnsupportedColour { format, colour: format!("colour type {colour:?}") };
-    let pixels = luma::to_grey(picture, scale).ok_or_else(unsupported)?;
-    let image = GreyImage::new(width, height, pixels).map_err(|error| corrupt(format, error.to_string()))?;
-    let turned = facts.orientation.filter(|orientation| *orientation != Orientation::NoTransforms);
-    facts.remarks.extend(turned.map(|turned| Remark::Turned { orientation: turned.to_exif() }));
-    let image = match turned {
-        Some(turned) => turn(image, turned, format)?,
-        None => image,
-    };
-    let is_plain = is_whole && turned.is_none() && facts.mended.is_none();
-    Ok(Decoded { image, remarks: facts.remarks, is_plain, depth })
+    }
+    let whole = Whole { format, width, height, wanted, pixels: picture.pixels };
+    whole.finish(facts, said, guess)
 }
 
-fn turn(image: GreyImage, orientation: Orientation, format: Format) -> Result<GreyImage, DecodeError> {
-    let (width, height) = (image.width(), image.height());
-    let lost = || corrupt(format, "it could not be turned".to_owned());
-    let grey = ImageBuffer::from_raw(width, height, image.into_pixels()).ok_or_else(lost)?;
-    let mut grey = DynamicImage::ImageLuma8(grey);
-    grey.apply_orientation(orientation);
-    let (width, height) = (grey.width(), grey.height());
-    GreyImage::new(width, height, grey.into_bytes()).map_err(|error| corrupt(format, error.to_string()))
+/// A file's pixels, all there.
+struct Whole {
+    format: Format,
+    width: u32,
+    height: u32,
+    wanted: Channels,
+    pixels: Pixels,
+}
+
+impl Whole {
+    /// Makes the samples that are wanted, upright.
+    fn finish(
+        self,
+        mut facts: Facts,
+        said: Option<BitDepth>,
+        guess: Option<BitDepth>,
+    ) -> Result<Decoded, DecodeError> {
+        let Self { format, width, height, wanted, pixels } = self;
+        if samples::is_transparent(&pixels, wanted, format == Format::Bmp) {
+            facts.remarks.push(Remark::Transparent);
+        }
+        let depth = match depth::Seen::of(&pixels, wanted, facts.is_inverted) {
+            None => None,
+            Some(seen) => {
+                let over = |most| depth::count_over(&pixels, wanted, facts.is_inverted, most);
+                let (mut chosen, mut remark) = depth::choose(format, seen, said, facts.depth, over)?;
+                if let Some(guess) = guess.filter(|guess| chosen.is_guess && *guess > chosen.depth) {
+                    chosen.depth = guess;
+                    remark = Some(seen.guessed(guess));
+                }
+                facts.remarks.extend(remark);
+                Some(chosen)
+            }
+        };
+        let is_whole = depth.is_none_or(|chosen| chosen.depth == BitDepth::WHOLE);
+        let scale = Scale {
+            depth: depth.map_or(BitDepth::WHOLE, |chosen| chosen.depth),
+            is_inverted: facts.is_inverted,
+        };
+        let colour = match &pixels {
+            Pixels::Image(image) => format!("colour type {:?}", image.color()),
+            Pixels::Bands8(_) | Pixels::Bands16(_) => wanted.to_string(),
+        };
+        let unsupported = || DecodeError::UnsupportedColour { format, colour };
+        let samples = samples::of(pixels, wanted, scale).ok_or_else(unsupported)?;
+        let wrong = |error: PictureError| corrupt(format, error.to_string());
+        let image = Picture::new(width, height, wanted, samples).map_err(wrong)?;
+        let turned = facts.orientation.filter(|orientation| *orientation != Orientation::NoTransforms);
+        facts.remarks.extend(turned.map(|turned| Remark::Turned { orientation: turned.to_exif() }));
+        let image = match turned {
+            Some(turned) => turn(image, turned).map_err(wrong)?,
+            None => image,
+        };
+        let is_plain = is_whole && turned.is_none() && facts.mended.is_none();
+        Ok(Decoded { image, remarks: facts.remarks, is_plain, depth })
+    }
+}
+
+fn turn(image: Picture, orientation: Orientation) -> Result<Picture, PictureError> {
+    let (width, height, channels) = (image.width(), image.height(), image.channels());
+    let whole = match channels.count() {
+        1 => ImageBuffer::from_raw(width, height, image.into_samples()).map(DynamicImage::ImageLuma8),
+        2 => ImageBuffer::from_raw(width, height, image.into_samples()).map(DynamicImage::ImageLumaA8),
+        3 => ImageBuffer::from_raw(width, height, image.into_samples()).map(DynamicImage::ImageRgb8),
+        4 => ImageBuffer::from_raw(width, height, image.into_samples()).map(DynamicImage::ImageRgba8),
+        _ => return image.map_planes(|plane| turn(plane, orientation)),
+    };
+    let mut whole = whole.ok_or(PictureError::WrongLength { width, height, channels, given: 0 })?;
+    whole.apply_orientation(orientation);
+    Picture::new(whole.width(), whole.height(), channels, whole.into_bytes())
 }
 
 /// Whether a colour profile is that of ordinary pictures, by its name within: sRGB, or the grey of the same gamma.

@@ -3,35 +3,51 @@
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
-use super::GreyImage;
+use super::{Picture, PictureError};
 
 /// Resizes to `width` times `height` pixels with the antialiased triangle filter of `docs/bundles.md`; the aspect is
-/// not kept. A side of 0, which no bundle has, counts as 1.
-pub fn resize(image: &GreyImage, width: u32, height: u32) -> GreyImage {
+/// not kept, and each channel is resized by itself. A side of 0, which no bundle has, counts as 1.
+pub fn resize(picture: &Picture, width: u32, height: u32) -> Picture {
     let (width, height) = (width.max(1), height.max(1));
-    if (image.width, image.height) == (width, height) {
-        return image.clone();
+    if (picture.width(), picture.height()) == (width, height) {
+        return picture.clone();
     }
-    let source = ImageRef::new(image.width, image.height, &image.pixels, PixelType::U8);
-    let source = source.expect("a GreyImage has as many bytes as pixels");
-    let mut target = Image::new(width, height, PixelType::U8);
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+    let kind = match picture.channels().count() {
+        1 => PixelType::U8,
+        2 => PixelType::U8x2,
+        3 => PixelType::U8x3,
+        4 => PixelType::U8x4,
+        _ => {
+            let each = picture.map_planes(|plane| Ok::<_, PictureError>(resize(&plane, width, height)));
+            return each.expect("the planes have one size");
+        }
+    };
+    let source = ImageRef::new(picture.width(), picture.height(), picture.samples(), kind);
+    let source = source.expect("a picture has as many bytes as samples");
+    let mut target = Image::new(width, height, kind);
+    // No channel stands for the opacity of the others.
+    let options =
+        ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).use_alpha(false);
     let resized = Resizer::new().resize(&source, &mut target, Some(&options));
-    resized.expect("both pictures are of 8-bit grey and the whole source is used");
-    GreyImage { width, height, pixels: target.into_vec() }
+    resized.expect("both pictures have the same 8-bit channels and the whole source is used");
+    let resized = Picture::new(width, height, picture.channels(), target.into_vec());
+    resized.expect("the target has as many bytes as samples")
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::image::Channels;
 
     /// Every texture at once, and the same in Python: `(x*x*7 + y*13 + x*y*3) % 256`.
-    fn picture(width: u32, height: u32) -> GreyImage {
+    fn picture(width: u32, height: u32) -> Picture {
         let pixel = |i: u32| {
             let (x, y) = (i % width, i / width);
             ((x * x * 7 + y * 13 + x * y * 3) % 256) as u8
         };
-        GreyImage::new(width, height, (0..width * height).map(pixel).collect()).unwrap()
+        Picture::grey(width, height, (0..width * height).map(pixel).collect()).unwrap()
     }
 
     /// Compares every n-th pixel with those of Pillow 13.0, `Image.fromarray(picture).resize(to, Image.BILINEAR)`.
@@ -39,7 +55,7 @@ mod tests {
         let resized = resize(&picture(from.0, from.1), to.0, to.1);
         assert_eq!((resized.width(), resized.height()), to);
         for (k, &expected) in expected.iter().enumerate() {
-            let got = resized.pixels()[k * resized.pixels().len() / 24];
+            let got = resized.samples()[k * resized.samples().len() / 24];
             assert!(got.abs_diff(expected) <= 1, "{from:?} to {to:?}, sample {k}: {got}, Pillow {expected}");
         }
     }
@@ -73,8 +89,26 @@ mod tests {
     #[test]
     fn the_smallest_sizes_are_no_trouble() {
         for (width, height) in [(1, 1), (1, 500), (500, 1)] {
-            assert_eq!(resize(&picture(width, height), 64, 64).pixels().len(), 64 * 64);
-            assert_eq!(resize(&picture(64, 64), width, height).pixels().len(), (width * height) as usize);
+            assert_eq!(resize(&picture(width, height), 64, 64).samples().len(), 64 * 64);
+            assert_eq!(resize(&picture(64, 64), width, height).samples().len(), (width * height) as usize);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn each_channel_is_resized_as_if_it_were_alone(
+            (width, height, count) in (1..50_u32, 1..50_u32, 1..7_u8),
+            (to_width, to_height) in (1..50_u32, 1..50_u32),
+            seed in any::<u32>(),
+        ) {
+            let channels = Channels::try_from(count).unwrap();
+            let length = width * height * u32::from(count);
+            let sample = |at: u32| (at.wrapping_mul(seed | 1) >> 13) as u8;
+            let picture = Picture::new(width, height, channels, (0..length).map(sample).collect()).unwrap();
+            let resized = resize(&picture, to_width, to_height);
+            for (together, alone) in resized.planes().zip(picture.planes()) {
+                prop_assert_eq!(together.unwrap(), resize(&alone.unwrap(), to_width, to_height));
+            }
         }
     }
 }

@@ -14,7 +14,7 @@
 //! Counts start at a tenth of an observation, for pictures are mostly predictable.
 
 use super::range::{Decoder, Encoder, Probability};
-use super::{GreyImage, PayloadError};
+use super::{Channels, PayloadError, Picture};
 
 /// Surroundings as columns and rows from the pixel; in the picture itself only what was coded before.
 type Places = &'static [(isize, isize)];
@@ -32,14 +32,14 @@ const FAR_FROM_PIXELS: u64 = 96 * 96;
 /// Weight of one observed pixel, where a context starts with a weight of 1 for either bit.
 const OBSERVED: u32 = 10;
 
-/// `None` if the picture has more than two levels, or cannot be compared with the reference.
-pub(super) fn encode(image: &GreyImage, reference: Option<&GreyImage>) -> Option<Vec<u8>> {
+/// Codes a picture; `None` if it is not grey, has more than two levels, or cannot be compared with the reference.
+pub(super) fn encode(image: &Picture, reference: Option<&Picture>) -> Option<Vec<u8>> {
     let (levels, mut plane) = Plane::of(image)?;
     let reference = match reference {
         Some(reference) => Some(comparable(reference, image.width(), image.height())?),
         None => None,
     };
-    Some(encode_plane(levels, check(image.pixels()), &mut plane, reference.as_ref()))
+    Some(encode_plane(levels, check(image.samples()), &mut plane, reference.as_ref()))
 }
 
 fn encode_plane(
@@ -56,13 +56,13 @@ fn encode_plane(
     encoder.finish()
 }
 
-/// Refuses everything that [`encode`] would not have made of the picture that it gives.
+/// Decodes, and refuses everything that [`encode`] would not have made of the picture that it gives.
 pub(super) fn decode(
     bytes: &[u8],
     width: u32,
     height: u32,
-    reference: Option<&GreyImage>,
-) -> Result<GreyImage, PayloadError> {
+    reference: Option<&Picture>,
+) -> Result<Picture, PayloadError> {
     let (&[low, high, ..], code) = bytes.split_first_chunk::<4>().ok_or(PayloadError::Corrupt)?;
     let reference = match reference {
         Some(image) => {
@@ -74,15 +74,15 @@ pub(super) fn decode(
     let mut decoder = Decoder::new(code);
     each_pixel(&mut plane, reference.as_ref(), |_, one| decoder.get(one));
     let pixels: Vec<u8> = plane.rows().flatten().map(|&bit| if bit == 1 { high } else { low }).collect();
-    let image = GreyImage::new(width, height, pixels)?;
+    let image = Picture::grey(width, height, pixels)?;
     let (levels, mut plane) = Plane::of(&image).ok_or(PayloadError::Corrupt)?;
     // Made again rather than compared in parts: no byte may be missing, left over, or without meaning.
-    let canonical = encode_plane(levels, check(image.pixels()), &mut plane, reference.as_ref());
+    let canonical = encode_plane(levels, check(image.samples()), &mut plane, reference.as_ref());
     if canonical == bytes { Ok(image) } else { Err(PayloadError::Corrupt) }
 }
 
 /// The bits of a picture of the same size and of two levels.
-fn comparable(reference: &GreyImage, width: u32, height: u32) -> Option<Plane> {
+fn comparable(reference: &Picture, width: u32, height: u32) -> Option<Plane> {
     let same_size = (reference.width(), reference.height()) == (width, height);
     same_size.then(|| Plane::of(reference)).flatten().map(|(_, plane)| plane)
 }
@@ -132,9 +132,13 @@ impl Plane {
         Self { width, height, bits: vec![0; (width + 2 * MARGIN) * (height + 2 * MARGIN)] }
     }
 
-    /// Low and high level (the same for a uniform picture) and where the high one stands.
-    fn of(image: &GreyImage) -> Option<((u8, u8), Self)> {
-        let pixels = image.pixels();
+    /// Low and high level (the same for a uniform picture) and where the high one stands; `None` if the picture is not grey
+    /// or has more levels.
+    fn of(image: &Picture) -> Option<((u8, u8), Self)> {
+        if image.channels() != Channels::GREY {
+            return None;
+        }
+        let pixels = image.samples();
         let (low, high) = pixels.iter().fold((u8::MAX, u8::MIN), |(low, high), &p| (low.min(p), high.max(p)));
         if pixels.iter().any(|&p| p != low && p != high) {
             return None;

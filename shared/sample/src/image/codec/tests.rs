@@ -3,21 +3,22 @@ use proptest::test_runner::RngSeed;
 
 use super::*;
 
-fn image(width: u32, height: u32, pixels: Vec<u8>) -> GreyImage {
-    GreyImage::new(width, height, pixels).unwrap()
+fn image(width: u32, height: u32, pixels: Vec<u8>) -> Picture {
+    Picture::grey(width, height, pixels).unwrap()
 }
 
 fn received(
     sent: &Encoded,
     width: u32,
     height: u32,
-    reference: Option<&GreyImage>,
-) -> Result<GreyImage, PayloadError> {
-    decode_payload(sent.codec, &sent.bytes, width, height, reference, &Limits::default())
+    reference: Option<&Picture>,
+) -> Result<Picture, PayloadError> {
+    let announced = Announced { width, height, channels: Channels::GREY };
+    decode_payload(sent.codec, &sent.bytes, announced, reference, &Limits::default())
 }
 
 /// Traces of a circuit board, each `width` wide: 64x64 pixels of 0 and 255.
-fn traces(width: u32) -> GreyImage {
+fn traces(width: u32) -> Picture {
     let on = |x: u32, y: u32| x % 16 < width || (y % 24 < width && x > 20);
     image(64, 64, (0..64 * 64).map(|i| if on(i % 64, i / 64) { 255 } else { 0 }).collect())
 }
@@ -86,7 +87,7 @@ fn what_cannot_be_the_picture_is_refused() {
 }
 
 /// Pictures of a few pixels to a few thousand, of one level, of two or of many, smooth or noisy.
-fn any_image() -> impl Strategy<Value = GreyImage> {
+fn any_image() -> impl Strategy<Value = Picture> {
     (1..120_u32, 1..120_u32, any::<[u8; 2]>(), 0..4_u32, any::<u64>()).prop_map(
         |(width, height, levels, kind, seed)| {
             let mut state = seed | 1;
@@ -156,6 +157,6 @@ proptest! {
 }
 
 /// A picture of that size from the levels of another.
-fn resize_levels(of: &GreyImage, width: u32, height: u32) -> GreyImage {
-    image(width, height, of.pixels().iter().copied().cycle().take((width * height) as usize).collect())
+fn resize_levels(of: &Picture, width: u32, height: u32) -> Picture {
+    image(width, height, of.samples().iter().copied().cycle().take((width * height) as usize).collect())
 }

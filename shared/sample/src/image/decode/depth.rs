@@ -9,9 +9,9 @@
 //!
 //! A dark picture is thus taken for one of fewer bits than it has, and only 1 or 2 can tell: hence the remark.
 
-use image::DynamicImage;
-
+use super::samples::{Pixels, each_16};
 use super::{DecodeError, Format, Remark};
+use crate::image::Channels;
 
 /// Bits of a sample that count: 8 to 16.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
@@ -53,7 +53,7 @@ const GUESSES: [BitDepth; 4] = [BitDepth(8), BitDepth(10), BitDepth(12), BitDept
 /// One of so many samples may be over the depth that was said: a stuck pixel, or a stamp in the first line.
 const STRAYS: u64 = 1000;
 
-/// What a picture's 16-bit samples are like, alpha left out.
+/// What a picture's 16-bit samples are like; alpha is left out where it is no channel like others.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen {
     largest: u16,
@@ -71,32 +71,20 @@ pub(super) struct Chosen {
 
 impl Seen {
     /// `None` where samples are not of 16 bits. `is_inverted`: 0 is white, and the decoder has turned that round.
-    pub(super) fn of(picture: &DynamicImage, is_inverted: bool) -> Option<Self> {
+    pub(super) fn of(pixels: &Pixels, wanted: Channels, is_inverted: bool) -> Option<Self> {
         let mut all = Self { largest: 0, is_stretched: true };
         let mut see = |sample: u16| {
             let sample = if is_inverted { !sample } else { sample };
             all.largest = all.largest.max(sample);
             all.is_stretched &= sample >> 8 == sample & 0xff;
         };
-        each(picture, &mut see)?;
+        each_16(pixels, wanted, &mut see)?;
         Some(all)
     }
 
     pub(super) fn guessed(self, depth: BitDepth) -> Remark {
         Remark::GuessedDepth { bits: depth.bits(), largest: self.largest }
     }
-}
-
-/// Every 16-bit sample but alpha.
-fn each(picture: &DynamicImage, see: &mut impl FnMut(u16)) -> Option<()> {
-    match picture {
-        DynamicImage::ImageLuma16(p) => p.as_raw().iter().for_each(|sample| see(*sample)),
-        DynamicImage::ImageLumaA16(p) => p.pixels().for_each(|p| see(p.0[0])),
-        DynamicImage::ImageRgb16(p) => p.as_raw().iter().for_each(|sample| see(*sample)),
-        DynamicImage::ImageRgba16(p) => p.pixels().for_each(|p| p.0[..3].iter().for_each(|s| see(*s))),
-        _ => return None,
-    }
-    Some(())
 }
 
 /// `said` by the operator, `declared` by the file.
@@ -131,7 +119,7 @@ pub(super) fn choose(
 }
 
 /// How many samples are over `most`, and of how many.
-pub(super) fn count_over(picture: &DynamicImage, is_inverted: bool, most: u16) -> (u64, u64) {
+pub(super) fn count_over(pixels: &Pixels, wanted: Channels, is_inverted: bool, most: u16) -> (u64, u64) {
     let (mut over, mut of) = (0, 0);
     let mut count = |sample: u16| {
         let sample = if is_inverted { !sample } else { sample };
@@ -139,7 +127,7 @@ pub(super) fn count_over(picture: &DynamicImage, is_inverted: bool, most: u16) -
         of += 1;
     };
     // Pictures of other samples have none that is over.
-    let _other = each(picture, &mut count).is_none();
+    let _other = each_16(pixels, wanted, &mut count).is_none();
     (over, of)
 }
 

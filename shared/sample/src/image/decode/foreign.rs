@@ -9,7 +9,10 @@ use image::codecs::{
 use image::{AnimationDecoder, DynamicImage, ImageBuffer, ImageDecoder, ImageResult};
 use tiff::decoder::DecodingResult;
 
+use super::samples::Pixels;
 use super::{DecodeError, Facts, Format, Remark, corrupt};
+use crate::image::Channels;
+use crate::image::picture::interleave;
 
 /// The hungriest case, 16-bit RGBA held twice.
 const BYTES_A_PIXEL: u64 = 16;
@@ -19,8 +22,20 @@ const DECODER_OVERHEAD_BYTES: u64 = 16 << 20;
 /// A picture in its own pixel type, and what its decoder alone can tell of it.
 #[derive(Debug)]
 pub(super) struct Picture {
-    pub(super) pixels: DynamicImage,
+    pub(super) pixels: Pixels,
     pub(super) remark: Option<Remark>,
+}
+
+/// How a file's samples lie, as far as that chooses its decoder.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// Grey or RGB, with or without alpha.
+    #[default]
+    Usual,
+    /// A TIFF of grey and alpha.
+    GreyAlpha,
+    /// A TIFF of so many samples a pixel, all of which are wanted.
+    Bands(Channels),
 }
 
 /// Runs the format's decoder. A panic in it becomes an error.
@@ -31,9 +46,10 @@ pub(super) fn picture(
     facts: &Facts,
 ) -> Result<Picture, DecodeError> {
     // The decoders are fuzzed by their makers but index and unwrap; nothing of theirs survives the unwinding.
-    catch_unwind(|| match facts.has_grey_alpha {
-        true => grey_alpha(bytes, width, height),
-        false => run(format, bytes, width, height),
+    catch_unwind(|| match facts.layout {
+        Layout::Usual => run(format, bytes, width, height),
+        Layout::GreyAlpha => grey_alpha(bytes, width, height),
+        Layout::Bands(channels) => bands(bytes, width, height, channels),
     })
     .unwrap_or_else(|_| Err(corrupt(format, "its decoder panicked".to_owned())))
 }
@@ -70,14 +86,14 @@ fn most_bytes(width: u32, height: u32) -> u64 {
 
 fn within<D: ImageDecoder>(mut decoder: D, limits: image::Limits) -> ImageResult<Picture> {
     decoder.set_limits(limits)?;
-    Ok(Picture { pixels: DynamicImage::from_decoder(decoder)?, remark: None })
+    Ok(Picture { pixels: Pixels::Image(DynamicImage::from_decoder(decoder)?), remark: None })
 }
 
 /// Looks at the colour profile too; one that cannot be read is none.
 fn with_profile<D: ImageDecoder>(mut decoder: D) -> ImageResult<Picture> {
     let profile = decoder.icc_profile().ok().flatten();
     let remark = profile.filter(|profile| !super::is_srgb(profile)).map(|_| Remark::Profile);
-    Ok(Picture { pixels: DynamicImage::from_decoder(decoder)?, remark })
+    Ok(Picture { pixels: Pixels::Image(DynamicImage::from_decoder(decoder)?), remark })
 }
 
 fn gif(reader: Cursor<&[u8]>, limits: image::Limits) -> Result<Picture, DecodeError> {
@@ -99,27 +115,14 @@ fn gif(reader: Cursor<&[u8]>, limits: image::Limits) -> Result<Picture, DecodeEr
         let colour = "transparent pixels".to_owned();
         return Err(DecodeError::UnsupportedColour { format, colour });
     }
-    Ok(Picture { pixels: DynamicImage::ImageRgba8(first), remark: None })
+    Ok(Picture { pixels: Pixels::Image(DynamicImage::ImageRgba8(first)), remark: None })
 }
 
-/// A TIFF of grey and alpha, which the `image` crate does not take.
+/// Reads a TIFF of grey and alpha, which the `image` crate does not take.
 fn grey_alpha(bytes: &[u8], width: u32, height: u32) -> Result<Picture, DecodeError> {
-    let format = Format::Tiff;
-    let foreign = |error: tiff::TiffError| match error {
-        tiff::TiffError::IoError(io) => translate(format, &image::ImageError::IoError(io)),
-        tiff::TiffError::UnsupportedError(feature) => {
-            DecodeError::Unsupported { format, feature: feature.to_string() }
-        }
-        other => corrupt(format, other.to_string()),
-    };
-    let most = usize::try_from(most_bytes(width, height)).unwrap_or(usize::MAX);
-    let mut limits = tiff::decoder::Limits::default();
-    (limits.decoding_buffer_size, limits.intermediate_buffer_size, limits.ifd_value_size) =
-        (most, most, most);
-    let mut decoder = tiff::decoder::Decoder::new(Cursor::new(bytes)).map_err(foreign)?.with_limits(limits);
+    let mut decoder = tiff_decoder(bytes, most_bytes(width, height))?;
     let pixels = (width as usize).saturating_mul(height as usize);
-    let wrong = || corrupt(format, "grey and alpha of another size than announced".to_owned());
-    let pixels = match decoder.read_image().map_err(foreign)? {
+    let pixels = match decoder.read_image().map_err(|error| translate_tiff(&error))? {
         // Planes one after the other: the first is the grey.
         DecodingResult::U8(grey) if grey.len() == pixels => {
             ImageBuffer::from_raw(width, height, grey).map(DynamicImage::ImageLuma8)
@@ -133,7 +136,54 @@ fn grey_alpha(bytes: &[u8], width: u32, height: u32) -> Result<Picture, DecodeEr
         }
         _ => None,
     };
-    Ok(Picture { pixels: pixels.ok_or_else(wrong)?, remark: None })
+    let wrong = || corrupt(Format::Tiff, "grey and alpha of another size than announced".to_owned());
+    Ok(Picture { pixels: Pixels::Image(pixels.ok_or_else(wrong)?), remark: None })
+}
+
+/// Reads every sample of a TIFF, whatever the samples stand for.
+fn bands(bytes: &[u8], width: u32, height: u32, channels: Channels) -> Result<Picture, DecodeError> {
+    let samples = u64::from(width) * u64::from(height) * channels.count() as u64;
+    let wrong = || corrupt(Format::Tiff, "samples of another number than announced".to_owned());
+    let count = usize::try_from(samples).map_err(|_| wrong())?;
+    // Samples are of two bytes at most, and the whole fits, else only the first plane would be read.
+    let as_bands = super::tiff::as_bands(bytes)?;
+    let mut decoder = tiff_decoder(&as_bands, 2 * samples + DECODER_OVERHEAD_BYTES)?;
+    let mut read = DecodingResult::U8(Vec::new());
+    let layout = decoder.read_image_to_buffer(&mut read).map_err(|error| translate_tiff(&error))?;
+    let is_planar = layout.planes > 1;
+    let pixels = match read {
+        DecodingResult::U8(all) if all.len() == count => {
+            Pixels::Bands8(if is_planar { interleave(&all, channels) } else { all })
+        }
+        DecodingResult::U16(all) if all.len() == count => {
+            Pixels::Bands16(if is_planar { interleave(&all, channels) } else { all })
+        }
+        _ => return Err(wrong()),
+    };
+    Ok(Picture { pixels, remark: None })
+}
+
+/// A decoder that may hold so many bytes.
+fn tiff_decoder(bytes: &[u8], most: u64) -> Result<tiff::decoder::Decoder<Cursor<&[u8]>>, DecodeError> {
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let mut limits = tiff::decoder::Limits::default();
+    (limits.decoding_buffer_size, limits.intermediate_buffer_size, limits.ifd_value_size) =
+        (most, most, most);
+    let decoder = tiff::decoder::Decoder::new(Cursor::new(bytes)).map_err(|error| translate_tiff(&error))?;
+    Ok(decoder.with_limits(limits))
+}
+
+fn translate_tiff(error: &tiff::TiffError) -> DecodeError {
+    let format = Format::Tiff;
+    match error {
+        tiff::TiffError::IoError(io) if io.kind() == ErrorKind::UnexpectedEof => {
+            DecodeError::Truncated { format, reason: io.to_string() }
+        }
+        tiff::TiffError::UnsupportedError(feature) => {
+            DecodeError::Unsupported { format, feature: feature.to_string() }
+        }
+        other => corrupt(format, other.to_string()),
+    }
 }
 
 fn translate(format: Format, error: &image::ImageError) -> DecodeError {

@@ -1,32 +1,34 @@
 //! The memory that a decode takes at its peak, told from the header.
 
 use super::{DecodeError, Format, jpeg, tiff};
+use crate::image::Channels;
 
 /// For the decoder's windows, tables and rows.
 const OVERHEAD: u64 = 4 << 20;
-/// What comes after a decode (grey, turned, or coded for the line) takes so many bytes a pixel.
+/// What comes after a decode (samples, turned, or coded for the line) takes so many bytes for each of a pixel's samples.
 const LEAST: u64 = 3;
 
-/// In bytes, for the file's pixels and its grey. `pixels` is width times height.
-pub(super) fn bytes(format: Format, file: &[u8], pixels: u64) -> Result<u64, DecodeError> {
+/// Bytes for the file's pixels and for the samples of the channels that are wanted. `pixels` is width times height.
+pub(super) fn bytes(format: Format, file: &[u8], pixels: u64, wanted: Channels) -> Result<u64, DecodeError> {
+    let wanted = wanted.count() as u64;
     let a_pixel = match format {
-        // The picture as it stands in the file, and its grey.
-        Format::Png => png_pixel(file) + 1,
+        // The picture as it stands in the file, and what is made of it.
+        Format::Png => png_pixel(file) + wanted,
         Format::Jpeg => {
             let jpeg::Sort { components, holds_coefficients } = jpeg::sort(file);
             let components = u64::from(components);
-            components + 1 + if holds_coefficients { 2 * components } else { 0 }
+            components + wanted + if holds_coefficients { 2 * components } else { 0 }
         }
-        Format::Bmp => 4 + 1,
+        Format::Bmp => 4 + wanted,
         // The canvas, the frame, and what is made of them, four bytes each.
-        Format::Gif => 12 + 1,
+        Format::Gif => 12 + wanted,
         // Once as it stands in the file, once in the order that is wanted.
         Format::Tiff => {
             let tiff::Sort { sample, samples } = tiff::sort(file)?;
-            sample.div_ceil(8).saturating_mul(samples).saturating_mul(2) + 1
+            sample.div_ceil(8).saturating_mul(samples).saturating_mul(2).saturating_add(wanted)
         }
     };
-    let of_pixels = pixels.saturating_mul(a_pixel.max(LEAST));
+    let of_pixels = pixels.saturating_mul(a_pixel.max(LEAST * wanted));
     // Decoders and what makes a file whole may copy it.
     Ok(of_pixels.saturating_add(2 * file.len() as u64).saturating_add(OVERHEAD))
 }

@@ -2,6 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod colour;
+mod frozen;
 mod make;
 mod reading;
 mod whole;
@@ -33,15 +35,15 @@ const BILEVEL: &[(&str, &[u8])] =
 const JPEG: &[(&str, &[u8])] =
     &[testdata!("colour.jpg"), testdata!("progressive.jpg"), testdata!("grey.jpg")];
 
-fn take(bytes: &[u8]) -> Result<GreyImage, DecodeError> {
-    decode(bytes, &Limits::default())
+fn take(bytes: &[u8]) -> Result<Picture, DecodeError> {
+    decode(bytes, Channels::GREY, &Limits::default())
 }
 
 fn check_all(files: &[(&str, &[u8])], expected: &[u8], tolerance: u8) {
     for (name, bytes) in files {
         let image = take(bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!((image.width(), image.height()), (17, 13), "{name}");
-        let worst = image.pixels().iter().zip(expected).map(|(a, b)| a.abs_diff(*b)).max();
+        let worst = image.samples().iter().zip(expected).map(|(a, b)| a.abs_diff(*b)).max();
         assert!(worst <= Some(tolerance), "{name}: differs by {worst:?}");
     }
 }
@@ -101,10 +103,11 @@ fn a_header_that_promises_too_much_is_refused_unread() {
 fn limits_are_inclusive() {
     let (_, bytes) = COLOUR[0];
     let exact = Limits { max_pixels: 17 * 13, max_file_bytes: bytes.len() as u64 };
-    assert!(decode(bytes, &exact).is_ok());
-    let error = decode(bytes, &Limits { max_pixels: 17 * 13 - 1, ..exact }).unwrap_err();
+    assert!(decode(bytes, Channels::GREY, &exact).is_ok());
+    let error = decode(bytes, Channels::GREY, &Limits { max_pixels: 17 * 13 - 1, ..exact }).unwrap_err();
     assert_eq!(error.to_string(), "PNG of 17x13 pixels exceeds the limit of 220 pixels");
-    let error = decode(bytes, &Limits { max_file_bytes: exact.max_file_bytes - 1, ..exact }).unwrap_err();
+    let error = decode(bytes, Channels::GREY, &Limits { max_file_bytes: exact.max_file_bytes - 1, ..exact })
+        .unwrap_err();
     assert_eq!(error.code(), "too_large");
 }
 
@@ -148,6 +151,10 @@ fn any_file() -> impl Strategy<Value = &'static [u8]> {
     prop::sample::select(files)
 }
 
+fn any_channels() -> impl Strategy<Value = Channels> {
+    (1..=5_u8).prop_map(|count| Channels::try_from(count).unwrap())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4000))]
 
@@ -156,6 +163,7 @@ proptest! {
         bytes in any_file(),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
         cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
+        channels in any_channels(),
     ) {
         let mut damaged = bytes.to_vec();
         for (at, value) in changes {
@@ -166,10 +174,15 @@ proptest! {
             damaged.truncate(cut.index(damaged.len()));
         }
         let limits = Limits { max_pixels: 1 << 20, ..Limits::default() };
-        match decode(&damaged, &limits) {
+        match decode(&damaged, channels, &limits) {
             // Its checksums see to that.
-            Ok(image) if bytes.starts_with(b"\x89PNG") => prop_assert_eq!(image, take(bytes).unwrap()),
-            Ok(image) => prop_assert!(image.pixels().len() <= 1 << 20),
+            Ok(image) if bytes.starts_with(b"\x89PNG") => {
+                prop_assert_eq!(image, decode(bytes, channels, &limits).unwrap());
+            }
+            Ok(image) => {
+                prop_assert_eq!(image.channels(), channels);
+                prop_assert!(image.pixel_count() <= 1 << 20);
+            }
             Err(error) => prop_assert!(!error.to_string().contains("panicked"), "{}", error),
         }
     }
@@ -180,9 +193,10 @@ proptest! {
             b"\x89PNG\r\n\x1a\n" as &[u8], b"\xff\xd8\xff", b"BM", b"II\x2a\0", b"MM\0\x2a", b"GIF89a", b"",
         ]),
         noise in prop::collection::vec(any::<u8>(), 0..400),
+        channels in any_channels(),
     ) {
         let limits = Limits { max_pixels: 1 << 20, ..Limits::default() };
-        if let Err(error) = decode(&[magic, &noise].concat(), &limits) {
+        if let Err(error) = decode(&[magic, &noise].concat(), channels, &limits) {
             prop_assert!(!error.to_string().contains("panicked"), "{}", error);
         }
     }

@@ -6,7 +6,9 @@
 use image::metadata::Orientation;
 
 use super::depth::BitDepth;
+use super::foreign::Layout;
 use super::{DecodeError, Facts, Format, corrupt, truncated};
+use crate::image::Channels;
 
 // Tags and values of TIFF 6.0.
 const NEW_SUBFILE_TYPE: u16 = 254;
@@ -62,8 +64,9 @@ pub(super) fn sort(bytes: &[u8]) -> Result<Sort, DecodeError> {
     Ok(Sort { sample: value(BITS_PER_SAMPLE)?, samples: value(SAMPLES_PER_PIXEL)? })
 }
 
-/// Refuses what has no rule in `docs/bundles.md` or no safe decoder.
-pub(super) fn check(bytes: &[u8]) -> Result<Facts, DecodeError> {
+/// Refuses what has no rule in `docs/bundles.md` or no safe decoder, and another number of samples than the raw channels
+/// that are wanted.
+pub(super) fn check(bytes: &[u8], wanted: Channels) -> Result<Facts, DecodeError> {
     let file = File::new(bytes);
     let directory = file.first()?;
     let bits = directory.value(BITS_PER_SAMPLE)?.unwrap_or(1);
@@ -73,7 +76,11 @@ pub(super) fn check(bytes: &[u8]) -> Result<Facts, DecodeError> {
         (2, _) => Some("signed samples".to_owned()),
         (3, _) => Some(format!("{bits}-bit floating-point samples")),
         (5 | 6, _) => Some("complex samples".to_owned()),
-        (_, Some(0..=2)) if ![1, 8, 16].contains(&bits) => Some(format!("{bits}-bit samples")),
+        (_, Some(0..=2)) if ![1, 8, 16].contains(&bits) || (wanted.are_raw() && bits == 1) => {
+            Some(format!("{bits}-bit samples"))
+        }
+        // Every sample is a channel, whatever it stands for.
+        (_, Some(1 | 2)) if wanted.are_raw() => None,
         // Grey and alpha, or another sample that is none of the picture.
         (_, Some(1)) if samples == 2 && bits != 1 => None,
         (_, Some(0 | 1)) if samples != 1 => Some(format!("{samples} samples a grey pixel")),
@@ -98,6 +105,9 @@ pub(super) fn check(bytes: &[u8]) -> Result<Facts, DecodeError> {
         return Err(unsupported("bits from the lowest to the highest (FillOrder 2)"));
     }
     file.check_pages(&directory)?;
+    if wanted.are_raw() && samples != wanted.count() as u64 {
+        return Err(DecodeError::Channels { format: Format::Tiff, found: samples, wanted });
+    }
     // What is optional is not worth refusing a picture for.
     let optional = |tag| directory.value(tag).ok().flatten();
     let declared =
@@ -107,9 +117,28 @@ pub(super) fn check(bytes: &[u8]) -> Result<Facts, DecodeError> {
         orientation: optional(ORIENTATION)
             .and_then(|value| Orientation::from_exif(u8::try_from(value).unwrap_or(u8::MAX))),
         is_inverted: photometric == Some(WHITE_IS_ZERO),
-        has_grey_alpha: samples == 2,
+        layout: match samples {
+            _ if wanted.are_raw() => Layout::Bands(wanted),
+            2 => Layout::GreyAlpha,
+            _ => Layout::Usual,
+        },
         ..Facts::default()
     })
+}
+
+/// The file as one whose samples have no meaning: of those that an RGB picture has beside its colours, the decoder would
+/// keep none.
+pub(super) fn as_bands(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    const BLACK_IS_ZERO: u8 = 1;
+    let mut changed = bytes.to_vec();
+    let file = File::new(bytes);
+    if let Some(Place { size, at, .. }) = file.first()?.place(PHOTOMETRIC)?
+        && let Some(value) = changed.get_mut(at..at.saturating_add(size))
+    {
+        value.fill(0);
+        value[if file.big_endian { size - 1 } else { 0 }] = BLACK_IS_ZERO;
+    }
+    Ok(changed)
 }
 
 /// The depth whose largest sample this is. Another number is the largest of one picture, and says nothing of its scale.
@@ -193,17 +222,36 @@ struct Directory<'a> {
     entries: usize,
 }
 
+/// The first value of a tag.
+struct Place<'a> {
+    /// Length in bytes.
+    size: usize,
+    /// First byte in the file; it may lie beyond its end.
+    at: usize,
+    file: &'a File<'a>,
+}
+
 impl Directory<'_> {
-    /// The first value of a tag of whole numbers.
+    /// The first value of a tag of whole numbers; `None` if the page has no such tag.
     fn value(&self, tag: u16) -> Result<Option<u64>, DecodeError> {
+        let Some(Place { size, at, file }) = self.place(tag)? else { return Ok(None) };
+        match size {
+            1 => file.chunk::<1>(at).map(|[value]| Some(value.into())),
+            2 => file.u16(at).map(|value| Some(value.into())),
+            4 => file.u32(at).map(|value| Some(value.into())),
+            _ => file.u64(at).map(Some),
+        }
+    }
+
+    /// Where the first value of a tag of whole numbers lies; `None` if the page has no such tag.
+    fn place(&self, tag: u16) -> Result<Option<Place<'_>>, DecodeError> {
         let (entry, count_at, room) = if self.file.is_big { (20, 12, 8) } else { (12, 8, 4) };
         for number in 0..self.entries {
             let at = self.first.saturating_add(number.saturating_mul(entry));
             if self.file.u16(at)? != tag {
                 continue;
             }
-            let kind = self.file.u16(at + 2)?;
-            let size = match kind {
+            let size: usize = match self.file.u16(at + 2)? {
                 BYTE => 1,
                 SHORT => 2,
                 LONG => 4,
@@ -211,16 +259,11 @@ impl Directory<'_> {
                 other => return Err(corrupt(Format::Tiff, format!("tag {tag} has type {other}"))),
             };
             let count = self.file.place(at + 4)?;
-            let at = match count.saturating_mul(size) <= room {
+            let at = match count.saturating_mul(size as u64) <= room {
                 true => at + count_at,
                 false => usize::try_from(self.file.place(at + count_at)?).unwrap_or(usize::MAX),
             };
-            return match kind {
-                BYTE => self.file.chunk::<1>(at).map(|[value]| Some(value.into())),
-                SHORT => self.file.u16(at).map(|value| Some(value.into())),
-                LONG => self.file.u32(at).map(|value| Some(value.into())),
-                _ => self.file.u64(at).map(Some),
-            };
+            return Ok(Some(Place { size, at, file: self.file }));
         }
         Ok(None)
     }

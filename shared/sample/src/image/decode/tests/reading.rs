@@ -2,10 +2,10 @@
 
 use image::ExtendedColorType;
 
-use super::super::{BitDepth, Decoded, Limits, read, read_all};
+use super::super::{BitDepth, Decoded, File, Limits, read, read_all};
 use super::make::{Tiff, chunk, exif, jpeg, png, png16, with_chunks, with_segment};
 use super::refused;
-use crate::image::GreyImage;
+use crate::image::{Channels, Picture};
 
 const WIDTH: u32 = 16;
 
@@ -14,8 +14,8 @@ fn levels() -> Vec<u8> {
     (0..=255).collect()
 }
 
-fn plain() -> GreyImage {
-    GreyImage::new(WIDTH, WIDTH, levels()).unwrap()
+fn plain() -> Picture {
+    Picture::grey(WIDTH, WIDTH, levels()).unwrap()
 }
 
 fn shifted(by: u32) -> Vec<u16> {
@@ -26,8 +26,12 @@ fn depth(bits: u8) -> Option<BitDepth> {
     Some(BitDepth::try_from(bits).unwrap())
 }
 
+fn grey(bytes: &[u8], depth: Option<BitDepth>) -> File<'_> {
+    File { bytes, channels: Channels::GREY, depth }
+}
+
 fn take(file: &[u8], depth: Option<BitDepth>) -> Decoded {
-    read(file, depth, &Limits::default()).unwrap_or_else(|error| panic!("{error}"))
+    read(&grey(file, depth), &Limits::default()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn codes(decoded: &Decoded) -> Vec<&'static str> {
@@ -77,7 +81,7 @@ fn the_file_says_how_many_bits_count() {
     ] {
         let decoded = take(&file, None);
         let wanted: Vec<u8> = samples.iter().map(|sample| (sample >> (bits - 8)) as u8).collect();
-        assert_eq!(decoded.image.pixels(), wanted, "{name} of {bits} bits");
+        assert_eq!(decoded.image.samples(), wanted, "{name} of {bits} bits");
         assert_eq!(codes(&decoded), Vec::<&str>::new(), "{name} of {bits} bits");
     }
     // The largest sample of one picture says nothing of its scale.
@@ -93,17 +97,17 @@ fn a_dark_picture_says_that_its_bits_were_guessed() {
     let samples: Vec<u16> = (0..256).map(|i| (i * 900 / 255) as u16).collect();
     let file = png16(&samples, WIDTH);
     let guessed = take(&file, None);
-    assert_eq!(guessed.image.pixels()[255], 225, "900 of 1023");
+    assert_eq!(guessed.image.samples()[255], 225, "900 of 1023");
     let message = guessed.remarks[0].to_string();
     assert!(message.contains("at most 900") && message.contains("10 bits"), "{message}");
     for (bits, white) in [(10, 225), (12, 56), (14, 14), (16, 3)] {
         let said = take(&file, depth(bits));
-        assert_eq!((said.image.pixels()[255], codes(&said)), (white, vec![]), "{bits} bits");
+        assert_eq!((said.image.samples()[255], codes(&said)), (white, vec![]), "{bits} bits");
     }
     // Eight bits that were stretched to sixteen are sure, however dark.
     let stretched: Vec<u16> = (0..256).map(|i| (i % 16) * 257).collect();
     let decoded = take(&png16(&stretched, WIDTH), None);
-    assert_eq!((decoded.image.pixels()[15], codes(&decoded)), (15, vec![]));
+    assert_eq!((decoded.image.samples()[15], codes(&decoded)), (15, vec![]));
     // And black is black.
     assert_eq!(codes(&take(&png16(&[0; 256], WIDTH), None)), Vec::<&str>::new());
 }
@@ -111,12 +115,12 @@ fn a_dark_picture_says_that_its_bits_were_guessed() {
 #[test]
 fn a_depth_that_cannot_be_is_refused_or_said() {
     let file = png16(&shifted(8), WIDTH);
-    let error = read(&file, depth(12), &Limits::default()).unwrap_err();
+    let error = read(&grey(&file, depth(12)), &Limits::default()).unwrap_err();
     assert_eq!(error.code(), "bit_depth");
     let mut samples: Vec<u16> = shifted(4).into_iter().cycle().take(2048).collect();
     samples[0] = u16::MAX;
     let decoded = take(&png16(&samples, WIDTH), depth(12));
-    assert_eq!((decoded.image.pixels()[0], codes(&decoded)), (255, vec!["bit_depth_exceeded"]));
+    assert_eq!((decoded.image.samples()[0], codes(&decoded)), (255, vec!["bit_depth_exceeded"]));
     // Samples of eight bits have no other depth.
     let eight = png(&levels(), WIDTH, WIDTH, ExtendedColorType::L8);
     assert_eq!(take(&eight, depth(12)), take(&eight, None));
@@ -127,13 +131,14 @@ fn pictures_of_one_sample_are_read_alike() {
     let dark: Vec<u16> = shifted(4).into_iter().map(|sample| sample / 8).collect();
     let (bright, dark) = (png16(&shifted(4), WIDTH), png16(&dark, WIDTH));
     let eight = png(&levels(), WIDTH, WIDTH, ExtendedColorType::L8);
-    let all = read_all(&[(&dark, None), (&eight, None), (&bright, None)], &Limits::default()).unwrap();
-    assert_eq!(all[0].image.pixels()[255], 255 / 8, "12 bits, as the other shows");
+    let all =
+        read_all(&[grey(&dark, None), grey(&eight, None), grey(&bright, None)], &Limits::default()).unwrap();
+    assert_eq!(all[0].image.samples()[255], 255 / 8, "12 bits, as the other shows");
     assert!(all[0].remarks[0].to_string().contains("12 bits"));
     assert_eq!((&all[1].image, &all[2].image), (&plain(), &plain()));
-    let alone = read_all(&[(&dark, None)], &Limits::default()).unwrap();
-    assert!(alone[0].image.pixels()[255] > 100, "alone nobody can tell");
-    let (at, error) = read_all(&[(&dark, None), (b"x", None)], &Limits::default()).unwrap_err();
+    let alone = read_all(&[grey(&dark, None)], &Limits::default()).unwrap();
+    assert!(alone[0].image.samples()[255] > 100, "alone nobody can tell");
+    let (at, error) = read_all(&[grey(&dark, None), grey(b"x", None)], &Limits::default()).unwrap_err();
     assert_eq!((at, error.code()), (1, "not_an_image"));
 }
 
@@ -168,7 +173,7 @@ fn white_is_what_the_file_says() {
     // One bit: 0 is white.
     let mut one = Tiff::new(8, 1);
     one.set(258, &[1]).set(262, &[0]).strip(&[0b0101_0000]);
-    assert_eq!(take(&one.write(), None).image.pixels(), [255, 0, 255, 0, 255, 255, 255, 255]);
+    assert_eq!(take(&one.write(), None).image.samples(), [255, 0, 255, 0, 255, 255, 255, 255]);
 }
 
 /// Three by two, turned back by each orientation: what EXIF calls the top and left of row and column 0.
@@ -194,7 +199,7 @@ fn a_picture_is_turned_as_its_camera_says() {
         for file in [in_png, in_tiff] {
             let decoded = take(&file, None);
             assert_eq!((decoded.image.width(), decoded.image.height()), (3, 2), "{orientation}");
-            assert_eq!(decoded.image.pixels(), upright, "{orientation}");
+            assert_eq!(decoded.image.samples(), upright, "{orientation}");
             let is_turned = orientation != 1;
             assert_eq!(codes(&decoded).contains(&"orientation"), is_turned, "{orientation}");
             assert_eq!(decoded.is_plain, !is_turned, "{orientation}");
@@ -206,7 +211,7 @@ fn a_picture_is_turned_as_its_camera_says() {
     let turned = with_segment(&file, 0xe1, &[b"Exif\0\0", &exif(6)[..]].concat());
     let decoded = take(&turned, None);
     assert_eq!((decoded.image.width(), decoded.image.height()), (32, 64));
-    assert!(decoded.image.pixels()[0] < 30 && decoded.image.pixels()[32 * 63] > 220);
+    assert!(decoded.image.samples()[0] < 30 && decoded.image.samples()[32 * 63] > 220);
     assert_eq!(codes(&decoded), ["orientation"]);
     for unknown in [0, 9] {
         let untouched = with_segment(&file, 0xe1, &[b"Exif\0\0", &exif(unknown)[..]].concat());
@@ -281,7 +286,7 @@ fn a_big_tiff_is_a_tiff() {
         let decoded = take(&file, None);
         assert_eq!((&decoded.image, codes(&decoded)), (&plain(), vec![]));
         for end in 0..file.len() {
-            assert!(read(&file[..end], None, &Limits::default()).is_err(), "cut to {end}");
+            assert!(read(&grey(&file[..end], None), &Limits::default()).is_err(), "cut to {end}");
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use image::ExtendedColorType;
 
-use super::super::{Decoded, Limits, read};
+use super::super::{Decoded, File, Limits, read};
 use super::make::{jpeg, png};
 use super::{COLOUR, JPEG, refused, take};
+use crate::image::Channels;
 
 /// A picture that fills its blocks with more than one level.
 fn picture() -> Vec<u8> {
@@ -16,7 +17,8 @@ fn colour() -> Vec<u8> {
 }
 
 fn noted(file: &[u8]) -> (Decoded, Vec<&'static str>) {
-    let decoded = read(file, None, &Limits::default()).unwrap_or_else(|error| panic!("{error}"));
+    let decoded = read(&File { bytes: file, channels: Channels::GREY, depth: None }, &Limits::default())
+        .unwrap_or_else(|error| panic!("{error}"));
     let codes = decoded.remarks.iter().map(|remark| remark.code()).collect();
     (decoded, codes)
 }
