@@ -16,16 +16,17 @@ use std::time::Duration;
 use millgate_shared::files;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
-use crate::journal::Version;
+use crate::journal::{Key, Mark};
+pub(crate) use case::Case;
 pub(crate) use law::Risk;
 use law::{Item, Suspect};
 use slots::{Slot, Slots};
 
+mod case;
 pub(crate) mod law;
 mod slots;
 #[cfg(test)]
 mod tests;
-mod text;
 
 /// The file's name in the state directory.
 const FILE_NAME: &str = "suspects.json";
@@ -113,21 +114,26 @@ impl Hand {
         self.0.suspects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Files of a source that were in hand at a death, by path.
-    pub(crate) fn risks(&self, of: &str) -> HashMap<PathBuf, (Version, Risk)> {
+    /// Samples of a source that were in hand at a death, and their faces.
+    pub(crate) fn risks(&self, of: &str) -> HashMap<Key, (Mark, Risk)> {
         let mut risks = HashMap::new();
         for suspect in self.suspects().iter() {
-            if let Item::File { source, path, version } = &suspect.item
+            if let Item::Sample { source, key, face } = &suspect.item
                 && source == of
             {
                 let risk = match suspect.is_aside() {
                     true => Risk::Aside { deaths: suspect.deaths },
                     false => Risk::Alone { points: suspect.points },
                 };
-                risks.insert(path.clone(), (*version, risk));
+                risks.insert(key.clone(), (face.clone(), risk));
             }
         }
         risks
+    }
+
+    /// A sample of a source, and what is to be done with it if it was in hand at a death.
+    pub(crate) fn case(&self, item: Item, risk: Option<Risk>) -> Case {
+        Case { hand: self.clone(), item, risk }
     }
 
     /// How long the agent is to run before a suspect is tried.

@@ -3,8 +3,10 @@
 //! One small [redb](https://www.redb.org) database in the state directory: a commit is either wholly there or not at all,
 //! whatever kills the process or the power, and its lock keeps a second agent out.
 //!
-//! One commit says that a file's version is decided, puts its record in the outbox, and notes whether its id awaits an
-//! amendment. From then on the record is delivered, byte for byte, until every sink has it: a file is never decided
+//! A sample of a source is known by its key, and remembered by a mark; both are bytes of the source's own.
+//!
+//! One commit says that a sample is decided, puts its record in the outbox, and notes whether its id awaits an
+//! amendment. From then on the record is delivered, byte for byte, until every sink has it: a sample is never decided
 //! twice, and none is forgotten. An amendment is one commit too: the amended record is in the outbox, and the id awaits
 //! nothing any more.
 
@@ -20,13 +22,14 @@ use handle::Job;
 
 mod change;
 mod handle;
-mod known;
+mod key;
 #[cfg(test)]
 mod tests;
+mod text;
 
-pub use change::{FileVersion, Post};
+pub use change::Post;
 pub use handle::JournalHandle;
-pub use known::{Content, Known, Reading, Stat, Version};
+pub use key::{Key, Known, Mark, Remembered};
 
 /// The file's name in the state directory.
 pub const FILE_NAME: &str = "decided.redb";
@@ -46,6 +49,12 @@ pub enum JournalError {
     Dir { path: PathBuf, source: std::io::Error },
     #[error("{}: is in use by another agent; give each its own state_dir", path.display())]
     InUse { path: PathBuf },
+    #[error(
+        "{}: is of format {found}, and this agent reads format {}: it is set aside at the next start",
+        path.display(),
+        change::FORMAT
+    )]
+    Format { path: PathBuf, found: u32 },
     #[error("{}: {source}", path.display())]
     Database { path: PathBuf, source: Box<redb::Error> },
 }
@@ -59,7 +68,8 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// The same, but sets aside one that is damaged, and waits a little for a process that was killed a moment ago to give up its lock.
+    /// Opens or creates it; sets aside one that is damaged or of another format, and waits a little for a process that was
+    /// killed a moment ago to give up its lock.
     pub async fn open_soon(dir: &Path) -> Result<Self, JournalError> {
         let until = tokio::time::Instant::now() + LEFTOVER;
         let mut has_tried = false;
@@ -73,13 +83,17 @@ impl Journal {
                     has_tried = true;
                     Self::set_aside(dir, &source.to_string())?;
                 }
+                Err(error @ JournalError::Format { .. }) if !has_tried => {
+                    has_tried = true;
+                    Self::set_aside(dir, &error.to_string())?;
+                }
                 opened => return opened,
             }
         }
     }
 
-    /// Nobody can read it, and an agent that never starts decides nothing: it is kept under another name for whoever can, and
-    /// a new one is begun. Files that are still in their folders are decided again; `why` is for the log.
+    /// Keeps one that nobody here can read under another name, for whoever can, and begins a new one: an agent that never
+    /// starts decides nothing. Files that are still in their folders are decided again; `why` is for the log.
     pub fn set_aside(dir: &Path, why: &str) -> Result<(), JournalError> {
         let path = dir.join(FILE_NAME);
         if !path.exists() {
@@ -113,7 +127,7 @@ impl Journal {
         let path = dir.join(FILE_NAME);
         let database = open(&path)?;
         let this = Self { path, database: Some(database) };
-        this.apply(&[]).map_err(|source| this.error(source))?;
+        this.prepare()?;
         Ok(this)
     }
 
@@ -160,6 +174,21 @@ impl Journal {
     ) -> Result<T, JournalError> {
         let reading = || read(&self.database()?.begin_read()?);
         reading().map_err(|error| self.error(error))
+    }
+
+    /// Begins one that is empty, and refuses one of another format.
+    fn prepare(&self) -> Result<(), JournalError> {
+        let begin = || {
+            let transaction = self.database()?.begin_write()?;
+            change::begin(&transaction)?;
+            transaction.commit()?;
+            Ok(())
+        };
+        match self.read(change::format)? {
+            Some(change::FORMAT) => Ok(()),
+            Some(found) => Err(JournalError::Format { path: self.path.clone(), found }),
+            None => begin().map_err(|error| self.error(error)),
+        }
     }
 
     fn apply(&self, changes: &[&Change]) -> Result<(), redb::Error> {
@@ -218,7 +247,13 @@ impl Journal {
         // Its lock must be given up before it can be taken again.
         self.database = None;
         match open(&self.path) {
-            Ok(database) => self.database = Some(database),
+            Ok(database) => {
+                self.database = Some(database);
+                if let Err(error) = self.prepare() {
+                    tracing::debug!(%error, "journal cannot be gone on with yet");
+                    self.database = None;
+                }
+            }
             Err(error) => tracing::debug!(%error, "journal cannot be opened yet"),
         }
     }

@@ -19,10 +19,11 @@ use tokio::time::Instant;
 
 use crate::agent::{Decided, Late};
 use crate::crash::law::Item;
-use crate::crash::{Hand, Held};
-use crate::journal::{FileVersion, JournalHandle, Post, Reading};
+use crate::crash::{Case, Hand, Held};
+use crate::journal::{JournalHandle, Post, Remembered};
+use crate::record::Undecided;
 use crate::sink::{Key, Record, Sinks};
-use crate::source::{Taken, Tidied, Tidy};
+use crate::source::{Outcome, Receipt, Tidied, Tidy};
 use crate::spool::entry::{Entry, Head, Origin, Written};
 use crate::spool::{Orphan, PutError, Spool, wall};
 
@@ -65,6 +66,24 @@ struct Parts {
     work: Tasks,
 }
 
+/// What was made of a source's sample.
+#[derive(Debug)]
+pub(crate) enum Made {
+    Decided(Box<Decided>),
+    /// It cannot be decided. The id is the one that its decision would have had.
+    Undecided {
+        id: String,
+        why: Undecided,
+    },
+}
+
+/// A record that is as safe as it has to be before it is committed.
+struct Kept {
+    record: Record,
+    /// Its entry stands in the spool.
+    awaits: bool,
+}
+
 /// The service stops, or the journal has: what was to be done is done after the next start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stopped;
@@ -101,30 +120,55 @@ impl Outbox {
         Ok(Some((spool, late)))
     }
 
-    /// For a file: on the disk, if it is to be amended. While the disk does not take it, this waits, as the file does;
-    /// `is_stopping` ends that.
-    /// It is in hand, by `take`, while its pictures are encoded.
-    pub(crate) async fn keep_file(
+    /// Sees what was made of a source's sample to every sink. It is kept in the spool, if it is to be amended; committed;
+    /// and then its receipt is settled, all sinks are handed the record, and the source tidies. While the disk does not take
+    /// it, this waits, as the sample does; `is_stopping` ends that.
+    pub(crate) async fn sample(
+        &self,
+        made: Made,
+        of: Remembered,
+        case: &Case,
+        receipt: &mut dyn Receipt,
+        is_stopping: impl Fn() -> bool,
+    ) -> Outcome {
+        let kept = match made {
+            Made::Decided(decided) => self.keep(*decided, case, is_stopping).await,
+            Made::Undecided { id, why } => undecided(id, &why).map(|record| Kept { record, awaits: false }),
+        };
+        let Ok(kept) = kept else { return Outcome::Unacknowledged };
+        case.lived_through().await;
+        let outcome = match self.commit(&kept, of, receipt).await {
+            Ok(Tidied::Kept) => Outcome::Done,
+            Ok(Tidied::Removed) => Outcome::Removed,
+            Ok(Tidied::Changed) => Outcome::Changed,
+            Err(Stopped) => return Outcome::Unacknowledged,
+        };
+        case.is_set_aside().await;
+        outcome
+    }
+
+    /// On the disk, if it is to be amended. The sample is in hand while it is encoded.
+    async fn keep(
         &self,
         decided: Decided,
-        take: impl Future<Output = Held>,
+        case: &Case,
         is_stopping: impl Fn() -> bool,
-    ) -> Result<(Record, bool), Stopped> {
+    ) -> Result<Kept, Stopped> {
         let Decided { decision, late } = decided;
+        let plain = |decision: &Decision| record(decision).map(|record| Kept { record, awaits: false });
         let (spool, late) = match self.later(&decision, late) {
             Ok(Some(later)) => later,
-            Ok(None) => return record(&decision).map(|record| (record, false)),
-            Err(why) => return record(&marked(decision, why)).map(|record| (record, false)),
+            Ok(None) => return plain(&decision),
+            Err(why) => return plain(&marked(decision, why)),
         };
-        let Some((entry, kept)) = entry(&spool, &decision, late, Origin::File, take.await).await? else {
-            return record(&marked(decision, Later::NotNeeded)).map(|record| (record, false));
+        let held = case.take_anyhow().await;
+        let Some((entry, record)) = entry(&spool, &decision, late, Origin::File, held).await? else {
+            return plain(&marked(decision, Later::NotNeeded));
         };
         loop {
             match spool.put(&entry).await {
-                Ok(()) => return Ok((kept, true)),
-                Err(PutError::Full) => {
-                    return record(&marked(decision, Later::Full)).map(|record| (record, false));
-                }
+                Ok(()) => return Ok(Kept { record, awaits: true }),
+                Err(PutError::Full) => return plain(&marked(decision, Later::Full)),
                 Err(PutError::Stopped) => return Err(Stopped),
                 Err(PutError::Disk(_)) if is_stopping() => return Err(Stopped),
                 Err(PutError::Disk(error)) => {
@@ -135,24 +179,19 @@ impl Outbox {
         }
     }
 
-    /// A decided file was read again, and holds what it held.
-    pub(crate) async fn seen(&self, taken: &Taken, reading: Reading) {
-        if let Some(journal) = &self.0.journal {
-            journal.seen(&taken.source, &taken.relative, reading).await;
-        }
-    }
-
-    /// Commits the record of a file and sees it to the sinks.
-    pub(crate) async fn file(
+    /// In the journal, and from there to the sinks.
+    async fn commit(
         &self,
-        record: &Record,
-        file: FileVersion,
-        awaits: bool,
+        kept: &Kept,
+        of: Remembered,
+        receipt: &mut dyn Receipt,
     ) -> Result<Tidied, Stopped> {
         let Some(journal) = &self.0.journal else { return Err(Stopped) };
-        let post = post(record, Some(file.clone()));
-        let number = journal.post(post, awaits).await.ok_or(Stopped)?;
-        self.deliver(number, record, Some(&file), awaits).await
+        let Kept { record, awaits } = kept;
+        let post = post(record, Some(of.clone()));
+        let number = journal.post(post, *awaits).await.ok_or(Stopped)?;
+        receipt.settle().await;
+        self.deliver(number, record, Some(&of), *awaits).await
     }
 
     /// To every sink, then tidied, then forgotten; an entry that awaits this may be asked from then on.
@@ -160,7 +199,7 @@ impl Outbox {
         &self,
         number: u64,
         record: &Record,
-        file: Option<&FileVersion>,
+        of: Option<&Remembered>,
         awaits: bool,
     ) -> Result<Tidied, Stopped> {
         let Some(journal) = &self.0.journal else { return Err(Stopped) };
@@ -171,12 +210,12 @@ impl Outbox {
         if !is_delivered {
             return Err(Stopped);
         }
-        let tidied = match file {
-            Some(file) => self.0.tidy.tidy(file, record.id()).await,
+        let tidied = match of {
+            Some(of) => self.0.tidy.tidy(of, record.id()).await,
             None => Tidied::Kept,
         };
-        let gone = file.filter(|_| tidied == Tidied::Removed);
-        let gone = gone.map(|file| (Arc::clone(&file.source), file.relative.clone()));
+        let gone = of.filter(|_| tidied == Tidied::Removed);
+        let gone = gone.map(|of| (Arc::clone(&of.source), of.key.clone()));
         journal.delivered(number, gone).await;
         if let Some(spool) = self.0.spool.as_ref().filter(|_| awaits) {
             spool.release(record.id().to_owned()).await;
@@ -290,10 +329,10 @@ impl Outbox {
         let again = undelivered.into_iter().map(|(number, post)| {
             let this = &self;
             async move {
-                let Post { id, version, line, file } = post;
+                let Post { id, version, line, of } = post;
                 let record = Record::new(Key { id, version }, line);
                 // Perhaps an entry waits for it.
-                this.deliver(number, &record, file.as_ref(), true).await
+                this.deliver(number, &record, of.as_ref(), true).await
             }
         });
         let mut again = futures_util::stream::iter(again).buffered(AGAIN);
@@ -349,7 +388,14 @@ async fn entry(
     Ok(written.map(|written| (written, record)))
 }
 
-fn post(record: &Record, file: Option<FileVersion>) -> Post {
+fn post(record: &Record, of: Option<Remembered>) -> Post {
     let Key { id, version } = record.key().clone();
-    Post { id, version, line: record.line().to_vec(), file }
+    Post { id, version, line: record.line().to_vec(), of }
+}
+
+fn undecided(id: String, why: &Undecided) -> Result<Record, Stopped> {
+    Record::of_error(id, why).map_err(|error| {
+        tracing::error!(path = why.path, %error, "record cannot be written as JSON");
+        Stopped
+    })
 }

@@ -21,6 +21,8 @@ use worker::{Ack, Settings, Worker};
 
 mod counts;
 mod jsonl;
+#[cfg(test)]
+pub mod memory;
 mod stdout;
 mod webhook;
 mod worker;
@@ -36,6 +38,8 @@ settings::kinds! {
     Stdout(StdoutConfig),
     Jsonl(JsonlConfig),
     Webhook(WebhookConfig),
+    #[cfg(test)]
+    Memory(memory::MemoryConfig),
 }
 
 /// What a full queue of a sink does.

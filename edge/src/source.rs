@@ -1,28 +1,33 @@
-//! Where samples come from, and what is remembered of them.
+//! Where samples come from.
 //!
-//! A source emits each version of a file once: it hands out a [`Taken`] when there is room for it, and hears by an
-//! [`Outcome`] what became of it. Until then the file stays where it is, so that nothing is held in memory that a crash
-//! could lose. What was decided is kept in the `journal`, which a restart reads.
+//! A source hands each sample over once, as a [`Taken`], when there is room for it. What it keeps of it until then stays
+//! where nothing can lose it: a file in its folder, a message unacknowledged at its broker. It learns by the [`Receipt`]
+//! when the outbox holds the decision, and what became of the sample. What was decided is remembered by key and mark in
+//! the `journal`, which a source is given at its start.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use millgate_shared::image::BitDepth;
 use millgate_shared::shutdown::Tasks;
 use tokio::sync::mpsc;
 
 use crate::crash::Risk;
 use crate::finding::Item;
-use crate::journal::{Content, FileVersion, JournalHandle, Known, Reading, Version};
+use crate::input::Input;
+use crate::journal::{JournalHandle, Key, Known, Mark, Remembered};
+use crate::record::Undecided;
 use crate::settings::{self, Refused, refuse};
 use calm::Turn;
 
 pub mod calm;
 mod counts;
-pub mod decision_id;
+pub(crate) mod decision_id;
 pub mod folder;
+#[cfg(test)]
+pub mod memory;
 
 pub use counts::{Counts, SourceMetrics};
 pub use folder::FolderConfig;
@@ -31,6 +36,8 @@ settings::kinds! {
     /// One table of `[[sources]]`: where samples come from. A new kind is its folder, its `mod` above, and its line here.
     SourceConfig, SourceSettings:
     Folder(FolderConfig),
+    #[cfg(test)]
+    Memory(memory::MemoryConfig),
 }
 
 /// The settings of one source, and all that is done with them. Keys in what these functions say are the source's own,
@@ -68,7 +75,8 @@ pub(crate) trait SourceSettings: fmt::Debug + Send + Sync {
 #[derive(Debug)]
 pub(crate) struct Starting {
     pub(crate) left: Left,
-    /// When it may hand out what may end the agent.
+    /// When it may hand out what may end the agent. [`Turn::listed`] must be called once all that was there at the start is
+    /// known, or no source ever takes that risk.
     pub(crate) turn: Turn,
     pub(crate) out: mpsc::Sender<Taken>,
     pub(crate) journal: JournalHandle,
@@ -82,14 +90,14 @@ pub(crate) struct Starting {
 pub(crate) struct Left {
     /// Decided.
     pub(crate) known: Vec<Known>,
-    /// In hand when it ended.
-    pub(crate) risks: HashMap<PathBuf, (Version, Risk)>,
+    /// In hand when it ended, with their faces.
+    pub(crate) risks: HashMap<Key, (Mark, Risk)>,
 }
 
-/// A source's own way with a sample that every sink has the decision of.
+/// A source's own way with a sample that every sink has the decision of, however many starts later that is.
 pub(crate) trait Tidies: fmt::Debug + Send + Sync {
     /// Tidies what was decided under the id. Blocks.
-    fn tidy(&self, file: &FileVersion, id: &str) -> Tidied;
+    fn tidy(&self, key: &Key, mark: &Mark, id: &str) -> Tidied;
 }
 
 /// What became of a sample that every sink has the decision of.
@@ -97,8 +105,9 @@ pub(crate) trait Tidies: fmt::Debug + Send + Sync {
 pub(crate) enum Tidied {
     /// It stays, and is remembered.
     Kept,
+    /// It is gone, and need not be remembered.
     Removed,
-    /// It is not the version that was decided any more.
+    /// It is not what was decided any more.
     Changed,
 }
 
@@ -116,10 +125,10 @@ impl Tidy {
     }
 
     /// Tidies on a thread that may block; `id` is the decision's.
-    pub(crate) async fn tidy(&self, file: &FileVersion, id: &str) -> Tidied {
-        let Some(tidies) = self.0.get(&*file.source).cloned() else { return Tidied::Kept };
-        let (file, id) = (file.clone(), id.to_owned());
-        let work = tokio::task::spawn_blocking(move || tidies.tidy(&file, &id));
+    pub(crate) async fn tidy(&self, of: &Remembered, id: &str) -> Tidied {
+        let Some(tidies) = self.0.get(&*of.source).cloned() else { return Tidied::Kept };
+        let (of, id) = (of.clone(), id.to_owned());
+        let work = tokio::task::spawn_blocking(move || tidies.tidy(&of.key, &of.mark, &id));
         // One that panicked may have left it.
         work.await.unwrap_or(Tidied::Kept)
     }
@@ -142,55 +151,86 @@ pub(crate) fn check(configs: &[SourceConfig]) -> Result<(), Refused> {
     Ok(())
 }
 
-/// A file that is ready to be decided.
-#[derive(Debug)]
-pub struct Taken {
-    /// Of the source.
-    pub source: Arc<str>,
-    /// As it can be opened.
-    pub path: PathBuf,
-    /// Below the source's folder: how it is remembered.
-    pub relative: PathBuf,
-    pub version: Version,
-    /// Its writer was seen closing it, or it was moved here whole.
-    pub is_closed: bool,
-    /// It has not changed for so long that a picture that ends too early will not be completed any more.
-    pub is_last_chance: bool,
-    /// The content at the last reading, which found it unfinished.
-    pub unfinished: Option<Content>,
-    /// What was decided, where the file looks as if it might hold something else by now.
-    pub decided: Option<Again>,
-    /// The file was in hand when the agent died.
-    pub risk: Option<Risk>,
-    /// Where to say what became of it.
-    pub reply: mpsc::Sender<Reply>,
+/// A sample that is ready to be decided.
+pub(crate) struct Taken {
+    /// The source's name.
+    pub(crate) source: Arc<str>,
+    /// How it is known, over restarts too.
+    pub(crate) key: Key,
+    /// Tells it from another of the same key without reading it; empty where nothing does.
+    pub(crate) face: Mark,
+    /// Its own time, milliseconds since 1970; the same when it comes again.
+    pub(crate) born: u64,
+    /// Where people find it: `sample.path` of its record.
+    pub(crate) path: String,
+    /// It was in hand when the agent died.
+    pub(crate) risk: Option<Risk>,
+    pub(crate) body: Body,
+    /// Where the source learns what became of it.
+    pub(crate) receipt: Box<dyn Receipt>,
 }
 
-/// A decided file that is to be looked at again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Again {
-    /// What it held when it was decided.
-    pub content: Content,
-    /// What it looks like now is worth keeping: it is not made up anew at each look.
-    pub is_kept: bool,
+/// What a sample consists of.
+pub(crate) enum Body {
+    /// Its parts, by their modalities, and what is known of the part that they show. Id, path and source are filled in from
+    /// what stands beside it.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for sources without files: folders read theirs"))]
+    Here(Input),
+    /// To be read, once there is room for it.
+    Unread(Box<dyn Reads>),
+}
+
+/// Reads a sample.
+pub(crate) trait Reads: Send + 'static {
+    /// Reads it. Blocks; called once.
+    fn read(&mut self) -> Result<Read, Unread>;
+
+    /// Whether a sample that was read and cannot be decided, for a reason by this code, may yet become one that can: its
+    /// source then keeps it and hands it over again.
+    fn may_heal(&self, _code: &str) -> bool {
+        false
+    }
+}
+
+/// A sample, read.
+pub(crate) struct Read {
+    /// With its id.
+    pub(crate) input: Input,
+    /// What is to be remembered of it.
+    pub(crate) mark: Mark,
+}
+
+/// Why a sample that was handed over is not decided.
+pub(crate) enum Unread {
+    /// [`Outcome::Same`], [`Outcome::Incomplete`] or [`Outcome::Changed`].
+    Not(Outcome),
+    /// It never can be: this is its record.
+    Never { id: String, mark: Mark, why: Undecided },
+}
+
+/// A source's hold on a sample that it has handed over. Receipts of one source are settled in any order; one that is dropped
+/// unsettled is of a sample that comes again, at the latest after a restart.
+pub(crate) trait Receipt: Send + 'static {
+    /// The outbox holds the decision, which will be delivered whatever happens: a queue acknowledges now, a log moves its
+    /// offset. Called once at most, and before [`Receipt::end`].
+    fn settle(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// What became of the sample at last.
+    fn end(self: Box<Self>, _outcome: Outcome) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// What became of a [`Taken`].
-#[derive(Debug)]
-pub struct Reply {
-    pub relative: PathBuf,
-    pub outcome: Outcome,
-    /// As it was read; `None` if it was not.
-    pub reading: Option<Reading>,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// Decided, or found undecidable, and acknowledged by every sink; it stays where it is.
     Done,
-    /// The same, and it was deleted or moved away.
+    /// Decided and acknowledged likewise, and it was deleted or moved away.
     Removed,
-    /// The file is what was decided before.
+    /// It is what was decided before.
     Same,
     /// It is not whole: look again when it has changed, or once more when its time is up.
     Incomplete,
@@ -198,4 +238,15 @@ pub enum Outcome {
     Changed,
     /// It was not decided, or not every sink has its record: after a restart it is decided, or the record delivered again.
     Unacknowledged,
+}
+
+impl fmt::Debug for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (source, key, path) = (&self.source, &self.key, &self.path);
+        f.debug_struct("Taken")
+            .field("source", source)
+            .field("key", key)
+            .field("path", path)
+            .finish_non_exhaustive()
+    }
 }

@@ -24,6 +24,10 @@ pub(super) fn check(config: &EdgeConfig) -> (bool, Vec<Item>) {
             is_running = true;
             items.push(Item::ok("journal", "in use by a running agent"));
         }
+        Err(error @ JournalError::Format { .. }) => {
+            let advice = "nothing: files in the folders will be decided once more";
+            items.push(Item::warning("journal", error.to_string(), advice));
+        }
         Err(error) => {
             let advice =
                 "if the disk is sound, move the file away: files in the folders will be decided once more";

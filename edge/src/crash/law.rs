@@ -5,11 +5,9 @@
 //! there is nothing else, with nothing else in hand; whoever lives through that is none any more. One that is alone in hand
 //! at two further deaths of the process is set aside. A restart of the whole machine says less: it counts half.
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 
-use crate::journal::Version;
+use crate::journal::{Key, Mark};
 
 #[cfg(test)]
 mod tests;
@@ -23,9 +21,9 @@ const DOUBTFUL: u32 = 1;
 /// Suspects that are remembered; of more, the oldest are forgotten.
 const SUSPECTS: usize = 1024;
 
-/// What to do with a file that was in hand when the agent died.
+/// What to do with a sample that was in hand when the agent died.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Risk {
+pub(crate) enum Risk {
     /// Decide it, with nothing else in hand; those that speak more for being the reason come later.
     Alone { points: u32 },
     /// Leave it: the agent has died over it so many times.
@@ -36,13 +34,12 @@ pub enum Risk {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub(crate) enum Item {
-    /// A file of a source.
-    File {
+    /// A sample of a source.
+    Sample {
         source: String,
-        /// Below the source's folder.
-        #[serde(with = "super::text")]
-        path: PathBuf,
-        version: Version,
+        key: Key,
+        /// Tells it from another of the same key: that one is no suspect.
+        face: Mark,
     },
     /// A sample that came over gRPC; nobody brings the same one again.
     Call,

@@ -1,8 +1,7 @@
 use super::*;
 
 fn file(name: &str) -> Item {
-    let version = Version { size: 1, modified: 2 };
-    Item::File { source: "cam1".to_owned(), path: PathBuf::from(name), version }
+    Item::Sample { source: "cam1".to_owned(), key: Key::new(name), face: Mark::new([1, 2]) }
 }
 
 /// As a process leaves its directory that dies with these in hand.
@@ -36,7 +35,7 @@ async fn a_file_that_is_alone_in_hand_at_three_deaths_is_set_aside_and_its_neigh
         die(dir.path(), &[file("bad.png")]).await;
     }
     let hand = Hand::open(dir.path());
-    let bad = Path::new("bad.png");
+    let bad = &Key::new("bad.png");
     assert_eq!(hand.risks("cam1")[bad].1, Risk::Aside { deaths: 3 });
     assert_eq!((hand.risks("cam1").len(), hand.calm()), (1, calm));
     hand.acquit(&file("bad.png"));

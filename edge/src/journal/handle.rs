@@ -1,13 +1,12 @@
 //! How the journal is spoken to while its thread is at work.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::Reading;
 use super::change::{Change, Post};
+use super::{Key, Mark};
 
 pub(super) struct Job {
     pub(super) change: Change,
@@ -27,12 +26,12 @@ impl JournalHandle {
         Self { jobs, next: Arc::new(AtomicU64::new(next)) }
     }
 
-    /// Forgets files; false if the journal has stopped.
-    pub async fn forget(&self, source: &Arc<str>, files: &[PathBuf]) -> bool {
-        let mut waits = Vec::with_capacity(files.len());
+    /// Forgets samples; false if the journal has stopped.
+    pub async fn forget(&self, source: &Arc<str>, keys: Vec<Key>) -> bool {
+        let mut waits = Vec::with_capacity(keys.len());
         // All are handed over before any is waited for, so that they share commits.
-        for relative in files {
-            let change = Change::Forget { source: Arc::clone(source), relative: relative.clone() };
+        for key in keys {
+            let change = Change::Forget { source: Arc::clone(source), key };
             match self.hand_over(change).await {
                 Some(wait) => waits.push(wait),
                 None => return false,
@@ -46,11 +45,10 @@ impl JournalHandle {
         true
     }
 
-    /// A decided file was read again, and held what it had held. Does not wait for the disk: what a kill takes back is
-    /// read again.
-    pub async fn seen(&self, source: &Arc<str>, relative: &Path, reading: Reading) {
-        let (source, relative) = (Arc::clone(source), relative.to_path_buf());
-        let _stopped = self.hand_over(Change::Seen { source, relative, reading }).await.is_none();
+    /// Remembers a decided sample by another mark. Does not wait for the disk: what a kill takes back is looked at again.
+    pub async fn renew(&self, source: &Arc<str>, key: Key, mark: Mark) {
+        let source = Arc::clone(source);
+        let _stopped = self.hand_over(Change::Renewed { source, key, mark }).await.is_none();
     }
 
     /// Returns when a record is in the outbox: it will be delivered, whatever happens. With `awaits`, its id also awaits
@@ -60,16 +58,16 @@ impl JournalHandle {
         self.commit(Change::Post { number, post, awaits }).await.then_some(number)
     }
 
-    /// The same for an amended record, whose id awaits nothing any more.
+    /// Returns when an amended record is in the outbox; its id awaits nothing any more.
     pub async fn amended(&self, post: Post) -> Option<u64> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.commit(Change::Amended { number, post }).await.then_some(number)
     }
 
-    /// Every sink has a record. Does not wait for the disk: what a kill takes back is delivered again.
-    pub async fn delivered(&self, number: u64, tidied: Option<(Arc<str>, PathBuf)>) {
+    /// Every sink has a record; `gone` need not be remembered any more. Does not wait for the disk: what a kill takes back is delivered again.
+    pub async fn delivered(&self, number: u64, gone: Option<(Arc<str>, Key)>) {
         // A journal that has stopped will deliver it again.
-        let _stopped = self.hand_over(Change::Delivered { number, tidied }).await.is_none();
+        let _stopped = self.hand_over(Change::Delivered { number, gone }).await.is_none();
     }
 
     /// These will not be amended. Waits for the disk; false if the journal has stopped.
@@ -77,7 +75,7 @@ impl JournalHandle {
         self.commit(Change::Closed { ids }).await
     }
 
-    /// The same without waiting for anything; gives them back if the queue is full.
+    /// Says that these will not be amended, without waiting for anything; gives them back if the queue is full.
     pub fn try_closed(&self, ids: Vec<String>) -> Result<(), Vec<String>> {
         self.offer(Change::Closed { ids })
     }

@@ -1,11 +1,11 @@
 use super::*;
 
-const VERSION: Version = Version { size: 10, modified: 20 };
-const READING: Reading =
-    Reading { stat: Stat { version: VERSION, inode: 3, changed: 30 }, content: Content([7; 32]) };
+fn mark() -> Mark {
+    Mark::new([7, 0, 255])
+}
 
 fn known(name: &str) -> Known {
-    Known { relative: PathBuf::from(name), version: VERSION, reading: Some(READING) }
+    Known { key: Key::new(name), mark: mark() }
 }
 
 #[tokio::test]
@@ -14,10 +14,10 @@ async fn what_was_entered_is_known_after_a_restart() {
     let handle = Journal::open(dir.path()).unwrap().start(4).unwrap();
     for (source, name) in [("cam1", "a.png"), ("cam1", "b.png"), ("cam2", "c.png")] {
         let mut post = post(name, 1, Some(name));
-        post.file.as_mut().unwrap().source = source.into();
+        post.of.as_mut().unwrap().source = source.into();
         handle.post(post, false).await.unwrap();
     }
-    assert!(handle.forget(&"cam1".into(), &[PathBuf::from("b.png")]).await);
+    assert!(handle.forget(&"cam1".into(), vec![Key::new("b.png")]).await);
     drop(handle);
     let journal = reopened(dir.path()).await;
     assert_eq!(journal.known("cam1").unwrap(), [known("a.png")]);
@@ -62,14 +62,9 @@ async fn reopened(dir: &Path) -> Journal {
     }
 }
 
-fn post(id: &str, version: u32, file: Option<&str>) -> Post {
-    let file = file.map(|name| FileVersion {
-        source: "cam1".into(),
-        relative: PathBuf::from(name),
-        version: VERSION,
-        reading: Some(READING),
-    });
-    Post { id: id.to_owned(), version, line: format!("{id} {version}\n").into_bytes(), file }
+fn post(id: &str, version: u32, key: Option<&str>) -> Post {
+    let of = key.map(|key| Remembered { source: "cam1".into(), key: Key::new(key), mark: mark() });
+    Post { id: id.to_owned(), version, line: format!("{id} {version}\n").into_bytes(), of }
 }
 
 #[tokio::test]
@@ -78,7 +73,7 @@ async fn a_record_stays_in_the_outbox_until_it_is_delivered() {
     let handle = Journal::open(dir.path()).unwrap().start(4).unwrap();
     let first = handle.post(post("a", 1, Some("a.png")), true).await.unwrap();
     handle.post(post("b", 1, None), false).await.unwrap();
-    handle.delivered(first, Some(("cam1".into(), PathBuf::from("a.png")))).await;
+    handle.delivered(first, Some(("cam1".into(), Key::new("a.png")))).await;
     drop(handle);
     let journal = reopened(dir.path()).await;
     let outbox = journal.outbox().unwrap();
@@ -100,45 +95,47 @@ async fn a_record_stays_in_the_outbox_until_it_is_delivered() {
     assert_eq!(journal.known("cam1").unwrap(), [known("c.png")]);
 }
 
-/// As the agent of before wrote it: no table but these two, nothing of what was read.
 #[tokio::test]
-async fn a_journal_of_an_agent_of_before_is_gone_on_with() {
-    use redb::TableDefinition;
-    const DECIDED: TableDefinition<'_, (&str, &[u8]), (u64, i64)> = TableDefinition::new("decided");
-    type Row<'a> = (&'a str, u32, &'a [u8], &'a str, &'a [u8], u64, i64);
-    const OUTBOX: TableDefinition<'_, u64, Row<'_>> = TableDefinition::new("outbox");
+async fn a_sample_may_be_known_by_another_mark_and_one_that_was_never_decided_is_not_known() {
     let dir = tempfile::tempdir().unwrap();
-    let before = Database::create(dir.path().join(FILE_NAME)).unwrap();
-    let transaction = before.begin_write().unwrap();
-    transaction.open_table(DECIDED).unwrap().insert(("cam1", &b"a.png"[..]), (10, 20)).unwrap();
-    let row: Row<'_> = ("a", 1, b"line\n", "cam1", b"a.png", 10, 20);
-    transaction.open_table(OUTBOX).unwrap().insert(4, row).unwrap();
-    transaction.commit().unwrap();
-    drop(before);
-
-    let journal = Journal::open(dir.path()).unwrap();
-    assert_eq!(journal.known("cam1").unwrap(), [Known { reading: None, ..known("a.png") }]);
-    let outbox = journal.outbox().unwrap();
-    assert_eq!((outbox[0].0, outbox[0].1.file.as_ref().unwrap().reading), (4, None));
-    let handle = journal.start(4).unwrap();
-    handle.seen(&"cam1".into(), Path::new("a.png"), READING).await;
-    // Of one that was never decided, or is another version by now, nothing is remembered.
-    handle.seen(&"cam1".into(), Path::new("b.png"), READING).await;
+    let handle = Journal::open(dir.path()).unwrap().start(4).unwrap();
+    handle.post(post("a", 1, Some("a.png")), false).await.unwrap();
+    for key in ["a.png", "b.png"] {
+        handle.renew(&"cam1".into(), Key::new(key), Mark::new("now")).await;
+    }
     assert!(handle.flush().await);
     drop(handle);
     let journal = reopened(dir.path()).await;
-    assert_eq!(journal.known("cam1").unwrap(), [known("a.png")]);
-    drop(journal);
+    assert_eq!(journal.known("cam1").unwrap(), [Known { mark: Mark::new("now"), ..known("a.png") }]);
+}
 
-    // That agent again: what it decides anew is not taken for what this one has read.
-    let before = Database::create(dir.path().join(FILE_NAME)).unwrap();
-    let transaction = before.begin_write().unwrap();
-    transaction.open_table(DECIDED).unwrap().insert(("cam1", &b"a.png"[..]), (10, 21)).unwrap();
-    transaction.commit().unwrap();
-    drop(before);
-    let version = Version { modified: 21, ..VERSION };
-    let journal = Journal::open(dir.path()).unwrap();
-    assert_eq!(journal.known("cam1").unwrap(), [Known { version, reading: None, ..known("a.png") }]);
+/// As agents wrote it whose journal knew files alone.
+#[tokio::test]
+async fn a_journal_of_another_format_is_refused_by_name_and_set_aside_by_a_start() {
+    use redb::TableDefinition;
+    const DECIDED: TableDefinition<'_, (&str, &[u8]), (u64, i64)> = TableDefinition::new("decided");
+    const FORMATS: TableDefinition<'_, u32, u32> = TableDefinition::new("format");
+    for (found, at) in [(1, 1), (3, 2)] {
+        let dir = tempfile::tempdir().unwrap();
+        for _ in 0..at {
+            let other = Database::create(dir.path().join(FILE_NAME)).unwrap();
+            let transaction = other.begin_write().unwrap();
+            match found {
+                1 => drop(transaction.open_table(DECIDED).unwrap().insert(("cam1", &b"a.png"[..]), (10, 20))),
+                _ => drop(transaction.open_table(FORMATS).unwrap().insert(0, found)),
+            }
+            transaction.commit().unwrap();
+            drop(other);
+            let refused = Journal::open(dir.path()).unwrap_err();
+            let is_named = matches!(refused, JournalError::Format { found: named, .. } if named == found);
+            assert!(is_named && refused.to_string().contains(FILE_NAME), "{refused}");
+            let journal = Journal::open_soon(dir.path()).await.unwrap();
+            assert_eq!(journal.known("cam1").unwrap(), []);
+            drop(journal);
+            std::fs::remove_file(dir.path().join(FILE_NAME)).unwrap();
+        }
+        assert!(dir.path().join(format!("{FILE_NAME}.aside-{at}")).exists());
+    }
 }
 
 #[tokio::test]

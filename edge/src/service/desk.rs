@@ -1,36 +1,30 @@
-//! One file's way: read, decide, keep, and hand over to the outbox.
+//! One sample's way: read, decided, and down into the outbox, which keeps, commits and delivers it.
 
-use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millgate_shared::workers::WorkError;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, Ask, DecideError};
 use crate::crash::law::Item;
-use crate::crash::{Hand, Held, Risk};
+use crate::crash::{Case, Hand};
 use crate::input::Input;
-use crate::journal::{FileVersion, Reading};
+use crate::journal::{Mark, Remembered};
 use crate::metrics::Metrics;
-use crate::outbox::{Outbox, Stopped};
+use crate::outbox::{Made, Outbox};
 use crate::record::Undecided;
-use crate::sink::Record;
 use crate::source::decision_id::decision_id;
-use crate::source::{Outcome, Reply, Taken, Tidied};
-use millgate_shared::workers::WorkError;
-use reading::Read;
+use crate::source::{Body, Outcome, Read, Reads, Taken, Unread};
 
-mod reading;
-
-/// Files decided at a time, for each model thread: enough to keep it busy while others wait for the pool, too few for the
+/// Samples decided at a time, for each model thread: enough to keep it busy while others wait for the pool, too few for the
 /// last of them to miss its deadline in the queue.
 const PER_THREAD: usize = 4;
-/// Before a file is tried again that found the model threads' queue full of gRPC calls.
+/// Before a sample is tried again that found the model threads' queue full of gRPC calls.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
-/// What a file's task needs.
+/// What a sample's task needs.
 #[derive(Debug)]
 pub(super) struct Desk {
     agent: Agent,
@@ -41,8 +35,19 @@ pub(super) struct Desk {
     stopping: CancellationToken,
 }
 
-/// A record and whether it awaits an amendment, or why there is none.
-type Made = Result<(Record, bool), Outcome>;
+/// What is known of a sample beside its body.
+struct Named {
+    of: Remembered,
+    face: Mark,
+    born: u64,
+    path: String,
+}
+
+impl Named {
+    fn id(&self, content: &[&[u8]]) -> String {
+        decision_id(&self.of.source, &self.of.key, &self.face, content, self.born)
+    }
+}
 
 impl Desk {
     pub(super) fn new(
@@ -63,96 +68,55 @@ impl Desk {
     }
 
     pub(super) async fn handle(&self, taken: Taken) {
+        let Taken { source, key, face, born, path, risk, body, mut receipt } = taken;
         self.metrics.in_flight.inc();
-        let mut reading = None;
-        let made = self.record(&taken, &mut reading).await;
-        let is_settled = !matches!(made, Err(Outcome::Changed | Outcome::Unacknowledged));
-        if matches!(taken.risk, Some(Risk::Alone { .. })) && is_settled {
-            // It has been lived through, or it is another by now.
-            self.acquit(&taken).await;
-        }
-        let outcome = match made {
-            Ok((record, awaits)) => self.post(&record, &taken, reading, awaits).await,
-            Err(outcome) => outcome,
+        let item = Item::Sample { source: source.to_string(), key: key.clone(), face: face.clone() };
+        let case = self.hand.case(item, risk);
+        let mut named = Named { of: Remembered { source, key, mark: face.clone() }, face, born, path };
+        let outcome = match self.make(&mut named, body, &case).await {
+            Ok(made) => {
+                let stopping = || self.stopping.is_cancelled();
+                self.outbox.sample(made, named.of, &case, &mut *receipt, stopping).await
+            }
+            Err(outcome) => {
+                if !matches!(outcome, Outcome::Changed | Outcome::Unacknowledged) {
+                    case.lived_through().await;
+                }
+                outcome
+            }
         };
-        if matches!(taken.risk, Some(Risk::Aside { .. })) && outcome != Outcome::Unacknowledged {
-            // That it is set aside stands in the journal now.
-            self.acquit(&taken).await;
-        }
         self.metrics.in_flight.dec();
-        let Taken { relative, reply, .. } = taken;
-        // A source that has stopped does not listen.
-        let _stopped = reply.send(Reply { relative, outcome, reading }).await.is_err();
+        receipt.end(outcome).await;
     }
 
-    async fn post(&self, record: &Record, taken: &Taken, reading: Option<Reading>, awaits: bool) -> Outcome {
-        let file = FileVersion {
-            source: Arc::clone(&taken.source),
-            relative: taken.relative.clone(),
-            version: taken.version,
-            reading,
-        };
-        match self.outbox.file(record, file, awaits).await {
-            Ok(Tidied::Kept) => Outcome::Done,
-            Ok(Tidied::Removed) => Outcome::Removed,
-            Ok(Tidied::Changed) => Outcome::Changed,
-            Err(Stopped) => Outcome::Unacknowledged,
-        }
-    }
-
-    async fn record(&self, taken: &Taken, reading: &mut Option<Reading>) -> Made {
-        if let Some(Risk::Aside { deaths }) = taken.risk {
-            return self.undecided(id(taken, None), aside(taken, deaths));
+    /// Reads and decides it.
+    async fn make(&self, named: &mut Named, body: Body, case: &Case) -> Result<Made, Outcome> {
+        if let Some(deaths) = case.is_aside() {
+            return Ok(self.undecided(named.id(&[]), aside(named, deaths)));
         }
         let Ok(_permit) = self.deciding.acquire().await else { return Err(Outcome::Unacknowledged) };
         // A risk that finds no moment for itself comes again.
-        let held = self.take(taken).await.ok_or(Outcome::Changed)?;
-        let Read { input, content, stat, is_unwritten } = reading::read(taken).await?;
-        let read = Reading { stat, content };
-        *reading = Some(read);
-        if let Some(again) = taken.decided
-            && (again.content == content || input.is_err())
-        {
-            // One that cannot be read at the moment may be what it was.
-            let same = Reading { stat, content: again.content };
-            *reading = Some(same);
-            drop(held);
-            if again.is_kept {
-                self.outbox.seen(taken, same).await;
+        let mut held = Some(case.take().await.ok_or(Outcome::Changed)?);
+        let (input, reads) = match read(named, body).await {
+            Ok((Read { input, mark }, reads)) => {
+                named.of.mark = mark;
+                (input, reads)
             }
-            return Err(Outcome::Same);
-        }
-        let may_change = !taken.is_last_chance || taken.unfinished.is_some_and(|before| before != content);
-        let mut input = match input {
-            Ok(_) if is_unwritten && may_change => {
-                tracing::debug!(path = %taken.path.display(), "looks as if it were still being written");
-                return Err(Outcome::Incomplete);
+            Err(Unread::Not(outcome)) => return Err(outcome),
+            Err(Unread::Never { id, mark, why }) => {
+                named.of.mark = mark;
+                return Ok(self.undecided(id, why));
             }
-            Ok(input) => input,
-            Err(error) if may_be_incomplete(error.code()) && may_change => return Err(Outcome::Incomplete),
-            Err(error) => return self.undecided(id(taken, None), Undecided::of_input(&taken.path, &error)),
         };
-        let path = input.path.clone();
-        input.id = id(taken, Some(&read));
-        let is_blank = is_blank(&input);
-        let mut held = Some(held);
         loop {
             let in_hand = match held.take() {
                 Some(held) => held,
-                None => self.take(taken).await.ok_or(Outcome::Changed)?,
+                None => case.take().await.ok_or(Outcome::Changed)?,
             };
             match self.agent.decide_open(input.clone(), Ask::default(), Some(in_hand)).await {
                 Ok(decided) => {
                     self.metrics.decided(&decided.decision);
-                    let stopping = || self.stopping.is_cancelled();
-                    let take = async {
-                        match self.take(taken).await {
-                            Some(held) => held,
-                            None => self.hand.take(&item(taken)).await,
-                        }
-                    };
-                    let kept = self.outbox.keep_file(decided, take, stopping).await;
-                    return kept.map_err(|Stopped| Outcome::Unacknowledged);
+                    return Ok(Made::Decided(Box::new(decided)));
                 }
                 Err(error @ DecideError::Workers(WorkError::Full { .. } | WorkError::Stopped)) => {
                     if self.stopping.is_cancelled() || error.code() == "stopped" {
@@ -160,76 +124,63 @@ impl Desk {
                     }
                     tokio::time::sleep(BUSY_PAUSE).await;
                 }
-                Err(error) if (may_be_incomplete(error.code()) || is_blank) && may_change => {
-                    tracing::debug!(path, %error, "may not be complete yet");
+                Err(error) if reads.as_ref().is_some_and(|reads| reads.may_heal(error.code())) => {
+                    tracing::debug!(path = named.path, %error, "may not be complete yet");
                     return Err(Outcome::Incomplete);
                 }
                 Err(error) => {
+                    let path = named.path.clone();
                     let undecided = Undecided { path, code: error.code(), message: error.to_string() };
-                    return self.undecided(input.id, undecided);
+                    return Ok(self.undecided(input.id, undecided));
                 }
             }
         }
     }
 
-    /// In hand: the file, beside others, or where it is a risk nothing else; `None` if there is always something else.
-    async fn take(&self, taken: &Taken) -> Option<Held> {
-        match taken.risk {
-            Some(Risk::Alone { .. }) => self.hand.take_alone(&item(taken)).await,
-            _ => Some(self.hand.take(&item(taken)).await),
-        }
-    }
-
-    async fn acquit(&self, taken: &Taken) {
-        let (hand, item) = (self.hand.clone(), item(taken));
-        // Writes a small file.
-        if tokio::task::spawn_blocking(move || hand.acquit(&item)).await.is_err() {
-            tracing::error!("that a suspect is none any more cannot be kept");
-        }
-    }
-
-    fn undecided(&self, id: String, undecided: Undecided) -> Made {
-        let Undecided { path, code, message } = &undecided;
+    fn undecided(&self, id: String, why: Undecided) -> Made {
+        let Undecided { path, code, message } = &why;
         tracing::warn!(path, code, message, "could not be decided");
         self.metrics.undecided(code);
-        let record = Record::of_error(id, &undecided);
-        record.map(|record| (record, false)).map_err(|error| unwritable(Path::new(path), &error))
+        Made::Undecided { id, why }
     }
 }
 
-fn id(taken: &Taken, reading: Option<&Reading>) -> String {
-    decision_id(&taken.source, &taken.relative, taken.version, reading)
+/// Reads a body on a thread that may block; gives also who can tell whether it may heal.
+async fn read(named: &Named, body: Body) -> Result<(Read, Option<Box<dyn Reads>>), Unread> {
+    match body {
+        Body::Here(input) => Ok((filled(named, input), None)),
+        Body::Unread(mut reads) => {
+            let work = tokio::task::spawn_blocking(move || Ok((reads.read()?, Some(reads))));
+            // One that panicked is looked at again.
+            work.await.unwrap_or(Err(Unread::Not(Outcome::Changed)))
+        }
+    }
 }
 
-fn item(taken: &Taken) -> Item {
-    let (source, path) = (taken.source.to_string(), taken.relative.clone());
-    Item::File { source, path, version: taken.version }
+/// A sample whose parts are here: its id tells their content too.
+fn filled(named: &Named, mut input: Input) -> Read {
+    let lengths: Vec<[u8; 8]> =
+        input.images.iter().map(|image| (image.bytes.len() as u64).to_le_bytes()).collect();
+    let pieces: Vec<&[u8]> = input
+        .images
+        .iter()
+        .zip(&lengths)
+        .flat_map(|(image, length)| [image.modality.as_bytes(), &length[..], &image.bytes[..]])
+        .collect();
+    let id = named.id(&pieces);
+    input.id = id;
+    input.path.clone_from(&named.path);
+    input.source = Some(named.of.source.to_string());
+    Read { input, mark: named.face.clone() }
 }
 
-fn aside(taken: &Taken, deaths: u32) -> Undecided {
+fn aside(named: &Named, deaths: u32) -> Undecided {
     Undecided {
-        path: taken.path.display().to_string(),
+        path: named.path.clone(),
         code: "crashed",
         message: format!(
-            "the agent died {deaths} times with this file in hand, the last times with nothing else; it is set aside, \
+            "the agent died {deaths} times with this sample in hand, the last times with nothing else; it is set aside, \
              and decided when it changes"
         ),
     }
-}
-
-/// Errors that a file still being written can show.
-fn may_be_incomplete(code: &str) -> bool {
-    matches!(code, "truncated" | "empty_file" | "corrupt" | "unreadable")
-}
-
-/// A picture begins with what it is. A file that begins with zeros was given its size and not yet its bytes, or is none.
-fn is_blank(input: &Input) -> bool {
-    const HEAD: usize = 16;
-    let mut heads = input.images.iter().filter_map(|image| image.bytes.get(..HEAD));
-    heads.any(|head| head.iter().all(|byte| *byte == 0))
-}
-
-fn unwritable(path: &Path, error: &io::Error) -> Outcome {
-    tracing::error!(path = %path.display(), %error, "record cannot be written as JSON");
-    Outcome::Unacknowledged
 }

@@ -12,6 +12,8 @@ use crate::sink::{JsonlConfig, SinkConfig};
 use crate::source::folder::After;
 use crate::source::{FolderConfig, SourceConfig};
 
+mod messages;
+
 fn bundle() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/factory")
 }
@@ -50,6 +52,7 @@ impl Device {
     fn folder(&mut self) -> &mut FolderConfig {
         match &mut self.config.sources[0] {
             SourceConfig::Folder(folder) => folder,
+            other => panic!("{other:?}"),
         }
     }
 
@@ -212,7 +215,7 @@ async fn what_was_promised_goes_out_also_where_folders_and_pool_are_gone_from_th
     assert!(!device.config.state_dir.join(journal::FILE_NAME).exists());
     let journal = Journal::open(&device.config.state_dir).unwrap().start(4).unwrap();
     let line = b"{\"id\":\"promised\"}\n".to_vec();
-    let post = Post { id: "promised".to_owned(), version: 1, line, file: None };
+    let post = Post { id: "promised".to_owned(), version: 1, line, of: None };
     journal.post(post, false).await.unwrap();
     drop(journal);
     let running = device.start().await;

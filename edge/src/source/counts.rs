@@ -6,6 +6,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::Outcome;
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfSource {
     source: String,
@@ -39,6 +41,20 @@ pub struct SourceMetrics {
     pub unacknowledged: Counter,
     /// `source_waiting{source}`: files that settle or wait for room.
     pub waiting: Gauge,
+}
+
+impl SourceMetrics {
+    /// Counts what became of one sample.
+    pub(crate) fn count(&self, outcome: Outcome) {
+        let counter = match outcome {
+            Outcome::Done | Outcome::Removed => &self.done,
+            Outcome::Same => &self.same,
+            Outcome::Incomplete => &self.incomplete,
+            Outcome::Changed => &self.changed,
+            Outcome::Unacknowledged => &self.unacknowledged,
+        };
+        counter.inc();
+    }
 }
 
 impl Counts {

@@ -6,25 +6,30 @@
 //! next listing, at most `rescan` later.
 
 use std::collections::BTreeSet;
-use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::calm::Turn;
-use super::{Outcome, Reply, SourceMetrics, Starting, Taken};
-use crate::journal::{JournalHandle, Stat};
-use core::{Core, Rules, Seen};
+use super::{Body, Outcome, Receipt, SourceMetrics, Starting, Taken};
+use crate::journal::{JournalHandle, Key};
+use core::{Core, Ready, Rules, Seen};
+use face::{Content, Known, Reading, Stat, mark, path_of, unmark};
 use listing::{Kind, Lister, Listing, look};
+use reading::Reader;
 use watch::{Notice, Watch};
 
 mod check;
 mod config;
 mod core;
+pub(crate) mod face;
 mod listing;
 mod pattern;
+mod reading;
 mod tidy;
 mod watch;
 
@@ -34,6 +39,51 @@ pub use config::{After, Existing, FolderConfig, Templates};
 const REPLIES: usize = 64;
 /// How often it is asked whether a risk may be taken, while there is one.
 const ASK: Duration = Duration::from_millis(200);
+
+/// What became of a file that was handed out.
+#[derive(Debug)]
+struct Reply {
+    relative: PathBuf,
+    outcome: Outcome,
+    /// As it was read; `None` if it was not.
+    reading: Option<Reading>,
+}
+
+/// A file's receipt. That the outbox holds its decision changes nothing for it: it is tidied when every sink has that.
+struct Slip {
+    source: Arc<str>,
+    relative: PathBuf,
+    again: Option<Again>,
+    reading: Arc<OnceLock<Reading>>,
+    journal: JournalHandle,
+    reply: mpsc::Sender<Reply>,
+}
+
+impl Receipt for Slip {
+    fn end(self: Box<Self>, outcome: Outcome) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let Self { source, relative, again, reading, journal, reply } = *self;
+            let reading = reading.get().copied();
+            if let (Outcome::Same, Some(now)) = (outcome, reading)
+                && again.is_some_and(|again| again.is_kept)
+            {
+                let mark = mark(now.stat.version, Some(now));
+                journal.renew(&source, Key::from(&*relative), mark).await;
+            }
+            // A source that has stopped does not listen.
+            let _stopped = reply.send(Reply { relative, outcome, reading }).await.is_err();
+        })
+    }
+}
+
+/// A decided file that is to be looked at again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Again {
+    /// What it held when it was decided.
+    content: Content,
+    /// What it looks like now is worth keeping: it is not made up anew at each look.
+    is_kept: bool,
+}
 
 /// A folder's task.
 #[derive(Debug)]
@@ -64,9 +114,12 @@ fn start(config: FolderConfig, starting: Starting) {
     let now = now();
     let rules = Rules { settle: config.settle, patience: config.patience, templates: config.templates };
     let (reply, replies) = mpsc::channel(REPLIES);
+    let known: Vec<Known> = left.known.iter().filter_map(Known::of).collect();
+    let risk = |(key, (face, risk)): (Key, _)| Some((path_of(&key), (unmark(&face)?.0, risk)));
+    let risks = left.risks.into_iter().filter_map(risk).collect();
     let folder = Folder {
         name: config.name.as_str().into(),
-        core: Core::new(rules, &left.known, left.risks, now),
+        core: Core::new(rules, &known, risks, now),
         lister: Lister::new(&config),
         watch: Watch::new(&config),
         config,
@@ -111,23 +164,31 @@ impl Folder {
                     // The service has stopped.
                     let Ok(permit) = permit else { return };
                     if let Some(ready) = self.core.take(now) {
-                        let taken = Taken {
-                            source: Arc::clone(&self.name),
-                            path: self.config.path.join(&ready.path),
-                            relative: ready.path,
-                            version: ready.version,
-                            is_closed: ready.is_closed,
-                            is_last_chance: ready.is_last_chance,
-                            unfinished: ready.unfinished,
-                            decided: ready.decided,
-                            risk: ready.risk,
-                            reply: self.reply.clone(),
-                        };
-                        permit.send(taken);
+                        permit.send(self.hand_out(ready));
                     }
                 }
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
+        }
+    }
+
+    fn hand_out(&self, ready: Ready) -> Taken {
+        let path = self.config.path.join(&ready.path);
+        let (key, version, risk) = (Key::from(&*ready.path), ready.version, ready.risk);
+        let (relative, again) = (ready.path.clone(), ready.decided);
+        let shown = path.display().to_string();
+        let reader = Reader::new(&self.name, path, ready);
+        let reading = Arc::clone(&reader.reading);
+        let (source, reply, journal) = (Arc::clone(&self.name), self.reply.clone(), self.journal.clone());
+        Taken {
+            source: Arc::clone(&self.name),
+            key,
+            face: version.face(),
+            born: version.born(),
+            path: shown,
+            risk,
+            body: Body::Unread(Box::new(reader)),
+            receipt: Box::new(Slip { source, relative, again, reading, journal, reply }),
         }
     }
 
@@ -141,14 +202,7 @@ impl Folder {
 
     fn settle(&mut self, reply: &Reply) {
         self.core.settle(&reply.relative, reply.outcome, reply.reading, now());
-        let counter = match reply.outcome {
-            Outcome::Done | Outcome::Removed => &self.metrics.done,
-            Outcome::Same => &self.metrics.same,
-            Outcome::Incomplete => &self.metrics.incomplete,
-            Outcome::Changed => &self.metrics.changed,
-            Outcome::Unacknowledged => &self.metrics.unacknowledged,
-        };
-        counter.inc();
+        self.metrics.count(reply.outcome);
     }
 
     fn notice(&mut self, notice: &Notice) {
@@ -249,7 +303,8 @@ impl Folder {
         self.turn.listed();
         if listing.is_complete {
             let forgotten = self.core.prune(&present, self.listing_began);
-            if !forgotten.is_empty() && !self.journal.forget(&self.name, &forgotten).await {
+            let keys: Vec<Key> = forgotten.iter().map(|path| Key::from(&**path)).collect();
+            if !keys.is_empty() && !self.journal.forget(&self.name, keys).await {
                 tracing::debug!(source = %self.name, "journal has stopped");
             }
         }

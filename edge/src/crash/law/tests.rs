@@ -46,11 +46,10 @@ fn suspects_are_bounded() {
 }
 
 #[test]
-fn a_path_that_is_no_text_is_kept_as_it_is() {
-    use std::os::unix::ffi::OsStringExt;
+fn a_key_that_is_no_text_is_kept_as_it_is() {
     for bytes in [&b"a/\xff\xfe.png"[..], b"\xc3\xbc.png", b"plain.png"] {
-        let path = PathBuf::from(std::ffi::OsString::from_vec(bytes.to_vec()));
-        let item = Item::File { source: "cam1".to_owned(), path, version: Version { size: 1, modified: -2 } };
+        let (key, face) = (Key::new(bytes), Mark::new([1, 0, 254]));
+        let item = Item::Sample { source: "cam1".to_owned(), key, face };
         let text = serde_json::to_string(&item).unwrap();
         assert_eq!(serde_json::from_str::<Item>(&text).unwrap(), item, "{text}");
     }

@@ -21,10 +21,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::Templates;
+use super::face::{Content, Known, Reading, Stat, Version};
+use super::{Again, Templates};
 use crate::crash::Risk;
-use crate::journal::{Content, Known, Reading, Stat, Version};
-use crate::source::{Again, Outcome};
+use crate::source::Outcome;
 use file::{Doubt, File, Key, Rank, Stage};
 
 mod file;

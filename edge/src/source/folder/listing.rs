@@ -4,9 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::face::Stat;
 use super::{FolderConfig, pattern};
 use crate::input::{is_template, template_path};
-use crate::journal::Stat;
 
 /// What a file is to the source. Paths are relative to its folder.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,8 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::After;
+use super::face::{Content, Reading, Stat, Version, path_of, unmark};
 use crate::input::template_path;
-use crate::journal::{Content, FileVersion, Stat};
+use crate::journal::{Key, Mark};
 use crate::source::{Tidied, Tidies};
 
 /// What is to be done with the files of one folder.
@@ -16,8 +17,10 @@ pub(super) struct Tidier {
 }
 
 impl Tidies for Tidier {
-    fn tidy(&self, file: &FileVersion, id: &str) -> Tidied {
-        carry_out(&self.root, &self.after, file, id).unwrap_or_else(|error| {
+    fn tidy(&self, key: &Key, mark: &Mark, id: &str) -> Tidied {
+        let Some((version, reading)) = unmark(mark) else { return Tidied::Kept };
+        let file = Decided { relative: path_of(key), version, reading };
+        carry_out(&self.root, &self.after, &file, id).unwrap_or_else(|error| {
             let path = file.relative.display();
             tracing::warn!(%path, %error, "decided, but cannot be moved away; it stays");
             Tidied::Kept
@@ -25,8 +28,17 @@ impl Tidies for Tidier {
     }
 }
 
+/// A file as it was decided.
+struct Decided {
+    /// Below the folder.
+    relative: PathBuf,
+    version: Version,
+    /// `None`: it was set aside unread.
+    reading: Option<Reading>,
+}
+
 /// Deletes or moves a file and its template.
-fn carry_out(root: &Path, after: &After, file: &FileVersion, id: &str) -> io::Result<Tidied> {
+fn carry_out(root: &Path, after: &After, file: &Decided, id: &str) -> io::Result<Tidied> {
     let path = root.join(&file.relative);
     match Stat::of(&path) {
         Ok(stat) if is_decided(&path, stat, file)? => {}
@@ -51,7 +63,7 @@ fn carry_out(root: &Path, after: &After, file: &FileVersion, id: &str) -> io::Re
 }
 
 /// Is it what was decided? Another picture can have the same size and time; then its content tells.
-fn is_decided(path: &Path, stat: Stat, file: &FileVersion) -> io::Result<bool> {
+fn is_decided(path: &Path, stat: Stat, file: &Decided) -> io::Result<bool> {
     match file.reading {
         _ if stat.version != file.version => Ok(false),
         Some(reading) if stat != reading.stat && reading.content != Content::UNREAD => {
@@ -79,7 +91,6 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::journal::Reading;
 
     #[test]
     fn another_picture_of_the_same_face_is_not_deleted() {
@@ -93,8 +104,7 @@ mod tests {
         };
         let reading = Reading { stat: write(b"first"), content: Content::of(b"first") };
         let version = reading.stat.version;
-        let file =
-            FileVersion { source: "cam1".into(), relative: "a.bmp".into(), version, reading: Some(reading) };
+        let file = Decided { relative: "a.bmp".into(), version, reading: Some(reading) };
         assert_eq!(write(b"other").version, version);
         let tidy = || carry_out(dir.path(), &After::Delete, &file, "id").unwrap();
         // The file system's clock may have stood still between the two; it never does for one who reads.

@@ -323,7 +323,7 @@ async fn an_id_that_was_decided_again_is_not_pruned_with_its_old_entry() {
 }
 
 fn post(id: &str) -> crate::journal::Post {
-    crate::journal::Post { id: id.to_owned(), version: 1, line: b"{}\n".to_vec(), file: None }
+    crate::journal::Post { id: id.to_owned(), version: 1, line: b"{}\n".to_vec(), of: None }
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::{Rules, Seen};
 use crate::crash::Risk;
-use crate::journal::{Content, Known, Reading, Stat, Version};
-use crate::source::Again;
+use crate::source::folder::Again;
+use crate::source::folder::face::{Content, Known, Reading, Stat, Version};
 
 /// After this long without a change, a writer that never closed its file is taken to have died or to be forgetful.
 const WRITER_PATIENCE: Duration = Duration::from_secs(60);

@@ -360,7 +360,7 @@ fn one_that_is_closed_while_it_is_decided_is_looked_at_once_more() {
 }
 
 #[test]
-fn over_a_restart_what_was_read_is_compared_and_what_an_agent_of_before_decided_is_believed() {
+fn over_a_restart_what_was_read_is_compared_and_one_that_was_set_aside_unread_is_believed() {
     let of_now = known("a.png", reading(stat(10), 1));
     let mut folder = Folder::knowing(RULES, &[of_now, known("b.png", None)]);
     folder.see("a.png", 10, Seen::Listed);

@@ -1,0 +1,83 @@
+//! A source and a sink of which the agent knows no more than a line each: messages of a broker, and a shelf.
+
+use super::*;
+use crate::input::{Input, InputImage};
+use crate::journal::Key;
+use crate::sink::memory::{Shelf, shelf};
+use crate::source::memory::broker;
+
+/// With these and nothing else, by their names in the file.
+fn config(name: &str, dir: &Path) -> EdgeConfig {
+    let text = format!(
+        "[[sources]]\ntype = \"memory\"\nname = \"{name}\"\n[[sinks]]\ntype = \"memory\"\nname = \"{name}\"\n"
+    );
+    let mut config = EdgeConfig::parse("edge.toml", &text).unwrap();
+    config.bundle = bundle();
+    config.state_dir = dir.to_path_buf();
+    config.threads = 1;
+    config.offload.deadline = Duration::from_secs(20);
+    config.drain_grace = Duration::from_millis(300);
+    config.api.enabled = false;
+    config.admin.enabled = false;
+    config
+}
+
+fn message(name: &str) -> Input {
+    let part_id = Some("part-7".to_owned());
+    Input { part_id, images: vec![InputImage::new("image", golden(name))], ..Input::default() }
+}
+
+async fn lines(shelf: &std::sync::Mutex<Shelf>, count: usize) -> Vec<serde_json::Value> {
+    let seen = async {
+        while shelf.lock().unwrap().lines.len() < count {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), seen).await.unwrap();
+    shelf.lock().unwrap().lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_is_acknowledged_once_the_outbox_holds_its_decision_though_sinks_stand_still() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, broker, shelf) = (config("still", dir.path()), broker("still"), shelf("still"));
+    shelf.lock().unwrap().is_shut = true;
+    let running = Service::start(config.clone()).await.unwrap();
+    for (key, name) in [(&b"line/1"[..], "steel-red-iron.png"), (b"line/\xff", "steel-slag-inclusion.png")] {
+        broker.publish(Key::new(key), message(name));
+    }
+    let mut acknowledged = broker.acknowledged(2).await;
+    acknowledged.sort();
+    assert_eq!(acknowledged, [Key::new("line/1"), Key::new(*b"line/\xff")]);
+    assert_eq!(shelf.lock().unwrap().lines.len(), 0);
+    running.drain().await;
+
+    shelf.lock().unwrap().is_shut = false;
+    // One that the broker brings again, since it was killed in the middle of the acknowledgement: it is known.
+    broker.publish(Key::new("line/1"), message("steel-red-iron.png"));
+    let running = Service::start(config).await.unwrap();
+    let records = lines(&shelf, 2).await;
+    let paths: std::collections::BTreeSet<&str> =
+        records.iter().map(|record| record["sample"]["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, ["still/0x6c696e652fff", "still/line/1"].into());
+    let one = records.iter().find(|record| record["sample"]["path"] == "still/line/1").unwrap();
+    assert_eq!(one["verdict"]["label"], "xsdd/red iron");
+    assert_eq!((&one["sample"]["part_id"], &one["sample"]["source"]), (&"part-7".into(), &"still".into()));
+    assert_eq!(broker.acknowledged(3).await.len(), 3);
+    running.drain().await;
+    assert_eq!(shelf.lock().unwrap().lines.len(), 2, "it was decided once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_cannot_be_decided_is_recorded_acknowledged_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (broker, shelf) = (broker("bad"), shelf("bad"));
+    let running = Service::start(config("bad", dir.path())).await.unwrap();
+    let images = vec![InputImage::new("image", b"no image".to_vec())];
+    broker.publish(Key::new("1"), Input { images, ..Input::default() });
+    assert_eq!(lines(&shelf, 1).await[0]["error"]["code"], "not_an_image");
+    assert_eq!(broker.acknowledged(1).await, [Key::new("1")]);
+    let metrics = running.metrics().sources.of("bad");
+    running.drain().await;
+    assert_eq!(metrics.done.get(), 1);
+}
