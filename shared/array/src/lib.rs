@@ -2,11 +2,21 @@
 //!
 //! Names, sizes and byte layout are those of the protocol: row-major, little-endian; an element of BYTES is its length
 //! as four bytes, then that many bytes.
+//!
+//! ```
+//! use millgate_array::{Array, Values};
+//!
+//! let row = Array::new(vec![1, 2], Values::Fp32(vec![0.5, 1.0]))?;
+//! let batch = Array::join(&[&row, &row, &row])?;
+//! assert_eq!(batch.shape(), [3, 2]);
+//! assert_eq!(batch.split(&[1, 2])?[0], row);
+//! # Ok::<(), millgate_array::ArrayError>(())
+//! ```
 
 use bytes::Bytes;
 use half::{bf16, f16};
 
-/// What one element is.
+/// Datatype of one element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Datatype {
     Bool,
@@ -43,7 +53,7 @@ impl Datatype {
         Self::Bytes,
     ];
 
-    /// As the protocol writes it.
+    /// Name of the datatype, as the protocol writes it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bool => "BOOL",
@@ -67,7 +77,7 @@ impl Datatype {
         Self::ALL.into_iter().find(|datatype| datatype.name() == name)
     }
 
-    /// Bytes of one element; `None` for BYTES, whose elements differ.
+    /// Size of one element in bytes; `None` for BYTES, whose elements differ.
     pub fn size(self) -> Option<usize> {
         match self {
             Self::Bool | Self::Uint8 | Self::Int8 => Some(1),
@@ -85,7 +95,7 @@ impl std::fmt::Display for Datatype {
     }
 }
 
-/// The elements, row-major.
+/// Elements of an array, row-major.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Values {
     Bool(Vec<bool>),
@@ -155,7 +165,7 @@ impl Values {
         self.len() == 0
     }
 
-    /// `count` elements of the protocol's raw bytes.
+    /// Reads `count` elements from the protocol's raw bytes; an error if their number does not fit.
     pub fn from_raw(datatype: Datatype, count: usize, raw: &[u8]) -> Result<Self, ArrayError> {
         let Some(size) = datatype.size() else { return Ok(Self::Bytes(raw::elements(count, raw)?)) };
         let expected = count.checked_mul(size).ok_or(ArrayError::TooLarge)?;
@@ -181,7 +191,7 @@ impl Values {
         })
     }
 
-    /// The protocol's raw bytes.
+    /// Writes the protocol's raw bytes.
     pub fn to_raw(&self) -> Vec<u8> {
         match self {
             Self::Bool(values) => values.iter().map(|value| u8::from(*value)).collect(),
@@ -206,7 +216,7 @@ impl Values {
         raw::visit(self, see);
     }
 
-    /// Memory held, about.
+    /// Bytes of memory held, about.
     pub fn size(&self) -> usize {
         match self {
             Self::Bytes(values) => values.iter().map(|value| value.len() + size_of::<Bytes>()).sum(),
@@ -222,7 +232,7 @@ pub struct Array {
     values: Values,
 }
 
-/// Why something is not an array.
+/// Reason why something is not an array, or not the wanted one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ArrayError {
     #[error("shape {shape:?} needs {expected} elements, got {got}")]
@@ -276,7 +286,7 @@ impl Array {
         self.values.datatype()
     }
 
-    /// The first axis; 1 where there is none.
+    /// Length of the first axis; 1 where there is none.
     pub fn rows(&self) -> usize {
         self.shape.first().copied().unwrap_or(1)
     }
@@ -300,7 +310,7 @@ impl Array {
         }
     }
 
-    /// One after the other along the first axis. All must agree in datatype and in every other axis.
+    /// Joins arrays one after the other along the first axis. All must agree in datatype and in every other axis.
     pub fn join(parts: &[&Self]) -> Result<Self, ArrayError> {
         let Some((first, rest)) = parts.split_first() else { return Err(ArrayError::Join("nothing given")) };
         let Some((_, inner)) = first.shape.split_first() else {

@@ -13,7 +13,7 @@ const PREFIX: usize = 4;
 // What follows reads memory as it lies.
 const _: () = assert!(cfg!(target_endian = "little"), "raw contents are little-endian");
 
-/// `raw` must be a whole number of elements.
+/// Reads numbers; `raw` must be a whole number of elements.
 pub(super) fn collect<T: AnyBitPattern + NoUninit>(raw: &[u8]) -> Vec<T> {
     bytemuck::pod_collect_to_vec(raw)
 }
@@ -22,7 +22,7 @@ pub(super) fn bytes<T: NoUninit>(values: &[T]) -> Vec<u8> {
     bytemuck::cast_slice(values).to_vec()
 }
 
-/// Exactly `count` length-prefixed elements.
+/// Reads exactly `count` length-prefixed elements.
 pub(super) fn elements(count: usize, raw: &[u8]) -> Result<Vec<Bytes>, ArrayError> {
     // Each takes at least its prefix, so a short buffer cannot ask for a large vector.
     let mut found = Vec::with_capacity(count.min(raw.len() / PREFIX));
@@ -55,7 +55,7 @@ pub(super) fn prefixed(values: &[Bytes]) -> Vec<u8> {
     raw
 }
 
-/// Numbers at once, elements of BYTES prefix by prefix.
+/// Shows raw bytes: those of numbers at once, elements of BYTES prefix by prefix.
 pub(super) fn visit(values: &Values, mut see: impl FnMut(&[u8])) {
     fn as_bytes<T: NoUninit>(values: &[T]) -> &[u8] {
         bytemuck::cast_slice(values)
@@ -104,7 +104,7 @@ pub(super) fn append(to: &mut Values, more: &Values) -> Result<(), ArrayError> {
     Ok(())
 }
 
-/// `range` must lie within the values.
+/// Copies a range of values, which must lie within them.
 pub(super) fn range(values: &Values, range: Range<usize>) -> Values {
     each_values!(values, values => values[range].to_vec().into())
 }

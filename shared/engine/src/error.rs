@@ -5,7 +5,7 @@ use millgate_array::{ArrayError, Datatype};
 /// Opsets of the default ONNX domain that a bundle may use.
 pub const OPSETS: std::ops::RangeInclusive<i64> = 13..=20;
 
-/// What helps where the built-in engine cannot run a model, or is not trusted with it.
+/// Advice for models that the built-in engine cannot run, or is not trusted with.
 pub const REMEDY: &str =
     "serve it with ONNX Runtime: `millgate-cloud engine install onnxruntime-*.whl` (docs/serving.md)";
 
@@ -33,7 +33,7 @@ pub enum EngineError {
     Datatype(Datatype),
     #[error("cannot be prepared: {0}")]
     Prepare(String),
-    /// The model would run, and what it answers may be wrong.
+    /// Refused although the model would run: what it answers may be wrong.
     #[error("{0}; {REMEDY}")]
     Untrusted(String),
     #[error("got {got} inputs, needs {expected}")]
@@ -46,7 +46,8 @@ pub enum EngineError {
     Array(#[from] ArrayError),
     #[error("failed while running: {0}")]
     Run(String),
-    /// An input holds what a node of this engine would make something else of without a word. `what` is NaN or infinity.
+    /// Refused because an input holds NaN or infinity (`what`), of which a node of this engine would make a number
+    /// without a word.
     #[error("input `{name}` holds {what}, of which tract's {node} makes a number; {REMEDY}")]
     Unheard { name: String, what: &'static str, node: String },
 }

@@ -9,15 +9,15 @@ use tract_onnx::pb::tensor_proto::DataLocation;
 
 use crate::error::EngineError;
 
-/// More than this, of all files together, is refused rather than read into memory.
+/// Most bytes of all files of weights together; more is refused rather than read into memory.
 const LARGEST: u64 = 16 << 30;
 
-/// A file of weights, read: what is served is what was read, whatever happens to the file.
+/// File of weights, read into memory: what is served is what was read, whatever happens to the file.
 #[derive(Clone)]
 pub struct ExternalFile {
-    /// As the ONNX file names it.
+    /// Location, as the ONNX file names it.
     pub location: String,
-    /// Where it was found, without links.
+    /// Path at which it was found, without links.
     pub path: PathBuf,
     pub bytes: Arc<[u8]>,
 }
@@ -28,7 +28,7 @@ impl std::fmt::Debug for ExternalFile {
     }
 }
 
-/// The files that a model names, each once.
+/// Names of the files that a model refers to, each once.
 pub(super) fn locations(proto: &pb::ModelProto) -> Vec<String> {
     let mut found = Found::default();
     if let Some(graph) = &proto.graph {
@@ -40,7 +40,7 @@ pub(super) fn locations(proto: &pb::ModelProto) -> Vec<String> {
     found.locations
 }
 
-/// A walk over every tensor of a model, those of nested graphs too.
+/// Walks over every tensor of a model, those of nested graphs too.
 #[derive(Default)]
 struct Found {
     locations: Vec<String>,
@@ -91,7 +91,7 @@ impl Found {
     }
 }
 
-/// Reads them from `dir`; each must lie in it, wherever links lead.
+/// Reads the files at `locations` from `dir`. Each must lie in it, wherever links lead.
 pub(super) fn read(dir: Option<&Path>, locations: &[String]) -> Result<Vec<ExternalFile>, EngineError> {
     let mut left = LARGEST;
     let mut files = Vec::with_capacity(locations.len());

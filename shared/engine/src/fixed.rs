@@ -9,25 +9,26 @@ use crate::error::{EngineError, OPSETS};
 use crate::port::{Axis, Port};
 use crate::running::{Engine, Model, OnnxFile, Session, Shapes};
 
-/// A named input or output, with the batch axis (1).
+/// Named input or output, with a batch axis of 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FixedPort {
     pub name: String,
     pub shape: Vec<usize>,
 }
 
-/// A model ready to run on one sample at a time.
+/// Model that runs on one sample at a time.
 #[derive(Debug)]
 pub struct FixedModel {
     model: Arc<dyn Model>,
     inputs: Vec<FixedPort>,
     outputs: Vec<FixedPort>,
-    /// For each of the file's inputs, which of ours it is.
+    /// Place of each of the file's inputs among ours.
     order: Vec<usize>,
 }
 
 impl FixedModel {
-    /// `inputs` are the model's inputs in the order in which [`FixedSession::run`] will get them.
+    /// Loads a model. `inputs` are its inputs in the order in which [`FixedSession::run`] will get them; an error if
+    /// the file has others.
     pub fn load(engine: &dyn Engine, onnx: &[u8], inputs: &[FixedPort]) -> Result<Self, EngineError> {
         let file = OnnxFile::read(bytes::Bytes::copy_from_slice(onnx), None)?;
         let opset = file.signature.opsets.get("").copied();
@@ -41,7 +42,7 @@ impl FixedModel {
         Ok(Self { model, inputs: inputs.to_vec(), outputs, order })
     }
 
-    /// The same file, loaded by another engine or for more shapes.
+    /// Gives the same model run by `model`: the same file, loaded by another engine or for more shapes.
     pub fn run_by(&self, model: Arc<dyn Model>) -> Self {
         Self { model, inputs: self.inputs.clone(), outputs: self.outputs.clone(), order: self.order.clone() }
     }
@@ -50,7 +51,7 @@ impl FixedModel {
         &self.inputs
     }
 
-    /// In the order in which [`FixedSession::run`] gives them.
+    /// Outputs, in the order in which [`FixedSession::run`] gives them.
     pub fn outputs(&self) -> &[FixedPort] {
         &self.outputs
     }
@@ -59,7 +60,7 @@ impl FixedModel {
         self.outputs.iter().position(|port| port.name == name)
     }
 
-    /// The index of `name`, which must have this shape (with batch axis 1).
+    /// Finds the output `name`, which must have this shape (with batch axis 1).
     pub fn require_output(&self, name: &str, shape: &[usize]) -> Result<usize, EngineError> {
         let index = self.output_index(name).ok_or_else(|| EngineError::MissingOutput(name.to_owned()))?;
         let found = &self.outputs[index].shape;
@@ -78,7 +79,7 @@ impl FixedModel {
     }
 }
 
-/// One thread's state for one model.
+/// State of one thread for one model.
 pub struct FixedSession {
     session: Box<dyn Session>,
     model: Arc<FixedModel>,
@@ -89,7 +90,7 @@ impl FixedSession {
         &self.model
     }
 
-    /// All outputs for one sample, FP32. `inputs` in the order given to [`FixedModel::load`].
+    /// Runs one sample and gives all outputs, as FP32. `inputs` are in the order given to [`FixedModel::load`].
     pub fn run(&mut self, inputs: Vec<Array>) -> Result<Vec<Array>, EngineError> {
         let ports = &self.model.inputs;
         if inputs.len() != ports.len() {
@@ -126,7 +127,7 @@ impl std::fmt::Debug for FixedSession {
     }
 }
 
-/// For each of the file's inputs, its place in `expected`; the shapes must agree on every axis that the file fixes.
+/// Place of each of the file's inputs in `expected`. The shapes must agree on every axis that the file fixes.
 fn order(file: &OnnxFile, expected: &[FixedPort]) -> Result<Vec<usize>, EngineError> {
     let inputs = &file.signature.inputs;
     let differ = || EngineError::Inputs {

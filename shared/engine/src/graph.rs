@@ -9,26 +9,26 @@ use tract_onnx::pb::type_proto;
 
 mod contested;
 
-/// The domain of trees, scalers and the like.
+/// Operator domain of trees, scalers and the like.
 pub const ML_DOMAIN: &str = "ai.onnx.ml";
 
-/// What an input is for, where that decides which values it can have.
+/// Purpose of an input, where that decides which values it can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// The input divides, so that it must not be 0.
+    /// Divisor, which must not be 0.
     Divisor,
-    /// Lengths of axes: of a shape to be made.
+    /// Lengths of the axes of a shape to be made.
     Shape,
     /// Numbers of axes.
     Axes,
-    /// Factors of lengths.
+    /// Factors that lengths are multiplied by.
     Scale,
-    /// How many, or how long.
+    /// Count or length.
     Count,
 }
 
 impl Role {
-    /// Its values say how the others are laid out, so that its first axis is none of rows.
+    /// True if the input's values say how the others are laid out, so that its first axis is not one of rows.
     pub fn is_of_layout(self) -> bool {
         self != Self::Divisor
     }
@@ -55,17 +55,19 @@ impl Role {
     }
 }
 
-/// See the module's head.
+/// Facts that a graph shows without being run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Graph {
-    /// Types of operations, those of nested graphs and of functions too. One that is not of the default domain has its
-    /// own in front: `ai.onnx.ml.Scaler`.
+    /// Types of the operations, those of nested graphs and of functions too. One that is not of the default domain
+    /// has its own in front: `ai.onnx.ml.Scaler`.
     pub operations: BTreeSet<String>,
-    /// By the name of an input; most have none.
+    /// Roles by the name of an input; most inputs have none.
     pub roles: BTreeMap<String, Role>,
-    /// An operation that multiplies 8-bit numbers by others that are neither constants nor known to have no sign.
+    /// Operation that multiplies 8-bit numbers by others that are neither constants nor known to have no sign; `None`
+    /// if there is none.
     pub loose_product: Option<String>,
-    /// An operation that ONNX Runtime computes otherwise than the tests of the standard have it.
+    /// Operation that ONNX Runtime computes otherwise than the tests of the standard have it; `None` if there is
+    /// none.
     pub contested: Option<&'static str>,
 }
 
@@ -84,7 +86,7 @@ impl Graph {
         found
     }
 
-    /// Whether the graph computes with 8-bit numbers.
+    /// True if the graph computes with 8-bit numbers.
     pub fn is_quantised(&self) -> bool {
         let is_quantised = |operation: &String| {
             operation.contains("QLinear") || operation.contains("uantize") || operation.ends_with("Integer")
@@ -92,7 +94,7 @@ impl Graph {
         self.operations.iter().any(is_quantised)
     }
 
-    /// Whether the graph holds an operation of this domain.
+    /// True if the graph holds an operation of this domain.
     pub fn has_domain(&self, domain: &str) -> bool {
         let is_of_it = |operation: &String| operation.rsplit_once('.').is_some_and(|(of, _)| of == domain);
         self.operations.iter().any(is_of_it)
@@ -151,7 +153,7 @@ const PRODUCTS: [(&str, &[usize]); 9] = [
 ];
 /// Operations that an engine does with 8-bit numbers where both sides were just made of such.
 const FUSED: [&str; 4] = ["Conv", "ConvTranspose", "MatMul", "Gemm"];
-/// What is made of constants by these is one before anything runs.
+/// Operations whose result is a constant where their inputs are: it is folded before anything runs.
 const FOLDED: [&str; 6] = ["Identity", "Cast", "Reshape", "Squeeze", "Transpose", "Unsqueeze"];
 
 fn loose_product(graph: &pb::GraphProto) -> Option<String> {

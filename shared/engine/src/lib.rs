@@ -11,6 +11,18 @@
 //! * `running`: the trait.
 //! * [`fixed`]: a model that takes one sample of known shapes, as a bundle's do. `tract`: the engine that is always there.
 //!   Other crates may bring others.
+//!
+//! ```no_run
+//! use millgate_array::{Array, Values};
+//! use millgate_engine::{Engine, Model, OnnxFile, Shapes, Tract};
+//!
+//! let file = OnnxFile::read(std::fs::read("model.onnx")?.into(), None)?;
+//! let model = Tract.load(&file, Shapes::Any)?;
+//! let mut session = model.session()?;
+//! let outputs = session.run(vec![Array::new(vec![1, 4], Values::Fp32(vec![0.0; 4]))?])?;
+//! println!("{:?}", outputs[0].shape());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub use error::{EngineError, OPSETS, REMEDY};
 pub use port::{Axis, Port};

@@ -11,7 +11,7 @@ pub(crate) fn parse(file: &[u8]) -> Result<pb::ModelProto, EngineError> {
     framework.proto_model_for_read(&mut &*file).map_err(|error| EngineError::NotOnnx(chain(&error)))
 }
 
-/// The whole chain of causes on one line.
+/// Writes the whole chain of causes on one line.
 pub(crate) fn chain(error: &TractError) -> String {
     format!("{error:#}").replace('\n', " ")
 }

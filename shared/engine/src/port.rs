@@ -2,26 +2,26 @@
 
 use millgate_array::Datatype;
 
-/// One axis of a port.
+/// Axis of a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Axis {
     Fixed(usize),
-    /// Any length, the same wherever the name stands.
+    /// Axis of any length, which is the same wherever the name stands in one request.
     Named(String),
     Any,
 }
 
-/// A named input or output.
+/// Named input or output of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Port {
     pub name: String,
     pub datatype: Datatype,
-    /// `None` where the file does not say.
+    /// Shape; `None` where the file does not say.
     pub shape: Option<Vec<Axis>>,
 }
 
 impl Port {
-    /// The protocol's shape: -1 where any length goes. An unknown rank gives an empty one.
+    /// Shape as the protocol writes it: -1 for an axis of any length. A port of unknown rank gives an empty one.
     pub fn wire_shape(&self) -> Vec<i64> {
         let length = |axis: &Axis| match axis {
             Axis::Fixed(length) => i64::try_from(*length).unwrap_or(i64::MAX),

@@ -12,13 +12,13 @@ use crate::external::{self, ExternalFile};
 use crate::signature::{self, Signature};
 use crate::zipmap;
 
-/// An ONNX file in memory: as it was read, but for outputs that are made tensors.
+/// ONNX file in memory: as it was read, but for outputs that are made tensors.
 #[derive(Debug, Clone)]
 pub struct OnnxFile {
     pub bytes: Bytes,
-    /// Where weights lie that the file refers to rather than holds.
+    /// Folder in which weights lie that the file refers to rather than holds; `None` if it may not refer to any.
     pub dir: Option<PathBuf>,
-    /// Those weights, read.
+    /// Weights that the file refers to, read.
     pub external: Vec<ExternalFile>,
     pub signature: Arc<Signature>,
 }
@@ -36,39 +36,39 @@ impl OnnxFile {
     }
 }
 
-/// Which input shapes a model will be given.
+/// Input shapes that a model will be given.
 #[derive(Debug, Clone, Copy)]
 pub enum Shapes<'a> {
-    /// Any that its signature allows.
+    /// Any shapes that its signature allows.
     Any,
-    /// Only these, in the signature's order: less memory, and what is wrong with them shows at load.
+    /// These shapes alone, in the signature's order: less memory, and what is wrong with them shows at load.
     Only(&'a [Vec<usize>]),
 }
 
 pub trait Engine: Send + Sync + std::fmt::Debug {
-    /// As decisions, metrics and configuration name it.
+    /// Name of the engine in decisions, metrics and configuration.
     fn name(&self) -> &'static str;
 
     fn load(&self, file: &OnnxFile, shapes: Shapes<'_>) -> Result<Arc<dyn Model>, EngineError>;
 }
 
-/// A loaded model. Shared; cheap to get sessions from.
+/// Loaded model. Shared between threads; sessions of it are cheap to make.
 pub trait Model: Send + Sync + std::fmt::Debug {
     fn engine(&self) -> &'static str;
 
     fn signature(&self) -> &Signature;
 
-    /// Each set of input shapes costs a plan, so that few of them are better than many.
+    /// True if each set of input shapes costs a plan, so that few of them are better than many.
     fn plans_by_shape(&self) -> bool {
         false
     }
 
-    /// So many threads will ask for a session, soon. Worth something where a session is costly to make.
+    /// Announces that so many threads will soon ask for a session. Worth something where a session is costly to make.
     fn prepare(&self, _sessions: usize) -> Result<(), EngineError> {
         Ok(())
     }
 
-    /// An element of BYTES may hold a zero byte.
+    /// True if an element of BYTES may hold a zero byte.
     fn takes_zero_bytes(&self) -> bool {
         true
     }
@@ -76,9 +76,9 @@ pub trait Model: Send + Sync + std::fmt::Debug {
     fn session(self: Arc<Self>) -> Result<Box<dyn Session>, EngineError>;
 }
 
-/// One thread's state for one model.
+/// State of one thread for one model.
 pub trait Session: Send {
-    /// All outputs in the signature's order, for inputs in the signature's order. Inputs were checked against the
-    /// signature; whatever else is wrong with them is an error of this run alone.
+    /// Runs the model: all outputs in the signature's order, for inputs in the signature's order. Inputs were checked
+    /// against the signature; whatever else is wrong with them is an error of this run alone.
     fn run(&mut self, inputs: Vec<Array>) -> Result<Vec<Array>, EngineError>;
 }

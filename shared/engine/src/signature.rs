@@ -20,17 +20,17 @@ use crate::zipmap::{self, Zipped};
 pub struct Signature {
     pub inputs: Vec<Port>,
     pub outputs: Vec<Port>,
-    /// Version by domain; the default domain is "".
+    /// Version of the operator set by domain; the default domain is "".
     pub opsets: BTreeMap<String, i64>,
     pub producer: String,
     pub description: String,
-    /// The file's `metadata_props`.
+    /// Entries of the file's `metadata_props`.
     pub properties: BTreeMap<String, String>,
-    /// Some convolution works on each channel alone.
+    /// True if some convolution works on each channel alone.
     pub is_depthwise: bool,
-    /// Other files in which weights lie, as this one names them.
+    /// Names of other files in which weights lie, as this one names them.
     pub external_files: Vec<String>,
-    /// What the operations show.
+    /// Facts that the operations show.
     pub graph: Graph,
     /// Outputs that are served as tables, though the file makes lists of maps of them.
     pub zipped: Vec<Zipped>,
@@ -38,7 +38,7 @@ pub struct Signature {
     pub left_out: Vec<String>,
 }
 
-/// Why a set of inputs does not fit a signature.
+/// Reason why a set of inputs does not fit a signature.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Misfit {
     #[error("input `{name}` must be {expected}, got {found}")]
@@ -58,13 +58,13 @@ impl Signature {
         self.outputs.iter().position(|port| port.name == name)
     }
 
-    /// Every input and output has a free first axis, so that it may be one of rows. Whether the rows are independent
-    /// of each other only a trial can tell.
+    /// True if every input and output has a free first axis, so that it may be one of rows. Whether the rows are
+    /// independent of each other only a trial can tell.
     pub fn may_batch(&self) -> bool {
         !self.inputs.is_empty() && self.inputs.iter().chain(&self.outputs).all(Port::starts_free)
     }
 
-    /// Checks inputs that are in this order.
+    /// Checks inputs that are in the signature's order.
     pub fn check(&self, inputs: &[Array]) -> Result<(), Misfit> {
         let mut named = HashMap::new();
         for (port, input) in self.inputs.iter().zip(inputs) {
@@ -145,7 +145,7 @@ fn of(proto: &pb::ModelProto) -> Result<Signature, EngineError> {
     })
 }
 
-/// Those that are tensors, or are made such, and the names of the others; an error if there are only others.
+/// Outputs that are tensors, or are made such, and the names of the others; an error if there are only others.
 fn outputs(graph: &pb::GraphProto, zipped: &[Zipped]) -> Result<(Vec<Port>, Vec<String>), EngineError> {
     let (mut ports, mut left_out, mut refused) = (Vec::new(), Vec::new(), None);
     for info in &graph.output {

@@ -33,16 +33,16 @@ mod planned;
 mod quantised;
 mod rewritten;
 
-/// Plans that a model keeps, and states that a session keeps: a client that sends ever new shapes costs time, not
-/// memory.
+/// Most plans that a model keeps, and states that a session keeps: a client that sends ever new shapes costs time,
+/// not memory.
 const KEPT_PLANS: usize = 16;
 
-/// The engine.
+/// Engine of tract.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Tract;
 
 impl Tract {
-    /// As decisions name it.
+    /// Name of the engine in decisions, metrics and configuration.
     pub const NAME: &str = "tract";
 }
 
@@ -61,21 +61,21 @@ impl Engine for Tract {
     }
 }
 
-/// Most recently used last.
+/// Entries with what they are for, the most recently used one last.
 type Kept<T> = Vec<(Given, T)>;
 
 #[derive(Debug)]
 struct TractModel {
     signature: Arc<Signature>,
-    /// What plans are made from; `None` if no more will be.
+    /// Model that plans are made from; `None` if no more will be made.
     source: Option<InferenceModel>,
-    /// What must hold of each plan.
+    /// Conditions that must hold of each plan.
     needs: Vec<Later>,
     plans: Mutex<Kept<Arc<Plan>>>,
-    /// As [`checked::Findings`] has it.
+    /// Node that makes a number of NaN; see [`checked::Findings`].
     deaf_to_nan: Option<String>,
     deaf_to_infinity: Option<String>,
-    /// No plan was possible without the values of small inputs.
+    /// True once no plan was possible without the values of small inputs.
     by_value: AtomicBool,
 }
 
@@ -98,7 +98,7 @@ impl Model for TractModel {
 }
 
 impl TractModel {
-    /// An error for inputs of which a node would make what they are not.
+    /// Refuses inputs of which a node would make what they are not.
     fn hears(&self, inputs: &[Array]) -> Result<(), EngineError> {
         let refuse = |at: usize, what: &'static str, node: &str| {
             let name = self.signature.inputs[at].name.clone();
@@ -117,7 +117,8 @@ impl TractModel {
         Ok(())
     }
 
-    /// The plan for some inputs, and what it is for. One by shapes alone if there is one.
+    /// Finds or makes the plan for some inputs, and says what it is for. One by shapes alone is taken if there is
+    /// one.
     fn plan(&self, inputs: &[Array], shapes: Given) -> Result<(Given, Arc<Plan>), EngineError> {
         let first = match self.plan_for(&shapes) {
             Ok(plan) => return Ok((shapes, plan)),
@@ -201,7 +202,7 @@ impl Session for TractSession {
     }
 }
 
-/// The entry for `given`, moved to the end.
+/// Finds the entry for `given` and moves it to the end.
 fn recent<'a, T>(kept: &'a mut Kept<T>, given: &Given) -> Option<&'a T> {
     let at = kept.iter().rposition(|(of, _)| of == given)?;
     if at + 1 != kept.len() {
@@ -218,7 +219,7 @@ fn keep<T>(kept: &mut Kept<T>, given: Given, value: T) {
     kept.push((given, value));
 }
 
-/// Weights come from what was read, not from the file again.
+/// Resolver that takes weights from what was read, not from the file again.
 struct AlreadyRead(Vec<ExternalFile>);
 
 impl ModelDataResolver for AlreadyRead {
@@ -320,7 +321,7 @@ fn run(state: &mut State, inputs: Vec<Array>, signature: &Signature) -> Result<V
     outputs.into_iter().zip(&signature.outputs).map(|(output, port)| from_tract(&output, port)).collect()
 }
 
-/// What tract says that it cannot do; another engine may.
+/// Error for what tract says that it cannot do; another engine may.
 fn unable(error: &TractError) -> EngineError {
     EngineError::Prepare(format!("{}; {REMEDY}", chain(error)))
 }

@@ -20,16 +20,16 @@ const GRAPH: u32 = 7;
 const NODE: u32 = 1;
 const OUTPUT: u32 = 12;
 
-/// An output that the file makes a list of maps of.
+/// Output that the file makes a list of maps of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Zipped {
     pub output: String,
-    /// Of each column.
+    /// Class of each column.
     pub classes: Vec<String>,
 }
 
 impl Zipped {
-    /// As what it is served.
+    /// Port as which the output is served.
     pub(super) fn port(&self) -> Port {
         let shape = Some(vec![Axis::Any, Axis::Fixed(self.classes.len())]);
         Port { name: self.output.clone(), datatype: Datatype::Fp32, shape }
@@ -40,7 +40,7 @@ fn is_zip_map(node: &pb::NodeProto) -> bool {
     node.op_type == "ZipMap" && node.domain == ML_DOMAIN && node.input.len() == 1 && node.output.len() == 1
 }
 
-/// Those that nothing else in the graph uses.
+/// Finds such outputs, as far as nothing else in the graph uses them.
 pub(super) fn find(graph: &pb::GraphProto) -> Vec<Zipped> {
     let is_used = |name: &String| graph.node.iter().any(|node| node.input.contains(name));
     let zipped = |node: &pb::NodeProto| {
@@ -63,7 +63,7 @@ fn classes(attribute: &pb::AttributeProto) -> Vec<String> {
     }
 }
 
-/// The file with those outputs as tables.
+/// Rewrites the file with those outputs as tables.
 pub(super) fn unzip(file: &[u8], zipped: &[Zipped]) -> Result<Bytes, EngineError> {
     let unzipped = with_fields(file, &mut |field, bytes| {
         if field != GRAPH {
@@ -107,10 +107,10 @@ fn output(bytes: &[u8], zipped: &[Zipped]) -> Result<Option<Vec<u8>>, EngineErro
     Ok(Some(info.encode_to_vec()))
 }
 
-/// What stands in the place of a field that holds a message; `None`: what was there.
+/// Replacement for a field that holds a message; `None` keeps what was there.
 type Replace<'a> = dyn FnMut(u32, &[u8]) -> Result<Option<Vec<u8>>, EngineError> + 'a;
 
-/// A message, field by field.
+/// Copies a message field by field.
 fn with_fields(message: &[u8], replace: &mut Replace<'_>) -> Result<Vec<u8>, EngineError> {
     let mut out = Vec::with_capacity(message.len());
     let mut rest = message;

@@ -11,23 +11,23 @@ use super::DeviceName;
 /// SHA-256 of a certificate or of a public key.
 pub type Fingerprint = [u8; 32];
 
-/// One certificate, read.
+/// Certificate, read as far as is needed here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
-    /// The device that it names, if any.
+    /// Device that the certificate names, if any.
     pub device: Option<DeviceName>,
-    /// Of its public key: the same across renewals with one key.
+    /// SHA-256 of the public key: the same across renewals with one key.
     pub key: Fingerprint,
-    /// Of the whole.
+    /// SHA-256 of the whole certificate.
     pub fingerprint: Fingerprint,
-    /// Hexadecimal.
+    /// Serial number, in hex digits.
     pub serial: String,
     pub not_before: SystemTime,
     pub not_after: SystemTime,
     /// DNS names and addresses.
     pub names: Vec<String>,
     pub is_authority: bool,
-    /// It names itself as its issuer.
+    /// True if the certificate names itself as its issuer.
     pub is_self_issued: bool,
 }
 
@@ -59,7 +59,7 @@ impl Certificate {
         })
     }
 
-    /// When the greater part of its life is over: from then on it is to be renewed.
+    /// Time at which two thirds of its life are over: from then on it is to be renewed.
     pub fn renewal(&self) -> SystemTime {
         let life = self.not_after.duration_since(self.not_before).unwrap_or_default();
         self.not_before + life * 2 / 3
@@ -70,7 +70,7 @@ pub fn digest(bytes: &[u8]) -> Fingerprint {
     Sha256::digest(bytes).into()
 }
 
-/// As [`millgate_rim::digest::hex`] writes it.
+/// Reads a fingerprint from 64 hex digits, as [`millgate_rim::digest::hex`] writes it; `None` if the text is another.
 pub fn fingerprint(hex: &str) -> Option<Fingerprint> {
     let mut bytes = Fingerprint::default();
     if hex.len() != 2 * bytes.len() || !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) {

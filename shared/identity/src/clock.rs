@@ -15,10 +15,10 @@ use millgate_rim::files;
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
 
-/// Progress that is worth a write.
+/// Least progress of the floor that is worth a write.
 const STEP: Duration = Duration::from_secs(3600);
 
-/// A clock with a floor. Shared.
+/// Clock that is never behind a floor: a time that has certainly passed. Shared between threads.
 #[derive(Debug)]
 pub struct Floor {
     system: fn() -> SystemTime,
@@ -28,10 +28,10 @@ pub struct Floor {
 
 #[derive(Debug, Clone, Copy)]
 struct Known {
-    /// It was certainly later than this, at that instant: it has gone on since, whatever the system's clock does.
+    /// Time that had certainly passed at that instant. It has gone on since, whatever the system's clock does.
     floor: SystemTime,
     at: Instant,
-    /// What the file says.
+    /// Floor that the file holds; `None` if nothing is kept or the file could not be read.
     kept: Option<SystemTime>,
 }
 
@@ -42,17 +42,17 @@ impl Known {
 }
 
 impl Floor {
-    /// The system's clock with the day of the build as its floor; nothing is kept.
+    /// Makes a clock whose floor is the day of the build; nothing is kept.
     pub fn unkept() -> Self {
         Self::with_system(None, SystemTime::now)
     }
 
-    /// A floor that is kept in a file. One that cannot be read counts as absent.
+    /// Makes a clock whose floor is kept in a file. A file that cannot be read counts as absent.
     pub fn kept(path: &Path) -> Self {
         Self::with_system(Some(path), SystemTime::now)
     }
 
-    /// Takes another clock for the system's: a device whose clock is wrong.
+    /// Makes a clock that takes `system` for the system's: a device whose clock is wrong.
     pub fn with_system(path: Option<&Path>, system: fn() -> SystemTime) -> Self {
         let kept = path.and_then(|path| {
             let text = std::fs::read_to_string(path).ok()?;
@@ -78,17 +78,17 @@ impl Floor {
         (self.system)().max(self.floor())
     }
 
-    /// It is certainly later than this.
+    /// Time that has certainly passed.
     pub fn floor(&self) -> SystemTime {
         self.known().by_now()
     }
 
-    /// How far the system's clock is behind the floor, if it is.
+    /// Time by which the system's clock is behind the floor; `None` if it is not.
     pub fn behind(&self) -> Option<Duration> {
         self.floor().duration_since((self.system)()).ok().filter(|behind| !behind.is_zero())
     }
 
-    /// `time` is certainly past. What is known never becomes less.
+    /// Raises the clock's floor to `time`, which has certainly passed. The floor never falls.
     pub fn raise(&self, time: SystemTime) {
         let mut known = self.known();
         if time > known.by_now() {
@@ -96,7 +96,7 @@ impl Floor {
         }
     }
 
-    /// Writes the floor if it has risen by enough to be worth it. Blocks.
+    /// Writes the floor to its file if it has risen by enough to be worth it. Blocks.
     pub fn keep(&self) -> std::io::Result<()> {
         let (Some(path), floor, kept) = (&self.path, self.floor(), self.known().kept) else { return Ok(()) };
         if kept.is_some_and(|kept| floor < kept + STEP) {
@@ -115,7 +115,7 @@ impl TimeProvider for Floor {
     }
 }
 
-/// When this program was built.
+/// Time at which this program was built.
 pub fn built() -> SystemTime {
     let seconds = env!("MILLGATE_BUILT").parse().unwrap_or_default();
     UNIX_EPOCH + Duration::from_secs(seconds)

@@ -14,7 +14,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::tls::explain;
 
-/// What gRPC over TCP is called in a handshake.
+/// ALPN name of gRPC over TCP.
 pub const H2: &[u8] = b"h2";
 
 #[derive(Debug, thiserror::Error)]
@@ -35,12 +35,12 @@ pub enum DialError {
     Http { url: String, reason: String },
 }
 
-/// Connects within `limit`; `tls` is for an address with https.
+/// Connects to `url` within `limit`; `tls` is used for an address with https.
 pub async fn dial(url: &str, tls: &Arc<ClientConfig>, limit: Duration) -> Result<Channel, DialError> {
     dial_through(None, url, tls, limit).await
 }
 
-/// The same, through a proxy if there is one.
+/// Connects like [`dial`], through `proxy` if there is one.
 pub async fn dial_through(
     proxy: Option<&Proxy>,
     url: &str,
@@ -81,7 +81,7 @@ async fn connect(
     endpoint.connect_with_connector(once(shaken)).await.map_err(failed)
 }
 
-/// The first address that answers.
+/// Connects to the first address that answers.
 async fn reach(proxy: Option<&Proxy>, url: &str, host: &str, port: u16) -> Result<TcpStream, DialError> {
     let (peer, at) = proxy.map_or((host, port), |proxy| (proxy.host(), proxy.port()));
     let unresolved = |source| DialError::Resolve { url: url.to_owned(), host: peer.to_owned(), source };
@@ -106,7 +106,7 @@ async fn reach(proxy: Option<&Proxy>, url: &str, host: &str, port: u16) -> Resul
     Err(failure.unwrap_or_else(|| unresolved(std::io::ErrorKind::AddrNotAvailable.into())))
 }
 
-/// What a failed handshake came to, in words.
+/// Explains a failed handshake in words.
 pub fn reason(error: &std::io::Error) -> String {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match tls {

@@ -14,7 +14,7 @@ use super::pem::{self, PemError};
 use super::{Certificate, certificate::CertificateError};
 use crate::provider::provider;
 
-/// Why a certificate cannot be shown.
+/// Reason why a certificate cannot be shown.
 #[derive(Debug, thiserror::Error)]
 pub enum HeldError {
     #[error(transparent)]
@@ -27,7 +27,7 @@ pub enum HeldError {
     Mismatch { certificate: std::path::PathBuf, key: std::path::PathBuf },
 }
 
-/// A chain with its key, ready for handshakes, and what stands in its first certificate.
+/// Chain of certificates with its key, ready for handshakes, and what stands in its first certificate.
 #[derive(Debug)]
 pub struct Chain {
     key: Arc<CertifiedKey>,
@@ -35,12 +35,13 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// From two PEM files: the certificate, followed by those that lead to its authority; and its key.
+    /// Reads a chain from two PEM files: one of the certificate, followed by those that lead to its authority, and
+    /// one of its key.
     pub fn read(certificate: &Path, key: &Path) -> Result<Self, HeldError> {
         Self::new(pem::certificates(certificate)?, pem::key(key)?, certificate, key)
     }
 
-    /// The paths only name what is wrong.
+    /// Makes a chain from what was read. The paths only name what is wrong in errors.
     pub fn new(
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
@@ -66,13 +67,13 @@ impl Chain {
         &self.leaf
     }
 
-    /// The leaf first.
+    /// Certificates of the chain, the leaf first.
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.key.cert
     }
 }
 
-/// What is shown at the moment, if anything. Shared by a configuration and whoever exchanges it.
+/// Chain that is shown at the moment, if any. Shared by a TLS configuration and whoever exchanges the chain.
 #[derive(Debug, Default)]
 pub struct Held(RwLock<Option<Arc<Chain>>>);
 

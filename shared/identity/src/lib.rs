@@ -1,12 +1,24 @@
 //! Who is at the other end of a connection: certificates, the TLS that both sides speak, and a clock that cannot lie
 //! too far.
 //!
-//! * [`name`]: what a device is called, and how that stands in its certificate. [`secret`]: tokens.
-//! * [`pem`], [`certificate`]: reading certificates and keys, with errors that name the file. They are written by
-//!   [`millgate_rim::files`].
+//! Rooms, lowest first; each uses only rooms of a line above its own:
+//!
+//! * [`clock`]: the time that certificates are judged by. [`name`]: what a device is called, and how that stands in its
+//!   certificate. [`pem`]: certificates and keys read from files, with errors that name the file; they are written by
+//!   [`millgate_rim::files`]. [`provider`]: the cryptography.
+//! * [`certificate`]: what stands in a certificate.
 //! * [`held`], [`roots`]: the certificate that is shown and the authorities that are trusted; both can be exchanged while
-//!   connections are made. [`tls`]: the two configurations, TLS 1.3 only.
-//! * [`clock`]: the time that certificates are judged by. [`dial`]: a connection for a few calls.
+//!   connections are made. [`secret`]: tokens.
+//! * [`tls`]: the two configurations, TLS 1.3 only.
+//! * [`dial`]: a connection for a few calls.
+//!
+//! ```
+//! use millgate_identity::DeviceName;
+//!
+//! let name: DeviceName = "north/press-4".parse()?;
+//! assert_eq!(DeviceName::from_urn(&name.urn()), Some(name));
+//! # Ok::<(), millgate_identity::name::NameError>(())
+//! ```
 
 pub mod certificate;
 pub mod clock;

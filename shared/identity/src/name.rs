@@ -5,20 +5,20 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The tenant of those that name none.
+/// Tenant of devices that name none.
 pub const DEFAULT_TENANT: &str = "default";
 
 const URN: &str = "urn:millgate:device:";
 const LONGEST: usize = 64;
 
-/// Ordered by tenant, then by device.
+/// Name of a device: its tenant and its own. Ordered by tenant, then by device.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeviceName {
     tenant: String,
     device: String,
 }
 
-/// Why a name cannot be one.
+/// Reason why a text cannot be a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     #[error(
@@ -44,12 +44,12 @@ impl DeviceName {
         &self.device
     }
 
-    /// As it stands in a certificate.
+    /// URN of the name, as it stands in a certificate.
     pub fn urn(&self) -> String {
         format!("{URN}{}:{}", self.tenant, self.device)
     }
 
-    /// `None`: it is another kind of URI, or holds no name.
+    /// Reads a name from a URN; `None` if it is another kind of URI, or holds no name.
     pub fn from_urn(urn: &str) -> Option<Self> {
         let (tenant, device) = urn.strip_prefix(URN)?.split_once(':')?;
         Self::new(tenant, device).ok()
@@ -75,7 +75,7 @@ impl fmt::Display for DeviceName {
 impl FromStr for DeviceName {
     type Err = NameError;
 
-    /// `tenant/device`; `device` alone is one of the default tenant.
+    /// Reads `tenant/device`, or `device` alone for one of the default tenant.
     fn from_str(text: &str) -> Result<Self, NameError> {
         match text.split_once('/') {
             Some((_, device)) if device.contains('/') => Err(NameError::Form(text.to_owned())),

@@ -6,7 +6,7 @@ use millgate_rim::text_file::{self, NotText};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// Why a file gives no certificate or key.
+/// Reason why a file gives no certificate or key.
 #[derive(Debug, thiserror::Error)]
 pub enum PemError {
     #[error("{}: {source}", path.display())]
@@ -16,7 +16,7 @@ pub enum PemError {
 }
 
 impl PemError {
-    /// The file is not there.
+    /// True if the file is not there.
     pub fn is_absent(&self) -> bool {
         matches!(self, Self::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
     }
@@ -34,12 +34,12 @@ fn read(path: &Path) -> Result<Vec<u8>, PemError> {
     }
 }
 
-/// All certificates of a file, in its order; at least one.
+/// Reads all certificates of a file, in its order; at least one.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
     certificates_in(path, &read(path)?)
 }
 
-/// The same of text that is read already; `path` only names it.
+/// Reads the certificates of `text`; `path` only names it in errors.
 fn certificates_in(path: &Path, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
     let refuse = |reason: String| PemError::Content { path: path.to_owned(), reason };
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
@@ -50,7 +50,7 @@ fn certificates_in(path: &Path, text: &[u8]) -> Result<Vec<CertificateDer<'stati
     }
 }
 
-/// The private key of a file.
+/// Reads the private key of a file.
 pub fn key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
     let text = read(path)?;
     PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
@@ -64,7 +64,7 @@ pub fn key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
     })
 }
 
-/// Certificates as the text of a PEM file.
+/// Writes certificates as the text of a PEM file.
 pub fn write<'a>(certificates: impl IntoIterator<Item = &'a [u8]>) -> String {
     use base64::Engine as _;
     let mut text = String::new();

@@ -20,19 +20,19 @@ use super::Certificate;
 use super::clock::Floor;
 use crate::provider::provider;
 
-/// Certificates of a chain that may each be "not valid yet" in turn.
+/// Most certificates of a chain that may each be "not valid yet" in turn.
 const LONGEST_CHAIN: usize = 4;
 
-/// Why a certificate cannot be trusted as an authority.
+/// Reason why a certificate cannot be trusted as an authority.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("authority {at}: {reason}")]
 pub struct RootsError {
-    /// Counted from 1.
+    /// Place of the certificate in the list, counted from 1.
     pub at: usize,
     pub reason: String,
 }
 
-/// Shared by a configuration and whoever exchanges them.
+/// Authorities that are trusted. Shared by a TLS configuration and whoever exchanges them.
 #[derive(Debug)]
 pub struct Roots {
     trusted: RwLock<Arc<Trusted>>,
@@ -42,13 +42,13 @@ pub struct Roots {
 #[derive(Debug, Default)]
 struct Trusted {
     authorities: Vec<CertificateDer<'static>>,
-    /// `None`: nobody is trusted.
+    /// Verifier of servers; `None` while nobody is trusted.
     servers: Option<Arc<WebPkiServerVerifier>>,
     clients: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 impl Roots {
-    /// None at all is allowed: then nobody is trusted.
+    /// Trusts `authorities`. With an empty list nobody is trusted.
     pub fn new(
         authorities: Vec<CertificateDer<'static>>,
         clock: Arc<Floor>,
@@ -57,12 +57,12 @@ impl Roots {
         Ok(Arc::new(Self { trusted, clock }))
     }
 
-    /// Nobody is trusted yet.
+    /// Trusts nobody yet.
     pub fn none(clock: Arc<Floor>) -> Arc<Self> {
         Arc::new(Self { trusted: RwLock::default(), clock })
     }
 
-    /// On an error the old ones stay.
+    /// Exchanges the authorities. On an error the old ones stay.
     pub fn set(&self, authorities: Vec<CertificateDer<'static>>) -> Result<(), RootsError> {
         let trusted = Arc::new(Trusted::new(authorities)?);
         *self.trusted.write().unwrap_or_else(PoisonError::into_inner) = trusted;
@@ -73,7 +73,7 @@ impl Roots {
         self.trusted().authorities.clone()
     }
 
-    /// Has one of them signed this client's certificate, as it was valid at that time?
+    /// True if one of the authorities has signed this client's certificate, as it was valid at that time.
     pub fn vouch_for_client(&self, der: &CertificateDer<'_>, at: SystemTime) -> bool {
         let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
         self.verify_client_cert(der, &[], UnixTime::since_unix_epoch(at)).is_ok()
@@ -108,7 +108,7 @@ impl Trusted {
     }
 }
 
-/// Asks again at the beginning of what is not valid yet.
+/// Retries a check at the time at which the earliest not-yet-valid certificate becomes valid.
 fn at_its_beginning<T>(
     now: UnixTime,
     verify: impl Fn(UnixTime) -> Result<T, Error>,
@@ -192,13 +192,13 @@ impl ServerCertVerifier for Roots {
     }
 }
 
-/// A client may come without a certificate: what it may ask is decided by who it says it is.
+/// Lets a client come without a certificate: what it may ask is decided by who it says it is.
 impl ClientCertVerifier for Roots {
     fn client_auth_mandatory(&self) -> bool {
         false
     }
 
-    /// Not told: a client has one certificate, and shows it.
+    /// No hints: a client has one certificate, and shows it.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
@@ -238,7 +238,7 @@ impl ClientCertVerifier for Roots {
     }
 }
 
-/// Trusts whoever shows a chain with one certain certificate in it: the first contact with a pool.
+/// Verifier that trusts whoever shows a chain with one certain certificate in it: for the first contact with a pool.
 #[derive(Debug)]
 pub struct Pinned {
     authority: super::Fingerprint,

@@ -9,9 +9,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use super::Fingerprint;
 use super::certificate::digest;
 
-/// What an API token begins with, so that one can be told from other text, also by scanners of repositories.
+/// Beginning of every API token, so that one can be told from other text, also by scanners of repositories.
 pub const API_PREFIX: &str = "mgt_";
-/// What a claim token begins with.
+/// Beginning of every claim token.
 const CLAIM_PREFIX: &str = "mgc_";
 
 #[derive(Clone, PartialEq, Eq)]
@@ -24,17 +24,17 @@ impl Secret {
         Ok(Self(bytes))
     }
 
-    /// What is kept of it.
+    /// SHA-256 of the secret: all that is kept of it.
     pub fn hash(&self) -> Fingerprint {
         digest(&self.0)
     }
 
-    /// As an API token.
+    /// Writes the secret as an API token.
     pub fn api_token(&self) -> String {
         format!("{API_PREFIX}{}", BASE64.encode(self.0))
     }
 
-    /// `None`: it is no API token.
+    /// Reads an API token; `None` if the text is none.
     pub fn from_api_token(text: &str) -> Option<Self> {
         let bytes = BASE64.decode(text.strip_prefix(API_PREFIX)?).ok()?;
         Some(Self(bytes.try_into().ok()?))
@@ -47,11 +47,11 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A claim token: what lets a device enrol, and the certificate by which it knows the right pool.
+/// Claim token: it lets a device enrol, and names the certificate by which the device knows the right pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     pub secret: Secret,
-    /// Of the certificate of the authority that has signed the pool's.
+    /// SHA-256 of the certificate of the authority that has signed the pool's.
     pub authority: Fingerprint,
 }
 

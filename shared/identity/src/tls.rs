@@ -19,7 +19,7 @@ use crate::held::Held;
 use crate::provider::provider;
 use crate::roots::Roots;
 
-/// A client that trusts `roots` and shows `certificate`, if it is given and holds one.
+/// Configures a client that trusts `roots` and shows `certificate`, if it is given and holds one.
 pub fn client(
     roots: Arc<Roots>,
     certificate: Option<Arc<Held>>,
@@ -29,7 +29,7 @@ pub fn client(
     client_with(roots, certificate, clock, alpn)
 }
 
-/// The same with another idea of whom to trust.
+/// Configures a client like [`client`], with a caller-supplied `verifier` of servers.
 pub fn client_with(
     verifier: Arc<dyn ServerCertVerifier>,
     certificate: Option<Arc<Held>>,
@@ -50,7 +50,8 @@ pub fn client_with(
     Arc::new(config)
 }
 
-/// A server that shows `certificate` and lets clients in with a certificate of `clients`' or with none.
+/// Configures a server that shows `certificate` and lets clients in with a certificate that `clients` vouches for, or
+/// with none.
 pub fn server(
     certificate: Arc<Held>,
     clients: Option<Arc<Roots>>,
@@ -70,7 +71,7 @@ pub fn server(
     Arc::new(config)
 }
 
-/// Why a handshake failed, for people: what to look at.
+/// Explains for people why a handshake failed: what to look at.
 pub fn explain(error: &Error) -> String {
     let at = |time: &UnixTime| {
         let time = UNIX_EPOCH + Duration::from_secs(time.as_secs());
@@ -111,7 +112,7 @@ pub fn explain(error: &Error) -> String {
     }
 }
 
-/// `DnsName("a")` as `a`.
+/// Name inside a debug text such as `DnsName("a")`: here `a`.
 fn shown(name: &str) -> &str {
     name.split('"').nth(1).unwrap_or(name)
 }

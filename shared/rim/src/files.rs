@@ -9,13 +9,14 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{Gid, OFlags, Uid};
 
-/// Anyone may read it.
+/// Permission bits of a file that anyone may read and its owner may write.
 pub const PUBLIC: u32 = 0o644;
-/// Only its owner may.
+/// Permission bits of a file that its owner alone may read and write.
 pub const PRIVATE: u32 = 0o600;
 
-/// Writes a file so that, whatever happens meanwhile, there is the old one or the new one; with these permissions from
-/// the first byte on. Makes the folders that it lies in. What root writes belongs to the owner of the folder.
+/// Replaces a file whole: whatever happens meanwhile, either the old content or the new is there. The file has the
+/// permissions `mode` from its first byte on. Folders that are missing are made. What root writes belongs to the
+/// owner of the folder.
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let folder = folder_of(path);
     make_folder(folder, 0o777)?;
@@ -43,9 +44,9 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     written
 }
 
-/// Writes a file that is not there yet, with these permissions, and its content to the disk; its name is on the disk
-/// once the folder is synced. After an error the file may be there in part. What root writes belongs to the owner of the
-/// folder.
+/// Writes a file that must not be there yet, with the permissions `mode`, and brings its content to the disk; its
+/// name is on the disk once the folder is synced. After an error a part of the file may be left. What root writes
+/// belongs to the owner of the folder.
 pub fn write_new(path: &Path, content: &mut dyn Read, mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     give_to_owner_of(folder_of(path), &file)?;
@@ -57,7 +58,8 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A file that is only there to be locked; its folder must be there. What root makes belongs to the owner of the folder.
+/// Opens, or makes, a file that serves only to be locked; its folder must be there. What root makes belongs to the
+/// owner of the folder.
 pub fn open_lock(path: &Path) -> io::Result<File> {
     let no_link = OFlags::NOFOLLOW.bits().cast_signed();
     let file = File::options().create(true).append(true).custom_flags(no_link).open(path)?;
@@ -65,8 +67,8 @@ pub fn open_lock(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Makes a folder that only its owner may enter, and those that it lies in; one that is there stays as it is. What root
-/// makes belongs to the owner of the folder around it.
+/// Makes a folder that only its owner may enter, and the folders around it. A folder that is there stays as it is.
+/// What root makes belongs to the owner of the folder around it.
 pub fn make_private_folder(path: &Path) -> io::Result<()> {
     make_folder(path, 0o700)
 }
@@ -87,7 +89,8 @@ fn make_folder(path: &Path, mode: u32) -> io::Result<()> {
     give_to_owner_of(around, &folder)
 }
 
-/// Only from root, and only what is root's and has no other name: the folder's owner must not get at a file from elsewhere.
+/// Gives a file to the owner of its folder. Nothing is done unless this process is root, the file is root's and has
+/// no other name: the folder's owner must not get hold of a file from elsewhere.
 fn give_to_owner_of(folder: &Path, file: &File) -> io::Result<()> {
     let (owner, own) = (folder.metadata()?, file.metadata()?);
     let is_ours = own.uid() == 0 && (own.is_dir() || own.is_file() && own.nlink() == 1);
@@ -98,22 +101,22 @@ fn give_to_owner_of(folder: &Path, file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Who besides its owner may read a file, as its permission bits; 0: nobody.
+/// Permission bits that others than its owner have on a file; 0 if they have none.
 pub fn readable_by_others(path: &Path) -> io::Result<u32> {
     Ok(path.metadata()?.permissions().mode() & 0o077)
 }
 
-/// What tells one version of a file from another without reading it.
+/// Facts that tell one version of a file from another without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Version {
     inode: u64,
     size: u64,
     modified: (i64, i64),
-    /// Also tells of permissions that were set right.
+    /// Time of the last change to content or permissions: seconds and nanoseconds.
     changed: (i64, i64),
 }
 
-/// Files, as they were when they were last looked at.
+/// Files with their versions at the last look.
 #[derive(Debug)]
 struct Watched {
     files: Vec<(PathBuf, Option<Version>)>,
@@ -124,7 +127,7 @@ impl Watched {
         Self { files: files.into_iter().map(|path| (path.clone(), version(&path))).collect() }
     }
 
-    /// Has any of them changed since it was last asked? Links are followed.
+    /// True if any file has changed since the last call. Links are followed.
     fn have_changed(&mut self) -> bool {
         let mut changed = false;
         for (path, seen) in &mut self.files {
@@ -136,30 +139,31 @@ impl Watched {
     }
 }
 
-/// Files that someone may exchange while we run: read again when they change, one reader at a time.
+/// Files that someone may exchange while the process runs. They are read again when they change, by one reader at a
+/// time.
 #[derive(Debug)]
 pub struct Followed {
     state: Mutex<(Watched, Option<String>)>,
 }
 
-/// What came of a look at them.
+/// Result of a look at followed files.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Look<E> {
-    /// They are as they were.
+    /// No file has changed, and nothing was read.
     Same,
     Read,
     Failed(E),
-    /// For the same reason as before: it has been complained about.
+    /// Reading failed again for the reason of the time before, so that it need not be reported again.
     FailedAgain,
 }
 
 impl Followed {
-    /// From the files as they are now, before they are first read.
+    /// Follows `files` from the state they are in now. To be called before they are first read.
     pub fn new(files: impl IntoIterator<Item = PathBuf>) -> Self {
         Self { state: Mutex::new((Watched::new(files), None)) }
     }
 
-    /// Reads them if they have changed, if the last reading failed, or if that `is_asked` for. Blocks.
+    /// Calls `read` if a file has changed, if the last reading failed, or if `is_asked`. Blocks.
     pub fn look<E: Display>(&self, is_asked: bool, read: impl FnOnce() -> Result<(), E>) -> Look<E> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (watched, complaint) = &mut *state;

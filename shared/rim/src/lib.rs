@@ -7,6 +7,17 @@
 //!   that say what is wrong.
 //! * [`toml_file`]: settings, read with errors that name the key. [`telemetry`]: the log.
 //! * [`metrics`]: the page that `/metrics` answers.
+//!
+//! ```
+//! use millgate_rim::{files, text_file};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("state/name");
+//! files::replace(&path, b"press-3", files::PRIVATE)?;
+//! files::replace(&path, b"press-4", files::PRIVATE)?;
+//! assert_eq!(text_file::read(&path)?, "press-4");
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 pub mod digest;
 pub mod files;

@@ -9,27 +9,27 @@ use std::time::Duration;
 
 mod limits;
 
-/// Less than this is had without asking, in bytes.
+/// Requests under this many bytes are granted without a look at the limits.
 const SMALL: u64 = 16 << 20;
-/// Kept free for everything else that this process does meanwhile, in bytes.
+/// Bytes that are kept free for everything else that this process does meanwhile.
 const MARGIN: u64 = 24 << 20;
 
-/// Pictures that were decoded a moment ago may still lie in memory: so long, and so often, more room is waited for.
+/// Pause between two looks while others may give memory back.
 const LOOK: Duration = Duration::from_millis(50);
 const MOST_LOOKS: u32 = 40;
 
-/// In bytes.
+/// Record of the room given so far, in bytes.
 struct Told {
-    /// Room that was given, and whose memory may not be taken yet.
+    /// Sum of all rooms that are held, whose memory may not be taken yet.
     given: u64,
-    /// The most that was ever there.
+    /// Most memory that was ever found available.
     most: u64,
 }
 
 static TOLD: Mutex<Told> = Mutex::new(Told { given: 0, most: 0 });
 static GIVEN_BACK: Condvar = Condvar::new();
 
-/// There is less memory than was asked for; both in bytes.
+/// Refusal: less memory is left than was asked for. Both numbers are in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("needs {} MiB of memory, and there are {}", needed.div_ceil(1 << 20), available >> 20)]
 pub struct NoRoom {
@@ -37,19 +37,20 @@ pub struct NoRoom {
     pub available: u64,
 }
 
-/// Room for what is being made; it is given back when this is dropped.
+/// Memory set aside for something that is being made. Dropping it gives it back.
 #[derive(Debug)]
 #[must_use]
 pub struct Room(u64);
 
-/// Bytes that this process may still take under the tightest of its limits: control groups, `RLIMIT_AS`, `RLIMIT_DATA`, and
-/// the machine's own. `None` where the kernel tells of none.
+/// Number of bytes that this process may still take under the tightest of its limits: control groups, `RLIMIT_AS`,
+/// `RLIMIT_DATA`, and the machine's own memory. `None` where the kernel tells of no limit.
 pub fn available() -> Option<u64> {
     limits::tightest(&limits::System)
 }
 
-/// Room for `bytes`. Where others have taken what is left, this waits for them, and then for two seconds at most, so it must not
-/// be called on an async thread, nor by one who holds room already. What never had room is refused at once.
+/// Sets `bytes` aside. While others hold what is left, this waits for them, and for two seconds more once nobody
+/// does; so it must not be called on an async thread, nor by a caller who holds room already. What could never be had
+/// is refused at once.
 pub fn reserve(bytes: u64) -> Result<Room, NoRoom> {
     reserve_within(bytes, available)
 }

@@ -19,7 +19,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// What a client wants by the values of its `Accept` headers; who names neither gets the classic format.
+    /// Format that a client wants by the values of its `Accept` headers; the classic one if it names neither.
     pub fn wanted<'a>(accept: impl IntoIterator<Item = &'a [u8]>) -> Self {
         accept::choose(accept)
     }
@@ -40,8 +40,9 @@ pub fn registry() -> Registry {
     registry
 }
 
-/// All metrics of both. `foreign` has those under names of another system, whose counters do not end in `_total`: they are
-/// `unknown` there, since OpenMetrics knows no such counters, and counters in the classic format, which does.
+/// Renders the metrics of both registries as one page. `foreign` has those under names of another system, whose
+/// counters do not end in `_total`: they are `unknown` in OpenMetrics, which knows no such counters, and counters in
+/// the classic format, which does.
 pub fn render(format: Format, registry: &Registry, foreign: Option<&Registry>) -> String {
     let mut text = open_metrics(registry);
     let foreign = foreign.map(open_metrics).unwrap_or_default();
@@ -58,7 +59,7 @@ pub fn render(format: Format, registry: &Registry, foreign: Option<&Registry>) -
     }
 }
 
-/// A part of a page.
+/// Metrics of one registry, as OpenMetrics without its end mark.
 fn open_metrics(registry: &Registry) -> String {
     let mut text = String::new();
     let _infallible = encode_registry(&mut text, registry);

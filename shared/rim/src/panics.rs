@@ -9,7 +9,8 @@ thread_local! {
     static IS_CAUGHT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `work`; a panic is an error with its message. What `work` has changed by then must not be used again.
+/// Runs `work` and gives its result. A panic becomes an error with the panic's message; what `work` has changed by
+/// then must not be used again.
 pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     let before = IS_CAUGHT.replace(true);
     let done = catch_unwind(AssertUnwindSafe(work));
@@ -22,13 +23,14 @@ fn message(payload: &(dyn Any + Send)) -> &str {
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("it says no more")
 }
 
-/// A panic inside [`caught`] is a line at level debug from now on, no backtrace: a client can cause as many as it
-/// likes. All others are reported as before.
+/// Installs a panic hook for the process. From then on a panic inside [`caught`] is a line at level debug without
+/// backtrace, since a client can cause as many as it likes; all other panics are reported as before.
 pub fn report_briefly() {
     report_others(take_hook());
 }
 
-/// Reports as [`report_briefly`] does, but all others are handed to `tell` as text: standard error may be a pipe that nobody reads.
+/// Installs a panic hook as [`report_briefly`] does, but hands the text of all other panics to `tell`: standard error
+/// may be a pipe that nobody reads.
 pub(crate) fn report_by(tell: impl Fn(&str) + Send + Sync + 'static) {
     report_others(move |panic: &PanicHookInfo<'_>| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();

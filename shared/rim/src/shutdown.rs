@@ -23,7 +23,7 @@ impl Tasks {
         Self::default()
     }
 
-    /// Tasks that stop with these, or alone; [`Tasks::drain`] of the parent waits for them too.
+    /// Makes a set of tasks that stops with this one, or alone. [`Tasks::drain`] of this one waits for them too.
     pub fn child(&self) -> Self {
         Self { tracker: self.tracker.clone(), token: self.token.child_token() }
     }
@@ -36,7 +36,7 @@ impl Tasks {
         self.tracker.spawn(task)
     }
 
-    /// Cancelled when it is time to stop.
+    /// Token that is cancelled when it is time to stop.
     pub fn token(&self) -> &CancellationToken {
         &self.token
     }
@@ -46,7 +46,8 @@ impl Tasks {
         self.token.cancel();
     }
 
-    /// Tells the tasks to stop and waits for them; gives the number that had not ended when `grace` had passed.
+    /// Tells the tasks to stop and waits for them at most `grace`. Gives the number of those that had not ended by
+    /// then.
     pub async fn drain(&self, grace: Duration) -> usize {
         self.stop();
         self.tracker.close();
@@ -57,7 +58,7 @@ impl Tasks {
     }
 }
 
-/// What the system has asked of the process.
+/// Request of the system to the process, made by a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
     /// SIGTERM, SIGINT or SIGQUIT: drain and end.
@@ -68,15 +69,15 @@ pub enum Asked {
     Nothing(&'static str),
 }
 
-/// The signals that would otherwise end the process in the middle of its work. From [`Signals::listen`] on none of them
-/// does; SIGPIPE is ignored by every Rust program.
+/// Listener for the signals that would otherwise end the process in the middle of its work. From [`Signals::listen`]
+/// on none of them does; SIGPIPE is ignored by every Rust program.
 #[derive(Debug)]
 pub struct Signals {
     heard: Vec<(Signal, Asked)>,
 }
 
 impl Signals {
-    /// Must be called within a tokio runtime.
+    /// Starts to listen. Must be called within a tokio runtime; an error says which the system refuses.
     pub fn listen() -> io::Result<Self> {
         let kinds = [
             (SignalKind::terminate(), Asked::Stop("SIGTERM")),
@@ -94,7 +95,7 @@ impl Signals {
         Ok(Self { heard: heard.collect::<io::Result<_>>()? })
     }
 
-    /// Waits for the next. Cancel-safe.
+    /// Waits for the next signal. Cancel-safe.
     pub async fn next(&mut self) -> Asked {
         std::future::poll_fn(|cx| {
             for (signal, asked) in &mut self.heard {
@@ -107,7 +108,8 @@ impl Signals {
         .await
     }
 
-    /// Waits for a signal to stop; what says nothing is logged, and a reload that nobody waits for is too. Cancel-safe.
+    /// Waits for a signal to stop, and gives its name. A signal that means nothing here is logged, and so is a reload
+    /// that nobody waits for. Cancel-safe.
     pub async fn stop(&mut self) -> &'static str {
         loop {
             match self.next().await {
@@ -121,12 +123,12 @@ impl Signals {
     }
 }
 
-/// Says so in the log.
+/// Logs that a signal was ignored.
 pub fn ignored(signal: &str) {
     tracing::info!(signal, "means nothing here; ignored");
 }
 
-/// Returns on SIGTERM, SIGINT, SIGQUIT, or SIGHUP: for a program that is worth nothing without its terminal.
+/// Waits for SIGTERM, SIGINT, SIGQUIT or SIGHUP: for a program that is worth nothing without its terminal.
 pub async fn signal_or_hang_up() -> io::Result<()> {
     let mut signals = Signals::listen()?;
     loop {

@@ -19,10 +19,10 @@ use lines::Lines;
 
 mod lines;
 
-/// What the last lines get before the process ends.
+/// Time that the last lines get before the process ends.
 const LAST_GRACE: Duration = Duration::from_millis(500);
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     Text,
@@ -63,7 +63,8 @@ pub fn init(default: &str, format: LogFormat) {
     }
 }
 
-/// One line for people, after the log lines before it; the filter does not apply. It is lost where those would be.
+/// Writes one line for people, after the log lines before it; the filter does not apply. It is lost where those would
+/// be.
 pub fn tell(line: &dyn Display) {
     Lines::of_process().put(format!("{line}\n").into_bytes());
 }
@@ -80,11 +81,11 @@ pub(crate) fn register(registry: &mut Registry) {
     registry.register("log_lines_lost", "Lines of the log that standard error did not take", lost);
 }
 
-/// One event's way to the queue.
+/// Writer that puts one event's line in the queue.
 struct Line;
 
 impl io::Write for Line {
-    /// The formatter hands over whole lines.
+    /// Takes a whole line, as the formatter hands it over.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         Lines::of_process().put(line.to_vec());
         Ok(line.len())

@@ -4,7 +4,7 @@
 use std::io::{Error, ErrorKind, Result};
 use std::path::Path;
 
-/// Why bytes are no text.
+/// Reason why bytes are no text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotText {
     #[error("is UTF-{0}, as some editors and shells on Windows write it; save it as UTF-8")]
@@ -17,12 +17,12 @@ pub enum NotText {
 
 const MARK: &str = "\u{feff}";
 
-/// `text` without a byte order mark.
+/// Gives `text` without a byte order mark.
 pub fn without_mark(text: &str) -> &str {
     text.strip_prefix(MARK).unwrap_or(text)
 }
 
-/// The text that `bytes` are, without a byte order mark.
+/// Decodes `bytes` as UTF-8, without a byte order mark.
 pub fn decode(bytes: &[u8]) -> std::result::Result<&str, NotText> {
     if let Some(bits) = other_utf(bytes) {
         return Err(NotText::OtherUtf(bits));
@@ -38,13 +38,15 @@ pub fn decode(bytes: &[u8]) -> std::result::Result<&str, NotText> {
     Ok(without_mark(text))
 }
 
-/// The text of a file, without a byte order mark. Where it is no text, the error is [`ErrorKind::InvalidData`].
+/// Reads a file as text, without a byte order mark. Where it is no text, the error is [`ErrorKind::InvalidData`] with
+/// a [`NotText`] inside.
 pub fn read(path: &Path) -> Result<String> {
     let bytes = std::fs::read(path)?;
     decode(&bytes).map(str::to_owned).map_err(|error| Error::new(ErrorKind::InvalidData, error))
 }
 
-/// The bits of a unit, by the mark, or by the zero that stands beside the first letter where there is no mark.
+/// Bits of a unit of another UTF encoding, told by its mark, or by the zero beside the first letter where there is no
+/// mark. `None` if the bytes look like no such encoding.
 fn other_utf(bytes: &[u8]) -> Option<u8> {
     match bytes {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Some(32),

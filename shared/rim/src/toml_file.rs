@@ -4,15 +4,15 @@ use serde::de::DeserializeOwned;
 
 use crate::text_file;
 
-/// Why a TOML file was refused.
+/// Reason why a TOML file was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{file}{}: {}{message}", line_suffix(.line), key_prefix(.key))]
 pub struct TomlError {
-    /// As the caller named it.
+    /// Name of the file, as the caller gave it.
     pub file: String,
     /// Dotted path of the key, `experts[2].cost.macs`; empty for a syntax error.
     pub key: String,
-    /// 1-based.
+    /// Line in the file, counted from 1; `None` where it is not known.
     pub line: Option<usize>,
     pub message: String,
 }

@@ -32,18 +32,18 @@ pub mod server;
 mod tests;
 mod tuning;
 
-/// Names the protocol and its version in the handshake.
+/// ALPN name: the protocol and its version, in the handshake.
 pub const ALPN: &[u8] = b"millgate-grpc/1";
 
-/// Stream codes: why one side gave a call up.
+/// Codes of a stream's end: the reason why one side gave a call up.
 const CANCELLED: VarInt = VarInt::from_u32(1);
 const MALFORMED: VarInt = VarInt::from_u32(2);
 const BROKEN: VarInt = VarInt::from_u32(3);
 
-/// Why a peer closed its connection, as the code that it sends along.
+/// Reason why a peer closed its connection, as the code that it sends along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Goodbye {
-    /// Its side has nothing more to ask or to say.
+    /// The peer has nothing more to ask or to say.
     Done,
     /// The pool drains; another one may answer.
     Stopping,
@@ -64,7 +64,7 @@ impl Goodbye {
         [Self::Done, Self::Stopping, Self::Cut].into_iter().find(|goodbye| goodbye.code() == code)
     }
 
-    /// What the peer's log may say.
+    /// Words for the log of the other side.
     pub fn words(self) -> &'static str {
         match self {
             Self::Done => "done",
@@ -74,19 +74,19 @@ impl Goodbye {
     }
 }
 
-/// From this error of the transport on they are alerts of TLS (RFC 9001, 4.8).
+/// Least error code of the transport that is an alert of TLS (RFC 9001, 4.8).
 const CRYPTO_ERRORS: u64 = 0x100;
 
-/// An alert of TLS, by its number.
+/// Alert of TLS, by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alert {
     /// This side broke the handshake off.
     Ours(u8),
-    /// The peer did.
+    /// The peer broke the handshake off.
     Theirs(u8),
 }
 
-/// Why there is no connection, or no more.
+/// Reason why there is no connection, or no more.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     #[error("cannot connect: {0}")]
@@ -96,7 +96,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the peer said, if it closed the connection in so many words.
+    /// Goodbye of the peer; `None` unless it closed the connection in so many words.
     pub fn goodbye(&self) -> Option<Goodbye> {
         match self {
             Self::Lost(ConnectionError::ApplicationClosed(close)) => Goodbye::of(close.error_code),
@@ -104,7 +104,7 @@ impl Error {
         }
     }
 
-    /// Why the handshake failed, if one of the two sides said so.
+    /// Alert that broke the handshake off; `None` if neither side sent one.
     pub fn alert(&self) -> Option<Alert> {
         let code = |code: u64| code.checked_sub(CRYPTO_ERRORS).and_then(|code| u8::try_from(code).ok());
         match self {
@@ -117,11 +117,6 @@ impl Error {
             _ => None,
         }
     }
-
-    /// Nobody answered, as on a line that is down or lets no UDP through.
-    pub fn is_silence(&self) -> bool {
-        matches!(self, Self::Lost(ConnectionError::TimedOut))
-    }
 }
 
 fn lost(error: &ConnectionError) -> String {
@@ -133,12 +128,12 @@ fn lost(error: &ConnectionError) -> String {
     }
 }
 
-/// Calls on a connection that is gone: another one may take them.
+/// Status of calls on a connection that is gone: another one may take them.
 fn gone(error: &ConnectionError) -> Status {
     Status::unavailable(format!("the connection is gone: {}", lost(error)))
 }
 
-/// The peer gave up this call alone.
+/// Status of a call that the peer alone gave up.
 fn given_up(code: VarInt) -> Status {
     match code {
         CANCELLED => Status::cancelled("the peer has cancelled the call"),
@@ -147,13 +142,13 @@ fn given_up(code: VarInt) -> Status {
     }
 }
 
-/// Of a connection, since it began.
+/// Counts of a connection since it began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stats {
     pub round_trip: Duration,
     pub sent_packets: u64,
     pub lost_packets: u64,
-    /// UDP payload.
+    /// Bytes of UDP payload that were sent.
     pub sent_bytes: u64,
     pub received_bytes: u64,
     /// Bytes that may be under way.

@@ -19,30 +19,31 @@ mod tests;
 
 pub use proxy::{Proxy, ProxyError};
 
-/// gRPC's name in a TLS handshake.
+/// ALPN name of gRPC over HTTP/2.
 pub const ALPN: &[u8] = b"h2";
 
-/// Bytes that may lie in the socket unsent: a few round trips' worth on a thin line, so that it never runs dry.
+/// Most bytes that lie in the socket unsent: a few round trips' worth on a thin line, so that it never runs dry.
 const NOTSENT_LOWAT: u32 = 16 << 10;
-/// The kernel asks an idle peer whether it lives after this time, this often.
+/// Time after which the kernel asks an idle peer whether it lives, and between further questions.
 const KEEPALIVE: Duration = Duration::from_secs(2);
 const KEEPALIVE_PROBES: u32 = 3;
-/// An agent gives up a peer that has acknowledged nothing for so long, and dials again: longer than any hiccup that the
-/// kernel's own retransmissions survive, shorter than a person's patience.
+/// Time after which an agent gives up a peer that has acknowledged nothing, and dials again: longer than any hiccup
+/// that the kernel's own retransmissions survive, shorter than a person's patience.
 const DIALLED_TIMEOUT: Duration = Duration::from_secs(5);
-/// The pool has less to gain from giving up early: an agent dials again by itself.
+/// Time after which a pool gives up such a peer. It has less to gain from giving up early: an agent dials again by
+/// itself.
 const ACCEPTED_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Who a socket belongs to.
+/// Owner of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// The agent's: it can dial again.
+    /// The agent, which can dial again.
     Dialled,
-    /// The pool's.
+    /// The pool.
     Accepted,
 }
 
-/// Why there is no connection.
+/// Reason why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     #[error("{0}: {1}")]
@@ -51,13 +52,13 @@ pub enum ConnectError {
     Proxy(#[from] ProxyError),
 }
 
-/// Connects to one address; the caller bounds the time.
+/// Connects to one address. The caller bounds the time.
 pub async fn connect(address: SocketAddr) -> Result<TcpStream, ConnectError> {
     let stream = open(address).await.map_err(|error| ConnectError::Socket(address, error))?;
     Ok(stream)
 }
 
-/// Connects to a proxy and has it connect to `host:port`; the name is the proxy's to resolve.
+/// Connects to a proxy and has it connect to `host:port`. The proxy resolves the name.
 pub async fn connect_through(
     proxy: &Proxy,
     proxy_address: SocketAddr,
@@ -76,12 +77,12 @@ async fn open(address: SocketAddr) -> io::Result<TcpStream> {
     socket.connect(address).await
 }
 
-/// Sets a connection that was accepted: the pool's answers travel the same line.
+/// Sets the options of a connection that was accepted: the pool's answers travel the same line.
 pub fn tune(stream: &TcpStream, role: Role) {
     set(&SockRef::from(stream), role);
 }
 
-/// Each setting helps and none is needed, so that one that the kernel lacks is logged once and left out.
+/// Sets each option. Each helps and none is needed, so that one that the kernel lacks is logged once and left out.
 fn set(socket: &SockRef<'_>, role: Role) {
     static NODELAY: Once = Once::new();
     static CONGESTION: Once = Once::new();

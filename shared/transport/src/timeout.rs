@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-/// Its name.
+/// Name of the header that says how long a caller waits.
 pub const HEADER: &str = "grpc-timeout";
 
-/// Up to eight digits and a unit, as gRPC over HTTP/2 has it; anything else is no timeout.
+/// Reads a timeout as gRPC over HTTP/2 writes it, up to eight digits and a unit; `None` if the text is anything else.
 pub fn parse(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -14,8 +14,8 @@ use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
 use crate::proto::{inference, v1};
 
-/// Fields of one message, those of its inputs or samples included. Elements of a tensor are not among them: they lie
-/// one or two levels deeper, packed.
+/// Most fields of one message, those of its inputs or samples included. Elements of a tensor are not among them: they
+/// lie one or two levels deeper, packed.
 pub const MOST_FIELDS: usize = 1 << 14;
 
 /// Codec of every service.
@@ -49,7 +49,7 @@ where
     }
 }
 
-/// See the module's head.
+/// Decoder that refuses messages of too many fields before they are read.
 #[derive(Debug, Clone)]
 pub struct BoundedDecoder<In> {
     prost: ProstDecoder<In>,
@@ -72,9 +72,9 @@ impl<In: Message + Default + 'static> Decoder for BoundedDecoder<In> {
     }
 }
 
-/// What a stream holds from its beginning, each way, and how much is encoded before it is passed on. A pool holds a stream
-/// open for every agent, most of them idle, and a larger message makes its own room; tonic's own 8 KiB each way are more
-/// than all the rest of a stream.
+/// Sizes of a stream's buffers from its beginning, each way, and how much is encoded before it is passed on. A pool
+/// holds a stream open for every agent, most of them idle, and a larger message makes its own room; tonic's own 8 KiB
+/// each way are more than all the rest of a stream.
 fn buffers() -> BufferSettings {
     BufferSettings::new(512, 32 << 10)
 }
@@ -89,7 +89,7 @@ pub fn bound<In: 'static>(message: &[u8]) -> Result<(), Status> {
     }
 }
 
-/// The field whose submessages are counted into as well.
+/// Field whose submessages are counted into as well; `None` if there is none.
 fn unfolds<In: 'static>() -> Option<u32> {
     let is = |other: TypeId| TypeId::of::<In>() == other;
     if is(TypeId::of::<inference::ModelInferRequest>()) {
@@ -98,7 +98,7 @@ fn unfolds<In: 'static>() -> Option<u32> {
     is(TypeId::of::<v1::DecideRequest>()).then_some(2)
 }
 
-/// Counts no further than one over the bound. `None` if it cannot be read.
+/// Counts a message's fields, no further than one over the bound. `None` if it cannot be read.
 fn count(mut message: &[u8], unfolds: Option<u32>) -> Option<usize> {
     let mut fields = 0_usize;
     while message.has_remaining() && fields <= MOST_FIELDS {

@@ -1,6 +1,6 @@
 //! What is wrong with a message.
 
-/// What is wrong with a message; `field` is a path in protobuf terms.
+/// Reason why a message is refused; `field` is a path in protobuf terms.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{field}`: {message}")]
 pub struct WireError {

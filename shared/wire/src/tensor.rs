@@ -17,12 +17,12 @@ use serde::Deserialize;
 use super::WireError;
 use crate::proto::v1;
 
-/// What Zstandard cannot make smaller: its own frame takes a dozen bytes.
+/// Fewest bytes worth compressing: Zstandard's own frame takes a dozen.
 const LEAST_COMPRESSED: usize = 32;
-/// Its own default; higher ones take several times as long for a percent or two.
+/// Level of compression: Zstandard's own default. Higher ones take several times as long for a percent or two.
 const LEVEL: i32 = 3;
 
-/// How the numbers of a tensor are written.
+/// Form in which the numbers of a tensor are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Numbers {
@@ -44,7 +44,7 @@ impl Numbers {
     }
 }
 
-/// A value is `offset + scale * stored`, with a stored number of 8 bits.
+/// Scale of 8-bit numbers: a value is `offset + scale * stored`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scale {
     pub scale: f32,
@@ -52,7 +52,8 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// From the least value to the largest; `None` if they are no finite numbers, or too far apart or too close for one.
+    /// Scale from the least value to the largest; `None` if they are no finite numbers, or too far apart or too close
+    /// for one.
     pub fn of_values(values: &[f32]) -> Option<Self> {
         let least = values.iter().copied().fold(f32::INFINITY, f32::min);
         let most = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -69,7 +70,7 @@ impl Scale {
         (scale.is_normal() && comes_back).then_some(this)
     }
 
-    /// Of `(grey / 255 - mean) / std`: each grey level is a stored number.
+    /// Scale of `(grey / 255 - mean) / std`: each grey level is a stored number.
     pub fn of_pixels(mean: f32, std: f32) -> Option<Self> {
         let scale = 1.0 / (255.0 * std);
         let offset = (128.0 / 255.0 - mean) / std;
@@ -86,7 +87,7 @@ impl Scale {
     }
 }
 
-/// An array as it is, uncompressed: what an expert gives.
+/// Writes an array as it is, uncompressed: what an expert gives.
 pub fn write_tensor(name: &str, array: &Array) -> v1::Tensor {
     v1::Tensor {
         name: name.to_owned(),
@@ -121,8 +122,8 @@ fn datatype(datatype: Datatype) -> v1::DataType {
     }
 }
 
-/// FP32 values in the numbers that are asked for (FP32 where a value does not fit them), and any others as they are;
-/// compressed where that is smaller. `scale` is for INT8; without one it is that of the values.
+/// Writes FP32 values in the numbers that are asked for (FP32 where a value does not fit them), and any others as
+/// they are; compressed where that is smaller. `scale` is for INT8; without one it is that of the values.
 pub fn write_packed(name: &str, array: &Array, numbers: Numbers, scale: Option<Scale>) -> v1::Tensor {
     let Ok(values) = array.as_fp32() else {
         let wire = write_tensor(name, array);
@@ -154,7 +155,7 @@ pub fn write_packed(name: &str, array: &Array, numbers: Numbers, scale: Option<S
     wire
 }
 
-/// Kept as it is where Zstandard saves nothing.
+/// Compresses data with Zstandard, or keeps it as it is where that saves nothing.
 fn compress(data: Bytes) -> (Bytes, i32) {
     let as_it_is = v1::Encoding::Unspecified.into();
     if data.len() < LEAST_COMPRESSED {
@@ -167,8 +168,8 @@ fn compress(data: Bytes) -> (Bytes, i32) {
     }
 }
 
-/// FP32 values, of whatever numbers they were written in. `expected` is the shape that the receiver knows the tensor must
-/// have, batch axis included.
+/// Reads FP32 values, in whatever numbers they were written. `expected` is the shape that the receiver knows the
+/// tensor must have, batch axis included.
 pub fn read_tensor(field: &str, wire: &v1::Tensor, expected: &[usize]) -> Result<Array, WireError> {
     let refuse = |part: &str, message: String| Err(WireError::new(format!("{field}.{part}"), message));
     let shape: Option<Vec<usize>> = wire.shape.iter().map(|axis| usize::try_from(*axis).ok()).collect();
@@ -216,7 +217,7 @@ pub fn read_tensor(field: &str, wire: &v1::Tensor, expected: &[usize]) -> Result
     Ok(array)
 }
 
-/// What is wrong with which part.
+/// Field that is wrong, and what is wrong with it.
 type Refused = (&'static str, String);
 
 fn read_scale(wire: &v1::Tensor, width: usize) -> Result<Option<Scale>, Refused> {
@@ -231,7 +232,7 @@ fn read_scale(wire: &v1::Tensor, width: usize) -> Result<Option<Scale>, Refused>
     }
 }
 
-/// The tensor's bytes; never more than `size` of them are made.
+/// Gives the tensor's bytes; never more than `size` of them are made.
 fn decompress(wire: &v1::Tensor, size: usize) -> Result<Bytes, Refused> {
     match v1::Encoding::try_from(wire.encoding) {
         Ok(v1::Encoding::Unspecified) => Ok(wire.data.clone()),

@@ -8,7 +8,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 
 use super::is_default;
 
-/// The first such operation.
+/// Finds the first operation that is contested; `None` if there is none.
 pub(super) fn find(graph: &pb::GraphProto) -> Option<&'static str> {
     let mut constants: HashMap<&str, &pb::TensorProto> =
         graph.initializer.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
@@ -65,7 +65,7 @@ fn is_false(flag: &pb::TensorProto) -> bool {
         && flag.raw_data.iter().all(|byte| *byte == 0)
 }
 
-/// Each scale is a whole number, or one divided by such.
+/// True if each scale is a whole number, or one divided by such.
 fn is_even(scales: &pb::TensorProto) -> bool {
     if scales.data_type != i32::from(DataType::Float) {
         return false;

@@ -75,7 +75,7 @@ pub(super) fn from_tract(tensor: &Tensor, port: &Port) -> Result<Array, EngineEr
     Ok(Array::new(tensor.shape().to_vec(), values)?)
 }
 
-/// Some floating point element is such a number.
+/// True if some floating point element is such a number.
 pub(super) fn holds(array: &Array, such: impl Fn(f64) -> bool) -> bool {
     match array.values() {
         Values::Fp16(values) => values.iter().any(|value| such(value.to_f64())),

@@ -24,10 +24,10 @@ mod rules;
 mod scope;
 mod types;
 
-/// Newer operator sets may give old operators a new meaning.
+/// Newest operator set that was checked: newer ones may give old operators a new meaning.
 const NEWEST_OPSET: i64 = 28;
 
-/// tract's give a number where they are given NaN.
+/// Operators of which tract's versions give a number where they are given NaN.
 const DEAF_TO_NAN: [&str; 17] = [
     "Clip",
     "FastGelu",
@@ -48,16 +48,16 @@ const DEAF_TO_NAN: [&str; 17] = [
     "TopK",
 ];
 
-/// What was found in a graph.
+/// Findings in a graph.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
-    /// The first thing that cannot be trusted, as a clause.
+    /// First thing that cannot be trusted, as a clause; `None` if there is none.
     pub(super) wrong: Option<String>,
-    /// What must hold once shapes are known.
+    /// Conditions that must hold once shapes are known.
     pub(super) later: Vec<Later>,
-    /// A node that makes a number of NaN, in a graph that does not look for NaN itself.
+    /// Node that makes a number of NaN, in a graph that does not look for NaN itself.
     pub(super) deaf_to_nan: Option<String>,
-    /// A node that makes a finite number of an infinite one.
+    /// Node that makes a finite number of an infinite one.
     pub(super) deaf_to_infinity: Option<String>,
 }
 
@@ -106,7 +106,7 @@ pub(super) fn findings(proto: &pb::ModelProto) -> Findings {
 
 struct Walk<'a> {
     opset: i64,
-    /// Domain and name of what the model defines itself.
+    /// Domain and name of each function that the model defines itself.
     functions: &'a [(&'a str, &'a str)],
     looks_for_nan: bool,
 }

@@ -15,20 +15,21 @@ use super::unable;
 use crate::error::EngineError;
 use crate::signature::Signature;
 
-/// Axes, sizes, counts and flags have few elements, weights and samples many.
+/// Most elements of whole numbers or flags whose values a plan may be made for: axes, sizes, counts and flags have
+/// few, weights and samples many.
 const MOST_INTEGERS: usize = 64;
-/// Scales and limits.
+/// Most elements of floating point whose values a plan may be made for: scales and limits.
 const MOST_FLOATS: usize = 16;
 
 pub(super) type Plan = TypedSimplePlan;
 pub(super) type State = TypedSimpleState;
 
-/// What a plan is made for.
+/// Inputs that a plan is made for.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Given {
-    /// In the order of the signature.
+    /// Shapes, in the order of the signature.
     pub(super) shapes: Vec<Vec<usize>>,
-    /// Inputs whose values it holds, by their place.
+    /// Inputs whose values the plan holds, by their place.
     pub(super) values: Vec<(usize, Array)>,
 }
 
@@ -37,7 +38,7 @@ impl Given {
         Self { shapes: inputs.iter().map(|input| input.shape().to_vec()).collect(), values: Vec::new() }
     }
 
-    /// With the values of all inputs that may be axes, sizes, counts, flags, scales or limits.
+    /// Adds the values of all inputs that may be axes, sizes, counts, flags, scales or limits.
     pub(super) fn with_values(&self, inputs: &[Array]) -> Self {
         let is_small = |input: &Array| {
             let (count, rank) = (input.values().len(), input.shape().len());
@@ -121,7 +122,7 @@ fn elements(tensor: &Tensor) -> Option<Vec<i64>> {
     Some(view.as_slice::<i64>().ok()?.to_vec())
 }
 
-/// What is known of a value of the file.
+/// Facts that are known of a value of the file.
 fn fact(model: &TypedModel, labels: &HashMap<&str, OutletId>, name: &str) -> Fact {
     let named = || model.nodes.iter().find(|node| node.name == name).map(|node| OutletId::new(node.id, 0));
     let Some(outlet) = labels.get(name).copied().or_else(named) else { return Fact::default() };

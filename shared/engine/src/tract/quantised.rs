@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use tract_onnx::pb;
 
-/// Look along an axis, and take a list of codes as well as anything else.
+/// Operations that look along an axis, and take a list of codes as well as anything else.
 const ALONG_AN_AXIS: [&str; 8] = [
     "Softmax",
     "LogSoftmax",
@@ -20,7 +20,7 @@ const ALONG_AN_AXIS: [&str; 8] = [
     "MeanVarianceNormalization",
 ];
 
-/// The first operation that would become a table and must not.
+/// First operation that would become a table and must not; `None` if there is none.
 pub(super) fn misread(graph: &pb::GraphProto) -> Option<&str> {
     let made_by: HashMap<&str, &pb::NodeProto> = graph
         .node

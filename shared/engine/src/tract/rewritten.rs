@@ -48,7 +48,8 @@ fn of_graph(graph: &mut pb::GraphProto, opset: i64) {
     graph.node = nodes;
 }
 
-/// Where there is a constant to pad with, tract pads with it in every mode.
+/// Takes the constant off a `Pad` that does not pad with one: where there is a constant, tract pads with it in every
+/// mode.
 fn pad(node: &mut pb::NodeProto) {
     let mode = node.attribute.iter().find(|attribute| attribute.name == "mode");
     if mode.is_some_and(|mode| mode.s != b"constant")
@@ -58,7 +59,7 @@ fn pad(node: &mut pb::NodeProto) {
     }
 }
 
-/// Zeros are FP32 where nothing else is said; tract makes them FP64.
+/// Gives `ConstantOfShape` its value. Zeros are FP32 where nothing else is said; tract makes them FP64.
 fn constant_of_shape(node: &mut pb::NodeProto) {
     if node.attribute.iter().all(|attribute| attribute.name != "value") {
         let zero = pb::TensorProto {
@@ -76,7 +77,7 @@ fn constant_of_shape(node: &mut pb::NodeProto) {
     }
 }
 
-/// Opset 10 rounds down, where later ones leave the choice.
+/// Tells `Resize` of opset 10 how it rounds. It rounds down, where later ones leave the choice.
 fn resize(node: &mut pb::NodeProto) {
     node.attribute.push(pb::AttributeProto {
         name: "nearest_mode".to_owned(),
@@ -86,7 +87,7 @@ fn resize(node: &mut pb::NodeProto) {
     });
 }
 
-/// Where nothing is said it is far smaller than tract's.
+/// Gives an operator its epsilon. Where nothing is said it is far smaller than tract's.
 fn epsilon(node: &mut pb::NodeProto) {
     if node.attribute.iter().all(|attribute| attribute.name != "epsilon") {
         node.attribute.push(pb::AttributeProto {
@@ -98,8 +99,8 @@ fn epsilon(node: &mut pb::NodeProto) {
     }
 }
 
-/// tract takes the logarithm of what has become zero long before its answer is infinite. With `s = x - max(x)`,
-/// `s - log(sum(exp(s)))` is the same number.
+/// Replaces `LogSoftmax`. tract takes the logarithm of what has become zero long before its answer is infinite. With
+/// `s = x - max(x)`, `s - log(sum(exp(s)))` is the same number.
 fn log_softmax(node: pb::NodeProto, opset: i64, weights: &mut Vec<pb::TensorProto>) -> Vec<pb::NodeProto> {
     let (Some(input), Some(output)) = (node.input.first().cloned(), node.output.first().cloned()) else {
         return vec![node];
@@ -146,8 +147,8 @@ fn part(operator: &str, inputs: &[&str], output: &str) -> pb::NodeProto {
     }
 }
 
-/// tract takes the logarithm of `1 + exp(x)`, which is infinite long before its answer is. `relu(x) + softplus(-|x|)`
-/// is the same number and never overflows.
+/// Replaces `Softplus`. tract takes the logarithm of `1 + exp(x)`, which is infinite long before its answer is.
+/// `relu(x) + softplus(-|x|)` is the same number and never overflows.
 fn softplus(node: pb::NodeProto) -> Vec<pb::NodeProto> {
     let (Some(input), Some(output)) = (node.input.first().cloned(), node.output.first().cloned()) else {
         return vec![node];

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, getrlimit};
 
-/// Where the kernel's files are, and what it says of resources.
+/// Source of the kernel's files and limits; tests bring their own.
 pub(super) trait Kernel {
-    /// `None` where there is no such file.
+    /// Content of a file of the kernel; `None` where there is no such file.
     fn read(&self, path: &Path) -> Option<String>;
-    /// Soft limit in bytes; `None` if there is none.
+    /// Soft limit of a resource, in bytes; `None` if there is none.
     fn limit(&self, resource: Resource) -> Option<u64>;
 }
 
@@ -30,13 +30,13 @@ pub(super) fn tightest(kernel: &impl Kernel) -> Option<u64> {
     [machine(kernel), address_space(kernel), unified(kernel), legacy(kernel)].into_iter().flatten().min()
 }
 
-/// `MemAvailable`: what the machine can give without swapping.
+/// Bytes of `MemAvailable`: what the machine can give without swapping.
 fn machine(kernel: &impl Kernel) -> Option<u64> {
     kilobytes(&kernel.read(Path::new("/proc/meminfo"))?, "MemAvailable:")
 }
 
-/// `ulimit -v` and `ulimit -d`. A quarter of the address space is left to threads, which take some tens of megabytes of it each
-/// for their heaps and stacks, whether or not they use them.
+/// Bytes left under `ulimit -v` and `ulimit -d`. A quarter of the address space is left to threads, which take some
+/// tens of megabytes of it each for their heaps and stacks, whether or not they use them.
 fn address_space(kernel: &impl Kernel) -> Option<u64> {
     let limits = [(Resource::As, "VmSize:", 4), (Resource::Data, "VmData:", u64::MAX)];
     let limits = limits.map(|(resource, used, share)| {
@@ -49,13 +49,13 @@ fn address_space(kernel: &impl Kernel) -> Option<u64> {
     limits.map(|(limit, used)| limit.saturating_sub(kilobytes(&status, used).unwrap_or(0))).min()
 }
 
-/// A line like `VmSize:   1024 kB`, in bytes.
+/// Value of a line like `VmSize:   1024 kB`, in bytes.
 fn kilobytes(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
 }
 
-/// Control groups of version 2.
+/// Bytes left under control groups of version 2.
 fn unified(kernel: &impl Kernel) -> Option<u64> {
     let path = group(kernel, |controllers, id| id == "0" && controllers.is_empty())?;
     let files =
@@ -63,7 +63,7 @@ fn unified(kernel: &impl Kernel) -> Option<u64> {
     left(kernel, "/sys/fs/cgroup", &path, &files)
 }
 
-/// Control groups of version 1.
+/// Bytes left under control groups of version 1.
 fn legacy(kernel: &impl Kernel) -> Option<u64> {
     let path = group(kernel, |controllers, _| controllers.split(',').any(|name| name == "memory"))?;
     let files = Files {
@@ -84,16 +84,16 @@ fn group(kernel: &impl Kernel, is_wanted: impl Fn(&str, &str) -> bool) -> Option
     })
 }
 
-/// What a group's files are called.
+/// Names of a control group's files.
 struct Files {
     limit: &'static str,
     used: &'static str,
-    /// Lines of `memory.stat`: pages of files, which the kernel takes back when it has to.
+    /// Lines of `memory.stat` that count pages of files, which the kernel takes back when it has to.
     cached: [&'static str; 2],
 }
 
-/// Bytes left in a group and in all that it lies in. Inside a container the path may be that of the host, which is not
-/// there; the container's own group is then the root.
+/// Bytes left in a control group and in every group around it. Inside a container `path` may be that of the host,
+/// which is not there; the container's own group is then the root.
 fn left(kernel: &impl Kernel, root: &str, path: &str, files: &Files) -> Option<u64> {
     let relative = Path::new(path.trim_start_matches('/'));
     let above = relative.ancestors().map(|part| Path::new(root).join(part));

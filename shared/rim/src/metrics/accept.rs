@@ -5,11 +5,11 @@ use super::Format;
 /// The versions of OpenMetrics whose readers take version 1.0.0; a client that names none takes any.
 const VERSIONS: [&str; 2] = ["1.0.0", "0.0.1"];
 
-/// How well a format suits: by weight, then by how early it is named. A larger one is better.
+/// Rank of a format: by weight, then by how early it is named. A larger rank is better.
 type Rank = (f32, std::cmp::Reverse<usize>);
 
-/// OpenMetrics if a client likes it better than plain text, or as well and names it first. A client that takes neither
-/// gets plain text all the same: more than nothing.
+/// Chooses OpenMetrics if a client likes it better than plain text, or as well and names it first. A client that
+/// takes neither gets plain text all the same: more than nothing.
 pub(super) fn choose<'a>(accept: impl IntoIterator<Item = &'a [u8]>) -> Format {
     let values = accept.into_iter().map(String::from_utf8_lossy).collect::<Vec<_>>().join(",");
     let ranges: Vec<Range<'_>> = values.split(',').filter_map(Range::read).collect();
@@ -21,7 +21,7 @@ pub(super) fn choose<'a>(accept: impl IntoIterator<Item = &'a [u8]>) -> Format {
     }
 }
 
-/// Of the ranges that fit best, the best; `None`: it is not wanted.
+/// Best rank among the ranges that name a format most closely; `None` if the format is not wanted.
 fn rank<'a>(ranges: &[Range<'a>], fit: impl Fn(&Range<'a>) -> u8) -> Option<Rank> {
     let closest = ranges.iter().map(&fit).max().filter(|closest| *closest > 0)?;
     let fitting = ranges.iter().enumerate().filter(|(_, range)| fit(range) == closest);
@@ -35,12 +35,12 @@ fn rank<'a>(ranges: &[Range<'a>], fit: impl Fn(&Range<'a>) -> u8) -> Option<Rank
 struct Range<'a> {
     kind: String,
     version: Option<&'a str>,
-    /// 0 to 1.
+    /// Quality value, from 0 to 1.
     weight: f32,
 }
 
 impl<'a> Range<'a> {
-    /// `None` of an empty item.
+    /// Reads one item of the header; `None` if it is empty.
     fn read(item: &'a str) -> Option<Self> {
         let mut parts = item.split(';').map(str::trim);
         let kind = parts.next().filter(|kind| !kind.is_empty())?.to_ascii_lowercase();
@@ -57,7 +57,7 @@ impl<'a> Range<'a> {
         Some(Self { kind, version, weight })
     }
 
-    /// How closely it names OpenMetrics; 0: not at all.
+    /// Closeness with which the range names OpenMetrics; 0 if it does not.
     fn of_open_metrics(&self) -> u8 {
         match self.kind.as_str() {
             "application/openmetrics-text" if self.version.is_none_or(|it| VERSIONS.contains(&it)) => 3,
@@ -67,7 +67,7 @@ impl<'a> Range<'a> {
         }
     }
 
-    /// How closely it names the classic format; 0: not at all.
+    /// Closeness with which the range names the classic format; 0 if it does not.
     fn of_plain_text(&self) -> u8 {
         match self.kind.as_str() {
             "text/plain" if self.version.is_none_or(|it| it == "0.0.4") => 3,

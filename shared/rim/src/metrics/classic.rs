@@ -1,12 +1,14 @@
 //! A page of OpenMetrics in Prometheus' text format 0.0.4.
 //!
 //! There a family has its samples' name: a counter's ends in `_total`, an info's in `_info` (it is a gauge of 1). What is
-//! `unknown` has a type that the caller names. Units, exemplars, times of creation and the end mark are OpenMetrics' own and are left out.
+//! `unknown` has a type that the caller names. Units, exemplars, times of creation and the end mark are OpenMetrics' own and
+//! are left out.
 
-/// What a `# HELP` line said, until the family's type is known.
+/// Name and text of a `# HELP` line, kept until the family's type is known.
 type Help<'a> = (&'a str, &'a str);
 
-/// `page` must be OpenMetrics as the registry writes it; `unknown`: the classic type of what is `unknown` there.
+/// Writes a page in the classic format. `page` must be OpenMetrics as the registry writes it; `unknown` is the
+/// classic type of its metrics of type `unknown`.
 pub(super) fn from_open_metrics(page: &str, unknown: &str) -> String {
     let mut text = String::with_capacity(page.len());
     let mut help: Option<Help<'_>> = None;
@@ -41,7 +43,7 @@ fn push(text: &mut String, parts: &[&str]) {
     parts.iter().for_each(|part| text.push_str(part));
 }
 
-/// What is added to the family's name, and what its type is called.
+/// Suffix that is added to a family's name, and the classic name of its type.
 fn in_classic<'a>(kind: &'a str, unknown: &'a str) -> (&'static str, &'a str) {
     match kind {
         "counter" => ("_total", kind),
@@ -53,13 +55,13 @@ fn in_classic<'a>(kind: &'a str, unknown: &'a str) -> (&'static str, &'a str) {
     }
 }
 
-/// Is `line` a sample of that name?
+/// True if `line` is a sample of the metric `name`.
 fn is_of(line: &str, name: &str) -> bool {
     let rest = line.strip_prefix(name).filter(|_| !name.is_empty());
     rest.is_some_and(|rest| rest.starts_with([' ', '{']))
 }
 
-/// Quotes are escaped in a help text of OpenMetrics alone.
+/// Help text without the escapes of quotes, which OpenMetrics alone has.
 fn unquoted(help: &str) -> String {
     let (mut text, mut letters) = (String::with_capacity(help.len()), help.chars());
     while let Some(letter) = letters.next() {

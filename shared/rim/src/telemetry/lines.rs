@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use prometheus_client::metrics::counter::Counter;
 use rustix::io::Errno;
 
-/// Bytes that may wait; a line more is lost.
+/// Most bytes that may wait in the queue; a line beyond them is lost.
 const MOST_BYTES: usize = 1 << 20;
-/// A terminal or pipe that somebody made non-blocking is tried again after this time, so often.
+/// Pause before writing again to a terminal or pipe that somebody made non-blocking.
 const PAUSE: Duration = Duration::from_millis(5);
 const MOST_PAUSES: u32 = 200;
 
@@ -27,7 +27,7 @@ pub(super) struct Lines {
 #[derive(Debug)]
 struct Shared {
     queue: Mutex<Queue>,
-    /// Told of each change of the queue.
+    /// Signalled at each change of the queue.
     changed: Condvar,
     lost: Counter,
 }
@@ -36,16 +36,16 @@ struct Shared {
 struct Queue {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
-    /// One that was taken off is being written.
+    /// True while a line that was taken off the queue is being written.
     is_writing: bool,
-    /// Nobody writes: the thread could not be started.
+    /// True if nobody writes because the thread could not be started.
     is_closed: bool,
-    /// Lost since that was last said.
+    /// Number of lines lost since that was last reported.
     unsaid: u64,
 }
 
 impl Lines {
-    /// The one for standard error; its thread starts with the first call.
+    /// Queue for standard error; its thread starts with the first call.
     pub(super) fn of_process() -> &'static Self {
         static LINES: OnceLock<Lines> = OnceLock::new();
         LINES.get_or_init(|| {
@@ -58,7 +58,7 @@ impl Lines {
         })
     }
 
-    /// `say` is called on the writing thread once lines are taken again, with the number of those that were lost.
+    /// Starts the writing thread. It calls `say` once lines are taken again, with the number of those that were lost.
     fn start(mut write: Write, say: impl Fn(u64) + Send + 'static) -> Self {
         let queue = Mutex::default();
         let shared = Arc::new(Shared { queue, changed: Condvar::new(), lost: Counter::default() });
@@ -73,7 +73,7 @@ impl Lines {
         self.shared.lost.clone()
     }
 
-    /// Never waits for the writer.
+    /// Puts a line in the queue, or counts it as lost. Never waits for the writer.
     pub(super) fn put(&self, line: Vec<u8>) {
         let mut queue = self.shared.lock();
         if queue.is_closed || queue.bytes + line.len() > MOST_BYTES {
@@ -85,7 +85,7 @@ impl Lines {
         self.shared.changed.notify_all();
     }
 
-    /// Returns when nothing waits, or after `limit`.
+    /// Waits until the queue is empty, at most `limit`.
     pub(super) fn flush(&self, limit: Duration) {
         let until = Instant::now() + limit;
         let mut queue = self.shared.lock();
@@ -150,7 +150,7 @@ impl Shared {
     }
 }
 
-/// An error is the number of bytes that were taken before it.
+/// Writes all bytes. An error holds the number of bytes that were taken before it.
 fn write_all(write: &mut Write, bytes: &[u8]) -> Result<(), usize> {
     let (mut taken, mut pauses) = (0, 0);
     while taken < bytes.len() {

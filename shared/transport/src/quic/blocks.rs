@@ -6,12 +6,12 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Tag and length.
+/// Length of a block's prefix, its tag and length, in bytes.
 pub const PREFIX: usize = 5;
-/// Bytes of one head or of trailers.
+/// Largest head or trailers, in bytes.
 pub const MOST_BYTES: usize = 16 << 10;
 
-/// What a block is.
+/// Kind of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Message,
@@ -21,7 +21,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The first bit tells ours from gRPC's.
+    /// Tag of the block; its first bit tells ours from gRPC's.
     pub(super) fn tag(self) -> u8 {
         match self {
             Self::Message => 0,
@@ -42,14 +42,14 @@ impl Kind {
     }
 }
 
-/// Part of a stream.
+/// Part of a stream, as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Piece {
-    /// What `head` decodes.
+    /// Head of a call or an answer, as the room `head` decodes it.
     Head(Bytes),
-    /// Of messages, with their prefixes.
+    /// Bytes of messages, with their prefixes.
     Body(Bytes),
-    /// What `head` decodes; nothing follows.
+    /// Trailers, as the room `head` decodes them; nothing follows.
     Trailers(Bytes),
 }
 
@@ -69,22 +69,22 @@ pub enum BlockError {
     Headless,
 }
 
-/// Which way a stream goes.
+/// Direction of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// Head, messages.
+    /// Request: a head, then messages.
     Request,
-    /// Head, messages, trailers; or a head alone that holds the status.
+    /// Response: a head, messages and trailers; or a head alone that holds the status.
     Response,
 }
 
 #[derive(Debug)]
 enum State {
-    /// Bytes of a block's tag and length.
+    /// Inside a prefix: the bytes so far and their number.
     Prefix([u8; PREFIX], usize),
-    /// A head or trailers so far, and the length it will have.
+    /// Inside a head or trailers: the bytes so far, and the length it will have.
     Head(Kind, BytesMut, usize),
-    /// Bytes that are left of a message.
+    /// Inside a message: the number of bytes that are left of it.
     Message(usize),
     End,
 }
@@ -93,7 +93,7 @@ impl State {
     const START: Self = Self::Prefix([0; PREFIX], 0);
 }
 
-/// The cutter of one stream.
+/// Cuts one stream into its parts.
 #[derive(Debug)]
 pub struct Blocks {
     side: Side,
@@ -107,7 +107,7 @@ impl Blocks {
         Self { side, state: State::START, has_head: false, has_message: false }
     }
 
-    /// The next piece of `input`, which it takes away; `None` when all is taken.
+    /// Takes the next piece off `input`; `None` once all is taken.
     pub fn next(&mut self, input: &mut Bytes) -> Result<Option<Piece>, BlockError> {
         while !input.is_empty() {
             match &mut self.state {
@@ -183,7 +183,7 @@ impl Blocks {
         Piece::Head(head)
     }
 
-    /// What it means that the stream is over here: whether it has said all that it had to. An answer of a head alone has.
+    /// Checks a stream that has ended here: it must have said all that it had to. An answer of a head alone has.
     pub fn finish(&self) -> Result<(), BlockError> {
         match self.state {
             State::End => Ok(()),

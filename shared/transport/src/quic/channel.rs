@@ -19,7 +19,8 @@ use super::sending::{Failure, Sending};
 use super::{CANCELLED, Error, Goodbye, Stats, gone};
 use crate::timeout;
 
-/// Calls over one connection. Cheap to clone; the connection lives as long as a clone or a call does, unless it is lost.
+/// Channel for calls over one connection. Cheap to clone; the connection lives as long as a clone or a call does,
+/// unless it is lost.
 #[derive(Debug, Clone)]
 pub struct Channel {
     connection: Connection,
@@ -32,8 +33,8 @@ impl Channel {
         Self { connection, tasks, priority: 0 }
     }
 
-    /// The same connection for calls that give way to others (below 0) or go before them (above 0): while a stream of a
-    /// higher priority has something to send, the lower ones wait.
+    /// Gives a channel on this connection whose calls give way to others (below 0) or go before them (above 0): while
+    /// a stream of a higher priority has something to send, the lower ones wait.
     pub fn with_priority(&self, priority: i32) -> Self {
         Self { priority, ..self.clone() }
     }
@@ -61,7 +62,7 @@ impl Channel {
         }
     }
 
-    /// The connection itself, for what is not gRPC: its peer's certificates, above all.
+    /// Connection itself, for what is not gRPC: its peer's certificates, above all.
     pub fn connection(&self) -> &Connection {
         &self.connection
     }
@@ -72,7 +73,7 @@ impl Service<Request<Body>> for Channel {
     type Error = Status;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Status>> + Send>>;
 
-    /// Always: what is wrong is said by the call itself, whose errors keep their code.
+    /// Ready at any time: what is wrong is said by the call itself, whose errors keep their code.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
         Poll::Ready(Ok(()))
     }
@@ -82,17 +83,18 @@ impl Service<Request<Body>> for Channel {
     }
 }
 
-/// A call's rest, kept by whoever reads the answer; dropping it cancels what is left of the call.
+/// Remainder of a call, kept by whoever reads the answer; dropping it cancels what is left of the call.
 struct Rest {
-    /// Sends the request; gone when that is done.
+    /// Task that sends the request; `None` once that is done.
     pump: Option<AbortOnDropHandle<Result<(), Failure>>>,
     deadline: Option<Instant>,
-    /// The connection stays while an answer is read.
+    /// Handle that keeps the connection while an answer is read.
     _connection: Connection,
 }
 
 impl Rest {
-    /// Only where the request cannot be sent on for a reason of its own; that the peer has heard enough is none.
+    /// Waits for the request to be sent, and returns only where it cannot be for a reason of its own; that the peer
+    /// has heard enough is none.
     async fn pumped(&mut self) -> Status {
         if let Some(pump) = &mut self.pump {
             let ended = pump.await;
@@ -157,7 +159,7 @@ async fn call(channel: Channel, request: Request<Body>) -> Result<Response<Body>
     Ok(response)
 }
 
-/// Waits where the peer takes no more calls at a time.
+/// Opens a stream. Waits where the peer takes no more calls at a time.
 async fn open(
     channel: &Channel,
     deadline: Option<Instant>,

@@ -11,11 +11,12 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{ALPN, Channel, Error, Tuning};
 
-/// Bytes of datagrams that may wait in the kernel. Its own default holds a few hundred, less than a burst of bulk.
+/// Bytes of datagrams that may wait in the kernel. The kernel's own default holds a few hundred datagrams, less than
+/// a burst of bulk.
 const SOCKET_BUFFER: usize = 2 << 20;
 
-/// Where connections begin. Cheap to clone. Its socket is bound to no address, so that connections move along when the
-/// machine's address changes.
+/// Socket at which connections begin. Cheap to clone. It is bound to no address, so that connections move along when
+/// the machine's address changes.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     quic: quinn::Endpoint,
@@ -24,7 +25,8 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Must be called within a tokio runtime. `tls` needs TLS 1.3; its ALPN names are replaced by [`ALPN`].
+    /// Makes an endpoint. Must be called within a tokio runtime. `tls` needs TLS 1.3; its ALPN names are replaced by
+    /// [`ALPN`].
     pub fn client(tls: Arc<rustls::ClientConfig>, tuning: &Tuning) -> io::Result<Self> {
         let mut tls = Arc::unwrap_or_clone(tls);
         tls.alpn_protocols = vec![ALPN.to_vec()];
@@ -37,13 +39,13 @@ impl Endpoint {
         Ok(Self { quic, config, tasks: Tasks::new() })
     }
 
-    /// The handshake and nothing else; the caller bounds its time. Dropping it gives up.
+    /// Connects: the handshake and nothing else. The caller bounds its time; dropping the future gives up.
     pub async fn connect(&self, address: SocketAddr, server_name: &str) -> Result<Channel, Error> {
         let connecting = self.quic.connect_with(self.config.clone(), address, server_name)?;
         Ok(Channel::new(connecting.await?, self.tasks.clone()))
     }
 
-    /// A new socket for every connection: after a change of address, or where the old one no longer sends.
+    /// Gives every connection a new socket: after a change of address, or where the old one no longer sends.
     pub fn rebind(&self) -> io::Result<()> {
         self.quic.rebind(wildcard()?)
     }
@@ -55,12 +57,12 @@ impl Endpoint {
     }
 }
 
-/// Of both families where there are both.
+/// Makes a socket of both address families where there are both.
 fn wildcard() -> io::Result<UdpSocket> {
     socket((Ipv6Addr::UNSPECIFIED, 0).into()).or_else(|_| socket((Ipv4Addr::UNSPECIFIED, 0).into()))
 }
 
-/// A UDP socket with room for bursts, as far as the kernel grants it.
+/// Makes a UDP socket with room for bursts, as far as the kernel grants it.
 pub(super) fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() && address.ip().is_unspecified() {

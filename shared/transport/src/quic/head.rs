@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::blocks::{Kind, MOST_BYTES, PREFIX};
 
-/// Headers in it.
+/// Most headers in one block.
 const MOST_HEADERS: usize = 128;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +29,7 @@ pub enum HeadError {
     Malformed(&'static str),
 }
 
-/// How a call begins.
+/// Head of a call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RequestHead {
     pub path: PathAndQuery,
@@ -37,7 +37,7 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
-    /// The whole block.
+    /// Encodes the whole block; an error if it would be too large.
     pub fn encode(path: &str, headers: &HeaderMap) -> Result<Bytes, HeadError> {
         encode(Kind::Request, headers, |out| {
             out.put_u16(u16::try_from(path.len()).map_err(|_| HeadError::Large(path.len()))?);
@@ -56,7 +56,7 @@ impl RequestHead {
     }
 }
 
-/// How an answer begins.
+/// Head of an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResponseHead {
     pub status: StatusCode,
@@ -64,7 +64,7 @@ pub struct ResponseHead {
 }
 
 impl ResponseHead {
-    /// The whole block.
+    /// Encodes the whole block; an error if it would be too large.
     pub fn encode(status: StatusCode, headers: &HeaderMap) -> Result<Bytes, HeadError> {
         encode(Kind::Response, headers, |out| {
             out.put_u16(status.as_u16());
@@ -79,7 +79,7 @@ impl ResponseHead {
     }
 }
 
-/// The whole block.
+/// Encodes the whole block; an error if it would be too large.
 pub fn encode_trailers(headers: &HeaderMap) -> Result<Bytes, HeadError> {
     encode(Kind::Trailers, headers, |_| Ok(()))
 }

@@ -13,10 +13,10 @@ use super::blocks::{BlockError, Blocks, Piece, Side};
 use super::head::{HeadError, decode_trailers};
 use super::{MALFORMED, given_up, gone};
 
-/// Most of a stream's bytes that are taken at once.
+/// Largest number of a stream's bytes that are taken at once.
 const MOST_AT_ONCE: usize = 64 << 10;
 
-/// Why a stream cannot be read on.
+/// Reason why a stream cannot be read on.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Broken {
     #[error(transparent)]
@@ -39,7 +39,7 @@ impl Broken {
     }
 }
 
-/// A stream and what has been read of it.
+/// Stream, and what has been read of it.
 #[derive(Debug)]
 pub(super) struct Reading {
     stream: RecvStream,
@@ -52,7 +52,7 @@ impl Reading {
         Self { stream, blocks: Blocks::new(side), rest: Bytes::new() }
     }
 
-    /// The next piece, `None` after the last. Cancel-safe.
+    /// Reads the next piece; `None` after the last. Cancel-safe.
     pub(super) async fn piece(&mut self) -> Result<Option<Piece>, Broken> {
         loop {
             match self.blocks.next(&mut self.rest) {
@@ -67,7 +67,7 @@ impl Reading {
         }
     }
 
-    /// The first piece, which must be a head.
+    /// Reads the first piece, which must be a head.
     pub(super) async fn head(&mut self) -> Result<Bytes, Broken> {
         match self.piece().await? {
             Some(Piece::Head(head)) => Ok(head),
@@ -88,7 +88,7 @@ impl Reading {
         }
     }
 
-    /// What follows the head; `guard` lives as long as that is read.
+    /// Gives what follows the head as a body; `guard` lives as long as that is read.
     pub(super) fn into_body<G: Guard>(self, guard: G) -> tonic::body::Body {
         let frames = unfold(Some((self, guard)), |state| async move {
             let (mut reading, mut guard) = state?;
@@ -107,7 +107,7 @@ impl Reading {
     }
 }
 
-/// What a body's reader has to look after besides.
+/// Duty of a body's reader besides reading.
 pub(super) trait Guard: Send + 'static {
     /// Waits for a piece, and for whatever else ends the call.
     fn hold<F>(&mut self, piece: F) -> impl Future<Output = Result<Option<Piece>, Status>> + Send
@@ -115,7 +115,7 @@ pub(super) trait Guard: Send + 'static {
         F: Future<Output = Result<Option<Piece>, Broken>> + Send;
 }
 
-/// Nothing to look after.
+/// Guard that has nothing to look after.
 pub(super) struct Alone;
 
 impl Guard for Alone {

@@ -13,17 +13,17 @@ use tonic::Status;
 use super::head::encode_trailers;
 use super::{BROKEN, CANCELLED, given_up, gone};
 
-/// Bytes, and pieces, that are handed over at once if they are ready at once: fewer packets, and a bound.
+/// Most bytes that are handed over at once if they are ready at once: fewer packets, and a bound.
 const MOST_BYTES: usize = 64 << 10;
 const MOST_PIECES: usize = 16;
 
-/// Why a stream was not sent to its end.
+/// Reason why a stream was not sent to its end.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The peer wants no more of it.
+    /// The peer has stopped the stream: it wants no more of it.
     Stopped,
     Write(WriteError),
-    /// What was to be sent has failed.
+    /// The body that was to be sent has failed.
     Body(Status),
 }
 
@@ -47,17 +47,17 @@ impl From<WriteError> for Failure {
     }
 }
 
-/// A stream that is reset when it is dropped before its end; QUIC by itself would call it finished.
+/// Stream that is reset when it is dropped before its end; QUIC by itself would call it finished.
 #[derive(Debug)]
 pub(super) struct Sending {
     stream: SendStream,
-    /// What a reset says.
+    /// Error code of a reset.
     code: VarInt,
     is_open: bool,
 }
 
 impl Sending {
-    /// `code`: why it would be reset.
+    /// Wraps a stream; `code` is the error code with which it would be reset.
     pub(super) fn new(stream: SendStream, code: VarInt) -> Self {
         Self { stream, code, is_open: true }
     }
@@ -138,7 +138,7 @@ where
     poll_fn(|cx| body.as_mut().poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(failed)))).await
 }
 
-/// Trailers that are too large keep the code, which is what a caller acts on.
+/// Encodes trailers. Those that are too large are cut down to the status code, which is what a caller acts on.
 fn trailers_or_less(trailers: &HeaderMap) -> Bytes {
     encode_trailers(trailers).unwrap_or_else(|error| {
         tracing::warn!(%error, "trailers were cut");
@@ -150,5 +150,5 @@ fn trailers_or_less(trailers: &HeaderMap) -> Bytes {
     })
 }
 
-/// What resets an answer that its service has left unfinished.
+/// Error code that resets an answer which its service has left unfinished.
 pub(super) const UNFINISHED: VarInt = BROKEN;

@@ -26,14 +26,14 @@ use super::{ALPN, Error, Goodbye, Tuning, endpoint};
 /// Bounds of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Calls at a time; a client holds back one more.
+    /// Most calls at a time; a client holds back one more.
     pub streams: u32,
-    /// From a stream's first byte to the end of its head.
+    /// Time that a call's head may take, from the stream's first byte to the end of the head.
     pub head: Duration,
 }
 
-/// QUIC keeps a place for every stream that a peer may open. A connection gets the rest when it begins to need them: most
-/// agents have one call open.
+/// Number of streams that a connection may open at first, since QUIC keeps a place for every stream that a peer may
+/// open. A connection gets the rest when it begins to need them: most agents have one call open.
 const FEW_STREAMS: u32 = 8;
 
 impl Default for Limits {
@@ -42,13 +42,13 @@ impl Default for Limits {
     }
 }
 
-/// A UDP socket with room for bursts, as far as the kernel grants it.
+/// Makes a UDP socket with room for bursts, as far as the kernel grants it.
 pub fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     endpoint::socket(address)
 }
 
-/// Takes connections at a socket. Must be called within a tokio runtime. `tls` needs TLS 1.3; its ALPN names are replaced
-/// by [`ALPN`].
+/// Listens for connections at a socket. Must be called within a tokio runtime. `tls` needs TLS 1.3; its ALPN names
+/// are replaced by [`ALPN`].
 pub fn listen(
     socket: UdpSocket,
     tls: Arc<rustls::ServerConfig>,
@@ -121,7 +121,7 @@ where
     }
 }
 
-/// One call.
+/// Answers one call.
 async fn answer<S, B>(
     outgoing: SendStream,
     incoming: RecvStream,
@@ -193,14 +193,14 @@ where
     }
 }
 
-/// An answer of a head alone.
+/// Answers with a head alone, which holds the status.
 async fn deny(sending: &mut Sending, status: Status) -> Result<(), Failure> {
     let response: Response<Body> = status.into_http();
     let head = ResponseHead::encode(response.status(), response.headers()).unwrap_or_default();
     sending.all(head, Body::empty()).await
 }
 
-/// While the server drains.
+/// Refuses a call while the server drains.
 async fn refuse(outgoing: SendStream) {
     let gone = outgoing.stopped();
     let mut sending = Sending::new(outgoing, UNFINISHED);

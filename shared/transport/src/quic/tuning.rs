@@ -9,38 +9,38 @@ use quinn::{AckFrequencyConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig
 
 use crate::congestion::LinkConfig;
 
-/// Which congestion control.
+/// Congestion control of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Control {
-    /// Ours; see [`crate::congestion`].
+    /// Congestion control of [`crate::congestion`].
     #[default]
     Link,
-    /// QUIC's default, and what a comparison is made with.
+    /// Cubic, QUIC's default, which a comparison is made with.
     Cubic,
     Bbr,
 }
 
-/// Settings of one side. The shorter of both sides' silences counts.
+/// Settings of one side of a connection. Of both sides' silences the shorter counts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tuning {
-    /// A peer that is silent for so long is gone. Short: QUIC's probes back off, and a new connection is faster than the
-    /// next probe of an old one.
+    /// Time after which a silent peer counts as gone. It is short: QUIC's probes back off, and a new connection is
+    /// faster than the next probe of an old one.
     pub silence: Duration,
-    /// A side that has nothing to say says so this often; `None`: the other side does.
+    /// Interval at which a side with nothing to send gives a sign of life; `None` if the other side does.
     pub keepalive: Option<Duration>,
     /// Bytes that a peer may send ahead on one stream: 20 Mbit/s for 400 ms.
     pub stream_window: u32,
-    /// And on all streams: a few that nobody reads leave room for the others.
+    /// Bytes that a peer may send ahead on all streams: a few that nobody reads leave room for the others.
     pub connection_window: u32,
-    /// Bytes that wait to be sent or to be acknowledged.
+    /// Most bytes that wait to be sent or to be acknowledged.
     pub send_window: u64,
-    /// Streams (calls) at a time that a peer may open.
+    /// Most streams, and so calls, that a peer may have open at a time.
     pub streams: u32,
     pub control: Control,
 }
 
 impl Tuning {
-    /// A device's: it keeps the connection alive, and nobody calls it.
+    /// Settings of a device: it keeps the connection alive, and nobody calls it.
     pub fn agent() -> Self {
         Self {
             silence: Duration::from_secs(3),
@@ -53,7 +53,7 @@ impl Tuning {
         }
     }
 
-    /// A pool's. Peers that do not say how long their silences are get ten seconds.
+    /// Settings of a pool. Peers that do not say how long their silences are get ten seconds.
     pub fn pool(streams: u32) -> Self {
         Self { silence: Duration::from_secs(10), keepalive: None, streams, ..Self::agent() }
     }
@@ -88,10 +88,12 @@ impl Tuning {
     }
 }
 
-/// How long a peer may hold an acknowledgement back. Every millisecond of it is added to the time after which a loss at
-/// the end of a call is looked into.
+/// Longest time for which a peer may hold an acknowledgement back. Every millisecond of it is added to the time after
+/// which a loss at the end of a call is looked into.
 const ACK_DELAY: Duration = Duration::from_millis(5);
-/// Of a connection that has measured none: a first packet that is lost is sent again after three of these.
+/// Round trip that is assumed of a connection that has measured none: a first packet that is lost is sent again after
+/// three of these.
 const FIRST_ROUND_TRIP: Duration = Duration::from_millis(100);
-/// Bursts of losses look like a path that takes no large packets any more; such a mistake should not last.
+/// Pause after a path seemed to take no large packets any more. Bursts of losses look like that, and such a mistake
+/// should not last.
 const BLACK_HOLE_PAUSE: Duration = Duration::from_secs(10);

@@ -7,21 +7,21 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// A proxy that answers with more than this has something else in mind.
+/// Longest answer of a proxy, in bytes; one that says more has something else in mind.
 const LONGEST_ANSWER: usize = 8 << 10;
-/// Of what the proxy says, in an error.
+/// Most bytes of a proxy's answer that an error repeats.
 const LONGEST_REASON: usize = 100;
 
-/// `http://[user:password@]host:port`.
+/// Proxy at `http://[user:password@]host:port`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
     host: String,
     port: u16,
-    /// `user:password`, decoded.
+    /// Name and password as `user:password`, decoded; `None` if the proxy asks for none.
     login: Option<String>,
 }
 
-/// Why a proxy did not connect us.
+/// Reason why a proxy did not connect us.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
     #[error("the proxy closed the connection before it answered CONNECT")]
@@ -75,7 +75,7 @@ impl Proxy {
         self.port
     }
 
-    /// Asks for a connection to `host:port`; afterwards `stream` is that connection.
+    /// Asks the proxy for a connection to `host:port`; afterwards `stream` is that connection.
     pub(super) async fn tunnel<S>(&self, stream: &mut S, host: &str, port: u16) -> Result<(), ProxyError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -111,7 +111,7 @@ impl Proxy {
     }
 }
 
-/// Up to and including the empty line.
+/// Reads a head up to and including the empty line.
 async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, ProxyError> {
     let mut head = Vec::new();
     let mut chunk = [0; 1024];
@@ -131,7 +131,7 @@ async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, Pro
     }
 }
 
-/// %-encoding, as it stands in URLs.
+/// Decodes the %-encoding of URLs; `None` if it is broken.
 fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -149,7 +149,7 @@ fn decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Without the password.
+/// Writes the proxy without its password.
 impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

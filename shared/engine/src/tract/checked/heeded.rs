@@ -1,6 +1,7 @@
 //! The operators that were checked, and which of their attributes tract takes into account.
 
-/// tract has these, and nothing was there to hold them against, or their answers are meant to differ each time.
+/// Operators that tract has and that were never checked: nothing was there to hold them against, or their answers are
+/// meant to differ each time.
 pub(super) const NEVER_CHECKED: [&str; 9] = [
     "ConstantLike",
     "Multinomial",

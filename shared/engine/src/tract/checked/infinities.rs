@@ -4,7 +4,8 @@ use half::f16;
 use tract_onnx::pb;
 use tract_onnx::pb::tensor_proto::DataType;
 
-/// In a constant of a graph or of one within it. Weights in other files are taken for finite.
+/// True if a constant of the graph, or of one within it, holds an infinite number. Weights in other files are taken
+/// for finite.
 pub(super) fn holds_any(graph: &pb::GraphProto) -> bool {
     graph.initializer.iter().any(of_tensor)
         || graph.node.iter().flat_map(|node| &node.attribute).any(of_attribute)

@@ -1,44 +1,44 @@
 //! What must hold of a graph's values, and can be told only once the shapes of its inputs are known.
 
-/// What an engine has found out of a value by then.
+/// Facts that an engine has found out of a value by then.
 #[derive(Debug, Clone, Default)]
 pub(in super::super) struct Fact {
     pub(in super::super) is_float: Option<bool>,
     pub(in super::super) shape: Option<Vec<usize>>,
-    /// The elements of one that is constant, where they are whole numbers.
+    /// Elements of a value that is constant, where they are whole numbers.
     pub(in super::super) elements: Option<Vec<i64>>,
 }
 
 /// One condition, with the node that makes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) struct Later {
-    /// As messages name the node.
+    /// Name of the node in messages.
     pub(super) node: String,
     pub(super) need: Need,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Need {
-    /// A count that is no larger than an axis of `of`.
+    /// Holds if the count is no larger than an axis of `of`.
     AtMost { count: String, of: String, axis: i64 },
-    /// Numbers from `least` to less than `end`, known beforehand.
+    /// Holds if the numbers are from `least` to less than `end`, and known beforehand.
     Within { value: String, least: i64, end: i64 },
-    /// One element.
+    /// Holds if the value has one element.
     One { value: String },
-    /// Floating point.
+    /// Holds if the value is of floating point.
     Floats { value: String },
-    /// Values that are the same for all inputs of these shapes.
+    /// Holds if the values are the same for all inputs of these shapes.
     Constant { values: Vec<String> },
-    /// A value has this many axes at least.
+    /// Holds if the value has this many axes at least.
     Rank { value: String, least: usize },
-    /// At least one element.
+    /// Holds if the value has at least one element.
     Some { value: String },
-    /// No axis after the second of length 1.
+    /// Holds if no axis after the second has length 1.
     Long { value: String },
 }
 
 impl Later {
-    /// Why the condition does not hold, or is not known to.
+    /// Reason why the condition does not hold, or is not known to; `None` if it holds.
     pub(in super::super) fn fails(&self, fact: impl Fn(&str) -> Fact) -> Option<String> {
         let node = &self.node;
         match &self.need {
@@ -89,12 +89,12 @@ impl Later {
         }
     }
 
-    /// The node fails only for shapes that few have.
+    /// True if the node fails only for shapes that few have.
     pub(super) fn is_of_shapes(&self) -> bool {
         matches!(self.need, Need::Rank { .. } | Need::Some { .. } | Need::Long { .. })
     }
 
-    /// What cannot be told of a value inside a nested graph, or is not so.
+    /// Clause that says what cannot be told of a value inside a nested graph, or is not so.
     pub(super) fn unproven(&self) -> String {
         let node = &self.node;
         match &self.need {

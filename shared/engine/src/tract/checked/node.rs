@@ -15,7 +15,7 @@ pub(super) struct Node<'a> {
 }
 
 impl<'a> Node<'a> {
-    /// As messages name it.
+    /// Name of the node in messages.
     pub(super) fn label(&self) -> String {
         let (operator, name) = (&self.proto.op_type, &self.proto.name);
         if name.is_empty() { format!("`{operator}`") } else { format!("`{operator}` (`{name}`)") }
@@ -25,7 +25,7 @@ impl<'a> Node<'a> {
         self.proto.attribute.iter().find(|attribute| attribute.name == name)
     }
 
-    /// An attribute of one number; `default` where the node does not give it.
+    /// Reads an attribute of one number; `default` where the node does not give it.
     pub(super) fn int(&self, name: &str, default: i64) -> i64 {
         self.attribute(name).map_or(default, |attribute| attribute.i)
     }
@@ -38,12 +38,12 @@ impl<'a> Node<'a> {
         self.attribute(name).map(|attribute| attribute.ints.as_slice())
     }
 
-    /// An attribute of text; one that is not UTF-8 is as good as another value.
+    /// Reads an attribute of text; one that is not UTF-8 is as good as another value.
     pub(super) fn text(&self, name: &str, default: &'a str) -> &'a str {
         self.attribute(name).map_or(default, |attribute| std::str::from_utf8(&attribute.s).unwrap_or("?"))
     }
 
-    /// The name of an input that is there.
+    /// Name of an input; `None` where it is left out.
     pub(super) fn input(&self, at: usize) -> Option<&'a str> {
         self.proto.input.get(at).map(String::as_str).filter(|name| !name.is_empty())
     }
@@ -56,7 +56,7 @@ impl<'a> Node<'a> {
         self.scope.datatype(self.input(at)?)
     }
 
-    /// The elements of an input that is a constant of whole numbers.
+    /// Elements of an input that is a constant of whole numbers; `None` if it is none.
     pub(super) fn integers(&self, at: usize) -> Option<Vec<i64>> {
         self.scope.integers(self.input(at)?)
     }

@@ -7,10 +7,10 @@ use super::Findings;
 use super::later::{Later, Need};
 use super::node::Node;
 
-/// Beyond this a bound of a slice says "as far as it goes".
+/// Bound of a slice beyond which it says "as far as it goes".
 const FAR: i64 = i32::MAX as i64 - 1;
 
-/// An attribute that tract does not read, with the value that it has in mind anyway.
+/// True if tract does not read the attribute, but has its value in mind anyway.
 pub(super) fn is_harmless(node: &Node<'_>, attribute: &pb::AttributeProto) -> bool {
     let operator = node.proto.op_type.as_str();
     match attribute.name.as_str() {
@@ -137,8 +137,8 @@ fn floats(node: &Node<'_>, found: &mut Findings) {
     }
 }
 
-/// tract reads neither the direction nor the activations: it goes forward, and back too where there are two sets of
-/// weights.
+/// Checks a recurrent node. tract reads neither the direction nor the activations: it goes forward, and back too
+/// where there are two sets of weights.
 fn recurrent(node: &Node<'_>, found: &mut Findings) {
     let direction = node.text("direction", "forward");
     if direction == "reverse" {
@@ -163,8 +163,8 @@ fn recurrent(node: &Node<'_>, found: &mut Findings) {
     }
 }
 
-/// Rows that are masked altogether come out as NaN, flags are read as numbers, and what went before is not counted when
-/// looking back.
+/// Checks attention. In tract rows that are masked altogether come out as NaN, flags are read as numbers, and what
+/// went before is not counted when looking back.
 fn attention(node: &Node<'_>, found: &mut Findings) {
     if node.input(3).is_some() {
         found.refuse(node, "with a mask");
@@ -183,7 +183,7 @@ fn conv_transpose(node: &Node<'_>, found: &mut Findings) {
     }
 }
 
-/// A count that is not below the width of the type shifts by what is left of it.
+/// Checks a shift of bits. In tract a count that is not below the width of the type shifts by what is left of it.
 fn bit_shift(node: &Node<'_>, found: &mut Findings) {
     let width = match node.datatype(0) {
         Some(DataType::Uint8 | DataType::Int8) => 8,
@@ -206,7 +206,7 @@ fn within(node: &Node<'_>, input: usize, least: i64, end: i64, found: &mut Findi
     }
 }
 
-/// A bound beyond the opposite end leaves nothing; tract leaves something.
+/// Checks a slice. A bound beyond the opposite end leaves nothing; tract leaves something.
 fn slice(node: &Node<'_>, found: &mut Findings) {
     let mut known = [Vec::new(), Vec::new(), Vec::new()];
     if node.opset < 10 {
@@ -245,7 +245,7 @@ fn resize(node: &Node<'_>, found: &mut Findings) {
     }
 }
 
-/// Right for forests of FP32 whose leaves vote as they are.
+/// Checks trees. tract is right for forests of FP32 whose leaves vote as they are.
 fn trees(node: &Node<'_>, found: &mut Findings) {
     let texts = |name: &str| node.attribute(name).map_or(&[][..], |given| given.strings.as_slice());
     if node.text("post_transform", "NONE") != "NONE" {

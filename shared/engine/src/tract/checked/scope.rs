@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{self, type_proto};
 
-/// Where a constant stands.
+/// Place where a constant stands.
 #[derive(Debug, Clone, Copy)]
 enum Held<'a> {
     Tensor(&'a pb::TensorProto),
@@ -55,7 +55,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// What a file declares is believed before what would be derived.
+    /// Notes the type of a value. What a file declares is believed before what would be derived.
     fn see(&mut self, name: &'a str, kind: Option<DataType>) {
         if let Some(kind) = kind
             && !name.is_empty()

@@ -4,7 +4,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 
 use super::node::Node;
 
-/// For each of its outputs; `None` where nothing tells.
+/// Type of each output of a node; `None` where nothing tells.
 pub(super) fn outputs(node: &Node<'_>) -> Vec<Option<DataType>> {
     let count = node.proto.output.len();
     let all = |kind: Option<DataType>| vec![kind; count];
