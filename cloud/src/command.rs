@@ -51,6 +51,11 @@ pub enum CommandError {
     State(#[from] StateError),
     #[error(transparent)]
     Install(#[from] InstallError),
+    #[error("no pool answers for {}: {reason}", state_dir.display())]
+    Silent { state_dir: PathBuf, reason: String },
+    /// A running pool does not switch its bundle.
+    #[error("{message}")]
+    Switch { message: String, is_bad_input: bool },
     /// A flag's value.
     #[error("{0}")]
     Value(String),
@@ -70,6 +75,8 @@ impl CommandError {
             Self::State(error) => error.is_bad_input(),
             Self::Install(error) => error.is_bad_input(),
             Self::Serve(error) => error.is_bad_input(),
+            Self::Switch { is_bad_input, .. } => *is_bad_input,
+            Self::Silent { .. } => false,
             Self::Pool { .. } | Self::Dial(_) | Self::Cut(_) | Self::Io(_) => false,
         }
     }

@@ -40,9 +40,12 @@ pub struct CloudConfig {
     /// True: an address that other machines can reach may go without TLS; what is sent there is not encrypted and anyone
     /// may ask. Always needed for `metrics` there, which has no TLS. Default false.
     pub plaintext_beyond_loopback: bool,
-    /// Where authority, certificates, devices and tokens are kept, and which models have ended the pool while they were
-    /// loaded; made when it is first needed. Default `pool-state`.
+    /// Where authority, certificates, devices and tokens are kept, copies of the active bundle and the one before, and
+    /// which models have ended the pool while they were loaded. Default `pool-state`.
     pub state_dir: PathBuf,
+    /// How long the bundle before a switch is still answered after it was last asked for by its digest, in milliseconds;
+    /// it stays on disk, for a rollback. Default 600000.
+    pub previous_bundle_idle_ms: u64,
     /// Threads that run models, each with its own state; 0 takes one a core. Default 0.
     pub threads: usize,
     /// Entries (rows for one model, or pictures to decode) that may wait for a thread; one more is refused with
@@ -83,6 +86,7 @@ impl Default for CloudConfig {
             metrics: SocketAddr::from((Ipv4Addr::LOCALHOST, 8002)),
             plaintext_beyond_loopback: false,
             state_dir: PathBuf::from("pool-state"),
+            previous_bundle_idle_ms: 600_000,
             threads: 0,
             queue: 256,
             max_connections: 256,
@@ -206,6 +210,10 @@ impl CloudConfig {
 
     pub fn default_deadline(&self) -> Duration {
         Duration::from_millis(self.default_deadline_ms)
+    }
+
+    pub fn previous_bundle_idle(&self) -> Duration {
+        Duration::from_millis(self.previous_bundle_idle_ms)
     }
 
     pub fn drain_grace(&self) -> Duration {

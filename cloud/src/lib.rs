@@ -15,7 +15,7 @@
 //! ```
 //!
 //! * [`config`]: what an operator can set. `door`: where connections come in. [`server`]: binds, loads, serves, drains.
-//! * [`pool`]: what this node serves. [`hosted`]: the bundle, proved on its golden samples. `mixture`: one decision.
+//! * `switching`: another bundle while the pool runs. [`pool`]: what this node serves. [`hosted`]: the bundle, proved on its golden samples. `mixture`: one decision.
 //! * `api`: the gRPC services. Work that nobody waits for any more is not computed: a call that is dropped or past its
 //!   deadline takes its jobs with it.
 //! * [`identity`]: the pool's authority, its certificate, its devices. [`access`]: who may call what.
@@ -65,6 +65,7 @@ mod rest;
 pub mod scheduling;
 pub mod server;
 mod serving;
+mod switching;
 mod trace;
 
 pub use config::CloudConfig;

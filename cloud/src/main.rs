@@ -64,7 +64,7 @@ enum Command {
         after_help = "Example:\n  pip download --no-deps onnxruntime && millgate-cloud engine install onnxruntime-*.whl"
     )]
     Engine(EngineCommand),
-    /// Looks at, proves or packs a bundle
+    /// Looks at, proves or packs a bundle; has a running pool switch to another one
     #[command(subcommand, after_help = "Example:\n  millgate-cloud bundle verify models/factory")]
     Bundle(BundleCommand),
 }
@@ -182,6 +182,34 @@ enum BundleCommand {
         #[arg(short, long, value_name = "FILE")]
         out: PathBuf,
     },
+    /// Has a running pool switch to another bundle, without a restart; one that fails its checks changes nothing
+    #[command(
+        after_help = "Example:\n  millgate-cloud bundle switch factory-1.1.0.tar.zst --config cloud.toml"
+    )]
+    Switch {
+        /// A directory or a .tar.zst, which the pool can read
+        path: PathBuf,
+        #[command(flatten)]
+        state: StateArgs,
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Has a running pool go back to the bundle before the last switch
+    #[command(after_help = "Example:\n  millgate-cloud bundle rollback --config cloud.toml")]
+    Rollback {
+        #[command(flatten)]
+        state: StateArgs,
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Shows which bundle a running pool answers with, which one it had before, and which one is configured
+    #[command(after_help = "Example:\n  millgate-cloud bundle status --config cloud.toml --output json")]
+    Status {
+        #[command(flatten)]
+        state: StateArgs,
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
 }
 
 fn main() -> ExitCode {
@@ -239,6 +267,13 @@ fn run(command: Command) -> Result<(), CommandError> {
         Command::Bundle(BundleCommand::Inspect { path, output }) => bundle::inspect(&path, output, &mut out),
         Command::Bundle(BundleCommand::Verify { path, output }) => bundle::verify(&path, output, &mut out),
         Command::Bundle(BundleCommand::Pack { path, out: file }) => bundle::pack(&path, &file, &mut out),
+        Command::Bundle(BundleCommand::Switch { path, state, output }) => {
+            bundle::switch(&path, &state, output, &mut out)
+        }
+        Command::Bundle(BundleCommand::Rollback { state, output }) => {
+            bundle::rollback(&state, output, &mut out)
+        }
+        Command::Bundle(BundleCommand::Status { state, output }) => bundle::status(&state, output, &mut out),
     }
 }
 

@@ -86,14 +86,14 @@ impl Pool {
     /// Loads and proves the bundle, if there is to be one, then the models of the configuration's repositories: blocks for
     /// as long as that takes. What cannot be served of a repository is in the index, with its reason; what ends the pool
     /// while it is loaded is remembered in `state_dir`.
-    pub fn open(config: &CloudConfig, engines: Engines, bundle: Option<Given>) -> Result<Self, PoolError> {
+    pub fn open(config: &CloudConfig, engines: Engines, bundle: Option<&Given>) -> Result<Self, PoolError> {
         let started = Instant::now();
         let serving = Serving::start(config.thread_count(), config.queue, engines, &config.cache);
         let held = match bundle {
             None => None,
             Some(Given { path, bundle }) => {
                 let hosted =
-                    Hosted::load(&bundle, &serving).map_err(|error| PoolError::bundle(path, error))?;
+                    Hosted::load(bundle, &serving).map_err(|error| PoolError::bundle(path.clone(), error))?;
                 let hosted = Arc::new(hosted);
                 serving.exchange(&models(&hosted, &serving, &config.node));
                 Some(RwLock::new(Held::new(hosted)))

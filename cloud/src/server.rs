@@ -1,6 +1,7 @@
 //! A pool that listens: binds, loads, serves, drains. Nothing here is global, so several can share a process.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,9 +29,12 @@ use crate::metrics::Metrics;
 use crate::pool::{Given, Pool, PoolError};
 use crate::readiness::Readiness;
 use crate::rest;
+use crate::switching::Switcher;
+use crate::switching::kept::Kept;
 use crate::trace::{Traces, TracesError};
 use upkeep::Upkeep;
 
+mod bundles;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -89,12 +93,28 @@ impl ServeError {
 pub struct Server;
 
 impl Server {
-    /// Binds the listeners, then loads and proves the bundle, then serves. Returns when calls are answered.
+    /// Binds the listeners, then loads and proves the configured bundle, then serves. Returns when calls are answered.
     pub async fn start(config: CloudConfig) -> Result<Running, ServeError> {
         let listeners = Listeners::bind(&config).await?;
         let material = listeners.material(&config).await?;
-        let pool = Arc::new(load(&config).await?);
-        serve(&config, listeners, material, pool)
+        let Loaded { pool, .. } = load(&config, Kept::default()).await?;
+        serve(&config, listeners, material, Arc::new(pool), None)
+    }
+
+    /// Starts a pool whose bundle can be switched while it runs, by commands and by [`Running::reload`]: it keeps copies
+    /// of its bundles in `state_dir`, and serves the one that was switched to last.
+    pub async fn start_switchable(config: CloudConfig) -> Result<Running, ServeError> {
+        let listeners = Listeners::bind(&config).await?;
+        let material = listeners.material(&config).await?;
+        let state_dir = config.state_dir.clone();
+        let kept = tokio::task::spawn_blocking(move || Kept::open(&state_dir)).await?;
+        let Loaded { pool, given, kept } = load(&config, kept).await?;
+        let (pool, configured) = (Arc::new(pool), config.bundle_path().map(Path::to_owned));
+        let switched = Arc::clone(&pool);
+        let switcher = tokio::task::spawn_blocking(move || {
+            Switcher::new(switched, configured.as_deref(), given.as_ref(), kept)
+        });
+        serve(&config, listeners, material, pool, Some(Arc::new(switcher.await?)))
     }
 }
 
@@ -147,6 +167,7 @@ fn serve(
     listeners: Listeners,
     material: Option<Arc<Material>>,
     pool: Arc<Pool>,
+    switcher: Option<Arc<Switcher>>,
 ) -> Result<Running, ServeError> {
     let Listeners { grpc, grpc_addr, quic, http, http_addr, metrics: operators, metrics_addr } = listeners;
     let traces = Traces::start(&config.traces, pool.node())?;
@@ -157,6 +178,9 @@ fn serve(
         counts.register(registry);
         access.counts().register(registry);
         traces.counts().register(registry);
+        if let Some(switcher) = &switcher {
+            switcher.counts().register(registry);
+        }
     }));
     let (readiness, cut) = (Readiness::default(), CancellationToken::new());
     let (tasks, operator_tasks) = (Tasks::new(), Tasks::new());
@@ -211,6 +235,9 @@ fn serve(
     });
 
     let upkeep = Upkeep::start(access, material, Arc::clone(&metrics), &operator_tasks);
+    if let Some(switcher) = &switcher {
+        bundles::tend(switcher, config, &operator_tasks);
+    }
     let router = admin::router(Arc::clone(&pool), Arc::clone(&metrics), readiness.clone());
     let stop = operator_tasks.token().clone().cancelled_owned();
     operator_tasks.spawn(async move {
@@ -222,6 +249,7 @@ fn serve(
     Ok(Running {
         has_tls: config.has_tls(config.grpc),
         upkeep,
+        switcher,
         grpc_addr,
         http_addr,
         metrics_addr,
@@ -256,15 +284,24 @@ fn announce(config: &CloudConfig, pool: &Pool, grpc: SocketAddr, http: SocketAdd
     );
 }
 
-/// Loading computes for a while, so it gets a thread of its own.
-pub(crate) async fn load(config: &CloudConfig) -> Result<Pool, ServeError> {
+/// A pool that was opened.
+pub(crate) struct Loaded {
+    pub(crate) pool: Pool,
+    /// The bundle that it was opened with.
+    given: Option<Given>,
+    kept: Kept,
+}
+
+/// Opens the pool. `kept` knows whether another bundle is to be served than the configured one. Loading computes for a
+/// while, so it gets a thread of its own.
+pub(crate) async fn load(config: &CloudConfig, kept: Kept) -> Result<Loaded, ServeError> {
     let config = config.clone();
     let opened = tokio::task::spawn_blocking(move || {
         let engines = Engines::start(&config.engines, &config.state_dir, config.thread_count())?;
-        let bundle = config.bundle_path().map(Given::open).transpose()?;
-        let pool = Pool::open(&config, engines, bundle)?;
+        let given = config.bundle_path().map(|path| kept.choose(path)).transpose()?;
+        let pool = Pool::open(&config, engines, given.as_ref())?;
         search::log(pool.serving().engines().found(), &pool.missing());
-        Ok(pool)
+        Ok(Loaded { pool, given, kept })
     });
     opened.await?
 }
@@ -275,6 +312,8 @@ pub struct Running {
     /// Of gRPC.
     has_tls: bool,
     upkeep: Upkeep,
+    /// `None`: its bundle stays.
+    switcher: Option<Arc<Switcher>>,
     grpc_addr: SocketAddr,
     http_addr: SocketAddr,
     metrics_addr: SocketAddr,
@@ -310,6 +349,9 @@ impl Running {
     /// Reads certificates, devices and tokens again, whether their files seem to have changed or not.
     pub fn reload(&self) {
         self.upkeep.reload();
+        if let Some(switcher) = &self.switcher {
+            bundles::follow(switcher);
+        }
     }
 
     /// Where REST clients connect to.

@@ -1,4 +1,4 @@
-//! `bundle inspect|verify|pack`: a bundle in hand, as a directory or a `.tar.zst`.
+//! `bundle inspect|verify|pack`: a bundle in hand, as a directory or a `.tar.zst`. `switch`: the one of a running pool.
 
 use std::io::Write;
 use std::path::Path;
@@ -16,8 +16,10 @@ use serde_json::json;
 use super::{CommandError, Output, table};
 
 mod inspect;
+mod switch;
 
 pub use inspect::inspect;
+pub use switch::{rollback, status, switch};
 
 fn open(path: &Path) -> Result<Bundle, CommandError> {
     Bundle::open(path).map_err(|source| refused(path, source))

@@ -15,6 +15,7 @@ use crate::pool::Pool;
 use crate::server;
 use crate::serving::catalogue::Listed;
 use crate::serving::served::Served;
+use crate::switching::kept::Kept;
 
 /// Loads and tries every model of the bundle and of the repositories. An error if the configuration is at fault or any
 /// model cannot be served.
@@ -22,7 +23,8 @@ pub async fn check(args: ServeArgs, output: Output, out: &mut impl Write) -> Res
     let loaded = async {
         let config = args.resolve()?;
         material::check(&config.tls)?;
-        Ok::<_, CommandError>(server::load(&config).await?)
+        let kept = Kept::look(&config.state_dir);
+        Ok::<_, CommandError>(server::load(&config, kept).await?.pool)
     };
     let pool = match (loaded.await, output) {
         (Ok(pool), _) => pool,

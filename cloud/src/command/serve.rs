@@ -82,7 +82,7 @@ pub async fn serve(config: CloudConfig) -> Result<(), CommandError> {
     let running = tokio::select! {
         biased;
         _ = signals.stop() => return Ok(()),
-        started = Server::start(config) => started?,
+        started = Server::start_switchable(config) => started?,
     };
     loop {
         match signals.next().await {
@@ -91,7 +91,10 @@ pub async fn serve(config: CloudConfig) -> Result<(), CommandError> {
                 break;
             }
             Asked::Reload => {
-                tracing::info!(signal = "SIGHUP", "reading certificates, devices and tokens again");
+                tracing::info!(
+                    signal = "SIGHUP",
+                    "reading certificates, devices, tokens and the configured bundle again"
+                );
                 running.reload();
             }
             Asked::Nothing(signal) => shutdown::ignored(signal),

@@ -32,6 +32,7 @@ fn the_sample_file_names_every_key() {
     .chain(["triton_metrics", "bytes", "sample_ratio", "default", "execution_providers"])
     .chain([
         "state_dir",
+        "previous_bundle_idle_ms",
         "client_ca",
         "names",
         "certificate_days",

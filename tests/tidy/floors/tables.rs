@@ -44,7 +44,7 @@ const CLOUD: Floors = &[
     &["config", "hosted", "oip"],
     &["mixture", "repository"],
     &["pool"],
-    &["metrics"],
+    &["metrics", "switching"],
     &["admin", "api"],
     &["rest"],
     &["fuzzing", "server"],

@@ -1,0 +1,90 @@
+//! Which bundle a start serves: the configured one, unless another one was switched to since it was configured.
+
+use std::path::{Path, PathBuf};
+
+use millgate_shared::bundle::store::{self, Record, Store};
+use millgate_shared::bundle::{Bundle, BundleDigest, BundleError};
+use millgate_shared::digest::hex;
+
+use crate::pool::{Given, PoolError};
+
+/// What a state directory knows of bundles, before a pool starts.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    state_dir: PathBuf,
+    record: Option<Record>,
+    /// An error says why nothing can be kept there.
+    store: Result<Store, String>,
+}
+
+/// Nothing is known, and nothing can be kept.
+impl Default for Kept {
+    fn default() -> Self {
+        Self { state_dir: PathBuf::new(), record: None, store: Err("no state directory is used".to_owned()) }
+    }
+}
+
+impl Kept {
+    /// Opens the store of a state directory, for this process alone. Where that does not work the pool can start all the
+    /// same, and cannot switch. Blocks.
+    pub(crate) fn open(state_dir: &Path) -> Self {
+        match Store::open(state_dir) {
+            Ok(store) => Self { state_dir: state_dir.to_owned(), record: store.record(), store: Ok(store) },
+            Err(error) => Self { store: Err(error.to_string()), ..Self::look(state_dir) },
+        }
+    }
+
+    /// Reads what a state directory knows, and takes nothing. Blocks.
+    pub(crate) fn look(state_dir: &Path) -> Self {
+        let record = store::look(state_dir).unwrap_or_else(|error| {
+            tracing::error!(%error, "which bundle was switched to cannot be read");
+            None
+        });
+        let store = Err("the state directory was only looked at".to_owned());
+        Self { state_dir: state_dir.to_owned(), record, store }
+    }
+
+    pub(super) fn into_store(self) -> Result<Store, String> {
+        self.store
+    }
+
+    /// Opens the bundle that is to be served. Blocks.
+    pub(crate) fn choose(&self, configured: &Path) -> Result<Given, PoolError> {
+        let Some(record) = self.record else { return Given::open(configured) };
+        let switched_to = || self.copy(record.active);
+        match Bundle::digest_at(configured) {
+            Ok(found) if record.follow(found).active == found => match Given::open(configured) {
+                Ok(given) => Ok(given),
+                Err(error) => instead(switched_to, error),
+            },
+            Ok(_) => switched_to().or_else(|error| {
+                tracing::error!(%error, "the bundle that was switched to cannot be opened; the configured one is served");
+                Given::open(configured)
+            }),
+            Err(_) => Given::open(configured).or_else(|error| instead(switched_to, error)),
+        }
+    }
+
+    fn copy(&self, digest: BundleDigest) -> Result<Given, BundleError> {
+        let path = self.state_dir.join(store::DIR_NAME).join(hex(digest.as_bytes()));
+        let bundle = Bundle::open(&path)?;
+        match bundle.digest() == digest {
+            true => Ok(Given { path, bundle }),
+            false => Err(BundleError::Digest {
+                file: path.display().to_string(),
+                expected: digest.to_string(),
+                found: bundle.digest().to_string(),
+            }),
+        }
+    }
+}
+
+/// What was served before, where the configured bundle cannot be opened.
+fn instead(
+    served: impl FnOnce() -> Result<Given, BundleError>,
+    error: PoolError,
+) -> Result<Given, PoolError> {
+    let Ok(given) = served() else { return Err(error) };
+    tracing::error!(%error, "the configured bundle cannot be opened; the one that was served before is");
+    Ok(given)
+}
