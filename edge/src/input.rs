@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use millgate_shared::image::BitDepth;
 use millgate_shared::memory::{self, NoRoom};
+use millgate_shared::sample::Note;
 
 /// A file larger than this is refused unread, in bytes.
 pub const FILE_LIMIT: u64 = 64 << 20;
@@ -32,6 +33,8 @@ pub struct Input {
     /// RFC 3339.
     pub captured_at: Option<String>,
     pub images: Vec<InputImage>,
+    /// What its source has to say of it, by modality; it stands in the record before what was noted of its reading.
+    pub notes: Vec<Note>,
 }
 
 #[derive(Debug, Clone)]
@@ -96,6 +99,7 @@ impl Input {
             part_id: None,
             captured_at: captured_at(path),
             images,
+            notes: Vec::new(),
         })
     }
 

@@ -207,11 +207,6 @@ impl<T> Joining<T> {
         waiting.into_values().map(|waiting| self.hand_out(waiting, Missing::Ended)).collect()
     }
 
-    /// How many samples wait.
-    pub(crate) fn len(&self) -> usize {
-        self.waiting.len()
-    }
-
     fn tie(&self, part: &Part<T>) -> Result<Tie, Refusal> {
         if !self.rules.needs.contains(&part.modality) {
             return Err(Refusal::Unwanted);

@@ -28,7 +28,6 @@ mod crash;
 pub mod finding;
 pub mod identity;
 pub mod input;
-#[cfg(test)]
 mod joining;
 pub mod journal;
 pub mod metrics;

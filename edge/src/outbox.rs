@@ -126,7 +126,7 @@ impl Outbox {
     pub(crate) async fn sample(
         &self,
         made: Made,
-        of: Remembered,
+        of: Vec<Remembered>,
         case: &Case,
         receipt: &mut dyn Receipt,
         is_stopping: impl Fn() -> bool,
@@ -183,15 +183,15 @@ impl Outbox {
     async fn commit(
         &self,
         kept: &Kept,
-        of: Remembered,
+        of: Vec<Remembered>,
         receipt: &mut dyn Receipt,
     ) -> Result<Tidied, Stopped> {
         let Some(journal) = &self.0.journal else { return Err(Stopped) };
         let Kept { record, awaits } = kept;
-        let post = post(record, Some(of.clone()));
+        let post = post(record, of.clone());
         let number = journal.post(post, *awaits).await.ok_or(Stopped)?;
         receipt.settle().await;
-        self.deliver(number, record, Some(&of), *awaits).await
+        self.deliver(number, record, &of, *awaits).await
     }
 
     /// To every sink, then tidied, then forgotten; an entry that awaits this may be asked from then on.
@@ -199,7 +199,7 @@ impl Outbox {
         &self,
         number: u64,
         record: &Record,
-        of: Option<&Remembered>,
+        of: &[Remembered],
         awaits: bool,
     ) -> Result<Tidied, Stopped> {
         let Some(journal) = &self.0.journal else { return Err(Stopped) };
@@ -210,17 +210,18 @@ impl Outbox {
         if !is_delivered {
             return Err(Stopped);
         }
-        let tidied = match of {
-            Some(of) => self.0.tidy.tidy(of, record.id()).await,
-            None => Tidied::Kept,
-        };
-        let gone = of.filter(|_| tidied == Tidied::Removed);
-        let gone = gone.map(|of| (Arc::clone(&of.source), of.key.clone()));
+        let (mut tidied, mut gone) = (Vec::with_capacity(of.len()), Vec::new());
+        for of in of {
+            tidied.push(self.0.tidy.tidy(of, record.id()).await);
+            if tidied.last() == Some(&Tidied::Removed) {
+                gone.push((Arc::clone(&of.source), of.key.clone()));
+            }
+        }
         journal.delivered(number, gone).await;
         if let Some(spool) = self.0.spool.as_ref().filter(|_| awaits) {
             spool.release(record.id().to_owned()).await;
         }
-        Ok(tidied)
+        Ok(Tidied::all(&tidied))
     }
 
     /// For a gRPC call: gives the decision as its caller is to see it, before `by`. What is to reach sinks does so behind the
@@ -299,9 +300,9 @@ impl Outbox {
 
     async fn commit_call(&self, record: Record, awaits: bool, permit: OwnedSemaphorePermit) {
         let Some(journal) = &self.0.journal else { return };
-        if let Some(number) = journal.post(post(&record, None), awaits).await {
+        if let Some(number) = journal.post(post(&record, Vec::new()), awaits).await {
             // What a sink does not have is delivered after the next start.
-            let _stopped = self.deliver(number, &record, None, awaits).await.is_err();
+            let _stopped = self.deliver(number, &record, &[], awaits).await.is_err();
         }
         drop(permit);
     }
@@ -309,10 +310,10 @@ impl Outbox {
     /// An amended record: committed, with its id closed, when this returns; its delivery is the future that it gives.
     pub(crate) async fn amended(&self, record: Record) -> Result<impl Future<Output = ()> + use<>, Stopped> {
         let journal = self.0.journal.as_ref().ok_or(Stopped)?;
-        let number = journal.amended(post(&record, None)).await.ok_or(Stopped)?;
+        let number = journal.amended(post(&record, Vec::new())).await.ok_or(Stopped)?;
         let this = self.clone();
         Ok(async move {
-            let _stopped = this.deliver(number, &record, None, false).await.is_err();
+            let _stopped = this.deliver(number, &record, &[], false).await.is_err();
         })
     }
 
@@ -332,7 +333,7 @@ impl Outbox {
                 let Post { id, version, line, of } = post;
                 let record = Record::new(Key { id, version }, line);
                 // Perhaps an entry waits for it.
-                this.deliver(number, &record, of.as_ref(), true).await
+                this.deliver(number, &record, &of, true).await
             }
         });
         let mut again = futures_util::stream::iter(again).buffered(AGAIN);
@@ -388,7 +389,7 @@ async fn entry(
     Ok(written.map(|written| (written, record)))
 }
 
-fn post(record: &Record, of: Option<Remembered>) -> Post {
+fn post(record: &Record, of: Vec<Remembered>) -> Post {
     let Key { id, version } = record.key().clone();
     Post { id, version, line: record.line().to_vec(), of }
 }

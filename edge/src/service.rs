@@ -37,7 +37,7 @@ use crate::outbox::Outbox;
 use crate::settings::Refused;
 use crate::sink::{Key, OpenError, Sinks};
 use crate::source::calm::Calm;
-use crate::source::{Left, Starting, Taken, Tidy};
+use crate::source::{Left, Starting, Taken, Tidy, joined};
 use crate::spool::{self, Spool, Started};
 use crate::uplink::ledger::LedgerConfig;
 use desk::Desk;
@@ -430,10 +430,14 @@ fn start_files(
     let calm = Calm::new(config.sources.len(), (Instant::now() + hand.calm()).into_std());
     for (number, (source, known)) in config.sources.iter().zip(known).enumerate() {
         let settings = source.settings();
+        let out = match settings.join() {
+            Some(join) => joined::start(join, out.clone(), intake),
+            None => out.clone(),
+        };
         settings.start(Starting {
             left: Left { known, risks: hand.risks(settings.name()) },
             turn: calm.turn(number),
-            out: out.clone(),
+            out,
             journal: journal.clone(),
             metrics: metrics.sources.of(settings.name()),
             tasks: intake.clone(),

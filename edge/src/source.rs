@@ -26,11 +26,13 @@ pub mod calm;
 mod counts;
 pub(crate) mod decision_id;
 pub mod folder;
+pub mod joined;
 #[cfg(test)]
 pub mod memory;
 
 pub use counts::{Counts, SourceMetrics};
 pub use folder::FolderConfig;
+pub use joined::JoinConfig;
 
 settings::kinds! {
     /// One table of `[[sources]]`: where samples come from. A new kind is its folder, its `mod` above, and its line here.
@@ -53,6 +55,11 @@ pub(crate) trait SourceSettings: fmt::Debug + Send + Sync {
 
     /// How many bits of its 16-bit samples count, if the operator says so.
     fn bit_depth(&self) -> Option<BitDepth> {
+        None
+    }
+
+    /// How the parts that it hands over one by one are joined into samples. `None`: what it hands over is whole.
+    fn join(&self) -> Option<&JoinConfig> {
         None
     }
 
@@ -111,6 +118,17 @@ pub(crate) enum Tidied {
     Changed,
 }
 
+impl Tidied {
+    /// What became of a sample of several parts: it has changed if one has, and is gone if all are.
+    pub(crate) fn all(parts: &[Self]) -> Self {
+        match () {
+            () if parts.contains(&Self::Changed) => Self::Changed,
+            () if !parts.is_empty() && parts.iter().all(|part| *part == Self::Removed) => Self::Removed,
+            () => Self::Kept,
+        }
+    }
+}
+
 /// By source, its way with samples that every sink has. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tidy(Arc<HashMap<String, Arc<dyn Tidies>>>);
@@ -146,7 +164,8 @@ pub(crate) fn check(configs: &[SourceConfig]) -> Result<(), Refused> {
         if !names.insert(name) {
             return refuse(format!("{table}.name"), format!("`{name}` stands twice"));
         }
-        settings.check().map_err(|refused| refused.below(&table))?;
+        let checked = settings.check().and_then(|()| settings.join().map_or(Ok(()), JoinConfig::check));
+        checked.map_err(|refused| refused.below(&table))?;
     }
     Ok(())
 }
@@ -166,6 +185,8 @@ pub(crate) struct Taken {
     /// It was in hand when the agent died.
     pub(crate) risk: Option<Risk>,
     pub(crate) body: Body,
+    /// Other samples of the source that were joined to this one: remembered with it.
+    pub(crate) others: Vec<Remembered>,
     /// Where the source learns what became of it.
     pub(crate) receipt: Box<dyn Receipt>,
 }
@@ -178,6 +199,13 @@ pub(crate) enum Body {
     Here(Input),
     /// To be read, once there is room for it.
     Unread(Box<dyn Reads>),
+    /// Nothing of it can be decided.
+    Never {
+        /// For programs.
+        code: &'static str,
+        /// For people; does not repeat the path.
+        message: String,
+    },
 }
 
 /// Reads a sample.

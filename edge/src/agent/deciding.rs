@@ -111,7 +111,7 @@ fn arrive(
         part_id: input.part_id,
         captured_at: input.captured_at,
         sha256,
-        notes,
+        notes: input.notes.into_iter().chain(notes).collect(),
     };
     let mut stay = Stay::begin(runner, sample, ask, started).map_err(DecideError::Local)?;
     let todo = stay.start();

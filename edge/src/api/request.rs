@@ -59,6 +59,7 @@ pub(super) fn parse(
         part_id: given(sample.part_id),
         captured_at: given(sample.captured_at),
         images,
+        notes: Vec::new(),
     };
     Ok(Parsed { input, ask: Ask { task: given(sample.task), policy: Some(policy) }, modalities })
 }

@@ -44,7 +44,7 @@ fn a_sample_is_handed_out_once_it_is_whole_in_the_order_of_its_needs() {
     assert_eq!(joining.next_due(), Some(now + WAIT));
     let whole = joining.add(part("thermal", "a", -5, 2), now + WAIT / 2).unwrap();
     assert_eq!((whole.len(), bodies(&whole[0]), missing(&whole[0])), (1, vec![1, 2, 3], vec![]));
-    assert_eq!((joining.len(), joining.next_due()), (0, None));
+    assert_eq!((joining.waiting.len(), joining.next_due()), (0, None));
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn what_is_missing_has_a_reason() {
         (bodies(&full[0]), missing(&full[0])),
         (vec![0], vec![("thermal", "full"), ("force", "full")])
     );
-    assert_eq!(joining.len(), 8);
+    assert_eq!(joining.waiting.len(), 8);
     let ended = joining.end();
     assert!(ended.len() == 8 && ended.iter().all(|joined| joined.missing[0].1 == Missing::Ended));
 }
@@ -123,7 +123,7 @@ fn all(mut joining: Joining<u32>, parts: &[Part<u32>]) -> BTreeSet<(Vec<u32>, Ve
         out.extend(joining.add(part.clone(), now).unwrap());
     }
     out.extend(joining.due(now + WAIT));
-    assert_eq!(joining.len(), 0);
+    assert_eq!(joining.waiting.len(), 0);
     let of = |joined: &Joined<u32>| {
         (bodies(joined), joined.missing.iter().map(|(modality, _)| modality.clone()).collect())
     };
@@ -161,7 +161,7 @@ proptest! {
                 Ok(out) => whole.extend(out),
                 Err(refused) => seen.push(refused.part.body),
             }
-            prop_assert!(joining.len() <= most);
+            prop_assert!(joining.waiting.len() <= most);
             prop_assert!(joining.next_due().is_none_or(|due| due > now && due <= now + WAIT));
         }
         whole.extend(joining.end());

@@ -14,9 +14,10 @@ pub(super) const FORMAT: u32 = 2;
 const FORMATS: TableDefinition<'_, u32, u32> = TableDefinition::new("format");
 /// (source, key) → mark.
 const DECIDED: TableDefinition<'_, (&str, &[u8]), &[u8]> = TableDefinition::new("decided");
-/// Number → (decision id, version, line, source, key, mark). No source: it is about no sample of one.
-const OUTBOX: TableDefinition<'_, u64, Row<'_>> = TableDefinition::new("outbox");
-type Row<'a> = (&'a str, u32, &'a [u8], &'a str, &'a [u8], &'a [u8]);
+/// Number → (decision id, version, line).
+const OUTBOX: TableDefinition<'_, u64, (&str, u32, &[u8])> = TableDefinition::new("outbox");
+/// (the same number, 0…) → (source, key, mark) of each sample that the record is about.
+const OUTBOX_OF: TableDefinition<'_, (u64, u32), (&str, &[u8], &[u8])> = TableDefinition::new("outbox_of");
 /// Decision id → whether it is closed. An entry of the spool whose id is not here was never committed.
 const SPOOLED: TableDefinition<'_, &str, bool> = TableDefinition::new("spooled");
 
@@ -28,8 +29,8 @@ pub struct Post {
     pub version: u32,
     /// As the sinks get it, with its line feed.
     pub line: Vec<u8>,
-    /// The sample that it is about, if that came from a source.
-    pub of: Option<Remembered>,
+    /// The samples that it is about, if they came from a source: several where their parts were joined.
+    pub of: Vec<Remembered>,
 }
 
 /// All of one is in the database, or nothing of it.
@@ -45,16 +46,16 @@ pub(super) enum Change {
         key: Key,
         mark: Mark,
     },
-    /// The record is to be delivered, its sample is decided, and its id may await an amendment.
+    /// The record is to be delivered, its samples are decided, and its id may await an amendment.
     Post {
         number: u64,
         post: Post,
         awaits: bool,
     },
-    /// Every sink has it. A sample that is gone need not be remembered.
+    /// Every sink has it. Samples that are gone need not be remembered.
     Delivered {
         number: u64,
-        gone: Option<(Arc<str>, Key)>,
+        gone: Vec<(Arc<str>, Key)>,
     },
     /// The amended record is to be delivered, and its id awaits nothing any more.
     Amended {
@@ -83,6 +84,7 @@ pub(super) fn format(read: &ReadTransaction) -> Result<Option<u32>, redb::Error>
 pub(super) fn apply(transaction: &WriteTransaction, changes: &[&Change]) -> Result<(), redb::Error> {
     let mut decided = transaction.open_table(DECIDED)?;
     let mut outbox = transaction.open_table(OUTBOX)?;
+    let mut outbox_of = transaction.open_table(OUTBOX_OF)?;
     let mut spooled = transaction.open_table(SPOOLED)?;
     for change in changes {
         match change {
@@ -98,8 +100,9 @@ pub(super) fn apply(transaction: &WriteTransaction, changes: &[&Change]) -> Resu
             }
             Change::Post { number, post, awaits } => {
                 outbox.insert(number, row(post))?;
-                if let Some(Remembered { source, key, mark }) = &post.of {
+                for (at, Remembered { source, key, mark }) in (0..).zip(&post.of) {
                     decided.insert((&**source, key.as_bytes()), mark.as_bytes())?;
+                    outbox_of.insert((*number, at), (&**source, key.as_bytes(), mark.as_bytes()))?;
                 }
                 if *awaits {
                     spooled.insert(post.id.as_str(), false)?;
@@ -107,7 +110,8 @@ pub(super) fn apply(transaction: &WriteTransaction, changes: &[&Change]) -> Resu
             }
             Change::Delivered { number, gone } => {
                 outbox.remove(number)?;
-                if let Some((source, key)) = gone {
+                outbox_of.retain_in((*number, 0)..=(*number, u32::MAX), |_, _| false)?;
+                for (source, key) in gone {
                     decided.remove((&**source, key.as_bytes()))?;
                 }
             }
@@ -136,12 +140,8 @@ pub(super) fn begin(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     apply(transaction, &[])
 }
 
-fn row(post: &Post) -> Row<'_> {
-    let (source, key, mark) = match &post.of {
-        Some(Remembered { source, key, mark }) => (&**source, key.as_bytes(), mark.as_bytes()),
-        None => ("", &[][..], &[][..]),
-    };
-    (&post.id, post.version, &post.line, source, key, mark)
+fn row(post: &Post) -> (&str, u32, &[u8]) {
+    (&post.id, post.version, &post.line)
 }
 
 /// What a source has had decided.
@@ -162,15 +162,17 @@ pub(super) fn known(read: &ReadTransaction, source: &str) -> Result<Vec<Known>, 
 /// What was not delivered to every sink, in the order of its commits.
 pub(super) fn outbox(read: &ReadTransaction) -> Result<Vec<(u64, Post)>, redb::Error> {
     let mut found = Vec::new();
+    let samples = read.open_table(OUTBOX_OF)?;
     for entry in read.open_table(OUTBOX)?.iter()? {
         let (number, value) = entry?;
-        let (id, version, line, source, key, mark) = value.value();
-        let of = (!source.is_empty()).then(|| Remembered {
-            source: source.into(),
-            key: Key::new(key),
-            mark: Mark::new(mark),
-        });
-        found.push((number.value(), Post { id: id.to_owned(), version, line: line.to_vec(), of }));
+        let (number, (id, version, line)) = (number.value(), value.value());
+        let mut of = Vec::new();
+        for entry in samples.range((number, 0)..=(number, u32::MAX))? {
+            let (_, sample) = entry?;
+            let (source, key, mark) = sample.value();
+            of.push(Remembered { source: source.into(), key: Key::new(key), mark: Mark::new(mark) });
+        }
+        found.push((number, Post { id: id.to_owned(), version, line: line.to_vec(), of }));
     }
     Ok(found)
 }

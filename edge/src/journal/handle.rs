@@ -65,7 +65,7 @@ impl JournalHandle {
     }
 
     /// Every sink has a record; `gone` need not be remembered any more. Does not wait for the disk: what a kill takes back is delivered again.
-    pub async fn delivered(&self, number: u64, gone: Option<(Arc<str>, Key)>) {
+    pub async fn delivered(&self, number: u64, gone: Vec<(Arc<str>, Key)>) {
         // A journal that has stopped will deliver it again.
         let _stopped = self.hand_over(Change::Delivered { number, gone }).await.is_none();
     }

@@ -14,7 +14,7 @@ async fn what_was_entered_is_known_after_a_restart() {
     let handle = Journal::open(dir.path()).unwrap().start(4).unwrap();
     for (source, name) in [("cam1", "a.png"), ("cam1", "b.png"), ("cam2", "c.png")] {
         let mut post = post(name, 1, Some(name));
-        post.of.as_mut().unwrap().source = source.into();
+        post.of[0].source = source.into();
         handle.post(post, false).await.unwrap();
     }
     assert!(handle.forget(&"cam1".into(), vec![Key::new("b.png")]).await);
@@ -63,7 +63,8 @@ async fn reopened(dir: &Path) -> Journal {
 }
 
 fn post(id: &str, version: u32, key: Option<&str>) -> Post {
-    let of = key.map(|key| Remembered { source: "cam1".into(), key: Key::new(key), mark: mark() });
+    let remembered = |key: &str| Remembered { source: "cam1".into(), key: Key::new(key), mark: mark() };
+    let of = key.map(remembered).into_iter().collect();
     Post { id: id.to_owned(), version, line: format!("{id} {version}\n").into_bytes(), of }
 }
 
@@ -73,7 +74,7 @@ async fn a_record_stays_in_the_outbox_until_it_is_delivered() {
     let handle = Journal::open(dir.path()).unwrap().start(4).unwrap();
     let first = handle.post(post("a", 1, Some("a.png")), true).await.unwrap();
     handle.post(post("b", 1, None), false).await.unwrap();
-    handle.delivered(first, Some(("cam1".into(), Key::new("a.png")))).await;
+    handle.delivered(first, vec![("cam1".into(), Key::new("a.png"))]).await;
     drop(handle);
     let journal = reopened(dir.path()).await;
     let outbox = journal.outbox().unwrap();
@@ -107,6 +108,28 @@ async fn a_sample_may_be_known_by_another_mark_and_one_that_was_never_decided_is
     drop(handle);
     let journal = reopened(dir.path()).await;
     assert_eq!(journal.known("cam1").unwrap(), [Known { mark: Mark::new("now"), ..known("a.png") }]);
+}
+
+#[tokio::test]
+async fn a_record_of_several_samples_has_them_all_decided_and_forgets_those_that_are_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let handle = Journal::open(dir.path()).unwrap().start(4).unwrap();
+    let parts = ["a.image", "a.thermal", "a.force"];
+    let joined =
+        Post { of: parts.iter().flat_map(|key| post("a", 1, Some(key)).of).collect(), ..post("a", 1, None) };
+    let number = handle.post(joined.clone(), false).await.unwrap();
+    handle.post(post("b", 1, Some("b")), false).await.unwrap();
+    assert!(handle.flush().await);
+    drop(handle);
+    let journal = reopened(dir.path()).await;
+    assert_eq!(journal.outbox().unwrap()[0], (number, joined));
+    assert_eq!(journal.known("cam1").unwrap().len(), 4);
+    let handle = journal.start(4).unwrap();
+    handle.delivered(number, vec![("cam1".into(), Key::new("a.image"))]).await;
+    drop(handle);
+    let journal = reopened(dir.path()).await;
+    assert_eq!(journal.known("cam1").unwrap(), ["a.force", "a.thermal", "b"].map(known));
+    assert_eq!(journal.outbox().unwrap(), [(number + 1, post("b", 1, Some("b")))]);
 }
 
 /// As agents wrote it whose journal knew files alone.

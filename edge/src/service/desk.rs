@@ -68,7 +68,7 @@ impl Desk {
     }
 
     pub(super) async fn handle(&self, taken: Taken) {
-        let Taken { source, key, face, born, path, risk, body, mut receipt } = taken;
+        let Taken { source, key, face, born, path, risk, body, others, mut receipt } = taken;
         self.metrics.in_flight.inc();
         let item = Item::Sample { source: source.to_string(), key: key.clone(), face: face.clone() };
         let case = self.hand.case(item, risk);
@@ -76,7 +76,8 @@ impl Desk {
         let outcome = match self.make(&mut named, body, &case).await {
             Ok(made) => {
                 let stopping = || self.stopping.is_cancelled();
-                self.outbox.sample(made, named.of, &case, &mut *receipt, stopping).await
+                let of = std::iter::once(named.of).chain(others).collect();
+                self.outbox.sample(made, of, &case, &mut *receipt, stopping).await
             }
             Err(outcome) => {
                 if !matches!(outcome, Outcome::Changed | Outcome::Unacknowledged) {
@@ -149,6 +150,10 @@ impl Desk {
 async fn read(named: &Named, body: Body) -> Result<(Read, Option<Box<dyn Reads>>), Unread> {
     match body {
         Body::Here(input) => Ok((filled(named, input), None)),
+        Body::Never { code, message } => {
+            let why = Undecided { path: named.path.clone(), code, message };
+            Err(Unread::Never { id: named.id(&[]), mark: named.face.clone(), why })
+        }
         Body::Unread(mut reads) => {
             let work = tokio::task::spawn_blocking(move || Ok((reads.read()?, Some(reads))));
             // One that panicked is looked at again.

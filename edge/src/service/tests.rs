@@ -215,7 +215,7 @@ async fn what_was_promised_goes_out_also_where_folders_and_pool_are_gone_from_th
     assert!(!device.config.state_dir.join(journal::FILE_NAME).exists());
     let journal = Journal::open(&device.config.state_dir).unwrap().start(4).unwrap();
     let line = b"{\"id\":\"promised\"}\n".to_vec();
-    let post = Post { id: "promised".to_owned(), version: 1, line, of: None };
+    let post = Post { id: "promised".to_owned(), version: 1, line, of: Vec::new() };
     journal.post(post, false).await.unwrap();
     drop(journal);
     let running = device.start().await;

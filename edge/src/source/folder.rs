@@ -188,6 +188,7 @@ impl Folder {
             path: shown,
             risk,
             body: Body::Unread(Box::new(reader)),
+            others: Vec::new(),
             receipt: Box::new(Slip { source, relative, again, reading, journal, reply }),
         }
     }

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use tokio::sync::watch;
 
-use super::{Body, Outcome, Receipt, SourceSettings, Starting, Taken};
+use super::{Body, JoinConfig, Outcome, Receipt, SourceSettings, Starting, Taken};
 use crate::input::Input;
 use crate::journal::{Key, Mark};
 
@@ -17,6 +17,9 @@ use crate::journal::{Key, Mark};
 pub struct MemoryConfig {
     /// The broker's too: [`broker`].
     pub name: String,
+    /// Each message is a part of a sample.
+    #[serde(default)]
+    pub join: Option<JoinConfig>,
 }
 
 /// By name; each test has one of its own.
@@ -69,6 +72,10 @@ impl SourceSettings for MemoryConfig {
         &self.name
     }
 
+    fn join(&self) -> Option<&JoinConfig> {
+        self.join.as_ref()
+    }
+
     fn start(&self, starting: Starting) {
         let (name, broker) = (Arc::<str>::from(&*self.name), broker(&self.name));
         let Starting { left, turn, out, metrics, tasks, .. } = starting;
@@ -94,6 +101,7 @@ impl SourceSettings for MemoryConfig {
                         face: Mark::default(),
                         born: 1_700_000_000_000,
                         body: Body::Here(input),
+                        others: Vec::new(),
                         receipt: Box::new(receipt),
                     };
                     if out.send(taken).await.is_err() {

@@ -62,7 +62,7 @@ const DEMO: Floors = &[
 ];
 
 const EDGE: Floors = &[
-    &["finding", "identity", "input", "journal", "settings"],
+    &["finding", "identity", "input", "joining", "journal", "settings"],
     &["crash", "record", "uplink"],
     &["agent", "sink", "source", "spool"],
     &["outbox"],

@@ -8,8 +8,12 @@ use crate::source::memory::broker;
 
 /// With these and nothing else, by their names in the file.
 fn config(name: &str, dir: &Path) -> EdgeConfig {
+    config_with("", name, dir)
+}
+
+fn config_with(more: &str, name: &str, dir: &Path) -> EdgeConfig {
     let text = format!(
-        "[[sources]]\ntype = \"memory\"\nname = \"{name}\"\n[[sinks]]\ntype = \"memory\"\nname = \"{name}\"\n"
+        "[[sources]]\ntype = \"memory\"\nname = \"{name}\"\n{more}\n[[sinks]]\ntype = \"memory\"\nname = \"{name}\"\n"
     );
     let mut config = EdgeConfig::parse("edge.toml", &text).unwrap();
     config.bundle = bundle();
@@ -80,4 +84,51 @@ async fn a_message_that_cannot_be_decided_is_recorded_acknowledged_and_counted()
     let metrics = running.metrics().sources.of("bad");
     running.drain().await;
     assert_eq!(metrics.done.get(), 1);
+}
+
+fn part(id: &str, modality: &str, name: &str) -> Input {
+    let images = vec![InputImage::new(modality, golden(name))];
+    Input { part_id: Some(id.to_owned()), images, ..Input::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_that_arrive_apart_are_one_decision_and_what_is_missing_or_late_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (broker, shelf) = (broker("parts"), shelf("parts"));
+    let join = "join = { by = \"part_id\", needs = [\"image\", \"template\"], wait = \"300ms\" }";
+    let running = Service::start(config_with(join, "parts", dir.path())).await.unwrap();
+    broker.publish(Key::new("1/template"), part("1", "template", "pcb-open.template.png"));
+    broker.publish(Key::new("1/image"), part("1", "image", "pcb-open.png"));
+    let records = lines(&shelf, 1).await;
+    assert_eq!(records[0]["sample"]["modalities"], serde_json::json!(["image", "template"]));
+    assert_eq!(records[0]["sample"]["path"], "parts/1/image");
+    assert_eq!(broker.acknowledged(2).await.len(), 2);
+
+    broker.publish(Key::new("2/image"), part("2", "image", "pcb-open.png"));
+    let records = lines(&shelf, 2).await;
+    let note = &records[1]["sample"]["notes"][0];
+    assert_eq!((&note["modality"], &note["code"]), (&"template".into(), &"late".into()));
+    broker.publish(Key::new("2/template"), part("2", "template", "pcb-open.template.png"));
+    broker.publish(Key::new("smell"), part("2", "smell", "pcb-open.png"));
+    let records = lines(&shelf, 4).await;
+    let codes: std::collections::BTreeSet<&str> =
+        records[2..].iter().map(|record| record["error"]["code"].as_str().unwrap()).collect();
+    assert_eq!(codes, ["late_part", "unwanted_part"].into());
+    assert_eq!(broker.acknowledged(5).await.len(), 5, "none of them comes again");
+    running.drain().await;
+}
+
+#[test]
+fn a_join_that_makes_no_sense_is_refused_with_its_key() {
+    for (join, key) in [
+        ("by = \"part_id\", needs = [\"image\"]", "`sources[0].join.needs`"),
+        ("by = \"part_id\", needs = [\"image\", \"image\"]", "`sources[0].join.needs`"),
+        ("by = \"time\", needs = [\"a\", \"b\"], wait = \"0s\"", "`sources[0].join.wait`"),
+        ("by = \"time\", needs = [\"a\", \"b\"], most = 0", "`sources[0].join.most`"),
+        ("by = \"chance\", needs = [\"a\", \"b\"]", "chance"),
+    ] {
+        let text = format!("[[sources]]\ntype = \"memory\"\nname = \"a\"\njoin = {{ {join} }}\n");
+        let refused = EdgeConfig::parse("edge.toml", &text).unwrap_err().to_string();
+        assert!(refused.contains(key), "{join}: {refused}");
+    }
 }

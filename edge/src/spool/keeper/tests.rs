@@ -313,7 +313,7 @@ async fn an_id_that_was_decided_again_is_not_pruned_with_its_old_entry() {
     it.keeper.work(Job::Close { seq: work.seq, why: Closed::Amended });
     it.put(&entry("a", 20)).unwrap();
     let number = it.journal.post(post("a"), true).await.unwrap();
-    it.journal.delivered(number, None).await;
+    it.journal.delivered(number, vec![]).await;
     it.keeper.tell();
     assert!(it.journal.flush().await);
     let Bench { _dir: dir, journal, keeper, .. } = it;
@@ -323,7 +323,7 @@ async fn an_id_that_was_decided_again_is_not_pruned_with_its_old_entry() {
 }
 
 fn post(id: &str) -> crate::journal::Post {
-    crate::journal::Post { id: id.to_owned(), version: 1, line: b"{}\n".to_vec(), of: None }
+    crate::journal::Post { id: id.to_owned(), version: 1, line: b"{}\n".to_vec(), of: Vec::new() }
 }
 
 #[tokio::test]
