@@ -101,7 +101,7 @@ async fn the_modes_ask_whom_they_say() {
     let agent = agent(Some(url(&pool)), Mode::Never).await;
     let sample = &recorded_of("deeppcb", 1)[0].path;
     let places = |mode: Mode| {
-        let policy = Policy { mode, ..agent.agent.policy().clone() };
+        let policy = Policy { mode, ..agent.agent.epoch().policy().clone() };
         let ask = Ask { task: None, policy: Some(policy) };
         let decided = agent.agent.decide(input(sample), ask);
         async {
@@ -127,7 +127,8 @@ async fn the_modes_ask_whom_they_say() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_board_goes_up_in_few_bytes_and_arrives_as_it_was() {
     let agent = agent(None, Mode::Never).await;
-    let manifest = agent.agent.models().manifest();
+    let epoch = agent.agent.epoch();
+    let manifest = epoch.manifest();
     let samples = recorded_of("deeppcb", 100);
     let mut bytes = 0;
     for recorded in &samples {

@@ -3,22 +3,22 @@
 //! [`Agent::decide`] is the shell round [`millgate_shared::deciding`]: one hop to a model thread (decode, gate, local
 //! experts), at most one round trip to the pool, and the combine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use millgate_shared::bundle::{Bundle, BundleError};
+use millgate_shared::bundle::manifest::Manifest;
+use millgate_shared::bundle::{Bundle, BundleDigest, BundleError};
 use millgate_shared::deciding::{Mode, Policy};
 use millgate_shared::decision::{Decision, Missing};
 use millgate_shared::gate::Place;
 use millgate_shared::image::BitDepth;
 use millgate_shared::index::{By, ExpertIx};
-use millgate_shared::local::{prices, tier_places};
-use millgate_shared::proof::golden;
-use millgate_shared::runner::{Holding, Models, RunError};
+use millgate_shared::local::tier_places;
+use millgate_shared::runner::RunError;
 use millgate_shared::shutdown::Tasks;
-use millgate_shared::workers::{WorkError, Workers};
+use millgate_shared::workers::WorkError;
 use tokio::sync::watch;
 
 use crate::crash::Held;
@@ -27,18 +27,20 @@ use crate::uplink::breaker;
 use crate::uplink::ledger::{Ledger, LedgerConfig};
 use crate::uplink::session::LinkState;
 use crate::uplink::troubles::Trouble;
-use crate::uplink::upload::{SendConfig, UploadPolicy};
+use crate::uplink::upload::SendConfig;
 use crate::uplink::{Counts, Pools, PoolsError, Uplink, UplinkConfig};
 
 mod asking;
 mod config;
 mod deciding;
+mod epoch;
 mod error;
 mod later;
 mod live;
 pub mod payload;
 
 pub use config::OffloadConfig;
+pub use epoch::{Epoch, Rules};
 pub use error::DecideError;
 pub(crate) use later::{Decided, Late, LateAnswers, Left};
 
@@ -115,92 +117,109 @@ pub struct Agent {
 
 #[derive(Debug)]
 struct Parts {
-    task: String,
-    policy: Policy,
-    workers: Workers,
+    config: AgentConfig,
+    epoch: watch::Sender<Arc<Epoch>>,
+    /// Epochs that some decision may still hold.
+    alive: Mutex<Vec<Weak<Epoch>>>,
     uplink: Option<Uplink>,
     live: live::Live,
-    upload: Arc<UploadPolicy>,
     ledger: Ledger,
-    bit_depths: BTreeMap<String, BitDepth>,
 }
 
 impl Agent {
-    /// Opens and checks the bundle, runs its golden samples, starts the model threads, and dials the pool in the
+    /// Opens and checks the configured bundle, runs its golden samples, starts the model threads, and dials the pool in the
     /// background. Blocks while models load; returns before the pool has answered.
     pub fn start(config: AgentConfig, tasks: &Tasks) -> Result<Self, StartError> {
-        let path = config.bundle.clone();
-        let refuse = |source| StartError::Bundle { path: path.clone(), source: Box::new(source) };
-        let bundle = Bundle::open(&config.bundle).map_err(refuse)?;
-        let models = Arc::new(Models::load(&bundle, Holding::Edge).map_err(refuse)?);
-        let policy = policy(&config, &models)?;
+        let path = &config.bundle;
+        let opened = Bundle::open(path);
+        let bundle =
+            opened.map_err(|source| StartError::Bundle { path: path.clone(), source: Box::new(source) })?;
+        Self::start_with(&bundle, config, tasks)
+    }
+
+    /// Like [`Self::start`], with a bundle that is open already; the path in the configuration is not looked at.
+    pub fn start_with(bundle: &Bundle, config: AgentConfig, tasks: &Tasks) -> Result<Self, StartError> {
         if let Some(pools) = &config.cloud {
             pools.parsed()?;
         }
-        let upload = UploadPolicy::new(&config.bytes.send, models.manifest()).map_err(|modality| {
-            StartError::UnknownModality { modality, bundle: models.manifest().name.clone() }
-        })?;
-        golden::check(&bundle, &models).map_err(refuse)?;
+        let epoch = Arc::new(Epoch::start(bundle, &config)?);
         let ledger = Ledger::open(&config.bytes.ledger);
-        let workers = Workers::start(&models, config.threads, config.queue)
-            .map_err(|source| StartError::Models { path, source: Box::new(source) })?;
-        let uplink = config.cloud.map(|pools| {
+        let uplink = config.cloud.clone().map(|pools| {
             let dial_timeout = config.deadline.clamp(Duration::from_millis(500), Duration::from_secs(5));
             let breaker = breaker::Config::default();
-            let (digest, ledger) = (models.digest(), ledger.clone());
+            let (digest, ledger) = (epoch.digest(), ledger.clone());
             Uplink::start(UplinkConfig { pools, digest, dial_timeout, breaker, ledger }, tasks)
         });
         let uplink = uplink.transpose()?;
-        Ok(Self {
-            parts: Arc::new(Parts {
-                task: config.task,
-                policy,
-                workers,
-                uplink,
-                live: live::Live::default(),
-                upload: Arc::new(upload),
-                ledger,
-                bit_depths: config.bit_depths,
-            }),
-        })
+        let alive = Mutex::new(vec![Arc::downgrade(&epoch)]);
+        let epoch = watch::Sender::new(epoch);
+        let parts = Parts { config, epoch, alive, uplink, live: live::Live::default(), ledger };
+        Ok(Self { parts: Arc::new(parts) })
+    }
+
+    /// The bundle in use, with all that hangs on it. Whoever needs several things of it takes it once.
+    pub fn epoch(&self) -> Arc<Epoch> {
+        Arc::clone(&self.parts.epoch.borrow())
+    }
+
+    /// Makes an epoch of a bundle and proves it, while the one in use goes on; nothing is switched yet. Blocks while models
+    /// load.
+    pub(crate) fn prepare(&self, bundle: &Bundle) -> Result<Arc<Epoch>, StartError> {
+        Epoch::start(bundle, &self.parts.config).map(Arc::new)
+    }
+
+    /// Every decision that begins from now on is one of this epoch.
+    pub(crate) fn enter(&self, epoch: Arc<Epoch>) {
+        let mut alive = self.alive();
+        alive.retain(|epoch| epoch.strong_count() > 0);
+        alive.push(Arc::downgrade(&epoch));
+        drop(alive);
+        let digest = epoch.digest();
+        self.parts.epoch.send_replace(epoch);
+        if let Some(uplink) = &self.parts.uplink {
+            uplink.hold(digest);
+        }
+    }
+
+    /// The bundles that some decision is still made with.
+    pub(crate) fn digests(&self) -> BTreeSet<BundleDigest> {
+        self.alive().iter().filter_map(Weak::upgrade).map(|epoch| epoch.digest()).collect()
+    }
+
+    /// What an amendment needs of an earlier epoch, by its manifest.
+    pub(crate) fn rules(&self, digest: BundleDigest, manifest: Arc<Manifest>) -> Result<Rules, StartError> {
+        Rules::new(digest, manifest, &self.parts.config)
+    }
+
+    fn alive(&self) -> MutexGuard<'_, Vec<Weak<Epoch>>> {
+        self.parts.alive.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One decision, by the deadline of its policy. The pool's failures are never errors: they are in the record.
     pub async fn decide(&self, input: Input, ask: Ask) -> Result<Decision, DecideError> {
-        deciding::decide(self, input, ask, None).await.map(|decided| decided.decision)
+        self.decide_open(&self.epoch(), input, ask, None).await.map(|decided| decided.decision)
     }
 
-    /// The same, and what a late answer of the pool needs to be worked in. What is `held` is let go once nothing of the
-    /// sample is computed here any more.
+    /// One decision of an epoch, and what a late answer of the pool needs to be worked in. What is `held` is let go once
+    /// nothing of the sample is computed here any more.
     pub(crate) async fn decide_open(
         &self,
+        epoch: &Arc<Epoch>,
         input: Input,
         ask: Ask,
         held: Option<Held>,
     ) -> Result<Decided, DecideError> {
-        deciding::decide(self, input, ask, held).await
+        deciding::decide(self, epoch, input, ask, held).await
     }
 
-    /// What holds for samples that do not say otherwise.
-    pub fn policy(&self) -> &Policy {
-        &self.parts.policy
-    }
-
-    pub fn task(&self) -> &str {
-        &self.parts.task
-    }
-
-    pub fn models(&self) -> &Arc<Models> {
-        self.parts.workers.models()
-    }
-
+    /// Threads that run models.
     pub fn threads(&self) -> usize {
-        self.parts.workers.threads()
+        self.epoch().workers.threads()
     }
 
     /// Samples that wait for a model thread.
     pub fn queued(&self) -> usize {
-        self.parts.workers.queued()
+        self.epoch().workers.queued()
     }
 
     pub fn link(&self) -> LinkState {
@@ -235,17 +254,20 @@ impl Agent {
         }
     }
 
-    /// Where each expert can be run right now.
-    fn places(&self) -> By<ExpertIx, Place> {
+    /// Where each expert of an epoch can be run right now.
+    fn places(&self, epoch: &Epoch) -> By<ExpertIx, Place> {
+        let is_asked = |uplink: &Uplink| uplink.may_hold(epoch.digest());
         let cloud = match self.link() {
-            LinkState::Up | LinkState::Unknown => Place::Remote,
-            LinkState::Unconfigured | LinkState::Down { .. } => Place::Absent(Missing::Offline),
+            LinkState::Up | LinkState::Unknown if self.parts.uplink.as_ref().is_some_and(is_asked) => {
+                Place::Remote
+            }
+            _ => Place::Absent(Missing::Offline),
         };
-        let manifest = self.models().manifest();
+        let manifest = epoch.manifest();
         let mut places = tier_places(manifest, cloud);
         for expert in places.indices() {
             if places[expert] != Place::Local
-                && let Some(modality) = self.parts.upload.withheld(manifest, expert)
+                && let Some(modality) = epoch.upload_policy().withheld(manifest, expert)
             {
                 places[expert] = Place::Withheld(modality);
             }
@@ -257,36 +279,6 @@ impl Agent {
     pub fn ledger(&self) -> &Ledger {
         &self.parts.ledger
     }
-
-    /// What may leave the device.
-    pub fn upload_policy(&self) -> &UploadPolicy {
-        &self.parts.upload
-    }
-
-    fn prices(&self) -> By<ExpertIx, f64> {
-        prices(self.models().manifest())
-    }
-}
-
-fn policy(config: &AgentConfig, models: &Models) -> Result<Policy, StartError> {
-    let manifest = models.manifest();
-    if manifest.task(&config.task).is_none() {
-        return Err(StartError::UnknownTask {
-            task: config.task.clone(),
-            bundle: manifest.name.clone(),
-            known: manifest.tasks.iter().map(|task| task.name.clone()).collect(),
-        });
-    }
-    if let Mode::Pinned(names) = &config.mode
-        && let Some(unknown) = names.iter().find(|name| manifest.expert_index(name).is_none())
-    {
-        return Err(StartError::UnknownExpert(unknown.clone()));
-    }
-    let risk = config.risk.unwrap_or(manifest.offload.default_risk);
-    if !(risk > 0.0 && risk < 1.0) {
-        return Err(StartError::Risk(risk));
-    }
-    Ok(Policy { mode: config.mode.clone(), risk, deadline: config.deadline, grace: config.grace })
 }
 
 impl From<WorkError> for DecideError {

@@ -189,11 +189,13 @@ impl Api {
         let kept_back =
             |limit| self.outbox.as_ref().map_or(Duration::ZERO, |outbox| outbox.keeps_back(limit));
         let limit = limit.map(|limit| limit.saturating_sub(kept_back(limit)));
-        let parsed = request::parse(request, &self.agent, limit).inspect_err(|status| {
+        // Read and decided by one bundle, whatever is switched meanwhile.
+        let epoch = self.agent.epoch();
+        let parsed = request::parse(request, &epoch, limit).inspect_err(|status| {
             self.metrics.undecided(status::code_name(status));
         })?;
         let held = self.hand.take(&Item::Call).await;
-        match self.agent.decide_open(parsed.input, parsed.ask, Some(held)).await {
+        match self.agent.decide_open(&epoch, parsed.input, parsed.ask, Some(held)).await {
             Ok(decided) => {
                 self.metrics.decided(&decided.decision);
                 Ok(match &self.outbox {

@@ -25,9 +25,10 @@ use millgate_shared::wire::framed_len;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{Agent, LateAnswers, Left};
+use crate::agent::{Agent, LateAnswers, Left, Rules};
 use crate::crash::law::Item;
 use crate::crash::{Gate, Hand};
+use crate::epochs::Epochs;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::sink::Record;
@@ -63,6 +64,7 @@ const NO_ROOM_PAUSE: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub(crate) struct Backlog {
     pub(crate) agent: Agent,
+    pub(crate) epochs: Epochs,
     pub(crate) spool: Spool,
     pub(crate) outbox: Outbox,
     pub(crate) hand: Hand,
@@ -75,6 +77,8 @@ type Asking = Pin<Box<dyn Future<Output = Asked> + Send>>;
 
 struct Asked {
     work: Work,
+    /// Of the bundle that the entry was made with; `None`: nothing is known of it here.
+    rules: Option<Arc<Rules>>,
     late: LateAnswers,
     took: Duration,
     room: OwnedSemaphorePermit,
@@ -216,7 +220,7 @@ impl Backlog {
             run.pace.sent();
             run.blame.sent(work.seq, self.agent.lives());
             let before = run.partial.take(work.seq);
-            run.asking.push(Box::pin(ask(self.agent.clone(), work, before, permit)));
+            run.asking.push(Box::pin(ask(self.agent.clone(), self.epochs.clone(), work, before, permit)));
         }
     }
 
@@ -226,7 +230,11 @@ impl Backlog {
         tracing::error!(id, deaths, "a pool died each time that it was asked this; it is set aside");
         run.blame.forget(seq);
         let late = run.partial.take(seq);
-        let amended = if late.answers.is_empty() { None } else { self.amend(work, late).ok() };
+        let rules = self.epochs.rules(work.entry.head.digest).await.ok();
+        let amended = match rules.filter(|_| !late.answers.is_empty()) {
+            Some(rules) => self.amend(&rules, work, late).ok(),
+            None => None,
+        };
         match amended {
             None => self.spool.close(seq, Closed::Crashed).await,
             Some((decision, record)) => self.commit(seq, decision, record, room, Closed::Crashed),
@@ -235,7 +243,7 @@ impl Backlog {
 
     /// Waits for no disk: what is to be committed is, apart from this.
     async fn settle(&self, asked: Asked, run: &mut Run) {
-        let Asked { work, late, room, .. } = asked;
+        let Asked { work, rules, late, room, .. } = asked;
         let (seq, id, tries) = (work.seq, work.entry.head.id.clone(), work.tries);
         let is_last = match &late.left {
             None | Some(Left::Never(_)) => true,
@@ -249,10 +257,10 @@ impl Backlog {
         if let Some(left) = &late.left {
             tracing::warn!(id, ?left, answered = late.answers.len(), "the pool will not answer all of it");
         }
-        if late.answers.is_empty() {
+        let Some(rules) = rules.filter(|_| !late.answers.is_empty()) else {
             return self.refuse(seq, &id).await;
-        }
-        match self.amend(work, late) {
+        };
+        match self.amend(&rules, work, late) {
             Ok((decision, record)) => self.commit(seq, decision, record, room, Closed::Amended),
             Err(error) => {
                 tracing::error!(id, error, "cannot be amended");
@@ -262,9 +270,9 @@ impl Backlog {
     }
 
     /// In hand while it is computed.
-    fn amend(&self, work: Work, late: LateAnswers) -> Result<(Decision, Record), String> {
+    fn amend(&self, rules: &Rules, work: Work, late: LateAnswers) -> Result<(Decision, Record), String> {
         match self.hand.entry(&work.entry.head.id) {
-            Gate::Open(_in_hand) => amend(&self.agent, work, late),
+            Gate::Open(_in_hand) => amend(rules, work, late),
             Gate::Aside { .. } => Err("the agent died over it".to_owned()),
         }
     }
@@ -320,26 +328,32 @@ impl Backlog {
 }
 
 /// `before` is what earlier attempts have brought.
-async fn ask(agent: Agent, mut work: Work, before: LateAnswers, room: OwnedSemaphorePermit) -> Asked {
+async fn ask(
+    agent: Agent,
+    epochs: Epochs,
+    mut work: Work,
+    before: LateAnswers,
+    room: OwnedSemaphorePermit,
+) -> Asked {
     let began = Instant::now();
     let requests = std::mem::take(&mut work.entry.requests);
-    // Whatever was there at the start, another bundle's answers must not be mixed in.
-    let mut late = match work.entry.head.digest == agent.models().digest() {
-        true => {
+    let rules = epochs.rules(work.entry.head.digest).await;
+    let mut late = match &rules {
+        Ok(rules) => {
             let bytes: u64 = requests.iter().map(framed_len).sum();
             let deadline = began + DEADLINE + Duration::from_secs(bytes / SLOWEST);
-            agent.ask_late(requests, &before.answers, deadline).await
+            agent.ask_late(rules, requests, &before.answers, deadline).await
         }
-        false => LateAnswers { left: Some(Left::Trouble), ..LateAnswers::default() },
+        Err(why) => LateAnswers { left: Some(Left::Withheld(why.clone())), ..LateAnswers::default() },
     };
     let stayed_here = late.stayed_here();
     late.add(before);
-    Asked { work, late, took: began.elapsed(), room, stayed_here }
+    Asked { work, rules: rules.ok(), late, took: began.elapsed(), room, stayed_here }
 }
 
 /// The amended record.
-fn amend(agent: &Agent, work: Work, late: LateAnswers) -> Result<(Decision, Record), String> {
-    let manifest = agent.models().manifest();
+fn amend(rules: &Rules, work: Work, late: LateAnswers) -> Result<(Decision, Record), String> {
+    let manifest = rules.manifest();
     let entry = work.entry;
     let outcome = entry.open.amend(manifest, &late.answers).map_err(|error| error.to_string())?;
     let first: Decision = serde_json::from_str(&entry.line).map_err(|error| error.to_string())?;

@@ -25,6 +25,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 mod crash;
+mod epochs;
 pub mod finding;
 pub mod identity;
 pub mod input;

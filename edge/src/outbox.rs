@@ -162,7 +162,7 @@ impl Outbox {
             Err(why) => return plain(&marked(decision, why)),
         };
         let held = case.take_anyhow().await;
-        let Some((entry, record)) = entry(&spool, &decision, late, Origin::File, held).await? else {
+        let Some((entry, record)) = entry(&decision, late, Origin::File, held).await? else {
             return plain(&marked(decision, Later::NotNeeded));
         };
         loop {
@@ -246,7 +246,7 @@ impl Outbox {
         let (this, own) = (self.clone(), decision.clone());
         self.0.work.spawn(async move {
             let held = this.0.hand.take(&Item::Call).await;
-            let put = match entry(&spool, &own, late, Origin::Api, held).await {
+            let put = match entry(&own, late, Origin::Api, held).await {
                 Ok(Some((entry, record))) => match spool.put(&entry).await {
                     Ok(()) => Ok(record),
                     Err(PutError::Full) => Err(Later::Full),
@@ -366,7 +366,6 @@ fn record(decision: &Decision) -> Result<Record, Stopped> {
 
 /// What the spool keeps, and the record that goes out with it; `None` if nothing of it can be asked.
 async fn entry(
-    spool: &Spool,
     decision: &Decision,
     late: Late,
     origin: Origin,
@@ -375,7 +374,7 @@ async fn entry(
     let decision = marked(decision.clone(), Later::Spooled);
     let record = record(&decision)?;
     let line = String::from_utf8_lossy(record.line()).into_owned();
-    let head = Head { origin, decided_at: wall(), digest: spool.digest(), id: decision.id };
+    let head = Head { origin, decided_at: wall(), digest: late.digest(), id: decision.id };
     // Pictures are encoded.
     let encoding = tokio::task::spawn_blocking(move || {
         let _in_hand = held;

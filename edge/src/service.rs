@@ -30,6 +30,7 @@ use crate::api::{self, Calls};
 use crate::backlog::Backlog;
 use crate::config::EdgeConfig;
 use crate::crash::{Gate, Hand};
+use crate::epochs::Epochs;
 use crate::identity::Identity;
 use crate::journal::{self, Journal, JournalError, JournalHandle, Known, Post};
 use crate::metrics::Metrics;
@@ -148,8 +149,7 @@ impl Service {
         let (intake, work, api) = (Tasks::new(), Tasks::new(), Tasks::new());
         let Kept { journal, known, spooled, undelivered } = kept;
         let journal = journal.map(|journal| journal.start(config.queue.max(JOURNAL_QUEUE))).transpose()?;
-        let started =
-            start_spool(&config, &agent, journal.as_ref(), spooled, &undelivered, &metrics, &hand).await?;
+        let started = start_spool(&config, journal.as_ref(), spooled, &undelivered, &metrics, &hand).await?;
         let (spool, orphans) = started.map(|started| (started.spool, started.orphans)).unzip();
         let tidy = Tidy::new(&config.sources);
         let outbox = Outbox::new(
@@ -167,7 +167,9 @@ impl Service {
         }
         if let Some(spool) = spool.clone() {
             let (agent, outbox, metrics) = (agent.clone(), outbox.clone(), Arc::clone(&metrics));
-            let backlog = Backlog { agent, spool, outbox, hand: hand.clone(), metrics, work: work.clone() };
+            let epochs = Epochs::new(&agent, config.state_dir.clone());
+            let backlog =
+                Backlog { agent, epochs, spool, outbox, hand: hand.clone(), metrics, work: work.clone() };
             intake.spawn(backlog.run(config.spool.parallel, intake.token().clone()));
         }
         let calls = Calls::default();
@@ -387,7 +389,6 @@ fn key(post: &Post) -> Key {
 
 async fn start_spool(
     config: &EdgeConfig,
-    agent: &Agent,
     journal: Option<&JournalHandle>,
     spooled: HashMap<String, bool>,
     undelivered: &[(u64, Post)],
@@ -400,12 +401,12 @@ async fn start_spool(
         tokio::task::spawn_blocking(move || hand.has_started()).await.map_err(|_| StartError::Panicked)?;
         return Ok(None);
     };
-    let (dir, config, digest) = (config.state_dir.clone(), config.spool.clone(), agent.models().digest());
+    let (dir, config) = (config.state_dir.clone(), config.spool.clone());
     let undelivered = undelivered.iter().map(|(_, post)| post.id.clone()).collect();
     let metrics = metrics.spool.clone();
     // The whole log is read.
     let start = move || {
-        let started = Spool::start(&dir, &config, digest, journal, spooled, &undelivered, metrics, &hand);
+        let started = Spool::start(&dir, &config, journal, spooled, &undelivered, metrics, &hand);
         hand.has_started();
         started
     };

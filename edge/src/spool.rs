@@ -11,6 +11,7 @@
 //!
 //! Guarantees, layout and policies are in `docs/spool.md`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -118,15 +119,9 @@ pub(crate) struct Work {
 #[derive(Debug, Clone)]
 pub(crate) struct Spool {
     jobs: mpsc::Sender<Job>,
-    digest: BundleDigest,
 }
 
 impl Spool {
-    /// The bundle that it takes entries for.
-    pub(crate) fn digest(&self) -> BundleDigest {
-        self.digest
-    }
-
     /// Returns when it is written, as far as the configured `sync` goes. It is held until [`Spool::release`].
     pub(crate) async fn put(&self, entry: &Written) -> Result<(), PutError> {
         let Written { head, body } = entry.clone();
@@ -171,6 +166,11 @@ impl Spool {
         self.ask(Job::List).await.unwrap_or_default()
     }
 
+    /// The bundles that entries were decided with; `None` where the spool cannot say.
+    pub(crate) async fn bundles(&self) -> Option<BTreeSet<BundleDigest>> {
+        self.ask(Job::Bundles).await
+    }
+
     /// An entry as it lies on the disk.
     pub(crate) async fn body(&self, id: String) -> Option<Vec<u8>> {
         self.ask(|done| Job::Read { id, done }).await.flatten()
@@ -184,9 +184,9 @@ impl Spool {
 
     /// One whose disk hangs for as long as the other half is held.
     #[cfg(test)]
-    pub(crate) fn hung(digest: BundleDigest) -> (Self, impl Sized) {
+    pub(crate) fn hung() -> (Self, impl Sized) {
         let (jobs, held) = mpsc::channel(QUEUE);
-        (Self { jobs, digest }, held)
+        (Self { jobs }, held)
     }
 
     async fn tell(&self, job: Job) {

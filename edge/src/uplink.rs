@@ -79,7 +79,8 @@ const QUEUE: usize = 256;
 #[derive(Debug, Clone)]
 pub struct UplinkConfig {
     pub pools: Pools,
-    /// Digest of the bundle that the agent holds; a pool with another one is not asked.
+    /// The bundle that the agent decides with at first (see [`Uplink::hold`]); a pool that does not answer for it is not
+    /// asked.
     pub digest: BundleDigest,
     /// How long one way to a pool may take, handshake and first answer included.
     pub dial_timeout: Duration,
@@ -96,6 +97,8 @@ pub struct Uplink {
     link: watch::Receiver<LinkState>,
     troubles: watch::Receiver<Vec<Trouble>>,
     estimate: watch::Receiver<Estimate>,
+    live: watch::Receiver<Option<bulk::Live>>,
+    held: watch::Sender<BundleDigest>,
     counts: Counts,
     split: Arc<Mutex<Split>>,
     diallers: Arc<[Dialler]>,
@@ -111,6 +114,8 @@ pub struct Reply {
 #[derive(Debug)]
 struct Call {
     request: v1::RunExpertsRequest,
+    /// The bundle whose experts are asked.
+    digest: BundleDigest,
     form: Form,
     /// On the line, each time that it goes out.
     bytes: u64,
@@ -125,7 +130,8 @@ impl Uplink {
         let counts = Counts::default();
         let memory = Memory::open(pools.state_dir.as_deref());
         let certificate = pools.identity.as_ref().map(Identity::changes);
-        let (diallers, quic) = diallers(&pools, Some(digest), dial_timeout, memory, &counts, tasks)?;
+        let (held, holding) = watch::channel(digest);
+        let (diallers, quic) = diallers(&pools, Some(holding.clone()), dial_timeout, memory, &counts, tasks)?;
         let now = Instant::now();
         let upgrade = diallers.iter().any(Dialler::can_upgrade);
         let config = session::Config { breaker, upgrade, seed: seed() };
@@ -143,8 +149,7 @@ impl Uplink {
         let bulk = Bulk {
             events: events.clone(),
             diallers: diallers.clone(),
-            digest,
-            live,
+            live: live.clone(),
             pace: pace.clone(),
             counts: counts.clone(),
             own,
@@ -167,9 +172,23 @@ impl Uplink {
             outlets,
             incoming,
             certificate,
+            holding,
             tasks,
         );
-        Ok(Self { calls, backlog, link, troubles, estimate, counts, split: Arc::default(), diallers: all })
+        let split = Arc::default();
+        Ok(Self { calls, backlog, link, troubles, estimate, live, held, counts, split, diallers: all })
+    }
+
+    /// The agent decides with this bundle from now on; a pool that does not answer for it is not asked any more.
+    pub fn hold(&self, digest: BundleDigest) {
+        self.held.send_if_modified(|held| std::mem::replace(held, digest) != digest);
+    }
+
+    /// Whether the pool that is asked now answers calls that name a bundle, as far as is known. Sending one that it does
+    /// not answer would cost its bytes.
+    pub fn may_hold(&self, digest: BundleDigest) -> bool {
+        let live = self.live.borrow().as_ref().map(|live| live.address);
+        live.and_then(|address| self.diallers.get(address)).is_none_or(|dialler| dialler.may_hold(digest))
     }
 
     pub fn link(&self) -> LinkState {
@@ -208,14 +227,18 @@ impl Uplink {
         self.link()
     }
 
-    /// Sends a call at once; its answer is awaited apart, until a little before the sample's deadline. A call that could
-    /// not be answered by then is not sent. The call's number, the digest and the timeout are filled in here.
-    pub fn send(&self, upload: Upload, deadline: Instant) -> Result<Pending, Missing> {
+    /// Sends a call for experts of the bundle `digest` at once; its answer is awaited apart, until a little before the
+    /// sample's deadline. A call that could not be answered by then is not sent, nor is one for a bundle that the pool does
+    /// not hold. The call's number, the digest and the timeout are filled in here.
+    pub fn send(&self, upload: Upload, digest: BundleDigest, deadline: Instant) -> Result<Pending, Missing> {
         self.check_link()?;
+        if !self.may_hold(digest) {
+            return Err(Missing::Offline);
+        }
         let (plan, parts) = self.splitting(|split| split.plan(deadline, &self.estimate(), Instant::now()));
         self.counts.split(&parts);
         match plan {
-            Plan::Send { until } => enter(&self.calls, upload, until, Some(&self.split)),
+            Plan::Send { until } => enter(&self.calls, upload, digest, until, Some(&self.split)),
             Plan::TooLate => {
                 self.counts.unsendable();
                 Err(Missing::Deadline)
@@ -225,9 +248,14 @@ impl Uplink {
 
     /// A call that nobody is waiting for at the machine: it goes behind live calls, at a rate that they do not notice. Its
     /// answer is as that of [`Uplink::send`]; `Missing::Shed` says that enough of them are out.
-    pub fn send_backlog(&self, upload: Upload, deadline: Instant) -> Result<Pending, Missing> {
+    pub fn send_backlog(
+        &self,
+        upload: Upload,
+        digest: BundleDigest,
+        deadline: Instant,
+    ) -> Result<Pending, Missing> {
         self.check_link()?;
-        enter(&self.backlog, upload, deadline, None)
+        enter(&self.backlog, upload, digest, deadline, None)
     }
 
     /// Combining and recording a decision took so long: the pool gets that much less of the next deadline.
@@ -251,12 +279,13 @@ impl Uplink {
 fn enter(
     queue: &mpsc::Sender<Call>,
     upload: Upload,
+    digest: BundleDigest,
     deadline: Instant,
     split: Option<&Arc<Mutex<Split>>>,
 ) -> Result<Pending, Missing> {
     let (reply, answer) = oneshot::channel();
     let (form, bytes) = (upload.form(), upload.bytes());
-    match queue.try_send(Call { request: upload.into_request(), form, bytes, deadline, reply }) {
+    match queue.try_send(Call { request: upload.into_request(), digest, form, bytes, deadline, reply }) {
         Ok(()) => Ok(Pending { answer, deadline, split: split.cloned() }),
         Err(_) => Err(Missing::Shed),
     }
@@ -289,7 +318,7 @@ impl Pending {
 
 fn diallers(
     pools: &Pools,
-    digest: Option<BundleDigest>,
+    held: Option<watch::Receiver<BundleDigest>>,
     limit: Duration,
     memory: Memory,
     counts: &Counts,
@@ -309,7 +338,7 @@ fn diallers(
         proxy,
         tls: tls.map(|identity| identity.client_config(&[tcp::ALPN])),
         quic: quic.clone(),
-        digest,
+        held,
         limit,
         memory,
         counts: counts.clone(),
@@ -367,6 +396,8 @@ fn refused_in_band(error: &v1::StreamError) -> session::Replied {
             session::Replied::Shed { retry_after }
         }
         Code::Unavailable => session::Replied::Unavailable,
+        // The pool has left this bundle behind; whether it holds the agent's is asked beside.
+        Code::FailedPrecondition => session::Replied::Refused(Missing::Offline),
         code => session::Replied::Refused(missing(code)),
     }
 }

@@ -67,7 +67,7 @@ fn compare(what: &str, ours: Vec<Duration>, bare: Vec<Duration>) -> String {
 /// ready.
 async fn decision(product: &str) -> String {
     let agent = agent(None, Mode::Never).await;
-    let models = Arc::clone(agent.agent.models());
+    let models = Arc::clone(agent.agent.epoch().models());
     let mut runner = models.runner().expect("a runner");
     let samples = recorded_of(product, 50);
     let (mut ours, mut bare) = (Vec::new(), Vec::new());

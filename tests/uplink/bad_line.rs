@@ -9,7 +9,7 @@ use millgate_edge::uplink::breaker;
 use millgate_edge::uplink::ledger::{Ledger, LedgerConfig};
 use millgate_edge::uplink::upload::{SendConfig, Upload, UploadPolicy};
 use millgate_edge::uplink::{Allowed, Pools, Uplink, UplinkConfig};
-use millgate_shared::bundle::Bundle;
+use millgate_shared::bundle::{Bundle, BundleDigest};
 use millgate_shared::decision::Missing;
 use millgate_shared::proto::v1;
 use millgate_shared::shutdown::Tasks;
@@ -84,10 +84,15 @@ impl Scene {
     }
 }
 
+fn digest() -> BundleDigest {
+    Bundle::open(&bundle()).unwrap().digest()
+}
+
 /// One call.
 async fn ask(uplink: &Uplink, request: &Upload) -> Result<Duration, Missing> {
+    let digest = digest();
     let sent = Instant::now();
-    let pending = uplink.send(request.clone(), sent + DEADLINE)?;
+    let pending = uplink.send(request.clone(), digest, sent + DEADLINE)?;
     pending.reply().await.map(|_| sent.elapsed())
 }
 
@@ -205,12 +210,12 @@ async fn a_back_log_goes_behind_live_calls() {
             (took[count / 2], took[count * 95 / 100])
         };
         let alone = live(40).await;
-        let sent = Arc::new(AtomicUsize::new(0));
+        let (sent, digest) = (Arc::new(AtomicUsize::new(0)), digest());
         for _ in 0..4 {
             let (uplink, large, sent) = (uplink.clone(), large.clone(), Arc::clone(&sent));
             tasks.spawn(async move {
                 loop {
-                    let pending = uplink.send_backlog(large.clone(), Instant::now() + DEADLINE * 30);
+                    let pending = uplink.send_backlog(large.clone(), digest, Instant::now() + DEADLINE * 30);
                     let Ok(pending) = pending else { return };
                     if pending.reply().await.is_err() {
                         return;

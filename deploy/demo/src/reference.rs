@@ -24,7 +24,7 @@ pub struct CloudOnly {
 impl Stage {
     /// The agent's local experts, never the pool.
     pub async fn edge_only(&self, input: Input) -> Result<String, String> {
-        let policy = Policy { mode: Mode::Never, deadline: PATIENCE, ..self.agent.policy().clone() };
+        let policy = Policy { mode: Mode::Never, deadline: PATIENCE, ..self.agent.epoch().policy().clone() };
         let ask = Ask { policy: Some(policy), ..Ask::default() };
         let decision = self.agent.decide(input, ask).await.map_err(|error| error.to_string())?;
         Ok(decision.verdict.label)

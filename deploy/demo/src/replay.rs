@@ -176,7 +176,7 @@ impl Replay {
     async fn measure(&self, at: usize) -> Measured {
         let Sample { input, label } = self.samples[at].clone();
         let (path, again, once_more) = (input.path.clone(), input.clone(), input.clone());
-        let limit = self.stage.agent.policy().deadline + LATENESS;
+        let limit = self.stage.agent.epoch().policy().deadline + LATENESS;
         let was_cut = self.stage.link.is_cut();
         let started = Instant::now();
         let decided = timeout(limit, self.stage.agent.decide(input, Ask::default())).await;

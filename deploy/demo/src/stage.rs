@@ -123,8 +123,8 @@ impl Stage {
     }
 
     pub fn facts(&self, planned: usize) -> Facts {
-        let manifest = self.agent.models().manifest();
-        let policy = self.agent.policy();
+        let epoch = self.agent.epoch();
+        let (manifest, policy) = (epoch.manifest(), epoch.policy());
         Facts {
             bundle: format!("{} {}", manifest.name, manifest.version),
             risk: policy.risk,

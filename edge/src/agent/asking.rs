@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use millgate_shared::bundle::BundleDigest;
 use millgate_shared::bundle::manifest::{Expert, Manifest};
 use millgate_shared::competence::Answer;
 use millgate_shared::decision::{Missing, Run};
@@ -36,6 +37,8 @@ pub(super) struct Calls {
 /// The calls of one decision.
 pub(super) struct Asking {
     uplink: Option<Uplink>,
+    /// The bundle of the decision.
+    digest: BundleDigest,
     ledger: Ledger,
     calls: FuturesUnordered<Call>,
     started: Option<Instant>,
@@ -52,9 +55,10 @@ pub(super) struct Asking {
 }
 
 impl Asking {
-    pub(super) fn new(uplink: Option<Uplink>, live: Live, ledger: Ledger) -> Self {
+    pub(super) fn new(uplink: Option<Uplink>, digest: BundleDigest, live: Live, ledger: Ledger) -> Self {
         Self {
             uplink,
+            digest,
             live,
             live_call: None,
             ledger,
@@ -81,8 +85,11 @@ impl Asking {
     fn send(&mut self, upload: Upload, expert: ExpertIx, deadline: Instant) -> Result<(), Missing> {
         self.started.get_or_insert_with(Instant::now);
         let (bytes, form) = (upload.bytes(), upload.form());
-        let sent =
-            self.uplink.as_ref().ok_or(Missing::Offline).and_then(|uplink| uplink.send(upload, deadline));
+        let sent = self
+            .uplink
+            .as_ref()
+            .ok_or(Missing::Offline)
+            .and_then(|uplink| uplink.send(upload, self.digest, deadline));
         match sent {
             Ok(pending) => {
                 self.bytes += bytes;

@@ -9,7 +9,7 @@ use millgate_shared::decision::{Context, Decision, Timings};
 use millgate_shared::digest::sha256_hex;
 use millgate_shared::image::{BitDepth, Limits};
 use millgate_shared::index::{By, ExpertIx, ModalityIx};
-use millgate_shared::local::{Ask as LocalAsk, LocalError, Stay};
+use millgate_shared::local::{Ask as LocalAsk, LocalError, Stay, prices};
 use millgate_shared::runner::Runner;
 use millgate_shared::sample::{Origin, Read, Unread};
 use millgate_shared::wire::ImageSource;
@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use super::asking::{Asking, Calls};
 use super::payload::{self, Outgoing};
-use super::{Agent, Ask, DecideError, Decided, Late};
+use super::{Agent, Ask, DecideError, Decided, Epoch, Late};
 use crate::crash::Held;
 use crate::input::{Input, InputImage, draw_id};
 
@@ -35,21 +35,23 @@ struct Visited {
 
 pub(super) async fn decide(
     agent: &Agent,
+    epoch: &Arc<Epoch>,
     input: Input,
     ask: Ask,
     held: Option<Held>,
 ) -> Result<Decided, DecideError> {
     let started = Instant::now();
-    let manifest = agent.models().manifest();
-    let task = ask.task.unwrap_or_else(|| agent.parts.task.clone());
-    let policy = ask.policy.unwrap_or_else(|| agent.parts.policy.clone());
-    let (places, prices) = (agent.places(), agent.prices());
-    let depth = input.source.as_ref().and_then(|source| agent.parts.bit_depths.get(source)).copied();
+    let manifest = epoch.manifest();
+    let task = ask.task.unwrap_or_else(|| epoch.task().to_owned());
+    let policy = ask.policy.unwrap_or_else(|| epoch.policy().clone());
+    let (places, prices) = (agent.places(epoch), prices(manifest));
+    let depths = &agent.parts.config.bit_depths;
+    let depth = input.source.as_ref().and_then(|source| depths.get(source)).copied();
 
     // Where the mode asks the pool for every sample, its calls go out before the local experts run: at most one list
     // before them and one after.
     let (send, mut calls) = mpsc::channel(2);
-    let (upload, ledger) = (Arc::clone(&agent.parts.upload), agent.parts.ledger.clone());
+    let (upload, ledger) = (Arc::clone(epoch.upload_policy()), agent.parts.ledger.clone());
     let visit = move |runner: &mut Runner, ticket: Ticket<'_>| {
         let _in_hand = held;
         let local = LocalAsk { task: &task, policy, places, prices };
@@ -59,8 +61,9 @@ pub(super) async fn decide(
         Ok::<_, DecideError>(work(runner, visited, &ticket, outgoing, &send))
     };
     let parts = &agent.parts;
-    let mut asking = Asking::new(parts.uplink.clone(), parts.live.clone(), parts.ledger.clone());
-    let visiting = agent.parts.workers.run(visit);
+    let uplink = parts.uplink.clone();
+    let mut asking = Asking::new(uplink, epoch.digest(), parts.live.clone(), parts.ledger.clone());
+    let visiting = epoch.workers.run(visit);
     tokio::pin!(visiting);
     let visited = loop {
         tokio::select! {
@@ -73,7 +76,7 @@ pub(super) async fn decide(
         asking.start(calls);
     }
     asking.collect(&mut visited.stay, manifest).await;
-    close(agent, visited, asking, started)
+    close(agent, epoch, visited, asking, started)
 }
 
 /// Decode, gate, choice. `depth` is that of the sample's source.
@@ -165,9 +168,14 @@ fn ask(
 }
 
 /// Combine and record.
-fn close(agent: &Agent, visited: Visited, asking: Asking, started: Instant) -> Result<Decided, DecideError> {
-    let models = agent.models();
-    let manifest = models.manifest();
+fn close(
+    agent: &Agent,
+    epoch: &Arc<Epoch>,
+    visited: Visited,
+    asking: Asking,
+    started: Instant,
+) -> Result<Decided, DecideError> {
+    let manifest = epoch.manifest();
     let Visited { stay, source, id, origin, decode_us, .. } = visited;
     let combining = Instant::now();
     let task = stay.deciding.task_index();
@@ -178,7 +186,7 @@ fn close(agent: &Agent, visited: Visited, asking: Asking, started: Instant) -> R
     let context = Context {
         id,
         manifest,
-        digest: models.digest(),
+        digest: epoch.digest(),
         task: &manifest.tasks[task],
         sample: &stay.sample,
         origin,
@@ -201,7 +209,6 @@ fn close(agent: &Agent, visited: Visited, asking: Asking, started: Instant) -> R
     }
     decision.timings_us.total = started.elapsed().as_micros() as u64;
     let (sample, embeddings) = (stay.sample, stay.embeddings);
-    let (manifest, policy) = (Arc::clone(manifest), Arc::clone(&agent.parts.upload));
-    let late = open.map(|open| Late { open, manifest, policy, sample, embeddings, source });
+    let late = open.map(|open| Late { open, epoch: Arc::clone(epoch), sample, embeddings, source });
     Ok(Decided { decision, late })
 }

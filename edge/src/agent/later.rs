@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use millgate_shared::bundle::BundleDigest;
 use millgate_shared::bundle::manifest::Manifest;
 use millgate_shared::competence::Answer;
 use millgate_shared::deciding::Open;
@@ -15,11 +16,11 @@ use millgate_shared::sample::Sample;
 use millgate_shared::wire::ImageSource;
 use tonic::Code;
 
-use super::Agent;
 use super::asking::read;
 use super::payload::{self, Seen};
+use super::{Agent, Epoch, Rules};
 use crate::uplink::ledger::Traffic;
-use crate::uplink::upload::{Upload, UploadPolicy};
+use crate::uplink::upload::Upload;
 use crate::uplink::{Pending, Reply, Uplink};
 
 /// A decision, and what is still open of it.
@@ -33,21 +34,27 @@ pub(crate) struct Decided {
 #[derive(Debug)]
 pub(crate) struct Late {
     pub(super) open: Open,
-    pub(super) manifest: Arc<Manifest>,
-    pub(super) policy: Arc<UploadPolicy>,
+    /// Held until the entry is made: its bundle must not be forgotten before.
+    pub(super) epoch: Arc<Epoch>,
     pub(super) sample: Sample,
     pub(super) embeddings: Option<Embeddings>,
     pub(super) source: ImageSource,
 }
 
 impl Late {
+    /// The bundle that the decision was made with.
+    pub(crate) fn digest(&self) -> BundleDigest {
+        self.epoch.digest()
+    }
+
     /// As they would have been sent, one for each expert that is missing; pictures are encoded, which takes a moment.
     pub(crate) fn into_requests(self) -> (Open, Vec<v1::RunExpertsRequest>) {
-        let Self { open, manifest, policy, sample, embeddings, source } = self;
+        let Self { open, epoch, sample, embeddings, source } = self;
+        let (manifest, policy) = (epoch.manifest(), epoch.upload_policy());
         let experts = open.to_ask().filter_map(|name| manifest.expert_index(name));
         let embeddings = &embeddings.unwrap_or_default();
         let seen = Seen { sample: &sample, source: &source, embeddings };
-        let uploads = payload::uploads(&manifest, &policy, seen, experts);
+        let uploads = payload::uploads(manifest, policy, seen, experts);
         let requests = uploads.into_iter().filter_map(|(_, upload)| upload.ok().map(Upload::into_request));
         (open, requests.collect())
     }
@@ -106,14 +113,16 @@ impl Agent {
         self.parts.live.counts()
     }
 
-    /// Asks the pool behind live calls for what is not among `answers` yet. Always returns by the deadline.
+    /// Asks the pool behind live calls for what is not among `answers` yet, by the rules of the bundle that the entry was
+    /// made with. Always returns by the deadline.
     pub(crate) async fn ask_late(
         &self,
+        rules: &Rules,
         mut requests: Vec<v1::RunExpertsRequest>,
         answers: &[Answer],
         deadline: Instant,
     ) -> LateAnswers {
-        let manifest = self.models().manifest();
+        let manifest = rules.manifest();
         let has = |expert: &String| {
             let index = manifest.expert_index(expert);
             index.is_some_and(|index| answers.iter().any(|answer| answer.expert == index))
@@ -129,9 +138,14 @@ impl Agent {
             leave(Left::Trouble, &mut late);
             return late;
         };
+        if !uplink.may_hold(rules.digest()) {
+            let message = format!("the pool does not answer for the bundle {}", rules.digest());
+            leave(Left::NotHere(message), &mut late);
+            return late;
+        }
         for request in requests {
             let experts = request.experts.clone();
-            let reply = match self.send_late(uplink, request, deadline).await {
+            let reply = match self.send_late(uplink, rules, request, deadline).await {
                 Ok((pending, bytes)) => {
                     late.bytes += bytes;
                     pending.reply().await
@@ -167,10 +181,11 @@ impl Agent {
     async fn send_late(
         &self,
         uplink: &Uplink,
+        rules: &Rules,
         request: v1::RunExpertsRequest,
         deadline: Instant,
     ) -> Result<(Pending, u64), Left> {
-        let cleared = self.parts.upload.clear(self.models().manifest(), request);
+        let cleared = rules.upload().clear(rules.manifest(), request);
         let mut upload = cleared.map_err(|error| Left::Withheld(error.to_string()))?;
         upload.set_timeout(deadline.saturating_duration_since(Instant::now()).as_micros() as u64);
         let (bytes, form, ledger) = (upload.bytes(), upload.form(), self.parts.ledger.clone());
@@ -184,7 +199,7 @@ impl Agent {
             Some(_) => Left::NoRoom(bytes),
             None => Left::Withheld(refused.to_string()),
         })?;
-        match uplink.send_backlog(upload, deadline) {
+        match uplink.send_backlog(upload, rules.digest(), deadline) {
             Ok(pending) => Ok((pending, bytes)),
             Err(_) => {
                 ledger.refund(Traffic::Backlog, form, bytes);

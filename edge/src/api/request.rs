@@ -10,7 +10,7 @@ use tonic::Status;
 use tonic::metadata::MetadataMap;
 
 use super::status::{bad_field, bundle_mismatch};
-use crate::agent::{Agent, Ask};
+use crate::agent::{Ask, Epoch};
 use crate::input::{Input, InputImage, draw_id};
 
 /// Taken off the caller's deadline, so that the answer is there before it.
@@ -28,14 +28,14 @@ pub(super) struct Parsed {
 /// `limit` is how long the caller waits.
 pub(super) fn parse(
     request: v1::DecideRequest,
-    agent: &Agent,
+    epoch: &Epoch,
     limit: Option<Duration>,
 ) -> Result<Parsed, Status> {
-    let held = agent.models().digest();
+    let held = epoch.digest();
     if !request.bundle_digest.is_empty() && request.bundle_digest[..] != held.as_bytes()[..] {
         return Err(bundle_mismatch(&request.bundle_digest, held));
     }
-    let policy = policy(agent, request.mode, request.risk, request.pinned, limit)?;
+    let policy = policy(epoch, request.mode, request.risk, request.pinned, limit)?;
     let Some(sample) = request.sample else { return Err(bad_field("sample", "is missing")) };
     if sample.images.is_empty() {
         return Err(bad_field("sample.images", "is empty"));
@@ -65,13 +65,13 @@ pub(super) fn parse(
 }
 
 fn policy(
-    agent: &Agent,
+    epoch: &Epoch,
     mode: String,
     risk: f64,
     pinned: Vec<String>,
     limit: Option<Duration>,
 ) -> Result<Policy, Status> {
-    let mut policy = agent.policy().clone();
+    let mut policy = epoch.policy().clone();
     if !mode.is_empty() {
         policy.mode = Mode::from_name(&mode, pinned)
             .ok_or_else(|| bad_field("mode", &format!("`{mode}` is none of {}", Mode::NAMES.join(", "))))?;

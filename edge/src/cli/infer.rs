@@ -223,7 +223,8 @@ pub async fn infer(args: InferArgs, out: &mut impl Write) -> io::Result<u8> {
         })
         .buffered(threads);
 
-    let (mode, manifest) = (&agent.policy().mode, agent.models().manifest());
+    let epoch = agent.epoch();
+    let (mode, manifest) = (&epoch.policy().mode, epoch.manifest());
     let mut summary = Summary::default();
     while let Some(result) = results.next().await {
         summary.take(&result, mode, manifest);
@@ -285,13 +286,14 @@ async fn decide_with(
     bit_depth: Option<BitDepth>,
 ) -> Result<Decision, record::Undecided> {
     let Some(cloud) = cloud else { return decide(agent, &path, template, bit_depth).await };
-    let mode = &agent.policy().mode;
+    let epoch = agent.epoch();
+    let mode = &epoch.policy().mode;
     // In that mode most samples need no pool, and do not wait for one.
     if *mode != Mode::Confidence {
         cloud.ready().await;
     }
     let decision = decide(agent, &path, template, bit_depth).await?;
-    let lacks = lacks_cloud(&decision, mode, agent.models().manifest());
+    let lacks = lacks_cloud(&decision, mode, epoch.manifest());
     let was_offline = decision.degraded.as_ref().is_some_and(|it| it.reason == Missing::Offline);
     if lacks && (was_offline || !cloud.is_up()) && cloud.ready().await {
         return decide(agent, &path, template, bit_depth).await;

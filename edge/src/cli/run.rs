@@ -82,11 +82,12 @@ fn reload(running: &Running, path: &Path, config: &EdgeConfig) {
 }
 
 fn announce(running: &Running) {
-    let bundle = running.agent().models().manifest();
+    let epoch = running.agent().epoch();
+    let bundle = epoch.manifest();
     tracing::info!(
         bundle = bundle.name,
         version = bundle.version,
-        digest = %running.agent().models().digest(),
+        digest = %epoch.digest(),
         grpc = running.grpc_addr().map(tracing::field::display),
         admin = running.admin_addr().map(tracing::field::display),
         "ready"

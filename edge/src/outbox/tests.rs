@@ -41,10 +41,10 @@ fn outbox(dir: &Path, spool: Option<Spool>, tasks: &Tasks) -> Outbox {
 async fn a_disk_that_hangs_holds_no_answer_and_few_samples() {
     let (dir, tasks) = (tempfile::tempdir().unwrap(), Tasks::new());
     let (agent, input) = provisional(&tasks);
-    let (spool, _held) = Spool::hung(agent.models().digest());
+    let (spool, _held) = Spool::hung();
     let outbox = outbox(dir.path(), Some(spool), &tasks);
     for at in 0..KEEPING + 2 {
-        let decided = agent.decide_open(input.clone(), Ask::default(), None).await.unwrap();
+        let decided = agent.decide_open(&agent.epoch(), input.clone(), Ask::default(), None).await.unwrap();
         assert!(decided.late.is_some());
         let began = Instant::now();
         // The first is waited for; those that follow have no time left.
@@ -60,8 +60,7 @@ async fn a_disk_that_hangs_holds_no_answer_and_few_samples() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_callers_time_a_little_is_for_the_disk_if_there_is_a_spool() {
     let (dir, tasks) = (tempfile::tempdir().unwrap(), Tasks::new());
-    let digest = millgate_shared::bundle::BundleDigest::from_bytes(&[1; 32]).unwrap();
-    let with = outbox(dir.path(), Some(Spool::hung(digest).0), &tasks);
+    let with = outbox(dir.path(), Some(Spool::hung().0), &tasks);
     assert_eq!(with.keeps_back(Duration::from_secs(5)), KEPT_BACK);
     assert_eq!(with.keeps_back(Duration::from_millis(80)), Duration::from_millis(10));
     assert_eq!(outbox(dir.path(), None, &tasks).keeps_back(Duration::from_secs(5)), Duration::ZERO);

@@ -114,7 +114,11 @@ impl Desk {
                 Some(held) => held,
                 None => case.take().await.ok_or(Outcome::Changed)?,
             };
-            match self.agent.decide_open(input.clone(), Ask::default(), Some(in_hand)).await {
+            match self
+                .agent
+                .decide_open(&self.agent.epoch(), input.clone(), Ask::default(), Some(in_hand))
+                .await
+            {
                 Ok(decided) => {
                     self.metrics.decided(&decided.decision);
                     return Ok(Made::Decided(Box::new(decided)));

@@ -10,6 +10,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use millgate_shared::bundle::BundleDigest;
+
 use super::config::SpoolFull;
 use super::log::Place;
 
@@ -35,8 +37,8 @@ pub(crate) struct Entry {
     pub(crate) place: Place,
     /// When its sample was decided, on the index's clock.
     pub(crate) born: Millis,
-    /// The bundle it was decided with; only an agent with the same may amend it.
-    pub(crate) digest: [u8; 32],
+    /// The bundle it was decided with; it is amended by that one.
+    pub(crate) digest: BundleDigest,
     pub(crate) state: State,
     /// Asked without an answer.
     pub(crate) tries: u32,
@@ -51,8 +53,6 @@ pub(crate) enum State {
         is_firm: bool,
     },
     Asked,
-    /// It waits for an agent with its bundle.
-    OtherBundle,
 }
 
 /// Why an entry is asked again.
@@ -89,7 +89,6 @@ struct Segment {
 #[derive(Debug)]
 pub(crate) struct Index {
     limits: Limits,
-    digest: [u8; 32],
     entries: BTreeMap<u64, Entry>,
     by_id: HashMap<String, u64>,
     waiting: BTreeSet<(Millis, u64)>,
@@ -106,11 +105,9 @@ pub(crate) struct Emptied {
 }
 
 impl Index {
-    /// `digest` is that of the agent's bundle.
-    pub(crate) fn new(limits: Limits, digest: [u8; 32]) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Self {
             limits,
-            digest,
             entries: BTreeMap::new(),
             by_id: HashMap::new(),
             waiting: BTreeSet::new(),
@@ -167,11 +164,10 @@ impl Index {
         let emptied = before.and_then(|before| self.take_out(before, false));
         self.by_id.insert(entry.id.clone(), seq);
         self.by_age.insert((entry.born, seq));
-        let state = if entry.digest == self.digest { entry.state } else { State::OtherBundle };
-        if let State::Waiting { due, .. } = state {
+        if let State::Waiting { due, .. } = entry.state {
             self.waiting.insert((due, seq));
         }
-        self.entries.insert(seq, Entry { state, ..entry });
+        self.entries.insert(seq, entry);
         emptied
     }
 
@@ -309,6 +305,14 @@ impl Index {
     /// What is needed of a segment.
     pub(crate) fn live(&self, segment: u64) -> Vec<u64> {
         self.segments.get(&segment).map_or_else(Vec::new, |segment| segment.live.iter().copied().collect())
+    }
+
+    /// How many entries there are of each bundle.
+    pub(crate) fn bundles(&self) -> BTreeMap<BundleDigest, usize> {
+        self.entries.values().fold(BTreeMap::new(), |mut bundles, entry| {
+            *bundles.entry(entry.digest).or_default() += 1;
+            bundles
+        })
     }
 
     pub(crate) fn len(&self) -> usize {

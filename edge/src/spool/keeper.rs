@@ -50,6 +50,7 @@ pub(super) enum Job {
     Tick,
     Status(oneshot::Sender<Status>),
     List(oneshot::Sender<Vec<Listed>>),
+    Bundles(oneshot::Sender<BTreeSet<BundleDigest>>),
     Read { id: String, done: oneshot::Sender<Option<Vec<u8>>> },
     Discard { ids: Option<Vec<String>>, done: oneshot::Sender<usize> },
 }
@@ -156,6 +157,7 @@ impl<D: Disk> Keeper<D> {
             }
             Job::Status(done) => done.send(self.status(now)).is_err(),
             Job::List(done) => done.send(self.list(now)).is_err(),
+            Job::Bundles(done) => done.send(self.index.bundles().into_keys().collect()).is_err(),
             Job::Read { id, done } => {
                 let found = self.index.find(&id).map(|(seq, entry)| (seq, entry.place));
                 let body = found.and_then(|(seq, place)| self.log.read(seq, place).ok().flatten());
@@ -229,8 +231,8 @@ impl<D: Disk> Keeper<D> {
             Ok(places) => {
                 for ((head, body, done), (seq, place)) in accepted.into_iter().zip(places) {
                     self.rate.note(now, place.len);
-                    let digest = *head.digest.as_bytes();
-                    let known = Known { id: head.id, place, born: now, digest, state: State::Held, tries: 0 };
+                    let Head { digest, id, .. } = head;
+                    let known = Known { id, place, born: now, digest, state: State::Held, tries: 0 };
                     let emptied = self.index.insert(seq, known);
                     self.forget(emptied);
                     self.metrics.accepted.inc();

@@ -1,6 +1,6 @@
 //! A look into the spool of an agent that does not run. Changes nothing; [`Look::discard`] tells the journal alone.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::Path;
 
@@ -116,12 +116,17 @@ impl Look {
         let ages = self.entries.iter().map(|(.., listed)| listed.age_seconds);
         let oldest_seconds = ages.max_by(f64::total_cmp);
         let live_bytes = self.entries.iter().map(|(_, place, _)| place.len).sum();
+        let bundles = self.entries.iter().fold(BTreeMap::new(), |mut bundles, (.., listed)| {
+            *bundles.entry(listed.bundle.clone()).or_default() += 1;
+            bundles
+        });
         let bytes = self.log.bytes();
         let bytes_per_hour =
             oldest_seconds.map_or(0.0, |oldest| live_bytes as f64 * 3600.0 / oldest.max(600.0));
         let left = self.config.max_bytes.saturating_sub(bytes) as f64;
         Status {
             entries: self.entries.len(),
+            bundles,
             bytes,
             live_bytes,
             max_bytes: self.config.max_bytes,

@@ -1,5 +1,7 @@
 //! What `millgate-edge queue` shows.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// The spool as a whole.
@@ -7,8 +9,8 @@ use serde::{Deserialize, Serialize};
 pub struct Status {
     /// Provisional decisions that await an amendment.
     pub entries: usize,
-    /// Of them: decided with another bundle than the agent's; they wait for it, or expire.
-    pub other_bundle: usize,
+    /// Of them: by `sha256:<hex>` of the bundle that they were decided with, and are amended by.
+    pub bundles: BTreeMap<String, usize>,
     /// Of them: being asked right now.
     pub asked: usize,
     /// On the disk, with what is not needed any more and not removed yet.
@@ -28,7 +30,7 @@ pub struct Status {
     pub quarantined: u64,
     pub quarantined_bytes: u64,
     /// Since the start of the agent, by why.
-    pub closed: std::collections::BTreeMap<String, u64>,
+    pub closed: BTreeMap<String, u64>,
     /// Since the start of the agent: entries that found it full.
     pub refused_full: u64,
     /// refuse_new or drop_oldest.
@@ -41,7 +43,7 @@ pub struct Status {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Listed {
     pub id: String,
-    /// held, waiting, asked or other_bundle.
+    /// held, waiting or asked.
     pub state: String,
     pub bytes: u64,
     pub age_seconds: f64,

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use millgate_shared::bundle::BundleDigest;
 use millgate_shared::decision::Missing;
 use millgate_shared::proto::v1;
 use millgate_shared::wire::framed_len;
@@ -80,7 +79,6 @@ impl Pace {
 #[derive(Debug)]
 pub(super) struct Bulk {
     pub(super) diallers: Vec<Dialler>,
-    pub(super) digest: BundleDigest,
     pub(super) live: watch::Receiver<Option<Live>>,
     pub(super) pace: Pace,
     pub(super) counts: Counts,
@@ -164,9 +162,9 @@ impl Bulk {
     }
 
     fn ask(&self, carrier: Carrier, call: Call, bytes: u64) -> impl Future<Output = Ended> + Send + 'static {
-        let (pace, counts, digest) = (self.pace.clone(), self.counts.clone(), self.digest);
+        let (pace, counts) = (self.pace.clone(), self.counts.clone());
         let (events, line) = (self.events.clone(), self.live.borrow().as_ref().map(|live| live.line));
-        let Call { mut request, deadline, reply: to, .. } = call;
+        let Call { mut request, digest, deadline, reply: to, .. } = call;
         async move {
             let started = Instant::now();
             let left = deadline.saturating_duration_since(started);

@@ -23,6 +23,7 @@ use millgate_shared::transport::tcp::{self, Proxy};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -59,7 +60,7 @@ struct Parts {
     resolver: Resolver,
     tls: Option<Arc<ClientConfig>>,
     quic: Option<quic::Endpoint>,
-    digest: Option<BundleDigest>,
+    held: Option<watch::Receiver<BundleDigest>>,
     /// For one way.
     limit: Duration,
     memory: Memory,
@@ -77,8 +78,8 @@ pub(super) struct Means {
     pub(super) proxy: Option<Proxy>,
     pub(super) tls: Option<Arc<ClientConfig>>,
     pub(super) quic: Option<quic::Endpoint>,
-    /// Of the agent's bundle; a pool with another one is not asked.
-    pub(super) digest: Option<BundleDigest>,
+    /// The bundle that the agent decides with; a pool that does not answer for it is not asked. `None`: any bundle will do.
+    pub(super) held: Option<watch::Receiver<BundleDigest>>,
     pub(super) limit: Duration,
     pub(super) memory: Memory,
     pub(super) counts: Counts,
@@ -87,7 +88,7 @@ pub(super) struct Means {
 
 impl Dialler {
     pub(super) fn new(pool: PoolUrl, means: Means) -> Self {
-        let Means { allowed, proxy, tls, quic, digest, limit, memory, counts, tasks } = means;
+        let Means { allowed, proxy, tls, quic, held, limit, memory, counts, tasks } = means;
         let proxy = proxy.map(|proxy| {
             let resolver = Resolver::new(proxy.host(), proxy.port(), tasks.clone());
             (proxy, resolver)
@@ -102,7 +103,7 @@ impl Dialler {
             resolver,
             tls,
             quic,
-            digest,
+            held,
             limit,
             memory,
             counts,
@@ -152,8 +153,15 @@ impl Dialler {
         self.parts.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The bundle that the agent decides with.
     pub(super) fn digest(&self) -> Option<BundleDigest> {
-        self.parts.digest
+        self.parts.held.as_ref().map(|held| *held.borrow())
+    }
+
+    /// Whether the pool answers calls that name a bundle, as far as is known.
+    pub(super) fn may_hold(&self, digest: BundleDigest) -> bool {
+        let known = self.parts.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref().is_none_or(|known| known.holds(digest))
     }
 
     /// Over any transport, or over `only` one. Dropping it gives every way up.
@@ -208,13 +216,15 @@ impl Dialler {
     }
 
     async fn attempt(&self, candidate: Candidate, must_answer: bool) -> Result<Line, NoLine> {
-        let Parts { pool, limit, counts, digest, .. } = self.parts.as_ref();
+        let Parts { pool, limit, counts, .. } = self.parts.as_ref();
         let Candidate { transport, address } = candidate;
+        let digest = self.digest();
         let work = async {
             let carrier = self.connect(candidate, None).await?;
-            match self.known().filter(|_| pool.is_tls && !must_answer) {
-                Some(known) => Ok(Line::open_again(carrier, *digest, known)),
-                None => Line::open(carrier, *digest).await,
+            let known = self.known().filter(|known| digest.is_none_or(|digest| known.holds(digest)));
+            match known.filter(|_| pool.is_tls && !must_answer) {
+                Some(known) => Ok(Line::open_again(carrier, known)),
+                None => Line::open(carrier, digest).await,
             }
         };
         let (outcome, ended) = match timeout(*limit, work).await {

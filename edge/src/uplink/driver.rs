@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use millgate_shared::bundle::BundleDigest;
 use millgate_shared::decision::Missing;
 use millgate_shared::proto::v1;
 use millgate_shared::proto::v1::run_experts_stream_response::Result as InBand;
@@ -124,6 +125,7 @@ impl Driver {
         outlets: Outlets,
         calls: mpsc::Receiver<Call>,
         certificate: Option<watch::Receiver<u64>>,
+        held: watch::Receiver<BundleDigest>,
         tasks: &Tasks,
     ) {
         let driver = Self {
@@ -143,7 +145,7 @@ impl Driver {
             counted: session::Counts::default(),
             events,
         };
-        tasks.spawn(driver.run(calls, incoming, certificate));
+        tasks.spawn(driver.run(calls, incoming, certificate, held));
     }
 
     async fn run(
@@ -151,6 +153,7 @@ impl Driver {
         mut calls: mpsc::Receiver<Call>,
         mut incoming: mpsc::Receiver<Event>,
         mut certificate: Option<watch::Receiver<u64>>,
+        mut held: watch::Receiver<BundleDigest>,
     ) {
         let token = self.tasks.token().clone();
         let mut look = interval(network::PERIOD);
@@ -170,6 +173,7 @@ impl Driver {
                 },
                 _ = look.tick() => self.look(&mut network),
                 () = changed(&mut certificate) => self.certificate_changed(),
+                Ok(()) = held.changed() => self.bundle_changed(),
                 () = sleep_until(wake.into()) => {}
             }
         }
@@ -325,6 +329,20 @@ impl Driver {
         }
     }
 
+    /// The agent decides with another bundle: each pool has to say that it answers for that one, too.
+    fn bundle_changed(&mut self) {
+        for address in 0..self.diallers.len() {
+            match self.session.line_of(address).and_then(|line| Some((line, self.lines.get(&line)?))) {
+                Some((line, open)) => self.prove(address, line, open.carrier.clone(), true),
+                None => {
+                    // What was refused for its bundle may be accepted now.
+                    self.diallers[address].knows(None);
+                    self.session.dial_now(address, Instant::now());
+                }
+            }
+        }
+    }
+
     /// Everything that the session wants done.
     fn act(&mut self) {
         while let Some(action) = self.session.poll_action() {
@@ -373,7 +391,7 @@ impl Driver {
             let left = call.deadline.saturating_duration_since(now + network);
             request.timeout_us = u64::try_from(left.as_micros()).unwrap_or(u64::MAX).max(1);
             let bytes = framed_len(&request);
-            let sent = open.writer.send(request);
+            let sent = open.writer.send(request, call.digest);
             if sent {
                 let pool = self.diallers[open.address].pool().to_string();
                 self.counts.sent(&pool, open.carrier.transport(), bytes);

@@ -42,25 +42,36 @@ impl Line {
         let (known, opened) = tokio::join!(list(&carrier, digest), opening);
         let (known, opened) = (known?, opened.map_err(|status| refused("RunExpertsStream", &status))?);
         let reader = Reader { state: State::Open(Box::new(opened.into_inner())) };
-        Ok(Self { writer: Writer::new(requests, digest), reader, carrier, known, is_proven: true })
+        Ok(Self { writer: Writer::new(requests), reader, carrier, known, is_proven: true })
     }
 
     /// For a pool that was known a moment ago, and that has shown in its handshake who it is: calls may go out with the
     /// opening of the stream, a round trip earlier. Whether all is as it was is asked meanwhile, by [`list`].
-    pub(super) fn open_again(carrier: Carrier, digest: Option<BundleDigest>, known: Known) -> Self {
+    pub(super) fn open_again(carrier: Carrier, known: Known) -> Self {
         let (requests, opening) = stream(&carrier);
         let reader = Reader { state: State::Opening(Box::pin(opening)) };
-        Self { writer: Writer::new(requests, digest), reader, carrier, known, is_proven: false }
+        Self { writer: Writer::new(requests), reader, carrier, known, is_proven: false }
     }
 }
 
-/// What the pool holds, if it is what the agent holds.
+impl Known {
+    /// Whether the pool answers calls that name a bundle.
+    pub(super) fn holds(&self, digest: BundleDigest) -> bool {
+        let listed = &self.listed;
+        let mut held = listed.bundles.iter().map(|bundle| &bundle.digest).chain([&listed.bundle_digest]);
+        held.any(|held| held[..] == digest.as_bytes()[..])
+    }
+}
+
+/// What the pool holds, if the bundle `digest` is among it.
 pub(super) async fn list(carrier: &Carrier, digest: Option<BundleDigest>) -> Result<Known, NoLine> {
     let started = Instant::now();
     let listed = carrier.experts().list_experts(v1::ListExpertsRequest::default()).await;
     let listed = listed.map_err(|status| refused("ListExperts", &status))?.into_inner();
     let answered_in = started.elapsed();
-    if digest.is_some_and(|digest| BundleDigest::from_bytes(&listed.bundle_digest) != Some(digest)) {
+    let known = Known { listed, answered_in };
+    if digest.is_some_and(|digest| !known.holds(digest)) {
+        let listed = &known.listed;
         let held = match listed.bundle_name.is_empty() {
             true => "no bundle".to_owned(),
             false => format!("bundle {} {}", listed.bundle_name, listed.bundle_version),
@@ -68,7 +79,7 @@ pub(super) async fn list(carrier: &Carrier, digest: Option<BundleDigest>) -> Res
         let text = format!("the pool holds {held}, the agent another one: one of the two has to be updated");
         return Err(NoLine { text, refusal: Some(Refusal::Bundle) });
     }
-    Ok(Known { listed, answered_in })
+    Ok(known)
 }
 
 type Responses = Streaming<v1::RunExpertsStreamResponse>;
@@ -106,24 +117,25 @@ pub(super) fn said(status: &Status) -> String {
 #[derive(Debug)]
 pub(super) struct Writer {
     requests: mpsc::Sender<v1::RunExpertsRequest>,
-    digest: Option<BundleDigest>,
-    named_bundle: bool,
+    /// The bundle of the request before.
+    named: Option<BundleDigest>,
 }
 
 impl Writer {
-    fn new(requests: mpsc::Sender<v1::RunExpertsRequest>, digest: Option<BundleDigest>) -> Self {
-        Self { requests, digest, named_bundle: false }
+    fn new(requests: mpsc::Sender<v1::RunExpertsRequest>) -> Self {
+        Self { requests, named: None }
     }
 
-    /// False if the queue to the transport is full. The first request names the bundle for all.
-    pub(super) fn send(&mut self, mut request: v1::RunExpertsRequest) -> bool {
-        if !self.named_bundle
-            && let Some(digest) = self.digest
-        {
+    /// Sends a request for the experts of one bundle, which it names unless the request before has named it. False if the
+    /// queue to the transport is full.
+    pub(super) fn send(&mut self, mut request: v1::RunExpertsRequest, digest: BundleDigest) -> bool {
+        if self.named != Some(digest) {
             request.bundle_digest = digest.as_bytes().to_vec().into();
         }
         let sent = self.requests.try_send(request).is_ok();
-        self.named_bundle |= sent;
+        if sent {
+            self.named = Some(digest);
+        }
         sent
     }
 }

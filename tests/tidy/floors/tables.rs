@@ -65,7 +65,7 @@ const EDGE: Floors = &[
     &["finding", "identity", "input", "joining", "journal", "settings"],
     &["crash", "record", "uplink"],
     &["agent", "sink", "source", "spool"],
-    &["outbox"],
+    &["epochs", "outbox"],
     &["metrics"],
     &["admin", "api", "backlog"],
     &["config"],

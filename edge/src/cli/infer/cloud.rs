@@ -27,7 +27,8 @@ pub(super) struct Cloud {
 impl Cloud {
     /// `None`: there is no pool, or none would ever be asked.
     pub(super) fn new(agent: &Agent, limit: Duration) -> Option<Self> {
-        let is_wanted = wants_cloud(&agent.policy().mode, agent.models().manifest());
+        let epoch = agent.epoch();
+        let is_wanted = wants_cloud(&epoch.policy().mode, epoch.manifest());
         let (link, troubles) = (agent.link_changes()?, agent.troubles()?);
         is_wanted.then(|| Self { link, troubles, limit, outage: Mutex::default() })
     }

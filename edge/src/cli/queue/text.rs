@@ -36,8 +36,8 @@ pub(super) fn show(
         },
     );
     line("room left", left)?;
-    if status.other_bundle > 0 {
-        line("other bundle", format!("{} wait for the bundle they were decided with", status.other_bundle))?;
+    for (bundle, count) in &status.bundles {
+        line("of bundle", format!("{bundle}: {count}"))?;
     }
     line("quarantined", format!("{} pieces, {}", status.quarantined, bytes(status.quarantined_bytes)))?;
     if is_running {
@@ -50,9 +50,9 @@ pub(super) fn show(
         }
     }
     for entry in entries.unwrap_or_default() {
-        let Listed { id, state, tries, .. } = entry;
+        let Listed { id, state, tries, bundle, .. } = entry;
         let (age, size) = (seconds(entry.age_seconds), bytes(entry.bytes));
-        writeln!(out, "{id}  {state:12} {size:>10}  {age:>10}  {tries} tries")?;
+        writeln!(out, "{id}  {state:12} {size:>10}  {age:>10}  {tries} tries  {bundle}")?;
     }
     Ok(())
 }

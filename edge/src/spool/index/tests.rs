@@ -1,6 +1,8 @@
 use super::*;
 
-const MINE: [u8; 32] = [1; 32];
+fn digest(byte: u8) -> BundleDigest {
+    BundleDigest::from_bytes(&[byte; 32]).unwrap()
+}
 
 fn limits(when_full: SpoolFull) -> Limits {
     Limits { bytes: 1000, age: 10_000, when_full }
@@ -8,11 +10,11 @@ fn limits(when_full: SpoolFull) -> Limits {
 
 fn entry(id: &str, segment: u64, at: u64, len: u64, born: Millis) -> Entry {
     let place = Place { segment, at, len };
-    Entry { id: id.to_owned(), place, born, digest: MINE, state: State::Held, tries: 0 }
+    Entry { id: id.to_owned(), place, born, digest: digest(1), state: State::Held, tries: 0 }
 }
 
 fn index(when_full: SpoolFull) -> Index {
-    Index::new(limits(when_full), MINE)
+    Index::new(limits(when_full))
 }
 
 #[test]
@@ -69,13 +71,19 @@ fn a_segment_that_stays_is_counted_and_neither_moved_nor_dropped() {
 }
 
 #[test]
-fn another_bundles_entries_wait_for_it() {
+fn entries_of_several_bundles_are_asked_in_one_order() {
     let mut index = index(SpoolFull::RefuseNew);
-    index.insert(0, Entry { digest: [2; 32], ..entry("a", 0, 0, 10, 0) });
-    index.release("a", 0);
-    assert_eq!(index.take(100), None);
-    assert_eq!(index.get(0).unwrap().state, State::OtherBundle);
-    assert_eq!(index.expired(10_000), [0]);
+    index.insert(0, entry("a", 0, 0, 10, 0));
+    index.insert(1, Entry { digest: digest(2), ..entry("b", 0, 10, 10, 0) });
+    index.insert(2, entry("c", 0, 20, 10, 0));
+    assert_eq!(index.bundles(), BTreeMap::from([(digest(1), 2), (digest(2), 1)]));
+    for id in ["a", "b", "c"] {
+        index.release(id, 0);
+    }
+    assert_eq!([0, 1, 2].map(|_| index.take(100).unwrap().0), [0, 1, 2]);
+    index.remove(0);
+    index.remove(2);
+    assert_eq!(index.bundles(), BTreeMap::from([(digest(2), 1)]));
 }
 
 #[test]

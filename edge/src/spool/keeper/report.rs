@@ -27,9 +27,10 @@ impl<D: Disk> Keeper<D> {
         let bytes_per_hour = self.rate.bytes_per_hour(now);
         let left = self.config.max_bytes.saturating_sub(bytes) as f64;
         let counts = self.log.counts;
+        let bundles = self.index.bundles();
         Status {
             entries: self.index.len(),
-            other_bundle: is(State::OtherBundle),
+            bundles: bundles.into_iter().map(|(digest, count)| (digest.to_string(), count)).collect(),
             asked: is(State::Asked),
             bytes,
             live_bytes: self.index.live_bytes(),
@@ -55,14 +56,12 @@ impl<D: Disk> Keeper<D> {
                 State::Held => "held",
                 State::Waiting { .. } => "waiting",
                 State::Asked => "asked",
-                State::OtherBundle => "other_bundle",
             }
             .to_owned(),
             bytes: known.place.len,
             age_seconds: (now - known.born) as f64 / SECOND,
             tries: known.tries,
-            bundle: BundleDigest::from_bytes(&known.digest)
-                .map_or_else(String::new, |digest| digest.to_string()),
+            bundle: known.digest.to_string(),
         };
         self.index.iter().map(|(_, known)| listed(known)).collect()
     }

@@ -39,7 +39,6 @@ impl Spool {
     pub(crate) fn start(
         state_dir: &std::path::Path,
         config: &SpoolConfig,
-        digest: BundleDigest,
         journal: JournalHandle,
         spooled: HashMap<String, bool>,
         undelivered: &HashSet<String>,
@@ -50,11 +49,10 @@ impl Spool {
         let refuse = |source| OpenError { path: path.clone(), source };
         let disk = Dir::open(path.clone()).map_err(refuse)?;
         let (keeper, orphans) =
-            Keeper::open(disk, config, digest, journal, spooled, undelivered, metrics, hand)
-                .map_err(refuse)?;
+            Keeper::open(disk, config, journal, spooled, undelivered, metrics, hand).map_err(refuse)?;
         let (jobs, receiver) = mpsc::channel(QUEUE);
         std::thread::spawn(move || keeper.run(receiver));
-        Ok(Started { spool: Self { jobs, digest }, orphans })
+        Ok(Started { spool: Self { jobs }, orphans })
     }
 }
 
@@ -68,7 +66,6 @@ impl<D: Disk> Keeper<D> {
     pub(super) fn open(
         disk: D,
         config: &SpoolConfig,
-        digest: BundleDigest,
         journal: JournalHandle,
         spooled: HashMap<String, bool>,
         undelivered: &HashSet<String>,
@@ -80,7 +77,7 @@ impl<D: Disk> Keeper<D> {
             age: Millis::try_from(config.max_age.as_millis()).unwrap_or(Millis::MAX / 2),
             when_full: config.when_full,
         };
-        let mut index = Index::new(limits, *digest.as_bytes());
+        let mut index = Index::new(limits);
         let mut rate = Rate::new(0);
         let mut orphans = Vec::new();
         let mut met = HashSet::new();
@@ -118,8 +115,8 @@ impl<D: Disk> Keeper<D> {
             rate.note(born, place.len);
             let is_held = !is_awaited || undelivered.contains(&head.id);
             let state = if is_held { State::Held } else { State::Waiting { due: 0, is_firm: false } };
-            let digest = *head.digest.as_bytes();
-            let known = Known { id: head.id, place, born, digest, state, tries: 0 };
+            let Head { digest, id, .. } = head;
+            let known = Known { id, place, born, digest, state, tries: 0 };
             // Emptied segments are found below, all at once.
             if let Some(emptied) = index.insert(seq, known) {
                 index.note_segment(emptied.segment, 0);

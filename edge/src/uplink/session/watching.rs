@@ -54,6 +54,14 @@ impl Session {
         }
     }
 
+    /// Why an address could not be used may be over: it is dialled without a further pause.
+    pub fn dial_now(&mut self, address: usize, now: Instant) {
+        if let Some(at) = self.addresses.get_mut(address) {
+            at.pace.restart(now);
+            self.dial_where_due(address, now);
+        }
+    }
+
     pub(super) fn dial_where_due(&mut self, address: usize, now: Instant) {
         let at = &mut self.addresses[address];
         if at.wants_dial(now) && at.pace.due(now) {

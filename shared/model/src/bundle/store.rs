@@ -12,7 +12,7 @@
 //! replaces one file by rename. A kill or a power cut at any point leaves the old record or the new one, and each bundle
 //! that a record names is whole before the record is. [`Store::tidy`] removes what is not needed any more.
 //!
-//! One process has a store at a time; [`look`] reads the record of one that is in use.
+//! One process has a store at a time; [`look`], [`bundle_in`] and [`manifest_in`] read one that is in use.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -74,6 +74,33 @@ pub fn look(state_dir: &Path) -> Result<Option<Record>, StoreError> {
     Ok(read_record(&state_dir.join(DIR_NAME))?.and_then(Result::ok))
 }
 
+/// Opens the copy that a state directory has of a bundle, without holding its store; its files are checked.
+pub fn bundle_in(state_dir: &Path, digest: BundleDigest) -> Result<Bundle, BundleError> {
+    open(&state_dir.join(DIR_NAME), digest)
+}
+
+/// Reads the manifest of a bundle that a state directory has, or had and still needs, without holding its store; `None`
+/// where nothing of it is left.
+pub fn manifest_in(state_dir: &Path, digest: BundleDigest) -> Result<Option<Manifest>, StoreError> {
+    manifest_of(&state_dir.join(DIR_NAME), digest)
+}
+
+fn manifest_of(dir: &Path, digest: BundleDigest) -> Result<Option<Manifest>, StoreError> {
+    for path in [dir.join(name(digest)).join(manifest::FILE_NAME), dir.join(format!("{}.toml", name(digest)))]
+    {
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(source) => return Err(StoreError::Read { path, source }),
+        };
+        // One that is damaged is as good as none.
+        if Sha256::digest(&text)[..] == digest.as_bytes()[..] {
+            return Ok(Manifest::parse(&text).ok());
+        }
+    }
+    Ok(None)
+}
+
 impl Store {
     /// Opens the store of a state directory, or makes an empty one. Removes what a kill has left half done.
     pub fn open(state_dir: &Path) -> Result<Self, StoreError> {
@@ -114,28 +141,12 @@ impl<D: Disk> Store<D> {
     /// Opens this store's own copy of a bundle; its files are checked. An error with [`BundleError::is_absent`]: there is
     /// no copy.
     pub fn bundle(&self, digest: BundleDigest) -> Result<Bundle, BundleError> {
-        let bundle = Bundle::open(&self.dir.join(name(digest)))?;
-        if bundle.digest() == digest {
-            return Ok(bundle);
-        }
-        let (expected, found) = (digest.to_string(), hex(bundle.digest().as_bytes()));
-        Err(BundleError::Digest { file: manifest::FILE_NAME.to_owned(), expected, found })
+        open(&self.dir, digest)
     }
 
-    /// The manifest of a bundle that is here, or was here and is still needed; `None` where nothing of it is left.
+    /// Reads the manifest of a bundle that is here, or was here and is still needed; `None` where nothing of it is left.
     pub fn manifest(&self, digest: BundleDigest) -> Result<Option<Manifest>, StoreError> {
-        for path in [self.dir.join(name(digest)).join(manifest::FILE_NAME), self.manifest_path(digest)] {
-            let text = match std::fs::read_to_string(&path) {
-                Ok(text) => text,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(source) => return Err(StoreError::Read { path, source }),
-            };
-            // One that is damaged is as good as none.
-            if Sha256::digest(&text)[..] == digest.as_bytes()[..] {
-                return Ok(Manifest::parse(&text).ok());
-            }
-        }
-        Ok(None)
+        manifest_of(&self.dir, digest)
     }
 
     /// Makes a copy of a bundle, or finds the one that is there, and checks it. Nothing is switched yet: a copy that no
@@ -237,10 +248,6 @@ impl<D: Disk> Store<D> {
         kept.is_ok()
     }
 
-    fn manifest_path(&self, digest: BundleDigest) -> PathBuf {
-        self.dir.join(format!("{}.toml", name(digest)))
-    }
-
     /// Copies every file of a bundle; all of it is on the disk when this returns.
     fn copy(&mut self, bundle: &Bundle, to: &Path) -> Result<(), StoreError> {
         self.sweep(|name| name == NEW);
@@ -313,6 +320,16 @@ impl<D: Disk> Store<D> {
         let named = |entry: io::Result<std::fs::DirEntry>| Some(entry.ok()?.file_name().into_string().ok()?);
         entries.into_iter().flatten().filter_map(named).collect()
     }
+}
+
+/// Opens the copy of a bundle that lies in a store's folder.
+fn open(dir: &Path, digest: BundleDigest) -> Result<Bundle, BundleError> {
+    let bundle = Bundle::open(&dir.join(name(digest)))?;
+    if bundle.digest() == digest {
+        return Ok(bundle);
+    }
+    let (expected, found) = (digest.to_string(), hex(bundle.digest().as_bytes()));
+    Err(BundleError::Digest { file: manifest::FILE_NAME.to_owned(), expected, found })
 }
 
 /// A bundle's folder in the store.

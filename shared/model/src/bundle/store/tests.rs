@@ -252,12 +252,12 @@ fn the_manifest_of_a_bundle_that_has_gone_is_kept_as_long_as_it_is_needed() {
         store.tidy(&needed);
     }
     assert!(store.bundle(world.old.digest()).unwrap_err().is_absent());
-    assert_eq!(store.manifest(world.old.digest()).unwrap().unwrap().version, "0.1.0");
-    assert_eq!(store.manifest(third.digest()).unwrap().unwrap().version, "0.3.0");
+    assert_eq!(manifest_in(&world.state, world.old.digest()).unwrap().unwrap().version, "0.1.0");
+    assert_eq!(manifest_in(&world.state, third.digest()).unwrap().unwrap().version, "0.3.0");
     drop(store);
     let mut store = world.check(&[Some(world.first().switched(world.new.digest()).switched(third.digest()))]);
     store.tidy(&BTreeSet::new());
-    assert!(store.manifest(world.old.digest()).unwrap().is_none());
+    assert!(manifest_in(&world.state, world.old.digest()).unwrap().is_none());
     assert_eq!(world.names().len(), 3, "{:?}", world.names());
 }
 

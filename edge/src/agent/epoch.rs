@@ -1,0 +1,126 @@
+//! Epochs: one bundle in use and all that hangs on it.
+//!
+//! A decision takes the epoch of the moment at its start and keeps it to the end; a switch is one pointer. The old epoch's
+//! model threads end with the last decision that holds it.
+
+use std::sync::Arc;
+
+use millgate_shared::bundle::manifest::Manifest;
+use millgate_shared::bundle::{Bundle, BundleDigest};
+use millgate_shared::deciding::{Mode, Policy};
+use millgate_shared::proof::golden;
+use millgate_shared::runner::{Holding, Models};
+use millgate_shared::workers::Workers;
+
+use super::{AgentConfig, StartError};
+use crate::uplink::upload::UploadPolicy;
+
+/// One bundle in use: its models on their threads, and what the configuration comes to under it.
+#[derive(Debug)]
+pub struct Epoch {
+    pub(super) task: String,
+    pub(super) policy: Policy,
+    pub(super) workers: Workers,
+    pub(super) rules: Rules,
+}
+
+/// What an amendment needs of the bundle that the first decision was made with, and no more.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    digest: BundleDigest,
+    manifest: Arc<Manifest>,
+    upload: Arc<UploadPolicy>,
+}
+
+impl Epoch {
+    /// Loads a bundle's models, holds the configuration against them, runs the golden samples and starts the model threads.
+    /// Blocks while models load.
+    pub(super) fn start(bundle: &Bundle, config: &AgentConfig) -> Result<Self, StartError> {
+        let path = || bundle.dir().to_path_buf();
+        let refuse = |source| StartError::Bundle { path: path(), source: Box::new(source) };
+        let models = Arc::new(Models::load(bundle, Holding::Edge).map_err(refuse)?);
+        let policy = policy(config, models.manifest())?;
+        let rules = Rules::new(models.digest(), Arc::clone(models.manifest()), config)?;
+        golden::check(bundle, &models).map_err(refuse)?;
+        let workers = Workers::start(&models, config.threads, config.queue)
+            .map_err(|source| StartError::Models { path: path(), source: Box::new(source) })?;
+        Ok(Self { task: config.task.clone(), policy, workers, rules })
+    }
+
+    /// What is asked of samples that do not say it themselves.
+    pub fn task(&self) -> &str {
+        &self.task
+    }
+
+    /// What holds for samples that do not say otherwise.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    pub fn models(&self) -> &Arc<Models> {
+        self.workers.models()
+    }
+
+    pub fn manifest(&self) -> &Arc<Manifest> {
+        &self.rules.manifest
+    }
+
+    pub fn digest(&self) -> BundleDigest {
+        self.rules.digest
+    }
+
+    /// What may leave the device.
+    pub fn upload_policy(&self) -> &Arc<UploadPolicy> {
+        &self.rules.upload
+    }
+
+    /// What an amendment needs of this epoch.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+}
+
+impl Rules {
+    /// Fails where the configuration names a modality that the bundle does not have.
+    pub(super) fn new(
+        digest: BundleDigest,
+        manifest: Arc<Manifest>,
+        config: &AgentConfig,
+    ) -> Result<Self, StartError> {
+        let upload = UploadPolicy::new(&config.bytes.send, &manifest)
+            .map_err(|modality| StartError::UnknownModality { modality, bundle: manifest.name.clone() })?;
+        Ok(Self { digest, manifest, upload: Arc::new(upload) })
+    }
+
+    pub fn digest(&self) -> BundleDigest {
+        self.digest
+    }
+
+    pub fn manifest(&self) -> &Arc<Manifest> {
+        &self.manifest
+    }
+
+    pub(super) fn upload(&self) -> &Arc<UploadPolicy> {
+        &self.upload
+    }
+}
+
+fn policy(config: &AgentConfig, manifest: &Manifest) -> Result<Policy, StartError> {
+    if manifest.task(&config.task).is_none() {
+        return Err(StartError::UnknownTask {
+            task: config.task.clone(),
+            bundle: manifest.name.clone(),
+            known: manifest.tasks.iter().map(|task| task.name.clone()).collect(),
+        });
+    }
+    if let Mode::Pinned(names) = &config.mode
+        && let Some(unknown) = names.iter().find(|name| manifest.expert_index(name).is_none())
+    {
+        return Err(StartError::UnknownExpert(unknown.clone()));
+    }
+    let risk = config.risk.unwrap_or(manifest.offload.default_risk);
+    if !(risk > 0.0 && risk < 1.0) {
+        return Err(StartError::Risk(risk));
+    }
+    Ok(Policy { mode: config.mode.clone(), risk, deadline: config.deadline, grace: config.grace })
+}
