@@ -31,6 +31,7 @@ mod service;
 mod silent;
 mod spool;
 mod survival;
+mod switch;
 mod tidy;
 mod trials;
 mod tritonclient;

@@ -85,6 +85,27 @@ fn only_their_rooms_name_the_engine_and_the_wire() {
     }
 }
 
+/// Domain errors carry a kind of their own: what that is in gRPC is said in one place, and in HTTP in another.
+#[test]
+fn only_the_pools_rim_names_the_codes_of_grpc() {
+    // The first says what a failure is called, the second reads what an answer says.
+    let rooms = ["cloud/src/api/status.rs", "cloud/src/trace/call.rs"];
+    for path in rust_files() {
+        let place = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+        if !place.starts_with("cloud/src/") || place.contains("/tests") || rooms.contains(&&*place) {
+            continue;
+        }
+        let text = read(&path);
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        let imports = code.split(';').filter(|it| it.trim_start().starts_with("use tonic::"));
+        let mut words = imports.flat_map(|it| it.split(|letter: char| !letter.is_alphanumeric()));
+        assert!(
+            !code.contains("tonic::Code::") && words.all(|word| word != "Code"),
+            "{place} names a gRPC code"
+        );
+    }
+}
+
 /// What leaves a device goes through the operator's policy: see `edge/src/uplink/upload.rs`.
 #[test]
 fn only_the_payloads_room_makes_requests_of_samples() {
