@@ -3,7 +3,7 @@
 //! A sample's path, and the room for each step:
 //!
 //! ```text
-//! source (a watched folder) ─┐
+//! source: files, messages … ──┐   (joining: parts that arrive apart)
 //! api (gRPC on loopback) ────┼─> input ─> agent ─> model thread: decode, gate, choose, local experts
 //! cli infer FILE… ───────────┘              │                              │ risk over the threshold?
 //!                                           │                        uplink: one gRPC stream to the pool
@@ -15,7 +15,9 @@
 //! ```
 //!
 //! How a decision is made is in `millgate_shared`; here is what stands round it: files, sockets, clocks and threads.
-//! `crash` notes what is in hand, for the next start. [`identity`] is who the device is towards the pool. [`check`] looks at all of that before a device is trusted with it.
+//! `journal` remembers what was decided and what is still to be delivered; `crash` notes what is in hand, for the next start.
+//! [`identity`] is who the device is towards the pool. [`check`] looks at all of that before a device is trusted with it.
+//! [`config`] puts together the settings that each room has of its own.
 
 pub mod admin;
 pub mod agent;

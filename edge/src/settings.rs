@@ -64,3 +64,26 @@ macro_rules! kinds {
 }
 
 pub(crate) use kinds;
+
+/// The tables of a kind that `deploy/edge/edge.toml` shows as examples, for the tests that keep those and the settings equal.
+#[cfg(test)]
+pub(crate) fn shown<T: serde::de::DeserializeOwned>(list: &str, kind: &str) -> Vec<T> {
+    let text = shipped();
+    let file: serde_json::Value = millgate_shared::toml_file::parse("edge.toml", &text).unwrap();
+    let tables = file[list].as_array().unwrap().iter();
+    let of_kind = tables.filter(|table| table["type"] == kind).map(|table| {
+        let mut table = table.clone();
+        table.as_object_mut().unwrap().remove("type");
+        serde_json::from_value(table).unwrap()
+    });
+    of_kind.collect()
+}
+
+/// The shipped edge.toml, with the lines that show an example or an optional key (`#key = …`) taken in as well.
+#[cfg(test)]
+pub(crate) fn shipped() -> String {
+    let lines = include_str!("../../deploy/edge/edge.toml").lines();
+    let shown =
+        |line: &'static str| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line);
+    lines.map(shown).collect::<Vec<_>>().join("\n")
+}

@@ -70,3 +70,15 @@ impl SinkSettings for JsonlConfig {
         Ok(opening.start(settings, jsonl))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::shown;
+
+    #[test]
+    fn the_shipped_example_shows_every_default() {
+        let [jsonl] = &shown::<JsonlConfig>("sinks", "jsonl")[..] else { panic!("not one file") };
+        assert_eq!(*jsonl, JsonlConfig::new(jsonl.path.clone()));
+    }
+}

@@ -25,3 +25,14 @@ impl SinkSettings for StdoutConfig {
         Ok(opening.start(settings, Stdout::default()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::shown;
+
+    #[test]
+    fn the_shipped_example_shows_it() {
+        assert_eq!(shown::<StdoutConfig>("sinks", "stdout"), [StdoutConfig {}]);
+    }
+}

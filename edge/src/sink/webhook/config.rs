@@ -78,3 +78,17 @@ impl SinkSettings for WebhookConfig {
         Ok(opening.start(settings, Webhook::new(self)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::shown;
+
+    #[test]
+    fn the_shipped_example_shows_every_default() {
+        let [webhook] = &shown::<WebhookConfig>("sinks", "webhook")[..] else { panic!("not one receiver") };
+        let retries = webhook.retries;
+        assert!(retries.is_some());
+        assert_eq!(*webhook, WebhookConfig { retries, ..WebhookConfig::new(&webhook.url) });
+    }
+}

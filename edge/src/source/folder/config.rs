@@ -190,3 +190,25 @@ impl SourceSettings for FolderConfig {
         start(self.clone(), starting);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{shipped, shown};
+
+    #[test]
+    fn the_shipped_example_shows_every_key_with_its_default() {
+        let [folder] = &shown::<FolderConfig>("sources", "folder")[..] else { panic!("not one folder") };
+        let bit_depth = folder.bit_depth;
+        assert_eq!(bit_depth, Some(12));
+        assert_eq!(
+            *folder,
+            FolderConfig { bit_depth, ..FolderConfig::new(&folder.name, folder.path.clone()) }
+        );
+        let text = shipped();
+        for key in ["recursive", "patterns", "settle", "rescan", "patience", "existing", "templates", "after"]
+        {
+            assert!(text.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
+        }
+    }
+}
