@@ -1,5 +1,6 @@
 //! A client of the Open Inference Protocol, and requests made from numbers.
 
+use fastrand::Rng;
 use millgate_cloud::server::Running;
 use millgate_shared::proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 use millgate_shared::proto::inference::infer_parameter::ParameterChoice;
@@ -22,38 +23,20 @@ pub async fn metadata(client: &mut Client, model: &str) -> ModelMetadataResponse
     client.model_metadata(request).await.expect("the model is there").into_inner()
 }
 
-/// splitmix64 (Steele, Lea, Flood, 2014).
-#[derive(Debug, Clone)]
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.bits() % bound
-    }
-
-    /// In -1..1.
-    pub fn float(&mut self) -> f32 {
-        (self.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
+/// A number from -1 up to, not including, 1.
+fn float(random: &mut Rng) -> f32 {
+    2.0 * random.f32() - 1.0
 }
 
 /// Raw contents of `count` elements that every model of the tests takes: whole numbers are 1 to 4.
-fn raw(datatype: &str, count: usize, random: &mut Random) -> Vec<u8> {
+fn raw(datatype: &str, count: usize, random: &mut Rng) -> Vec<u8> {
     let mut raw = Vec::new();
     for _ in 0..count {
         match datatype {
-            "FP32" => raw.extend(random.float().to_le_bytes()),
-            "INT64" => raw.extend((1 + random.below(4)).to_le_bytes()),
+            "FP32" => raw.extend(float(random).to_le_bytes()),
+            "INT64" => raw.extend((1 + random.u64(..4)).to_le_bytes()),
             "BYTES" => {
-                let text = format!("t{}", random.below(1000));
+                let text = format!("t{}", random.u64(..1000));
                 raw.extend((text.len() as u32).to_le_bytes());
                 raw.extend(text.as_bytes());
             }
@@ -68,7 +51,7 @@ pub fn request(
     model: &ModelMetadataResponse,
     rows: usize,
     width: usize,
-    random: &mut Random,
+    random: &mut Rng,
 ) -> ModelInferRequest {
     let mut made = ModelInferRequest { model_name: model.name.clone(), ..ModelInferRequest::default() };
     for input in &model.inputs {

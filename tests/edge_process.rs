@@ -2,17 +2,106 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::{PATIENCE, binary};
+use crate::{PATIENCE, binary, bundle};
 
 /// Between two looks at a condition: the agent that is waited for needs the processor too.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// The `edge.toml` of an agent under one directory: state in `state`, a watched folder `in`, records in `decisions.jsonl`,
+/// gRPC and admin port on free ports, the log in JSON.
+#[derive(Debug)]
+pub struct EdgeToml {
+    dir: PathBuf,
+    bundle: PathBuf,
+    offload: String,
+    has_folder: bool,
+    sink: String,
+    more: String,
+}
+
+impl EdgeToml {
+    pub fn new(dir: &Path) -> Self {
+        let (offload, sink, more) = <(String, String, String)>::default();
+        Self { dir: dir.to_path_buf(), bundle: bundle(), offload, has_folder: true, sink, more }
+    }
+
+    pub fn bundle(self, bundle: &Path) -> Self {
+        Self { bundle: bundle.to_path_buf(), ..self }
+    }
+
+    /// Lines of `[offload]`.
+    pub fn offload(self, lines: impl Into<String>) -> Self {
+        Self { offload: lines.into(), ..self }
+    }
+
+    /// Watches no folder.
+    pub fn without_folder(self) -> Self {
+        Self { has_folder: false, ..self }
+    }
+
+    /// Further lines of the file of records.
+    pub fn sink(self, lines: impl Into<String>) -> Self {
+        Self { sink: lines.into(), ..self }
+    }
+
+    /// Further tables, at the end.
+    pub fn more(self, tables: impl Into<String>) -> Self {
+        Self { more: tables.into(), ..self }
+    }
+
+    pub fn text(&self) -> String {
+        let Self { dir, bundle, offload, sink, more, .. } = self;
+        let folder = if self.has_folder {
+            format!(
+                "[[sources]]\ntype = \"folder\"\nname = \"cam1\"\npath = {:?}\nsettle = \"50ms\"\nrescan = \"100ms\"\n",
+                dir.join("in")
+            )
+        } else {
+            String::new()
+        };
+        format!(
+            r#"
+bundle = {bundle:?}
+state_dir = {state:?}
+threads = 1
+log.format = "json"
+
+[offload]
+{offload}
+
+{folder}
+[[sinks]]
+type = "jsonl"
+path = {records:?}
+{sink}
+
+[api]
+listen = "127.0.0.1:0"
+
+[admin]
+listen = "127.0.0.1:0"
+
+{more}
+"#,
+            state = dir.join("state"),
+            records = dir.join("decisions.jsonl"),
+        )
+    }
+
+    /// Writes it to `edge.toml` in its directory and gives the path.
+    pub fn write(&self) -> PathBuf {
+        let path = self.dir.join("edge.toml");
+        std::fs::write(&path, self.text()).expect("the directory is there");
+        path
+    }
+}
 
 /// Killed when it is dropped.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use millgate_cloud::server::Running;
-use system_tests::edge_process::EdgeProcess;
-use system_tests::{bundle, pool_with, skip};
+use system_tests::edge_process::{EdgeProcess, EdgeToml};
+use system_tests::{pool_with, skip};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -15,15 +15,7 @@ const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// An agent with nothing but its admin port.
 fn agent(dir: &Path) -> EdgeProcess {
     std::fs::create_dir(dir.join("in")).unwrap();
-    let text = format!(
-        "bundle = \"{bundle}\"\nstate_dir = \"{dir}/state\"\nthreads = 1\nlog.format = \"json\"\n\
-         offload.cloud = \"http://127.0.0.1:9\"\n\
-         [[sources]]\ntype = \"folder\"\nname = \"cam1\"\npath = \"{dir}/in\"\n\
-         [[sinks]]\ntype = \"jsonl\"\npath = \"{dir}/decisions.jsonl\"\n\
-         [admin]\nlisten = \"127.0.0.1:0\"\n",
-        bundle = bundle().display(),
-        dir = dir.display(),
-    );
+    let text = EdgeToml::new(dir).offload("cloud = \"http://127.0.0.1:9\"").text();
     // As an editor on Windows saves it.
     std::fs::write(dir.join("edge.toml"), format!("\u{feff}{}", text.replace('\n', "\r\n"))).unwrap();
     EdgeProcess::start(&dir.join("edge.toml"))

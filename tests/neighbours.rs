@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use fastrand::Rng;
 use futures_util::future::join_all;
 use millgate_cloud::server::Running;
 use millgate_shared::proto::MAX_MESSAGE_BYTES;
@@ -10,7 +11,7 @@ use millgate_shared::proto::inference::model_infer_request::{InferInputTensor, I
 use millgate_shared::proto::inference::{
     InferTensorContents, ModelInferRequest, ModelInferResponse, ModelMetadataResponse, RepositoryIndexRequest,
 };
-use system_tests::asking::{Client, Random, agree, client, metadata, request, set};
+use system_tests::asking::{Client, agree, client, metadata, request, set};
 use system_tests::onnx::{self, Axis};
 use system_tests::pool_with;
 use tempfile::TempDir;
@@ -155,7 +156,7 @@ fn bad_ones() -> Vec<Bad> {
 async fn what_is_wrong_is_named_and_nobody_else_hears_of_it() {
     let (pool, _folder) = house(|_| {}).await;
     let mut asks = client(&pool).await;
-    let mut random = Random(7);
+    let mut random = Rng::with_seed(7);
     let mut good = Vec::new();
     for (model, width) in
         [("mean", 3), ("mean", 5), ("dense", 1), ("recurrent", 2), ("texts", 1), ("pcb-l", 1)]
@@ -186,10 +187,10 @@ async fn what_is_wrong_is_named_and_nobody_else_hears_of_it() {
 }
 
 /// What is poison for a model, where something is.
-fn poison(request: &mut ModelInferRequest, random: &mut Random) -> Option<Code> {
+fn poison(request: &mut ModelInferRequest, random: &mut Rng) -> Option<Code> {
     let raw = request.raw_input_contents.last_mut()?;
     let mut bytes = raw.to_vec();
-    let code = match (request.model_name.as_str(), random.below(3)) {
+    let code = match (request.model_name.as_str(), random.u64(..3)) {
         (_, 0) => {
             bytes.pop();
             Code::InvalidArgument
@@ -224,15 +225,15 @@ fn poison(request: &mut ModelInferRequest, random: &mut Random) -> Option<Code> 
 
 /// One model's requests, a tenth to a half of them poisoned, all at once.
 async fn mixed(client: &Client, model: &ModelMetadataResponse, seed: u64) {
-    let mut random = Random(seed);
-    let one_in = 2 + random.below(9);
+    let mut random = Rng::with_seed(seed);
+    let one_in = 2 + random.u64(..9);
     let mut asked = Vec::new();
     for _ in 0..32 {
-        let rows = if random.below(4) == 0 { 1 + random.below(5) as usize } else { 1 };
-        let good = request(model, rows, 1 + random.below(3) as usize, &mut random);
+        let rows = if random.u64(..4) == 0 { 1 + random.u64(..5) as usize } else { 1 };
+        let good = request(model, rows, 1 + random.u64(..3) as usize, &mut random);
         let good = Good::new(&mut client.clone(), good).await;
         let mut poisoned = good.request.clone();
-        let code = if random.below(one_in) == 0 { poison(&mut poisoned, &mut random) } else { None };
+        let code = if random.u64(..one_in) == 0 { poison(&mut poisoned, &mut random) } else { None };
         asked.push((good, code.map(|code| (poisoned, code))));
     }
     let calls = asked.iter().map(|(good, poisoned)| {
@@ -276,7 +277,7 @@ async fn in_random_mixes_batched_equals_single_and_only_the_poisoned_fail() {
 async fn whoever_leaves_takes_only_their_own_work_along() {
     let (pool, _folder) = house(|config| config.threads = 1).await;
     let mut asks = client(&pool).await;
-    let mut random = Random(3);
+    let mut random = Rng::with_seed(3);
     for name in ["slow", "dense"] {
         let model = metadata(&mut asks, name).await;
         let mut good = Vec::new();
@@ -315,7 +316,7 @@ async fn a_deadline_that_runs_out_in_the_queue_is_an_answer_and_frees_its_place(
     let (pool, _folder) = house(|config| config.threads = 1).await;
     let mut asks = client(&pool).await;
     let model = metadata(&mut asks, "slow").await;
-    let mut good = Good::new(&mut asks, request(&model, 1, 1, &mut Random(5))).await;
+    let mut good = Good::new(&mut asks, request(&model, 1, 1, &mut Rng::with_seed(5))).await;
     let mut alone = std::time::Duration::MAX;
     for _ in 0..8 {
         let started = std::time::Instant::now();
@@ -348,7 +349,7 @@ async fn what_is_more_urgent_goes_first() {
     let (pool, _folder) = house(|config| config.threads = 1).await;
     let mut asks = client(&pool).await;
     let model = metadata(&mut asks, "slow").await;
-    let good = Good::new(&mut asks, request(&model, 1, 1, &mut Random(5))).await;
+    let good = Good::new(&mut asks, request(&model, 1, 1, &mut Rng::with_seed(5))).await;
     let done = std::sync::Mutex::new(Vec::new());
     let call = |priority: i64| {
         let (mut asks, mut request, done) = (asks.clone(), good.request.clone(), &done);

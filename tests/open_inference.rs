@@ -25,13 +25,8 @@ async fn metadata(client: &mut Client, model: &str) -> ModelMetadataResponse {
 
 /// A request of one row; each seed has its own values.
 fn request(model: &ModelMetadataResponse, seed: u64) -> ModelInferRequest {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut next = || 2.0 * random.f32() - 1.0;
     let mut made = ModelInferRequest { model_name: model.name.clone(), ..ModelInferRequest::default() };
     for input in &model.inputs {
         let shape: Vec<i64> = input.shape.iter().map(|axis| (*axis).max(1)).collect();

@@ -5,8 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use system_tests::edge_process::{EdgeProcess, until};
-use system_tests::{PATIENCE, Recorded, bundle, recorded_of, run};
+use system_tests::edge_process::{EdgeProcess, EdgeToml, until};
+use system_tests::{PATIENCE, Recorded, recorded_of, run};
 
 /// A service with one watched folder and one file of records.
 struct Line {
@@ -20,34 +20,7 @@ impl Line {
         for folder in ["in", "state"] {
             std::fs::create_dir(dir.path().join(folder)).unwrap();
         }
-        let text = format!(
-            r#"
-bundle = "{bundle}"
-state_dir = "{dir}/state"
-threads = 1
-log.format = "json"
-
-[[sources]]
-type = "folder"
-name = "cam1"
-path = "{dir}/in"
-settle = "100ms"
-rescan = "200ms"
-
-[[sinks]]
-type = "jsonl"
-path = "{dir}/decisions.jsonl"
-
-[api]
-listen = "127.0.0.1:0"
-
-[admin]
-listen = "127.0.0.1:0"
-"#,
-            bundle = bundle().display(),
-            dir = dir.path().display(),
-        );
-        std::fs::write(dir.path().join("edge.toml"), text).unwrap();
+        EdgeToml::new(dir.path()).write();
         Self { dir, agent: None }
     }
 

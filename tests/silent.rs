@@ -1,6 +1,7 @@
 //! Connections that send nothing, or next to nothing: they cost others nothing, up to a bound that has an answer.
 
-use system_tests::asking::{Random, agree, client, metadata, request};
+use fastrand::Rng;
+use system_tests::asking::{agree, client, metadata, request};
 use system_tests::pool_with;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -29,7 +30,7 @@ async fn a_thousand_silent_connections_and_a_slow_one_cost_a_client_nothing() {
     }
     let mut asks = client(&pool).await;
     let model = metadata(&mut asks, "pcb-s").await;
-    let asked = request(&model, 1, 1, &mut Random(1));
+    let asked = request(&model, 1, 1, &mut Rng::with_seed(1));
     let alone = asks.model_infer(asked.clone()).await.unwrap().into_inner();
     // One more connection sends a byte for each answer of the client's.
     let mut slow = TcpStream::connect(pool.grpc_addr()).await.unwrap();

@@ -11,10 +11,10 @@ use millgate_shared::proto::v1;
 use millgate_shared::proto::v1::inference_service_client::InferenceServiceClient;
 use millgate_shared::shutdown::Tasks;
 use serde_json::Value;
-use system_tests::edge_process::{EdgeProcess, until};
+use system_tests::edge_process::{EdgeProcess, EdgeToml, until};
 use system_tests::faults::receiver::Receiver;
 use system_tests::faults::volume::Volume;
-use system_tests::{PATIENCE, Ran, Recorded, bundle, pool, recorded_of, run, skip};
+use system_tests::{PATIENCE, Ran, Recorded, pool, recorded_of, run, skip};
 
 /// Between two looks at the records: the agent needs the processor too.
 const LOOK: Duration = Duration::from_millis(10);
@@ -47,49 +47,14 @@ impl Device {
     }
 
     fn configure(&self, more: &str) {
-        let text = format!(
-            r#"
-bundle = "{bundle}"
-state_dir = "{dir}/state"
-threads = 1
-log.format = "json"
-
-[offload]
-cloud = "http://{cloud}"
-mode = "always"
-deadline = "300ms"
-
-[[sources]]
-type = "folder"
-name = "cam1"
-path = "{dir}/in"
-settle = "50ms"
-rescan = "100ms"
-
-[[sinks]]
-type = "jsonl"
-path = "{dir}/decisions.jsonl"
-rotate_bytes = 40000
-keep = 100
-
-[[sinks]]
-type = "webhook"
-url = "{webhook}"
-
-[api]
-listen = "127.0.0.1:0"
-
-[admin]
-listen = "127.0.0.1:0"
-
-{more}
-"#,
-            bundle = bundle().display(),
-            dir = self.dir.path().display(),
-            cloud = self.link.addr(),
-            webhook = self.receiver.url(),
-        );
-        std::fs::write(self.path("edge.toml"), text).unwrap();
+        let offload =
+            format!("cloud = \"http://{}\"\nmode = \"always\"\ndeadline = \"300ms\"", self.link.addr());
+        let webhook = format!("[[sinks]]\ntype = \"webhook\"\nurl = \"{}\"\n{more}", self.receiver.url());
+        EdgeToml::new(self.dir.path())
+            .offload(offload)
+            .sink("rotate_bytes = 40000\nkeep = 100")
+            .more(webhook)
+            .write();
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -294,13 +259,8 @@ async fn kill_9_at_random_points_loses_and_doubles_nothing() {
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64
     });
     println!("SEED={seed}");
-    let mut random = seed | 1;
-    let mut below = |most: u64| {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        random % most
-    };
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut below = |most: u64| random.u64(..most);
     for round in 0..10 {
         match below(3) {
             0 => device.link.cut_hard(),

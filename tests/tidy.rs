@@ -139,7 +139,9 @@ fn only_the_payloads_room_makes_requests_of_samples() {
 #[test]
 fn the_documents_name_files_that_exist() {
     for document in [
+        "CONTRIBUTING.md",
         "README.md",
+        "SECURITY.md",
         "docs/api.md",
         "docs/architecture.md",
         "docs/benchmarks.md",
@@ -149,6 +151,8 @@ fn the_documents_name_files_that_exist() {
         "docs/security.md",
         "docs/serving.md",
         "docs/spool.md",
+        "docs/uplink.md",
+        "examples/README.md",
     ] {
         let text = read(&root().join(document));
         for (at, _) in text.match_indices("](") {

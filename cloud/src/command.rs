@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use millgate_shared::bundle::BundleError;
 use millgate_shared::identity::dial::DialError;
+pub use millgate_shared::output::Output;
 
 use crate::config::ConfigError;
 use crate::engines::install::InstallError;
@@ -19,15 +20,6 @@ pub mod experts;
 pub mod identity;
 pub mod serve;
 mod table;
-
-/// How a command answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Output {
-    /// For people.
-    Text,
-    /// One JSON object.
-    Json,
-}
 
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {

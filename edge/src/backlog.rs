@@ -26,6 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, LateAnswers, Left, Rules};
+use crate::backoff::Backoff;
 use crate::crash::law::Item;
 use crate::crash::{Gate, Hand};
 use crate::epochs::Epochs;
@@ -54,8 +55,8 @@ const DELIVERING: usize = 32;
 /// How often the line is looked at when nothing happens.
 const LOOK: Duration = Duration::from_millis(250);
 const TICK: Duration = Duration::from_secs(1);
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+/// Pauses of an entry that fails.
+const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(600));
 /// For an expert or a bundle that the pool does not have.
 const NOT_HERE_PAUSE: Duration = Duration::from_secs(60);
 /// Without room in the byte budget one entry tries its luck so often.
@@ -214,7 +215,7 @@ impl Backlog {
                 continue;
             }
             if run.blame.is_suspect(work.seq) && !run.asking.is_empty() {
-                self.spool.retry(work.seq, FIRST_PAUSE, Again::NotHere).await;
+                self.spool.retry(work.seq, PAUSES.first, Again::NotHere).await;
                 return LOOK;
             }
             run.pace.sent();
@@ -299,7 +300,7 @@ impl Backlog {
                 delivery.await;
             }
             // The journal has stopped: so does the agent.
-            Err(_) => self.spool.retry(seq, LONGEST_PAUSE, Again::NotHere).await,
+            Err(_) => self.spool.retry(seq, PAUSES.longest, Again::NotHere).await,
         }
     }
 
@@ -311,12 +312,10 @@ impl Backlog {
             }
             Some(Left::Withheld(message)) => {
                 tracing::debug!(seq, message, "it may not be sent");
-                (LONGEST_PAUSE, Again::NotHere)
+                (PAUSES.longest, Again::NotHere)
             }
-            Some(Left::Failed) => {
-                (FIRST_PAUSE.saturating_mul(1 << tries.min(16)).min(LONGEST_PAUSE), Again::Failed)
-            }
-            _ => (FIRST_PAUSE, Again::Trouble),
+            Some(Left::Failed) => (PAUSES.of(tries + 1), Again::Failed),
+            _ => (PAUSES.first, Again::Trouble),
         };
         self.spool.retry(seq, pause, why).await;
     }

@@ -23,6 +23,7 @@ pub mod admin;
 pub mod agent;
 pub mod api;
 mod backlog;
+pub mod backoff;
 pub mod check;
 pub mod cli;
 pub mod config;

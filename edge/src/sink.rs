@@ -14,6 +14,7 @@ use millgate_shared::decision::Decision;
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use crate::backoff::Backoff;
 use crate::finding::Item;
 use crate::record::{Undecided, write_decision, write_error};
 use crate::settings::{self, Refused, refuse};
@@ -270,6 +271,5 @@ impl Sinks {
     }
 }
 
-/// A pause of at least this between attempts, and at most [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// Pauses between attempts; jitter shortens each to one half at most.
+const PAUSES: Backoff = Backoff::new(Duration::from_millis(400), Duration::from_secs(15));

@@ -134,7 +134,7 @@ impl Uplink {
         let (diallers, quic) = diallers(&pools, Some(holding.clone()), dial_timeout, memory, &counts, tasks)?;
         let now = Instant::now();
         let upgrade = diallers.iter().any(Dialler::can_upgrade);
-        let config = session::Config { breaker, upgrade, seed: seed() };
+        let config = session::Config { breaker, upgrade, seed: fastrand::u64(..) };
         let session = Session::new(config, diallers.len(), now);
         let first = session.link(now);
 
@@ -345,14 +345,6 @@ fn diallers(
         tasks: tasks.clone(),
     };
     Ok((urls.into_iter().map(|url| Dialler::new(url, means.clone())).collect(), quic))
-}
-
-/// For jitter; agents that start together should not retry together.
-fn seed() -> u64 {
-    let mut bytes = [0; 8];
-    // Without randomness there is no jitter, and all else works.
-    let _none = getrandom::fill(&mut bytes).is_err();
-    u64::from_le_bytes(bytes)
 }
 
 fn reply(to: oneshot::Sender<Result<Reply, Missing>>, answer: Result<Reply, Missing>) {

@@ -11,8 +11,8 @@
 //!
 //! The crates, lowest first; each knows only crates of a line above its own:
 //!
-//! * `rim`: [`digest`], [`files`], [`memory`], [`metrics`], [`panics`], [`shutdown`], [`telemetry`], [`text_file`],
-//!   [`toml_file`]. `array`: [`mod@array`], what models take and give.
+//! * `rim`: [`digest`], [`files`], [`memory`], [`metrics`], [`output`], [`panics`], [`shutdown`], [`telemetry`],
+//!   [`text_file`], [`toml_file`]. `array`: [`mod@array`], what models take and give.
 //! * `engine`: [`engine`] runs ONNX; nothing else names tract. `sample`: [`index`], [`image`] and [`sample`], what comes in.
 //!   `transport`: [`transport`], gRPC between agent and pool.
 //! * `model`: [`bundle`], [`competence`], [`combine`], [`decision`], [`gate`], [`deciding`]: how a decision is made and
@@ -23,7 +23,9 @@
 pub use millgate_array::each_values;
 pub use millgate_mixture::{embedding, local, proof, runner, workers};
 pub use millgate_model::{bundle, combine, competence, deciding, decision, gate};
-pub use millgate_rim::{digest, files, memory, metrics, panics, shutdown, telemetry, text_file, toml_file};
+pub use millgate_rim::{
+    digest, files, memory, metrics, output, panics, shutdown, telemetry, text_file, toml_file,
+};
 pub use millgate_sample::{image, index, sample};
 pub use millgate_wire::proto;
 pub use {

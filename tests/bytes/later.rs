@@ -7,41 +7,18 @@ use millgate_demo::link::Link;
 use millgate_edge::config::EdgeConfig;
 use millgate_edge::service::Service;
 use millgate_shared::shutdown::Tasks;
+use system_tests::edge_process::EdgeToml;
 use system_tests::recorder::Recorder;
 use system_tests::{PATIENCE, features, pool_with, recorded_of};
 
 use super::{leaks, secrets};
 
 fn config(dir: &Path, bundle: &Path, link: &Link, send: &str) -> EdgeConfig {
-    let text = format!(
-        r#"
-bundle = "{bundle}"
-state_dir = "{dir}/state"
-threads = 1
-api.enabled = false
-admin.enabled = false
-
-[offload]
-cloud = "http://{cloud}"
-mode = "always"
-deadline = "300ms"
-send.default = "{send}"
-
-[[sources]]
-type = "folder"
-name = "cam1"
-path = "{dir}/in"
-settle = "50ms"
-rescan = "100ms"
-
-[[sinks]]
-type = "jsonl"
-path = "{dir}/decisions.jsonl"
-"#,
-        bundle = bundle.display(),
-        dir = dir.display(),
-        cloud = link.addr(),
+    let cloud = link.addr();
+    let offload = format!(
+        "cloud = \"http://{cloud}\"\nmode = \"always\"\ndeadline = \"300ms\"\nsend.default = \"{send}\""
     );
+    let text = EdgeToml::new(dir).bundle(bundle).offload(offload).text();
     EdgeConfig::parse("edge.toml", &text).unwrap()
 }
 

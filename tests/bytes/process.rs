@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use millgate_shared::shutdown::Tasks;
-use system_tests::edge_process::EdgeProcess;
+use system_tests::edge_process::{EdgeProcess, EdgeToml};
 use system_tests::recorder::Recorder;
 use system_tests::{bundle, pool, recorded_of};
 
@@ -11,33 +11,8 @@ const PER_DAY: u64 = 300_000;
 
 /// Starts `millgate-edge run`.
 fn start(dir: &Path, cloud: &str, more: &str) -> EdgeProcess {
-    let text = format!(
-        r#"
-bundle = "{bundle}"
-state_dir = "{dir}/state"
-threads = 1
-log.format = "json"
-
-[[sinks]]
-type = "jsonl"
-path = "{dir}/decisions.jsonl"
-
-[api]
-listen = "127.0.0.1:0"
-
-[admin]
-listen = "127.0.0.1:0"
-
-[offload]
-cloud = "{cloud}"
-mode = "always"
-deadline = "20s"
-{more}
-"#,
-        bundle = bundle().display(),
-        dir = dir.display(),
-    );
-    std::fs::write(dir.join("edge.toml"), text).unwrap();
+    let offload = format!("cloud = \"{cloud}\"\nmode = \"always\"\ndeadline = \"20s\"\n{more}");
+    EdgeToml::new(dir).without_folder().offload(offload).write();
     EdgeProcess::start(&dir.join("edge.toml"))
 }
 

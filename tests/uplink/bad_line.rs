@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use millgate_edge::uplink::breaker;
 use millgate_edge::uplink::ledger::{Ledger, LedgerConfig};
 use millgate_edge::uplink::upload::{SendConfig, Upload, UploadPolicy};
@@ -185,8 +186,8 @@ fn large() -> Upload {
     for number in [0, body, 2835, 2835, 0, 0] {
         bmp.extend(u32::to_le_bytes(number));
     }
-    let mut random = system_tests::asking::Random(7);
-    bmp.extend((0..body).map(|_| random.below(256) as u8));
+    let mut random = Rng::with_seed(7);
+    bmp.extend((0..body).map(|_| random.u64(..256) as u8));
     let mut request = plain();
     request.images[0].data = bmp.into();
     cleared(request)

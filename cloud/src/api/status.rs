@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use millgate_shared::proto::v1;
+use millgate_shared::wire::code_name;
 use millgate_shared::wire::stream_error;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::failure::{Failure, Kind, without_places};
-use crate::trace::call::code_name;
 
 /// A status travels in HTTP/2 headers, which peers bound; a message may quote what a client sent, of any length.
 const LONGEST_MESSAGE: usize = 1024;

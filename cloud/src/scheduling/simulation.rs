@@ -112,26 +112,22 @@ trait Policy {
     fn queued(&self) -> usize;
 }
 
-/// Small, fast, and the same everywhere: splitmix64 (Steele, Lea, Flood, 2014).
+/// What jobs and their times are drawn from: the same numbers for the same seed.
 #[derive(Debug, Clone)]
-struct Random(u64);
+struct Random(fastrand::Rng);
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+    fn new(seed: u64) -> Self {
+        Self(fastrand::Rng::with_seed(seed))
     }
 
     /// In 0..1, never 0.
     fn unit(&mut self) -> f64 {
-        ((self.next() >> 11) + 1) as f64 / (1u64 << 53) as f64
+        1.0 - self.0.f64()
     }
 
     fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
+        self.0.usize(..bound)
     }
 
     /// Mean 0, deviation 1, about: the sum of twelve.

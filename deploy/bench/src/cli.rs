@@ -1,9 +1,10 @@
 //! What can be asked.
 
+use millgate_shared::output::Output;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
 use crate::LoadError;
 use crate::requests::Shaping;
@@ -49,14 +50,6 @@ pub enum Command {
     /// The built-in engine in this process, on models and inputs that a script has laid out
     #[command(after_help = "Example:\n  millgate-load cases --dir target/node-cases")]
     Cases(CasesArgs),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// A table
-    Text,
-    /// One object a line
-    Json,
 }
 
 /// Which server.

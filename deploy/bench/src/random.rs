@@ -1,30 +1,27 @@
 //! Random numbers that are the same for the same seed.
 
-/// SplitMix64: small, quick, good enough for loads.
+/// What loads are drawn from.
 #[derive(Debug, Clone)]
-pub struct Random(u64);
+pub struct Random(fastrand::Rng);
 
 impl Random {
     pub fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(fastrand::Rng::with_seed(seed))
     }
 
+    /// 64 bits, each 0 or 1.
     pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.0.u64(..)
     }
 
     /// From 0 up to, not including, 1.
     pub fn share(&mut self) -> f64 {
-        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
+        self.0.f64()
     }
 
     /// From 0 up to, not including, `end`; 0 if there is nothing below it.
     pub fn below(&mut self, end: usize) -> usize {
-        ((self.share() * end as f64) as usize).min(end.saturating_sub(1))
+        if end == 0 { 0 } else { self.0.usize(..end) }
     }
 
     /// Exponentially distributed, mean 1.

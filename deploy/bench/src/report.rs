@@ -6,10 +6,10 @@ use std::io::Write;
 use serde::Serialize;
 
 use crate::LoadError;
-use crate::cli::Output;
 use crate::recovery::Recovery;
 use crate::reload::Drift;
 use crate::summary::Summary;
+use millgate_shared::output::Output;
 
 /// The load.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::LoadError;
-use crate::cli::{ClosedArgs, Command, EngineArgs, LoadArgs, OpenArgs, Output};
+use crate::cli::{ClosedArgs, Command, EngineArgs, LoadArgs, OpenArgs};
 use crate::drive::{self, Load, Seen};
 use crate::random::Random;
 use crate::recovery;
@@ -14,6 +14,7 @@ use crate::requests::Requests;
 use crate::schedule::{Burst, Plan};
 use crate::summary::Summary;
 use crate::{cases, engine, reload, target};
+use millgate_shared::output::Output;
 
 pub fn run(command: Command, out: &mut impl Write) -> Result<(), LoadError> {
     match command {

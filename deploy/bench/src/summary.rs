@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use millgate_shared::wire::code_name;
 use serde::Serialize;
 use tonic::Code;
 
@@ -113,7 +114,7 @@ impl Counts {
                 End::Ok => counts.ok += 1,
                 End::Wrong => counts.wrong += 1,
                 End::Unsent => counts.unsent += 1,
-                End::Failed(code) => *counts.errors.entry(name(code)).or_default() += 1,
+                End::Failed(code) => *counts.errors.entry(code_name(code)).or_default() += 1,
             }
             counts.in_time += usize::from(sample.is_in_time(deadline));
         }
@@ -145,29 +146,6 @@ impl Summary {
             poison: Counts::of(&poison, seconds, deadline),
             lag_ms_p99: percentile(&lag, 0.99),
         }
-    }
-}
-
-/// A code as the gRPC specification writes it.
-pub fn name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

@@ -63,18 +63,9 @@ pub fn load(dir: &Path) -> Result<Vec<Sample>, LoadError> {
     Ok(samples)
 }
 
-/// The order of a seed, the same on every machine. Fisher–Yates on SplitMix64; the remainder's bias is far under what
-/// a few hundred samples could show.
+/// Brings `items` into the order of a seed, which is the same on every machine.
 pub fn shuffle<T>(items: &mut [T], seed: u64) {
-    let mut state = seed;
-    for at in (1..items.len()).rev() {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut random = state;
-        random = (random ^ (random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        random = (random ^ (random >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        random ^= random >> 31;
-        items.swap(at, (random % (at as u64 + 1)) as usize);
-    }
+    fastrand::Rng::with_seed(seed).shuffle(items);
 }
 
 #[cfg(test)]

@@ -4,6 +4,9 @@
 //! has refused or the line was lost. Live traffic goes first: while a live call is out, or was within [`QUIET`], at most one
 //! back-log call is, and after it the line is left alone for as long as it took.
 
+use std::time::Duration;
+
+use crate::backoff::Backoff;
 use crate::spool::Millis;
 
 #[cfg(test)]
@@ -11,9 +14,8 @@ mod tests;
 
 /// The line belongs to live calls this long after the last of them.
 pub(crate) const QUIET: Millis = 200;
-/// The first pause after trouble, and the longest.
-pub(crate) const FIRST_PAUSE: Millis = 500;
-pub(crate) const LONGEST_PAUSE: Millis = 5_000;
+/// Pauses after trouble.
+pub(crate) const PAUSES: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(5));
 /// An answer that takes longer than this many times the quickest of late says that the line or the pool is full.
 const CROWDED: f64 = 4.0;
 
@@ -32,7 +34,7 @@ pub(crate) struct Pace {
     most: usize,
     window: f64,
     out: usize,
-    pause: Millis,
+    pause: Duration,
     not_before: Millis,
     /// The quickest answer of late; it drifts up, so that a line that became slow is believed in the end.
     quickest: Option<f64>,
@@ -42,7 +44,7 @@ pub(crate) struct Pace {
 impl Pace {
     /// At most `most` calls out.
     pub(crate) fn new(most: usize) -> Self {
-        let (window, out, pause, not_before) = (1.0, 0, 0, Millis::MIN);
+        let (window, out, pause, not_before) = (1.0, 0, Duration::ZERO, Millis::MIN);
         Self { most: most.max(1), window, out, pause, not_before, quickest: None, last_live: None }
     }
 
@@ -73,7 +75,7 @@ impl Pace {
         match end {
             End::StayedHere => {}
             End::Answered => {
-                self.pause = 0;
+                self.pause = Duration::ZERO;
                 let took = took.max(1) as f64;
                 let quickest = self.quickest.map_or(took, |quickest| (quickest * 1.01).min(took));
                 self.quickest = Some(quickest);
@@ -90,8 +92,8 @@ impl Pace {
                 self.window = (self.window / 2.0).max(1.0);
                 // Many that were out together are one trouble.
                 if now >= self.not_before {
-                    self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
-                    self.not_before = now + self.pause;
+                    self.pause = PAUSES.after(self.pause);
+                    self.not_before = now + self.pause.as_millis() as Millis;
                 }
             }
         }
@@ -99,7 +101,7 @@ impl Pace {
 
     /// The line is back: no reason to wait any longer.
     pub(crate) fn reset(&mut self) {
-        (self.window, self.pause, self.not_before) = (1.0, 0, Millis::MIN);
+        (self.window, self.pause, self.not_before) = (1.0, Duration::ZERO, Millis::MIN);
     }
 
     #[cfg(test)]

@@ -1,9 +1,10 @@
 //! `millgate-edge check`: the report, for people or for programs.
 
+use millgate_shared::output::Output;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::pool::PoolArgs;
 use super::{FAILED, OK};
@@ -27,12 +28,6 @@ pub struct CheckArgs {
     local: bool,
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 /// Gives the exit code: 1 if anything is wrong.

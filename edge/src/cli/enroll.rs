@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use millgate_shared::output::Output;
 use millgate_shared::text_file;
 
 use super::{FAILED, OK, UNUSABLE, complain};
@@ -41,12 +42,6 @@ pub struct EnrollArgs {
     force: bool,
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 /// Gives the exit code.

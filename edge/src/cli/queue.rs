@@ -1,9 +1,10 @@
 //! `millgate-edge queue`: what awaits an amendment, of an agent that runs or of one that does not.
 
+use millgate_shared::output::Output;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 
 use super::{FAILED, OK, UNUSABLE, complain};
 use crate::config::EdgeConfig;
@@ -51,12 +52,6 @@ enum Command {
         #[arg(long)]
         all: bool,
     },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 /// Gives the exit code.

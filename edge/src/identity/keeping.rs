@@ -13,12 +13,12 @@ use tokio::time::Instant;
 
 use super::asking::{self, AskError};
 use super::{Identity, Inner};
+use crate::backoff::{Backoff, jittered};
 
 /// From one look at files and dates to the next.
 const LOOK: Duration = Duration::from_secs(2);
 /// The first pause after a renewal that failed, and the longest.
-const FIRST_PAUSE: Duration = Duration::from_secs(30);
-const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+const PAUSES: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_secs(3600));
 
 impl Identity {
     /// Keeps it good until `tasks` stop. `pools` are asked for renewals, then the one where the device has enrolled; those
@@ -27,7 +27,7 @@ impl Identity {
         let pools: Vec<String> = pools.into_iter().filter(|url| url.starts_with("https://")).collect();
         let (identity, stop) = (self.clone(), tasks.token().clone());
         tasks.spawn(async move {
-            let mut renewals = Renewals::new(jitter());
+            let mut renewals = Renewals::new(fastrand::f64());
             loop {
                 let is_asked = tokio::select! {
                     () = stop.cancelled() => return,
@@ -149,15 +149,6 @@ fn date(time: SystemTime) -> String {
     humantime::format_rfc3339_seconds(time).to_string()
 }
 
-/// From 0 to 1.
-fn jitter() -> f64 {
-    let mut bytes = [0; 4];
-    match getrandom::fill(&mut bytes) {
-        Ok(()) => f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX),
-        Err(_) => 0.5,
-    }
-}
-
 /// When to renew. Pure.
 #[derive(Debug)]
 struct Renewals {
@@ -187,9 +178,8 @@ impl Renewals {
 
     /// How long to wait.
     fn failed(&mut self, now: Instant) -> Duration {
-        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(10)).min(LONGEST_PAUSE);
-        let pause = pause.mul_f64(0.5 + self.jitter / 2.0);
         self.failures += 1;
+        let pause = jittered(PAUSES.of(self.failures), self.jitter);
         self.pause = Some(now + pause);
         pause
     }
@@ -247,10 +237,10 @@ mod tests {
         let mut renewals = Renewals::new(1.0);
         let pauses: Vec<u64> = (0..10).map(|_| renewals.failed(now).as_secs()).collect();
         assert_eq!(pauses, [30, 60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]);
-        assert!(!due(&renewals, 80, now) && due(&renewals, 80, now + LONGEST_PAUSE));
+        assert!(!due(&renewals, 80, now) && due(&renewals, 80, now + PAUSES.longest));
         renewals.succeeded();
         assert!(due(&renewals, 80, now));
-        assert!(Renewals::new(0.0).failed(now) >= FIRST_PAUSE / 2);
+        assert!(Renewals::new(0.0).failed(now) >= PAUSES.first / 2);
     }
 
     #[test]

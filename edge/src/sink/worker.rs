@@ -5,14 +5,14 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use millgate_shared::panics::caught;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
 use super::WhenFull;
 use super::counts::SinkMetrics;
-use super::{FIRST_PAUSE, LONGEST_PAUSE, Record, Write, WriteError};
+use super::{PAUSES, Record, Write, WriteError};
+use crate::backoff::jittered;
 
 #[cfg(test)]
 mod tests;
@@ -248,7 +248,6 @@ impl Shared {
     fn write<W: Write>(&self, writer: &mut W, records: &[Record]) -> End {
         let count = records.len() as u64;
         let sink = &self.name;
-        let mut pauses = pauses();
         let mut failures: u32 = 0;
         loop {
             let written = match caught(|| writer.write(records)) {
@@ -281,7 +280,7 @@ impl Shared {
                 self.metrics.given_up.inc_by(count);
                 return End::Settled;
             }
-            if self.is_abandoned_after(pauses.next().unwrap_or(LONGEST_PAUSE)) {
+            if self.is_abandoned_after(jittered(PAUSES.of(failures), fastrand::f64())) {
                 return End::Abandoned;
             }
             self.metrics.retries.inc();
@@ -307,14 +306,4 @@ enum End {
 fn settle(job: Job) {
     // Nobody waits for a record that was only offered.
     let _offered = job.ack.send(Ack::Settled).is_err();
-}
-
-/// Jittered, so that a thousand devices do not knock at once when a receiver comes back.
-fn pauses() -> impl Iterator<Item = Duration> {
-    ExponentialBuilder::new()
-        .with_min_delay(FIRST_PAUSE)
-        .with_max_delay(LONGEST_PAUSE)
-        .with_jitter()
-        .without_max_times()
-        .build()
 }

@@ -6,18 +6,19 @@
 
 use std::time::{Duration, Instant};
 
+use crate::backoff::Backoff;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
     /// Failures in a row that open it.
     pub failures: u32,
-    /// First pause.
-    pub pause: Duration,
-    pub longest_pause: Duration,
+    /// Pauses before a probe.
+    pub pauses: Backoff,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { failures: 2, pause: Duration::from_millis(250), longest_pause: Duration::from_secs(5) }
+        Self { failures: 2, pauses: Backoff::new(Duration::from_millis(250), Duration::from_secs(5)) }
     }
 }
 
@@ -75,7 +76,8 @@ impl Breaker {
     /// Opens at once: the peer is known to be gone.
     pub fn trip(&mut self, now: Instant) {
         if self.is_closed() {
-            self.state = State::Open { until: now + self.config.pause, pause: self.config.pause };
+            self.state =
+                State::Open { until: now + self.config.pauses.first, pause: self.config.pauses.first };
         } else {
             self.failed(now);
         }
@@ -84,7 +86,7 @@ impl Breaker {
     /// The peer has shown itself: the first probe need not wait for its pause. Once a probe has failed that is no news any more.
     pub fn hope(&mut self, now: Instant) {
         if let State::Open { until, pause } = self.state
-            && pause == self.config.pause
+            && pause == self.config.pauses.first
         {
             self.state = State::Open { until: until.min(now), pause };
         }
@@ -99,9 +101,11 @@ impl Breaker {
             State::Closed { failures } if failures + 1 < self.config.failures => {
                 State::Closed { failures: failures + 1 }
             }
-            State::Closed { .. } => State::Open { until: now + self.config.pause, pause: self.config.pause },
+            State::Closed { .. } => {
+                State::Open { until: now + self.config.pauses.first, pause: self.config.pauses.first }
+            }
             State::Probing { pause, .. } => {
-                let pause = (pause * 2).min(self.config.longest_pause);
+                let pause = self.config.pauses.after(pause);
                 State::Open { until: now + pause, pause }
             }
             // A call that went out before it opened.
@@ -136,7 +140,7 @@ mod tests {
         let (mut breaker, now) = breaker();
         breaker.failed(now);
         breaker.failed(now);
-        let later = now + Config::default().pause;
+        let later = now + Config::default().pauses.first;
         assert!(!breaker.allow(later - STEP));
         assert!(breaker.allow(later));
         assert!(!breaker.allow(later));
@@ -170,8 +174,8 @@ mod tests {
         assert!(!breaker.allow(now));
         breaker.failed(now);
         breaker.hope(now);
-        assert!(!breaker.allow(now + Config::default().pause));
-        assert!(breaker.allow(now + Config::default().pause * 2));
+        assert!(!breaker.allow(now + Config::default().pauses.first));
+        assert!(breaker.allow(now + Config::default().pauses.first * 2));
     }
 
     #[test]
@@ -179,7 +183,7 @@ mod tests {
         let (mut breaker, now) = breaker();
         breaker.failed(now);
         breaker.failed(now);
-        let pause = Config::default().pause;
+        let pause = Config::default().pauses.first;
         assert!(breaker.allow(now + pause));
         assert!(breaker.allow(now + pause * 2));
     }

@@ -163,7 +163,7 @@ pub struct Session {
     gone: VecDeque<Gone>,
     hedging: Bucket,
     retrying: Bucket,
-    random: u64,
+    random: fastrand::Rng,
     next_id: u64,
     actions: VecDeque<Action>,
     counts: Counts,
@@ -178,7 +178,7 @@ impl Session {
             gone: VecDeque::new(),
             hedging: Bucket::new(HEDGE_SHARE, HEDGE_BURST),
             retrying: Bucket::new(RETRY_SHARE, RETRY_BURST),
-            random: config.seed,
+            random: fastrand::Rng::with_seed(config.seed),
             next_id: 1,
             actions: VecDeque::new(),
             counts: Counts::default(),
@@ -218,8 +218,9 @@ impl Session {
         links.min_by_key(rank).unwrap_or(LinkState::Unconfigured)
     }
 
-    /// Of one address.
-    pub fn link_of(&self, address: usize, now: Instant) -> LinkState {
+    /// How one address is; the simulation looks at each.
+    #[cfg(test)]
+    pub(super) fn link_of(&self, address: usize, now: Instant) -> LinkState {
         self.addresses.get(address).map_or(LinkState::Unconfigured, |address| address.link(now))
     }
 

@@ -3,7 +3,7 @@
 //! Rooms, lowest first; each uses only rooms of a line above its own:
 //!
 //! * [`digest`]: SHA-256 as text. [`files`]: files that are replaced whole. [`memory`]: what may still be taken of it.
-//!   [`panics`]: panics of code that is not ours. [`shutdown`]: tasks and their end. [`text_file`]: text, read with errors
+//!   [`output`]: how a command answers. [`panics`]: panics of code that is not ours. [`shutdown`]: tasks and their end. [`text_file`]: text, read with errors
 //!   that say what is wrong.
 //! * [`toml_file`]: settings, read with errors that name the key. [`telemetry`]: the log.
 //! * [`metrics`]: the page that `/metrics` answers.
@@ -23,6 +23,7 @@ pub mod digest;
 pub mod files;
 pub mod memory;
 pub mod metrics;
+pub mod output;
 pub mod panics;
 pub mod shutdown;
 pub mod telemetry;

@@ -23,11 +23,6 @@ impl Tasks {
         Self::default()
     }
 
-    /// Makes a set of tasks that stops with this one, or alone. [`Tasks::drain`] of this one waits for them too.
-    pub fn child(&self) -> Self {
-        Self { tracker: self.tracker.clone(), token: self.token.child_token() }
-    }
-
     pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,

@@ -19,6 +19,7 @@
 
 use crate::proto::v1;
 
+mod code;
 pub mod codec;
 mod decision;
 mod error;
@@ -26,6 +27,7 @@ mod image;
 pub mod proto;
 mod tensor;
 
+pub use code::code_name;
 pub use error::WireError;
 pub use image::{
     ImageSource, REFERENCE, depth, read_images, write_image, write_image_if_quick, write_images,

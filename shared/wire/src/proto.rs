@@ -1,21 +1,7 @@
 //! Generated protobuf bindings. Only this crate and the gRPC services and clients at the rim name these types.
 
-#[allow(
-    clippy::allow_attributes,
-    clippy::allow_attributes_without_reason,
-    clippy::all,
-    clippy::use_self,
-    unused_qualifications,
-    unreachable_pub,
-    missing_debug_implementations,
-    elided_lifetimes_in_paths,
-    reason = "generated code"
-)]
-pub mod v1 {
-    tonic::include_proto!("millgate.v1");
-}
+pub use generated::{inference, v1};
 
-/// The Open Inference Protocol, version 2.
 #[allow(
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
@@ -27,8 +13,15 @@ pub mod v1 {
     elided_lifetimes_in_paths,
     reason = "generated code"
 )]
-pub mod inference {
-    tonic::include_proto!("inference");
+mod generated {
+    pub mod v1 {
+        tonic::include_proto!("millgate.v1");
+    }
+
+    /// The Open Inference Protocol, version 2.
+    pub mod inference {
+        tonic::include_proto!("inference");
+    }
 }
 
 /// Encoded `FileDescriptorSet` of both packages, for gRPC reflection.

@@ -62,6 +62,7 @@ const DEMO: Floors = &[
 ];
 
 const EDGE: Floors = &[
+    &["backoff"],
     &["finding", "identity", "input", "joining", "journal", "settings"],
     &["crash", "record", "uplink"],
     &["agent", "sink", "source", "spool"],
@@ -94,7 +95,7 @@ const MIXTURE: Floors = &[&["embedding"], &["runner"], &["local", "workers"], &[
 const MODEL: Floors = &[&["bundle"], &["competence"], &["combine"], &["decision"], &["gate"], &["deciding"]];
 
 const RIM: Floors = &[
-    &["digest", "files", "memory", "panics", "shutdown", "text_file"],
+    &["digest", "files", "memory", "output", "panics", "shutdown", "text_file"],
     &["telemetry", "toml_file"],
     &["metrics"],
 ];
@@ -103,4 +104,4 @@ const SAMPLE: Floors = &[&["image", "index"], &["sample"]];
 
 const TRANSPORT: Floors = &[&["congestion", "tcp", "timeout"], &["quic"]];
 
-const WIRE: Floors = &[&["error", "proto"], &["codec", "decision", "image", "tensor"]];
+const WIRE: Floors = &[&["code", "error", "proto"], &["codec", "decision", "image", "tensor"]];

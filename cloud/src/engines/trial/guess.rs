@@ -159,28 +159,24 @@ fn whole(datatype: Datatype, numbers: &[i64]) -> Values {
 /// A row of numbers that is the same every time.
 #[derive(Debug)]
 pub(crate) struct Numbers {
-    state: u64,
+    random: fastrand::Rng,
 }
 
 impl Default for Numbers {
     fn default() -> Self {
-        Self { state: 0x9e37_79b9_7f4a_7c15 }
+        Self { random: fastrand::Rng::with_seed(1) }
     }
 }
 
 impl Numbers {
     /// From 0 to below 1.
     fn next(&mut self) -> f32 {
-        // xorshift64: Marsaglia, Xorshift RNGs, 2003.
-        self.state ^= self.state << 13;
-        self.state ^= self.state >> 7;
-        self.state ^= self.state << 17;
-        (self.state >> 40) as f32 / (1u64 << 24) as f32
+        self.random.f32()
     }
 
     /// One of `first` to `last`.
     fn between(&mut self, first: i64, last: i64) -> i64 {
-        first + (self.next() * (last - first + 1) as f32) as i64
+        self.random.i64(first..=last)
     }
 
     /// The values of any guess; a role is the caller's matter.

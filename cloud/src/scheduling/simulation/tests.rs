@@ -10,7 +10,7 @@ const RUNS: u64 = 6;
 const LEVELS: [f64; 6] = [0.3, 0.7, 1.0, 1.5, 2.0, 3.0];
 
 fn one(policy: &mut dyn Policy, mix: &Mix, load: &Load, seed: u64, report: &mut Report) {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let start = Instant::now();
     let jobs = load.jobs(mix, start, &mut random);
     let ends = run(policy, mix, &jobs, &mut random);
@@ -93,9 +93,9 @@ fn what_an_offer_costs() {
     let start = Instant::now();
     for waiting in [100, 1000, 9999] {
         let mut policy = Ours::new(&DENSE);
-        let mut random = Random(1);
+        let mut random = Random::new(1);
         let mut job = |number: usize| {
-            let deadline = start + Duration::from_secs(60) + us(random.next() % 60_000_000);
+            let deadline = start + Duration::from_secs(60) + us(random.below(60_000_000) as u64);
             Job { number, expert: random.below(3), arrived: start, deadline }
         };
         for number in 0..waiting {
@@ -163,7 +163,7 @@ fn no_seed_breaks_the_rules() {
     let seeds = chosen.map_or(0..2000, |seed: u64| seed..seed + 1);
     for seed in seeds {
         let check = move || {
-            let mut random = Random(seed ^ 0x5eed);
+            let mut random = Random::new(seed ^ 0x5eed);
             let mix = MIXES[random.below(MIXES.len())];
             let level = 0.3 + 2.7 * random.unit();
             let deadlines = [MIXED, ONE, &[5, 1000]][random.below(3)];

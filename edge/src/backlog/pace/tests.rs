@@ -1,5 +1,8 @@
 use super::*;
 
+const FIRST: Millis = PAUSES.first.as_millis() as Millis;
+const LONGEST: Millis = PAUSES.longest.as_millis() as Millis;
+
 #[test]
 fn the_window_grows_with_answers_and_halves_with_trouble() {
     let mut pace = Pace::new(8);
@@ -17,7 +20,7 @@ fn the_window_grows_with_answers_and_halves_with_trouble() {
     pace.sent();
     pace.ended(End::Trouble, 20, now);
     assert_eq!(pace.window(), 4);
-    assert_eq!(pace.may_send(now), Err(Some(now + FIRST_PAUSE)));
+    assert_eq!(pace.may_send(now), Err(Some(now + FIRST)));
     pace.reset();
     assert_eq!(pace.may_send(now), Ok(()));
 }
@@ -35,7 +38,7 @@ fn pauses_grow_and_end() {
         now = until;
     }
     assert_eq!(pauses[..3], [500, 1000, 2000]);
-    assert_eq!(pauses.last(), Some(&LONGEST_PAUSE));
+    assert_eq!(pauses.last(), Some(&LONGEST));
 }
 
 #[test]
@@ -71,11 +74,8 @@ fn answers_that_get_slow_shrink_the_window() {
 #[test]
 fn thousands_of_lines() {
     for seed in 0..3000_u64 {
-        let mut state = seed;
-        let mut random = |most: u64| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) % most
-        };
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut random = |most: u64| random.u64(..most);
         let mut pace = Pace::new(1 + random(8) as usize);
         let mut now = 0;
         for _ in 0..200 {
@@ -91,13 +91,13 @@ fn thousands_of_lines() {
             }
             assert!(pace.out <= pace.most, "seed {seed}");
             if let Err(Some(until)) = pace.may_send(now) {
-                assert!(until > now && until <= now + LONGEST_PAUSE, "seed {seed}");
+                assert!(until > now && until <= now + LONGEST, "seed {seed}");
             }
         }
         while pace.out > 0 {
             pace.ended(End::Answered, 1, now);
         }
-        assert!(pace.may_send(now + LONGEST_PAUSE + QUIET).is_ok(), "seed {seed}");
+        assert!(pace.may_send(now + LONGEST + QUIET).is_ok(), "seed {seed}");
     }
 }
 

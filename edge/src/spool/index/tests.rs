@@ -141,16 +141,6 @@ fn an_entry_that_is_replaced_within_its_segment_does_not_take_it_along() {
     assert_eq!(index.remove(1).unwrap().closed, ["a"]);
 }
 
-/// A small generator, so that a seed replays.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, most: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % most
-    }
-}
-
 /// What must hold at any time.
 fn check(index: &Index, seed: u64) {
     let live: u64 = index.entries.values().map(|entry| entry.place.len).sum();
@@ -167,17 +157,17 @@ fn check(index: &Index, seed: u64) {
 /// A life of the spool in virtual time: whatever comes in whatever order, each entry that was taken is asked and closed
 /// exactly once, expires, or is dropped by name; the bound holds; nothing is asked before its time.
 fn life(seed: u64) {
-    let mut random = Random(seed);
-    let when_full = if random.below(2) == 0 { SpoolFull::RefuseNew } else { SpoolFull::DropOldest };
+    let mut random = fastrand::Rng::with_seed(seed);
+    let when_full = if random.u64(..2) == 0 { SpoolFull::RefuseNew } else { SpoolFull::DropOldest };
     let mut index = index(when_full);
     let (mut now, mut next, mut segment, mut at): (Millis, u64, u64, u64) = (0, 0, 0, 0);
     let (mut taken, mut closed, mut expired, mut dropped) = (0, 0, 0, 0);
     let mut out: Vec<u64> = Vec::new();
     for _ in 0..300 {
-        now += random.below(400) as Millis;
-        match random.below(8) {
+        now += random.u64(..400) as Millis;
+        match random.u64(..8) {
             0..=2 => {
-                let len = 1 + random.below(120);
+                let len = 1 + random.u64(..120);
                 loop {
                     match index.room(len, Some(segment), &BTreeSet::new()) {
                         Room::Fits => {
@@ -215,7 +205,7 @@ fn life(seed: u64) {
                 }
             }
             3 => {
-                let id = random.below(next.max(1)).to_string();
+                let id = random.u64(..next.max(1)).to_string();
                 index.release(&id, now);
             }
             4 => {
@@ -225,15 +215,15 @@ fn life(seed: u64) {
                 }
             }
             5 if !out.is_empty() => {
-                let seq = out.swap_remove(random.below(out.len() as u64) as usize);
+                let seq = out.swap_remove(random.u64(..out.len() as u64) as usize);
                 if index.remove(seq).is_some_and(|emptied| emptied.segment == segment) {
                     (segment, at) = (segment + 1, 0);
                 }
                 closed += 1;
             }
             6 if !out.is_empty() => {
-                let seq = out.swap_remove(random.below(out.len() as u64) as usize);
-                let due = now + random.below(2000) as Millis;
+                let seq = out.swap_remove(random.u64(..out.len() as u64) as usize);
+                let due = now + random.u64(..2000) as Millis;
                 index.retry(seq, due, Again::Failed);
                 assert!(
                     index.take(due - 1).is_none_or(|(other, _)| {

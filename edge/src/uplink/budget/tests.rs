@@ -1,27 +1,8 @@
 //! The laws of the budget, in virtual time. A seed that fails is printed, and `run(seed)` replays it.
 
+use fastrand::Rng;
+
 use super::*;
-
-/// splitmix64 (Steele, Lea, Flood, 2014).
-struct Random(u64);
-
-impl Random {
-    fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.bits() % bound
-    }
-
-    fn share(&mut self) -> f64 {
-        (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-}
 
 fn live(bytes: u64, risk: f64) -> Ask {
     Ask { traffic: Traffic::Live, bytes, risk: Some(risk), is_metered: false }
@@ -80,32 +61,32 @@ fn check(sent: &[(u64, u64)], length: u64, limit: u64) -> Result<(), String> {
 
 /// A few days of a device that is restarted and killed, with a clock that may stand still while it is off.
 fn run(seed: u64) -> Result<(), String> {
-    let mut random = Random(seed);
+    let mut random = Rng::with_seed(seed);
     let limits = loop {
-        let mut limit = |most: u64| if random.below(4) == 0 { 0 } else { 1024 + random.below(most) };
+        let mut limit = |most: u64| if random.u64(..4) == 0 { 0 } else { 1024 + random.u64(..most) };
         let limits = Limits { per_hour: limit(200_000), per_day: limit(1_000_000) };
         if !limits.is_none() {
             break limits;
         }
     };
-    let mut now = 1_000_000 + random.below(1_000_000);
+    let mut now = 1_000_000 + random.u64(..1_000_000);
     // The budget's clock runs beside the true one, and never ahead of it.
     let mut behind = 0;
     let mut device = Device { budget: Budget::new(limits, now), disk: None };
     let mut sent = Vec::new();
-    let largest = 1 + random.below(20_000);
+    let largest = 1 + random.u64(..20_000);
     for _ in 0..600 {
-        now += match random.below(10) {
-            0 => random.below(7200),
-            1..5 => random.below(120),
-            _ => random.below(3),
+        now += match random.u64(..10) {
+            0 => random.u64(..7200),
+            1..5 => random.u64(..120),
+            _ => random.u64(..3),
         };
         device.budget.tick(now - behind);
-        if random.below(25) == 0 {
-            let most = if random.below(3) == 0 { 40_000 } else { 60 };
-            let off = random.below(most);
-            let known = if random.below(2) == 0 { off } else { random.below(off + 1) };
-            let is_orderly = random.below(2) == 0;
+        if random.u64(..25) == 0 {
+            let most = if random.u64(..3) == 0 { 40_000 } else { 60 };
+            let off = random.u64(..most);
+            let known = if random.u64(..2) == 0 { off } else { random.u64(..off + 1) };
+            let is_orderly = random.u64(..2) == 0;
             // Since what is on disk was written, too, only so much is known to have passed.
             let before = device.budget.now();
             let written =
@@ -115,15 +96,15 @@ fn run(seed: u64) -> Result<(), String> {
             behind = now - device.budget.now();
         }
         let ask = Ask {
-            traffic: Traffic::ALL[random.below(3) as usize],
-            bytes: random.below(largest),
-            risk: (random.below(3) > 0).then(|| random.share()),
-            is_metered: random.below(10) == 0,
+            traffic: Traffic::ALL[random.u64(..3) as usize],
+            bytes: random.u64(..largest),
+            risk: (random.u64(..3) > 0).then(|| random.f64()),
+            is_metered: random.u64(..10) == 0,
         };
         let before = device.budget.left();
         if device.take(&ask).is_ok() {
             sent.push((now, ask.bytes));
-            if random.below(20) == 0 {
+            if random.u64(..20) == 0 {
                 device.budget.refund(ask.bytes);
                 sent.pop();
             }
@@ -151,11 +132,11 @@ fn no_window_ever_holds_more_than_its_limit() {
 #[test]
 fn a_restart_gives_nothing_back() {
     for seed in 0..4000 {
-        let mut random = Random(seed);
-        let limits = Limits { per_hour: 2000 + random.below(100_000), per_day: 0 };
+        let mut random = Rng::with_seed(seed);
+        let limits = Limits { per_hour: 2000 + random.u64(..100_000), per_day: 0 };
         let mut device = Device { budget: Budget::new(limits, 5000), disk: None };
-        for _ in 0..random.below(50) {
-            let _may_refuse = device.take(&of(Traffic::Live, random.below(3000)));
+        for _ in 0..random.u64(..50) {
+            let _may_refuse = device.take(&of(Traffic::Live, random.u64(..3000)));
         }
         let before = device.budget.left()[0].unwrap();
         let mut killed = Device { budget: device.budget.clone(), disk: device.disk.clone() };
@@ -203,16 +184,16 @@ fn the_numbers_of_the_documents() {
 #[test]
 fn the_bytes_go_to_the_highest_risks() {
     for seed in 0..200 {
-        let mut random = Random(seed);
+        let mut random = Rng::with_seed(seed);
         let limits = Limits { per_hour: 100_000, per_day: 0 };
         let mut budget = Budget::new(limits, 0);
         let (mut went, mut stayed, mut bytes) = (Vec::new(), Vec::new(), 0);
         // Four hours; the first is for settling.
         for now in 0..4 * 3600 {
             budget.tick(now);
-            let risk = random.share();
+            let risk = random.f64();
             // One call of 100 bytes in 1.2 s, on average.
-            if random.below(6) == 0 {
+            if random.u64(..6) == 0 {
                 continue;
             }
             let ask = live(100, risk);

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::pace::Pace;
 use super::{LinkState, NewLine, RECONNECT_GRACE};
+use crate::backoff::Backoff;
 use crate::uplink::breaker::{self, Breaker};
 use crate::uplink::estimate::{Quantiles, Times};
 
@@ -17,13 +18,11 @@ const SHORTEST_PATIENCE: Duration = Duration::from_millis(30);
 const LONGEST_PATIENCE: Duration = Duration::from_secs(1);
 const UNKNOWN_PATIENCE: Duration = Duration::from_millis(200);
 /// The better transport is tried again this long after another one had to be taken, then at twice the pause each time.
-const FIRST_UPGRADE: Duration = Duration::from_secs(30);
-const LAST_UPGRADE: Duration = Duration::from_secs(600);
+const UPGRADE: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_secs(600));
 
 /// A line that shows an old certificate is made anew at once, and where that fails again after this time, then after twice
 /// that each time.
-const FIRST_RENEWAL: Duration = Duration::from_secs(1);
-const LAST_RENEWAL: Duration = Duration::from_secs(60);
+const RENEWAL: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Line {
@@ -84,9 +83,9 @@ impl Address {
             given_away: false,
             is_outdated: false,
             renew_at: now,
-            renew_pause: FIRST_RENEWAL,
+            renew_pause: RENEWAL.first,
             upgrade_at: None,
-            upgrade_pause: FIRST_UPGRADE,
+            upgrade_pause: UPGRADE.first,
             first_trip: None,
         }
     }
@@ -274,15 +273,15 @@ impl Address {
     /// The pool does not know the device on the current line.
     pub(super) fn outdate(&mut self, now: Instant) {
         // The last one is long past, and told nothing of this one.
-        if !self.is_outdated && self.renew_at + LAST_RENEWAL <= now {
-            self.renew_pause = FIRST_RENEWAL;
+        if !self.is_outdated && self.renew_at + RENEWAL.longest <= now {
+            self.renew_pause = RENEWAL.first;
         }
         self.is_outdated = self.is_up();
     }
 
     /// There is a new certificate: earlier failures tell nothing of it.
     pub(super) fn renew(&mut self, now: Instant) {
-        (self.renew_at, self.renew_pause) = (now, FIRST_RENEWAL);
+        (self.renew_at, self.renew_pause) = (now, RENEWAL.first);
         self.pace.restart(now);
         self.is_outdated = self.is_up();
     }
@@ -296,7 +295,7 @@ impl Address {
         let is_due = self.is_outdated && self.renew_at <= now;
         if is_due {
             self.renew_at = now + self.renew_pause;
-            self.renew_pause = (self.renew_pause * 2).min(LAST_RENEWAL);
+            self.renew_pause = RENEWAL.after(self.renew_pause);
         }
         is_due
     }
@@ -305,7 +304,7 @@ impl Address {
     pub(super) fn upgrade_due(&mut self, now: Instant) -> bool {
         let is_due = self.is_up() && self.upgrade_at.is_some_and(|at| at <= now);
         if is_due {
-            self.upgrade_pause = (self.upgrade_pause * 2).min(LAST_UPGRADE);
+            self.upgrade_pause = UPGRADE.after(self.upgrade_pause);
             self.upgrade_at = Some(now + self.upgrade_pause);
         }
         is_due

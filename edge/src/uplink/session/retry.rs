@@ -112,7 +112,7 @@ impl Session {
             self.counts.retries += 1;
             return self.send(call, elsewhere, now);
         }
-        let at = now + pause + pause.mul_f64(JITTER * self.random_share());
+        let at = now + pause + pause.mul_f64(JITTER * self.random.f64());
         let answer_in = self.addresses[address].total().map_or(Duration::ZERO, |total| total.p50);
         if at + answer_in >= deadline {
             return self.give_reason(call, reason);
@@ -165,15 +165,5 @@ impl Session {
                 self.fail(call, Missing::Offline);
             }
         }
-    }
-
-    /// From 0 to 1; xorshift is random enough for jitter.
-    fn random_share(&mut self) -> f64 {
-        let mut x = self.random | 1;
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        self.random = x;
-        (x >> 11) as f64 / (1_u64 << 53) as f64
     }
 }

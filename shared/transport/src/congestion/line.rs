@@ -11,21 +11,18 @@ const ACK_DELAY: u64 = 5_000;
 /// Longest time, in microseconds, that a burst of losses lasts: idle periods do not extend it.
 const BURST: u64 = 50_000;
 
-/// A generator (xorshift64*) that gives the same numbers for the same seed.
+/// What a line is drawn from: the same numbers for the same seed.
 #[derive(Debug, Clone)]
-pub(super) struct Random(u64);
+pub(super) struct Random(fastrand::Rng);
 
 impl Random {
     pub(super) fn new(seed: u64) -> Self {
-        Self((seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+        Self(fastrand::Rng::with_seed(seed))
     }
 
     /// A number from 0 to 1.
     pub(super) fn share(&mut self) -> f64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) as f64 / (1_u64 << 53) as f64
+        self.0.f64()
     }
 
     /// A number from `low` to `high`, spread evenly over the powers of ten.

@@ -48,7 +48,7 @@ fn is_bounded(outcome: &Outcome) {
 #[test]
 fn every_call_ends_once_by_its_deadline_whatever_lines_do() {
     for_seeds(3_000, |seed| {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let length = MS * 15_000;
         let places: Vec<Place> = (0..=random.below(3)).map(|_| place(&mut random, length)).collect();
         let count = places.len() as u64;
@@ -64,7 +64,7 @@ fn every_call_ends_once_by_its_deadline_whatever_lines_do() {
 #[test]
 fn a_second_address_that_works_answers_all_that_the_first_one_drops() {
     for_seeds(1_000, |seed| {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let length = MS * 20_000;
         let bad = Place { trip: random.ms(1, 60), slow: 0, full: 0, ..place(&mut random, length) };
         let good = Place { trip: random.ms(1, 60), computing: MS, slow: 0, full: 0, troubles: Vec::new() };
@@ -79,7 +79,7 @@ fn a_second_address_that_works_answers_all_that_the_first_one_drops() {
 #[test]
 fn a_pool_that_is_gone_costs_a_few_deadlines_and_no_more() {
     for_seeds(500, |seed| {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let (from, until) = (MS * 5_000, MS * 35_000);
         let how = if random.chance(50) { Trouble::Silent } else { Trouble::Reset };
         let place = Place {

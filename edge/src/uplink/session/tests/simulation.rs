@@ -6,20 +6,20 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use super::*;
 
-/// Splitmix64.
-pub(super) struct Random(pub(super) u64);
+/// What a world is drawn from.
+pub(super) struct Random(fastrand::Rng);
 
 impl Random {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(fastrand::Rng::with_seed(seed))
+    }
+
     pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.u64(..)
     }
 
     pub(super) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        self.0.u64(..bound)
     }
 
     pub(super) fn ms(&mut self, from: u64, to: u64) -> Duration {

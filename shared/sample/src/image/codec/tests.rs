@@ -90,13 +90,8 @@ fn what_cannot_be_the_picture_is_refused() {
 fn any_image() -> impl Strategy<Value = Picture> {
     (1..120_u32, 1..120_u32, any::<[u8; 2]>(), 0..4_u32, any::<u64>()).prop_map(
         |(width, height, levels, kind, seed)| {
-            let mut state = seed | 1;
-            let mut random = move || {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                (state >> 32) as u32
-            };
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut random = move || random.u32(..);
             let pixel = |i: u32| match kind {
                 0 => levels[0],
                 1 => levels[(random() & 1) as usize],
