@@ -1,5 +1,5 @@
 //! The HTTP side for operators: `/metrics`, `/healthz` (the process lives), `/readyz` (it takes samples), `/metered` (the
-//! line costs by the byte; GET shows it, PUT switches it), and `/queue` for the command line.
+//! line costs by the byte; GET shows it, PUT switches it), and `/queue` and `/bundle` for the command line.
 //!
 //! PUT and not POST: a page in the device's own browser can make it post to any port without asking, but not put.
 
@@ -18,10 +18,13 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::Agent;
+use crate::epochs::Epochs;
 use crate::metrics::Metrics;
 use crate::spool::Spool;
 
+pub(crate) mod bundle;
 mod config;
+pub(crate) mod door;
 pub(crate) mod queue;
 
 pub use config::AdminConfig;
@@ -37,14 +40,15 @@ struct Admin {
     draining: CancellationToken,
 }
 
-/// Serves until `tasks` stop; gives the address. `intake` are the tasks that take samples; `state_dir` is
-/// where the command line finds the way to the `spool`.
+/// Serves until `tasks` stop; gives the address. `intake` are the tasks that take samples; `state_dir` is where the command
+/// line finds the way to the `spool` and to the `epochs`.
 pub(crate) fn start(
     listener: TcpListener,
     agent: &Agent,
     metrics: &Arc<Metrics>,
     spool: Option<Spool>,
-    state_dir: Option<&Path>,
+    epochs: &Epochs,
+    state_dir: &Path,
     intake: &Tasks,
     tasks: &Tasks,
 ) -> std::io::Result<SocketAddr> {
@@ -58,7 +62,7 @@ pub(crate) fn start(
         .route("/metered", get(metered).put(switch_metered))
         .layer(DefaultBodyLimit::max(MOST_BODY))
         .with_state(admin)
-        .merge(queue::routes(spool, state_dir, address));
+        .merge(door::behind(queue::routes(spool).merge(bundle::routes(epochs.clone())), state_dir, address));
     let stop = tasks.token().clone().cancelled_owned();
     tasks.spawn(async move {
         if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {

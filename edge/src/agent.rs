@@ -4,7 +4,7 @@
 //! experts), at most one round trip to the pool, and the combine.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -96,6 +96,17 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// Opens a bundle, or says that it cannot be.
+    pub(crate) fn open(path: &Path) -> Result<Bundle, Self> {
+        Bundle::open(path)
+            .map_err(|source| Self::Bundle { path: path.to_path_buf(), source: Box::new(source) })
+    }
+
+    /// The bundle is at fault, and not what the configuration asks of it.
+    pub(crate) fn is_of_bundle(&self) -> bool {
+        matches!(self, Self::Bundle { .. } | Self::Models { .. })
+    }
+
     /// There is none where it was looked for.
     pub fn lacks_bundle(&self) -> bool {
         matches!(self, Self::Bundle { source, .. } if source.is_absent())
@@ -130,19 +141,16 @@ impl Agent {
     /// Opens and checks the configured bundle, runs its golden samples, starts the model threads, and dials the pool in the
     /// background. Blocks while models load; returns before the pool has answered.
     pub fn start(config: AgentConfig, tasks: &Tasks) -> Result<Self, StartError> {
-        let path = &config.bundle;
-        let opened = Bundle::open(path);
-        let bundle =
-            opened.map_err(|source| StartError::Bundle { path: path.clone(), source: Box::new(source) })?;
+        let bundle = StartError::open(&config.bundle)?;
         Self::start_with(&bundle, config, tasks)
     }
 
-    /// Like [`Self::start`], with a bundle that is open already; the path in the configuration is not looked at.
+    /// Like [`Self::start`], with a bundle that is open already; the path in the configuration only names it in errors.
     pub fn start_with(bundle: &Bundle, config: AgentConfig, tasks: &Tasks) -> Result<Self, StartError> {
         if let Some(pools) = &config.cloud {
             pools.parsed()?;
         }
-        let epoch = Arc::new(Epoch::start(bundle, &config)?);
+        let epoch = Arc::new(Epoch::start(bundle, &config.bundle, &config)?);
         let ledger = Ledger::open(&config.bytes.ledger);
         let uplink = config.cloud.clone().map(|pools| {
             let dial_timeout = config.deadline.clamp(Duration::from_millis(500), Duration::from_secs(5));
@@ -162,10 +170,10 @@ impl Agent {
         Arc::clone(&self.parts.epoch.borrow())
     }
 
-    /// Makes an epoch of a bundle and proves it, while the one in use goes on; nothing is switched yet. Blocks while models
-    /// load.
-    pub(crate) fn prepare(&self, bundle: &Bundle) -> Result<Arc<Epoch>, StartError> {
-        Epoch::start(bundle, &self.parts.config).map(Arc::new)
+    /// Makes an epoch of a bundle and proves it, while the one in use goes on; nothing is switched yet. Errors name the
+    /// bundle by `path`. Blocks while models load.
+    pub(crate) fn prepare(&self, bundle: &Bundle, path: &Path) -> Result<Arc<Epoch>, StartError> {
+        Epoch::start(bundle, path, &self.parts.config).map(Arc::new)
     }
 
     /// Every decision that begins from now on is one of this epoch.

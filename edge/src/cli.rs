@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | 0 | done; for `run`: stopped as asked |
 //! | 1 | failed, or standard output does not take what was asked for; trying again may help. For `check`: something is wrong |
-//! | 2 | wrong usage; for `infer`: some input could not be decided, the others were; for `queue drop`: an id is not there |
+//! | 2 | wrong usage; for `infer`: some input could not be decided, the others were; for `queue drop`: an id is not there; for `bundle switch` and `rollback`: the bundle fails its checks |
 //! | 3 | configuration or bundle cannot be used: trying again changes nothing (systemd: `RestartPreventExitStatus=3`); for `infer --require-cloud`: a decision wanted the pool and did not get it, or there is no pool |
 
 use std::io;
@@ -12,12 +12,14 @@ use std::io;
 use clap::{Parser, Subcommand};
 use millgate_shared::telemetry::{self, LogFormat};
 
+pub mod bundle;
 pub mod check;
 pub mod enroll;
 pub mod infer;
 pub mod pool;
 pub mod queue;
 pub mod run;
+mod running;
 
 pub(crate) const OK: u8 = 0;
 pub(crate) const FAILED: u8 = 1;
@@ -42,6 +44,7 @@ Examples:
   millgate-edge check --config /etc/millgate/edge.toml
   millgate-edge run --config /etc/millgate/edge.toml
   millgate-edge queue --config /etc/millgate/edge.toml
+  millgate-edge bundle status --config /etc/millgate/edge.toml
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or undecidable input, 3 configuration or bundle unusable, or no pool where
 `infer --require-cloud` wants one.
@@ -93,6 +96,16 @@ Examples:
 
 Works while the agent runs, through its admin port, and when it does not.")]
     Queue(queue::QueueArgs),
+    /// The bundle that the agent decides with: switch to another one, back, and show
+    #[command(after_help = "\
+Examples:
+  millgate-edge bundle switch /srv/bundles/factory-1.2.tar.zst --config /etc/millgate/edge.toml
+  millgate-edge bundle rollback --config /etc/millgate/edge.toml
+  millgate-edge bundle status --output json --state-dir /var/lib/millgate/state
+
+A bundle that fails its checks changes nothing (exit code 2). A switch holds, also through restarts, until another bundle
+lies where the configuration says. `switch` needs a running agent; `rollback` and `status` do not.")]
+    Bundle(bundle::BundleArgs),
 }
 
 impl Cli {
@@ -115,6 +128,12 @@ impl Cli {
             Command::Queue(args) => {
                 telemetry::init("error", LogFormat::Text);
                 let work = || queue::queue(args, &mut io::stdout().lock());
+                let worked = tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?;
+                worked.map_err(unwritten)
+            }
+            Command::Bundle(args) => {
+                telemetry::init("error", LogFormat::Text);
+                let work = || bundle::bundle(args, &mut io::stdout().lock());
                 let worked = tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?;
                 worked.map_err(unwritten)
             }

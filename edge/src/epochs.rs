@@ -1,16 +1,64 @@
-//! The bundles of a running agent: the rules of earlier ones, as long as the spool has entries of them.
+//! The agent changes bundles while it runs: to another one, back, and to what the configuration names now.
+//!
+//! ```text
+//! command (bundle switch, rollback) -> admin port ─┐
+//! SIGHUP ──────────────────────────────────────────┴> Epochs: open, digests -> copy in state_dir -> models, golden samples
+//!                                                        -> the record on disk -> the agent's epoch
+//! ```
+//!
+//! One switch at a time. Whatever fails before the record is written changes nothing; from the record on nothing can fail,
+//! and a start finds what the record says. Decisions keep the epoch that they began with, and what the spool keeps of earlier
+//! bundles is amended by their manifests, which are kept as long as there are entries of them.
+//!
+//! * `start`: which bundle a start decides with. `report`: what is told of it. `counts`: what `/metrics` shows.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use millgate_shared::bundle::BundleDigest;
-use millgate_shared::bundle::store;
+use millgate_shared::bundle::store::{self, Record, Store, StoreError};
+use millgate_shared::bundle::{Bundle, BundleDigest};
+use millgate_shared::digest::hex;
+use tokio::runtime::Handle;
 
-use crate::agent::{Agent, Rules};
+use crate::agent::{Agent, Epoch, Rules, StartError};
+use crate::spool::Spool;
+pub(crate) use counts::Counts;
+use counts::Outcome;
+pub(crate) use report::{Named, Refusal, Report, State};
+pub(crate) use start::{Kept, start};
+
+mod counts;
+mod report;
+mod start;
 
 /// Rules of earlier bundles that are held in memory; others are read again.
 const MOST_RULES: usize = 8;
+
+/// Why the bundle was not changed. The agent goes on with the one it had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SwitchError {
+    #[error("a switch is under way")]
+    UnderWay,
+    #[error("bundles cannot be switched here: {0}")]
+    NoStore(String),
+    #[error("there is no bundle to go back to")]
+    NothingBefore,
+    /// The bundle fails its checks, or is not one that the configuration can be used with.
+    #[error(transparent)]
+    Refused(#[from] StartError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the switch panicked; the log says more")]
+    Panicked,
+}
+
+impl SwitchError {
+    /// The bundle that was given is at fault, not the machine or the moment.
+    pub(crate) fn is_bad_input(&self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
+}
 
 /// Handle to the agent's bundles. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -19,13 +67,104 @@ pub(crate) struct Epochs(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     agent: Agent,
+    /// `None`: nothing is ever amended.
+    spool: Option<Spool>,
     state_dir: PathBuf,
+    /// Where the configuration's bundle lies.
+    configured: Mutex<PathBuf>,
+    /// Locked for as long as a switch takes. An error says why nothing can be kept.
+    store: Mutex<Result<Store, String>>,
+    /// What the record says, for whoever asks during a switch.
+    known: Mutex<Known>,
     rules: Mutex<BTreeMap<BundleDigest, Arc<Rules>>>,
+    counts: Counts,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Known {
+    record: Option<Record>,
+    previous: Option<Named>,
 }
 
 impl Epochs {
-    pub(crate) fn new(agent: &Agent, state_dir: PathBuf) -> Self {
-        Self(Arc::new(Inner { agent: agent.clone(), state_dir, rules: Mutex::default() }))
+    pub(crate) fn new(agent: &Agent, spool: Option<Spool>, kept: Kept, counts: Counts) -> Self {
+        let Kept { state_dir, configured, store } = kept;
+        if let Err(reason) = &store {
+            tracing::warn!(reason, "the bundle cannot be switched while this agent runs");
+        }
+        let known = store.as_ref().map(known).unwrap_or_default();
+        let this = Self(Arc::new(Inner {
+            agent: agent.clone(),
+            spool,
+            state_dir,
+            configured: Mutex::new(configured),
+            store: Mutex::new(store),
+            known: Mutex::new(known),
+            rules: Mutex::default(),
+            counts,
+        }));
+        this.show();
+        this
+    }
+
+    /// Switches to the bundle at a path. Returns when decisions are made with it, or when it is refused.
+    pub(crate) async fn switch(&self, path: PathBuf) -> Result<Report, SwitchError> {
+        self.alone(move |this, store| {
+            let bundle = StartError::open(&path)?;
+            let next = this.record(store)?.switched(bundle.digest());
+            this.take(store, next, &path, &bundle)
+        })
+        .await
+    }
+
+    /// Switches back to the bundle before; a second time, forth again.
+    pub(crate) async fn roll_back(&self) -> Result<Report, SwitchError> {
+        self.alone(|this, store| {
+            let next = this.record(store)?.rolled_back().ok_or(SwitchError::NothingBefore)?;
+            let path = this.own_path(next.active);
+            let refuse = |source| StartError::Bundle { path: path.clone(), source: Box::new(source) };
+            let own = store.bundle(next.active).map_err(refuse)?;
+            this.take(store, next, &path, &own)
+        })
+        .await
+    }
+
+    /// Switches to the bundle that lies now at the configured path, if it is another one than when that was last followed.
+    /// `configured` is that path.
+    pub(crate) async fn follow(&self, configured: PathBuf) -> Result<Report, SwitchError> {
+        *self.0.configured.lock().unwrap_or_else(PoisonError::into_inner) = configured.clone();
+        self.alone(move |this, store| {
+            let refuse = |source| StartError::Bundle { path: configured.clone(), source: Box::new(source) };
+            let record = this.record(store)?;
+            let found = Bundle::digest_at(&configured).map_err(refuse)?;
+            if record.follow(found) == record {
+                return Ok(this.report(false));
+            }
+            let bundle = StartError::open(&configured)?;
+            this.take(store, record.follow(bundle.digest()), &configured, &bundle)
+        })
+        .await
+    }
+
+    /// What is active, before and configured.
+    pub(crate) fn state(&self) -> State {
+        let is_under_way = matches!(self.0.store.try_lock(), Err(TryLockError::WouldBlock));
+        let known = self.known().clone();
+        State {
+            active: Some(Named::of_epoch(&self.0.agent.epoch())),
+            previous: known.previous,
+            configured: Some(self.0.configured.lock().unwrap_or_else(PoisonError::into_inner).clone()),
+            configured_digest: known.record.map(|record| record.configured.to_string()),
+            is_under_way,
+            is_running: true,
+        }
+    }
+
+    /// Lets the store go, so that another process can have it, unless a switch is under way.
+    pub(crate) fn close(&self) {
+        if let Ok(mut store) = self.0.store.try_lock() {
+            *store = Err("the agent stops".to_owned());
+        }
     }
 
     /// What an entry of a bundle is amended by; the error says why that is not to be had. Reads a file, the first time that
@@ -35,7 +174,7 @@ impl Epochs {
         if epoch.digest() == digest {
             return Ok(Arc::new(epoch.rules().clone()));
         }
-        if let Some(rules) = self.kept().get(&digest) {
+        if let Some(rules) = self.kept_rules().get(&digest) {
             return Ok(Arc::clone(rules));
         }
         let this = self.clone();
@@ -47,7 +186,7 @@ impl Epochs {
             Ok(Arc::new(rules))
         });
         let rules = read.await.unwrap_or_else(|_| Err("reading its bundle panicked".to_owned()))?;
-        let mut kept = self.kept();
+        let mut kept = self.kept_rules();
         if kept.len() >= MOST_RULES {
             kept.pop_first();
         }
@@ -55,7 +194,153 @@ impl Epochs {
         Ok(rules)
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, BTreeMap<BundleDigest, Arc<Rules>>> {
+    /// Runs a change of the bundle, with no other beside it, and says what came of it.
+    async fn alone(
+        &self,
+        change: impl FnOnce(&Self, &mut Store) -> Result<Report, SwitchError> + Send + 'static,
+    ) -> Result<Report, SwitchError> {
+        let this = self.clone();
+        let (handle, counted) = (Handle::current(), self.clone());
+        let work = move || {
+            let mut locked = match this.0.store.try_lock() {
+                Ok(locked) => locked,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return Err(SwitchError::UnderWay),
+            };
+            let store = locked.as_mut().map_err(|reason| SwitchError::NoStore(reason.clone()))?;
+            let done = change(&this, store);
+            this.tidy(store, &handle);
+            done
+        };
+        let done = tokio::task::spawn_blocking(work).await.unwrap_or(Err(SwitchError::Panicked));
+        counted.0.counts.count(match &done {
+            Ok(report) if report.changed => Outcome::Switched,
+            Ok(_) => Outcome::Unchanged,
+            Err(error) if error.is_bad_input() => Outcome::Refused,
+            Err(_) => Outcome::Failed,
+        });
+        if let Err(error) = &done {
+            tracing::error!(%error, "the bundle was not switched; deciding with the one before");
+        }
+        done
+    }
+
+    /// Removes what an earlier run has left of bundles that nobody needs any more.
+    pub(crate) async fn begin(&self) {
+        let (this, handle) = (self.clone(), Handle::current());
+        let work = move || {
+            if let Ok(mut locked) = this.0.store.try_lock()
+                && let Ok(store) = &mut *locked
+            {
+                this.tidy(store, &handle);
+            }
+        };
+        if tokio::task::spawn_blocking(work).await.is_err() {
+            tracing::error!("the bundles of earlier runs cannot be tidied");
+        }
+    }
+
+    fn tidy(&self, store: &mut Store, handle: &Handle) {
+        // Whoever has just ended a decision of an earlier bundle has put its entry before; so in this order.
+        let mut needed = self.0.agent.digests();
+        let spooled = match &self.0.spool {
+            Some(spool) => handle.block_on(spool.bundles()),
+            None => Some(BTreeSet::new()),
+        };
+        if let Some(spooled) = spooled {
+            needed.extend(spooled);
+            store.tidy(&needed);
+        }
+    }
+
+    /// What the store's record says; where it has none yet, the active bundle is the first.
+    fn record(&self, store: &mut Store) -> Result<Record, SwitchError> {
+        if let Some(record) = store.record() {
+            return Ok(record);
+        }
+        let active = self.0.agent.epoch().digest();
+        let configured = self.0.configured.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // A disk that was full at the start may have room now; where the bundle has gone meanwhile there is no way back to it.
+        match Bundle::open(&configured) {
+            Ok(bundle) if bundle.digest() == active => {
+                store.take(&bundle)?;
+                store.commit(Record::first(active))?;
+            }
+            _ => {
+                tracing::warn!(%active, "nothing is kept of the bundle in use: there will be no going back to it")
+            }
+        }
+        Ok(Record::first(active))
+    }
+
+    /// Keeps a copy of a bundle, proves that, writes down that it is active, and makes it so.
+    fn take(
+        &self,
+        store: &mut Store,
+        next: Record,
+        path: &Path,
+        bundle: &Bundle,
+    ) -> Result<Report, SwitchError> {
+        let is_active = self.0.agent.epoch().digest() == next.active;
+        let own = store.take(bundle)?;
+        let epoch = match is_active {
+            true => None,
+            false => Some(self.0.agent.prepare(&own, path)?),
+        };
+        let known_before = next.previous.is_none_or(|previous| store.bundle(previous).is_ok());
+        store.commit(if known_before { next } else { Record { previous: None, ..next } })?;
+        if let Some(epoch) = epoch {
+            let Named { name, version, digest } = Named::of_epoch(&epoch);
+            self.0.agent.enter(epoch);
+            tracing::info!(name, version, digest, "the bundle was switched");
+        }
+        *self.known() = known(store);
+        self.show();
+        Ok(self.report(!is_active))
+    }
+
+    fn report(&self, changed: bool) -> Report {
+        let active = Named::of_epoch(&self.0.agent.epoch());
+        Report { changed, active, previous: self.known().previous.clone() }
+    }
+
+    fn show(&self) {
+        let previous = self.known().previous.clone();
+        self.0.counts.show(&Named::of_epoch(&self.0.agent.epoch()), previous.as_ref());
+    }
+
+    fn own_path(&self, digest: BundleDigest) -> PathBuf {
+        self.0.state_dir.join(store::DIR_NAME).join(hex(digest.as_bytes()))
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn kept_rules(&self) -> MutexGuard<'_, BTreeMap<BundleDigest, Arc<Rules>>> {
         self.0.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Writes down that the bundle before is the active one from the next start on: for an agent that does not run, perhaps
+/// because it cannot with the active one.
+pub(crate) fn roll_back_stopped(store: &mut Store) -> Result<Report, SwitchError> {
+    let next = store.record().and_then(Record::rolled_back).ok_or(SwitchError::NothingBefore)?;
+    let path = PathBuf::from(next.active.to_string());
+    let refuse = |source| StartError::Bundle { path, source: Box::new(source) };
+    let active = Named::new(store.bundle(next.active).map_err(refuse)?.manifest(), next.active);
+    store.commit(next)?;
+    Ok(Report { changed: true, active, previous: known(store).previous })
+}
+
+impl Named {
+    fn of_epoch(epoch: &Epoch) -> Self {
+        Self::new(epoch.manifest(), epoch.digest())
+    }
+}
+
+fn known(store: &Store) -> Known {
+    let record = store.record();
+    let previous = record.and_then(|record| record.previous);
+    Known { record, previous: previous.map(|digest| Named::kept(store.manifest(digest), digest)) }
 }

@@ -18,7 +18,7 @@ use crate::spool::SpoolMetrics;
 use crate::uplink::ledger::{Ledger, Traffic};
 use crate::uplink::session::LinkState;
 use crate::uplink::upload::Form;
-use crate::{outbox, sink, source};
+use crate::{epochs, outbox, sink, source};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Decided {
@@ -88,6 +88,7 @@ pub struct Metrics {
     pub sinks: sink::Counts,
     pub(crate) spool: SpoolMetrics,
     pub(crate) outbox: outbox::Counts,
+    pub(crate) epochs: epochs::Counts,
 }
 
 impl Metrics {
@@ -112,6 +113,7 @@ impl Metrics {
             sinks: sink::Counts::default(),
             spool: SpoolMetrics::default(),
             outbox: outbox::Counts::default(),
+            epochs: epochs::Counts::default(),
             registry: Registry::default(),
         };
         registry.register("decisions", "Decisions made", this.decisions.clone());
@@ -138,6 +140,7 @@ impl Metrics {
         this.sinks.register(&mut registry);
         this.spool.register(&mut registry);
         this.outbox.register(&mut registry);
+        this.epochs.register(&mut registry);
         Self { registry, ..this }
     }
 

@@ -16,6 +16,7 @@
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ use crate::api::{self, Calls};
 use crate::backlog::Backlog;
 use crate::config::EdgeConfig;
 use crate::crash::{Gate, Hand};
-use crate::epochs::Epochs;
+use crate::epochs::{self, Epochs};
 use crate::identity::Identity;
 use crate::journal::{self, Journal, JournalError, JournalHandle, Known, Post};
 use crate::metrics::Metrics;
@@ -97,6 +98,7 @@ pub struct Service;
 #[derive(Debug)]
 pub struct Running {
     agent: Agent,
+    epochs: Epochs,
     identity: Identity,
     metrics: Arc<Metrics>,
     sinks: Sinks,
@@ -135,7 +137,7 @@ impl Service {
         let grpc = bind("api.listen", config.api.enabled, config.api.listen).await?;
         let admin = bind("admin.listen", config.admin.enabled, config.admin.listen).await?;
         let identity = start_identity(&config, &base).await?;
-        let agent = start_agent(&config, &identity, &base).await?;
+        let (agent, bundles) = start_agent(&config, &identity, &base).await?;
         let metrics = Arc::new(Metrics::of(&identity, &agent));
         let (break_service, broken) = watch::channel(None);
         let on_broken = move |message| {
@@ -151,6 +153,8 @@ impl Service {
         let journal = journal.map(|journal| journal.start(config.queue.max(JOURNAL_QUEUE))).transpose()?;
         let started = start_spool(&config, journal.as_ref(), spooled, &undelivered, &metrics, &hand).await?;
         let (spool, orphans) = started.map(|started| (started.spool, started.orphans)).unzip();
+        let epochs = Epochs::new(&agent, spool.clone(), bundles, metrics.epochs.clone());
+        epochs.begin().await;
         let tidy = Tidy::new(&config.sources);
         let outbox = Outbox::new(
             sinks.clone(),
@@ -167,7 +171,7 @@ impl Service {
         }
         if let Some(spool) = spool.clone() {
             let (agent, outbox, metrics) = (agent.clone(), outbox.clone(), Arc::clone(&metrics));
-            let epochs = Epochs::new(&agent, config.state_dir.clone());
+            let epochs = epochs.clone();
             let backlog =
                 Backlog { agent, epochs, spool, outbox, hand: hand.clone(), metrics, work: work.clone() };
             intake.spawn(backlog.run(config.spool.parallel, intake.token().clone()));
@@ -186,9 +190,11 @@ impl Service {
             }
             None => None,
         };
-        let state_dir = journal.is_some().then_some(&*config.state_dir);
+        let state_dir = &*config.state_dir;
         let admin = admin
-            .map(|listener| admin::start(listener, &agent, &metrics, spool, state_dir, &intake, &base))
+            .map(|listener| {
+                admin::start(listener, &agent, &metrics, spool, &epochs, state_dir, &intake, &base)
+            })
             .transpose();
         let admin = admin.map_err(|source| StartError::Listen {
             key: "admin.listen",
@@ -198,6 +204,7 @@ impl Service {
         let grace = config.drain_grace;
         Ok(Running {
             agent,
+            epochs,
             identity,
             metrics,
             sinks,
@@ -228,6 +235,19 @@ impl Running {
     /// Reads the device's certificate, key and authorities again. Does not wait for it.
     pub fn reload(&self) {
         self.identity.reload();
+    }
+
+    /// Switches to the bundle at the configured path, if another one lies there than when it was last followed. Does not
+    /// wait for it; the log says what came of it.
+    pub fn follow_bundle(&self, configured: PathBuf) {
+        let epochs = self.epochs.clone();
+        self.base.spawn(async move {
+            if let Ok(report) = epochs.follow(configured).await
+                && !report.changed
+            {
+                tracing::info!(active = %report.active, "the configured bundle is the one that was followed last");
+            }
+        });
     }
 
     /// Where the local gRPC listens.
@@ -266,6 +286,7 @@ impl Running {
         self.base.drain(left(until).min(HANG_UP)).await;
         let hand = self.hand.clone();
         let _late = tokio::task::spawn_blocking(move || hand.end()).await.is_err();
+        self.epochs.close();
         Drained { files: intake + files, records }
     }
 }
@@ -304,7 +325,12 @@ async fn start_identity(config: &EdgeConfig, tasks: &Tasks) -> Result<Identity, 
     Ok(identity)
 }
 
-async fn start_agent(config: &EdgeConfig, identity: &Identity, tasks: &Tasks) -> Result<Agent, StartError> {
+async fn start_agent(
+    config: &EdgeConfig,
+    identity: &Identity,
+    tasks: &Tasks,
+) -> Result<(Agent, epochs::Kept), StartError> {
+    let state_dir = config.state_dir.clone();
     let config = AgentConfig {
         bundle: config.bundle.clone(),
         cloud: config.pools(identity),
@@ -326,7 +352,8 @@ async fn start_agent(config: &EdgeConfig, identity: &Identity, tasks: &Tasks) ->
         bit_depths: config.bit_depths(),
     };
     let tasks = tasks.clone();
-    let start = move || Agent::start(config, &tasks).map_err(|error| StartError::Agent(Box::new(error)));
+    let start =
+        move || epochs::start(config, &state_dir, &tasks).map_err(|error| StartError::Agent(Box::new(error)));
     tokio::task::spawn_blocking(start).await.map_err(|_| StartError::Panicked)?
 }
 

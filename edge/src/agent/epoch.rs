@@ -3,6 +3,7 @@
 //! A decision takes the epoch of the moment at its start and keeps it to the end; a switch is one pointer. The old epoch's
 //! model threads end with the last decision that holds it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use millgate_shared::bundle::manifest::Manifest;
@@ -34,9 +35,9 @@ pub struct Rules {
 
 impl Epoch {
     /// Loads a bundle's models, holds the configuration against them, runs the golden samples and starts the model threads.
-    /// Blocks while models load.
-    pub(super) fn start(bundle: &Bundle, config: &AgentConfig) -> Result<Self, StartError> {
-        let path = || bundle.dir().to_path_buf();
+    /// Errors name the bundle by `path`. Blocks while models load.
+    pub(super) fn start(bundle: &Bundle, path: &Path, config: &AgentConfig) -> Result<Self, StartError> {
+        let path = || path.to_path_buf();
         let refuse = |source| StartError::Bundle { path: path(), source: Box::new(source) };
         let models = Arc::new(Models::load(bundle, Holding::Edge).map_err(refuse)?);
         let policy = policy(config, models.manifest())?;

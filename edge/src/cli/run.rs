@@ -21,7 +21,7 @@ pub struct RunArgs {
 
 /// Gives the exit code.
 pub async fn run(args: RunArgs) -> io::Result<u8> {
-    let config = match EdgeConfig::load(&args.config) {
+    let mut config = match EdgeConfig::load(&args.config) {
         Ok(config) => config,
         Err(error) => {
             complain(&error);
@@ -55,7 +55,7 @@ pub async fn run(args: RunArgs) -> io::Result<u8> {
                     tracing::info!(signal, "told to stop");
                     break OK;
                 }
-                Asked::Reload => reload(&running, &args.config, &config),
+                Asked::Reload => reload(&running, &args.config, &mut config),
                 Asked::Nothing(signal) => shutdown::ignored(signal),
             },
             why = running.broken() => {
@@ -68,16 +68,25 @@ pub async fn run(args: RunArgs) -> io::Result<u8> {
     Ok(code)
 }
 
-/// The device's identity is read again. The configuration is not: whoever has changed it hears so.
-fn reload(running: &Running, path: &Path, config: &EdgeConfig) {
+/// The device's identity is read again, and the bundle is followed. The rest of the configuration is not: whoever has changed
+/// it hears so.
+fn reload(running: &Running, path: &Path, config: &mut EdgeConfig) {
     tell_systemd(NotifyState::Reloading);
-    tracing::info!(signal = "SIGHUP", "reading the device's certificate and authorities again");
+    tracing::info!(
+        signal = "SIGHUP",
+        "reading the device's certificate, its authorities and the bundle again"
+    );
     running.reload();
     match EdgeConfig::load(path) {
-        Ok(now) if now == *config => {}
-        Ok(_) => tracing::warn!(path = %path.display(), "has changed; that takes effect at a restart"),
+        Ok(now) => {
+            config.bundle.clone_from(&now.bundle);
+            if now != *config {
+                tracing::warn!(path = %path.display(), "has changed; that takes effect at a restart");
+            }
+        }
         Err(error) => tracing::error!(%error, "the configuration has changed, and a restart would fail"),
     }
+    running.follow_bundle(config.bundle.clone());
     tell_systemd(NotifyState::Ready);
 }
 

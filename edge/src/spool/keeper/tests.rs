@@ -3,10 +3,6 @@ use crate::journal::Journal;
 use crate::spool::entry::tests::entry;
 use crate::spool::faulty::Faulty;
 
-fn digest() -> BundleDigest {
-    BundleDigest::from_bytes(&[1; 32]).unwrap()
-}
-
 fn config() -> SpoolConfig {
     SpoolConfig { max_bytes: 1 << 20, ..SpoolConfig::default() }
 }

@@ -106,6 +106,11 @@ impl Store {
     pub fn open(state_dir: &Path) -> Result<Self, StoreError> {
         Self::open_on(OnDisk, state_dir)
     }
+
+    /// Opens the store of a state directory, if there is one.
+    pub fn existing(state_dir: &Path) -> Result<Option<Self>, StoreError> {
+        if state_dir.join(DIR_NAME).is_dir() { Self::open(state_dir).map(Some) } else { Ok(None) }
+    }
 }
 
 impl<D: Disk> Store<D> {
