@@ -17,7 +17,7 @@ use millgate_shared::proto::v1::expert_service_client::ExpertServiceClient;
 use millgate_shared::proto::v1::inference_service_client::InferenceServiceClient;
 use rustls::pki_types::ServerName;
 use system_tests::enrolled::{TlsPool, now, tls_pool, tls_pool_with};
-use system_tests::{PATIENCE, recorded_of};
+use system_tests::{PATIENCE, part, recorded_of};
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
@@ -57,23 +57,15 @@ fn run(experts: &[&str], tls: &TlsPool) -> v1::RunExpertsRequest {
     v1::RunExpertsRequest {
         bundle_digest: tls.pool.pool().hosted().unwrap().digest().as_bytes().to_vec().into(),
         experts: experts.iter().map(|name| (*name).to_owned()).collect(),
-        images: vec![image(picture)],
-        ..Default::default()
-    }
-}
-
-fn image(data: Vec<u8>) -> v1::Image {
-    v1::Image {
-        modality: "image".to_owned(),
-        codec: v1::ImageCodec::File.into(),
-        data: data.into(),
+        parts: vec![part("image", picture)],
         ..Default::default()
     }
 }
 
 fn decide(task: &str, pinned: &[&str]) -> v1::DecideRequest {
     let picture = std::fs::read(&recorded_of("xsdd", 1)[0].path).unwrap();
-    let sample = v1::Sample { task: task.to_owned(), images: vec![image(picture)], ..Default::default() };
+    let sample =
+        v1::Sample { task: task.to_owned(), parts: vec![part("image", picture)], ..Default::default() };
     v1::DecideRequest {
         sample: Some(sample),
         mode: if pinned.is_empty() { String::new() } else { "pinned".to_owned() },

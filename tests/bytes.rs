@@ -7,18 +7,20 @@ use half::f16;
 use millgate_edge::agent::BytesConfig;
 use millgate_edge::uplink::ledger::{LedgerConfig, Limits, Traffic};
 use millgate_edge::uplink::upload::{Form, SendConfig, SendForm};
-use millgate_shared::array::Array;
+use millgate_shared::array::{Array, Scale};
 use millgate_shared::bundle::Bundle;
 use millgate_shared::deciding::Mode;
 use millgate_shared::decision::{Missing, State};
-use millgate_shared::image::{Channels, Limits as ImageLimits, decode};
+use millgate_shared::image::{Channels, Limits as ImageLimits, decode, prepare};
+use millgate_shared::part::Value;
 use millgate_shared::proto::v1;
 use millgate_shared::proto::v1::expert_service_client::ExpertServiceClient;
-use millgate_shared::runner::image_tensor;
 use millgate_shared::shutdown::Tasks;
-use millgate_shared::wire::{Numbers, Scale, read_tensor, write_packed, write_tensor};
+use millgate_shared::wire::{Numbers, read_tensor, write_packed, write_tensor};
 use system_tests::recorder::Recorder;
-use system_tests::{TestAgent, agent_with, features, input, pool, pool_with, recorded, recorded_of, url};
+use system_tests::{
+    TestAgent, agent_with, features, input, parts, pool, pool_with, recorded, recorded_of, url,
+};
 use tonic::Code;
 
 mod later;
@@ -35,15 +37,16 @@ fn send(default: Form, datatype: Numbers) -> SendConfig {
 /// them, in one, two and four bytes.
 fn secrets(path: &Path) -> Vec<Vec<u8>> {
     let mut secrets = Vec::new();
-    for image in input(path).images {
-        let picture = decode(&image.bytes, Channels::GREY, &ImageLimits::default()).unwrap();
-        secrets.push(image.bytes);
+    for part in input(path).parts {
+        let picture = decode(&part.bytes, Channels::GREY, &ImageLimits::default()).unwrap();
+        secrets.push(part.bytes.to_vec());
         secrets.push(picture.samples().to_vec());
         for side in [64, 128] {
-            let tensor = image_tensor(&picture, &[1, side, side], 0.5, 0.25);
+            let values = prepare(&picture, &[1, side, side], &0.5.into(), &0.25.into()).unwrap();
+            let tensor = Array::new(vec![1, 1, side, side], values.into()).unwrap();
             for numbers in Numbers::ALL {
                 // Without compression; with it there is nothing to look for, and the messages themselves are read below.
-                let scale = Scale::of_pixels(0.5, 0.25);
+                let scale = Scale::of_levels(0.5, 0.25);
                 let wire = write_packed("x", &tensor, numbers, scale);
                 let plain = read_tensor("x", &wire, tensor.shape()).unwrap();
                 secrets.push(write_tensor("x", &plain).data.to_vec());
@@ -133,7 +136,7 @@ async fn under_features_nothing_of_a_picture_crosses_the_line() {
         assert!(answered > 0 || !is_asked, "features are of use");
         let requests = recorder.requests();
         for request in &requests {
-            assert!(request.images.is_empty());
+            assert!(request.parts.is_empty());
             for tensor in &request.tensors {
                 assert_eq!((&*tensor.name, &*tensor.shape), ("embedding", &[1, 64][..]));
                 assert!(tensor.data.len() <= 256, "{}", tensor.data.len());
@@ -150,7 +153,7 @@ async fn under_features_nothing_of_a_picture_crosses_the_line() {
         let (agent, recorder) = recorded_agent(send, Mode::Always, &tasks).await;
         agent.decide(sample).await;
         let is_there = recorder.requests().iter().any(|request| match is_raw {
-            true => request.images.iter().any(|image| image.modality == "image"),
+            true => request.parts.iter().any(|part| part.modality == "image"),
             false => {
                 request.tensors.iter().any(|tensor| tensor.name == "image" || tensor.name == "embedding")
             }
@@ -175,11 +178,11 @@ async fn a_png_and_a_jpeg_cross_the_line_untouched() {
         agent.decide(&path).await;
         let file = std::fs::read(&path).unwrap();
         let requests = recorder.requests();
-        let images: Vec<&v1::Image> = requests.iter().flat_map(|request| &request.images).collect();
-        assert!(!images.is_empty());
-        for image in images {
-            assert_eq!(image.codec, i32::from(v1::ImageCodec::File));
-            assert!(image.data == file, "{}: other bytes went up", path.display());
+        let parts: Vec<&v1::Part> = requests.iter().flat_map(|request| &request.parts).collect();
+        assert!(!parts.is_empty());
+        for part in parts {
+            assert_eq!(part.codec, "", "a file");
+            assert!(part.data == file, "{}: other bytes went up", path.display());
         }
     }
 }
@@ -216,23 +219,16 @@ async fn an_embedding_that_is_sent_is_answered_as_one_that_the_pool_makes() {
     let manifest = opened.manifest();
     let mut client = ExpertServiceClient::connect(url(&pool)).await.unwrap();
     let sample = &recorded_of("xsdd", 1)[0].path;
-    let images: Vec<v1::Image> = (input(sample).images.into_iter())
-        .map(|image| v1::Image {
-            modality: image.modality,
-            codec: v1::ImageCodec::File.into(),
-            data: image.bytes.into(),
-            ..Default::default()
-        })
-        .collect();
-    let request = |images: Vec<v1::Image>, tensors: Vec<v1::Tensor>| v1::RunExpertsRequest {
+    let parts = parts(sample);
+    let request = |parts: Vec<v1::Part>, tensors: Vec<v1::Tensor>| v1::RunExpertsRequest {
         bundle_digest: opened.digest().as_bytes().to_vec().into(),
         experts: vec![features::EXPERT.to_owned()],
-        images,
+        parts,
         tensors,
         all_outputs: true,
         ..Default::default()
     };
-    let response = client.run_experts(request(images.clone(), Vec::new())).await.unwrap().into_inner();
+    let response = client.run_experts(request(parts.clone(), Vec::new())).await.unwrap().into_inner();
     let output = |response: &v1::RunExpertsResponse, name: &str| {
         let answer = &response.answers[0];
         assert_eq!(answer.error, None);
@@ -259,7 +255,7 @@ async fn an_embedding_that_is_sent_is_answered_as_one_that_the_pool_makes() {
     }
     // What was sent goes before what could be made.
     let zeros = Array::new(vec![1, features::DIMS], vec![0.0; features::DIMS].into()).unwrap();
-    let both = request(images.clone(), vec![write_tensor("embedding", &zeros)]);
+    let both = request(parts.clone(), vec![write_tensor("embedding", &zeros)]);
     let response = client.run_experts(both).await.unwrap().into_inner();
     assert!(output(&response, "logits").as_fp32().unwrap().iter().all(|logit| *logit == 0.0));
     // And what is neither sent nor to be made is named.
@@ -281,7 +277,7 @@ async fn the_pool_reads_fewer_bits_and_refuses_a_bomb() {
     let pool = pool().await;
     let bundle = Bundle::open(&system_tests::bundle()).unwrap();
     let spec = &bundle.manifest().experts[bundle.manifest().expert_index("steel-l").unwrap()];
-    let pixels = spec.inputs[0].pixels().unwrap();
+    let prepare = &spec.inputs[0].prepare;
     let mut client = ExpertServiceClient::connect(url(&pool)).await.unwrap();
     let request = |tensor: v1::Tensor| v1::RunExpertsRequest {
         bundle_digest: bundle.digest().as_bytes().to_vec().into(),
@@ -291,10 +287,10 @@ async fn the_pool_reads_fewer_bits_and_refuses_a_bomb() {
     };
     let picture = std::fs::read(&recorded_of("xsdd", 1)[0].path).unwrap();
     let picture = decode(&picture, Channels::GREY, &ImageLimits::default()).unwrap();
-    let tensor = image_tensor(&picture, &pixels.shape, pixels.mean, pixels.std);
+    let tensor = prepare.prepare(&Value::from(picture.array().clone())).unwrap();
     let mut logits = Vec::new();
     for numbers in Numbers::ALL {
-        let wire = write_packed("image", &tensor, numbers, Scale::of_pixels(pixels.mean, pixels.std));
+        let wire = write_packed("image", &tensor, numbers, prepare.scale());
         let response = client.run_experts(request(wire)).await.unwrap().into_inner();
         let output = response.answers[0].outputs[0].clone();
         logits.push(read_tensor("logits", &output, &[1, spec.labels.len()]).unwrap());

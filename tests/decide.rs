@@ -3,12 +3,12 @@
 use millgate_edge::agent::Ask;
 use millgate_shared::deciding::{Mode, Policy};
 use millgate_shared::decision::{Missing, State};
-use millgate_shared::image::{Channels, decode};
-use millgate_shared::index::By;
+use millgate_shared::modality::Effort;
+use millgate_shared::part::{Limits, Part, Value};
 use millgate_shared::proto::v1::inference_service_client::InferenceServiceClient;
 use millgate_shared::proto::v1::{DecideRequest, Sample};
-use millgate_shared::wire::{ImageSource, write_images};
-use system_tests::{agent, agent_with, input, pool, recorded, recorded_of, run, url};
+use millgate_shared::sample;
+use system_tests::{agent, agent_with, input, parts, pool, recorded, recorded_of, run, url};
 
 /// A risk that no product is certified for, so that the pool is always wanted.
 const UNCERTIFIED: f64 = 0.000_1;
@@ -66,17 +66,11 @@ async fn a_picture_sent_to_the_pool_is_decided_as_by_an_agent_that_asks_for_ever
     for product in ["deeppcb", "xsdd"] {
         let sample = &recorded_of(product, 1)[0];
         let here = agent.decide(&sample.path).await;
-        let images = input(&sample.path).images.into_iter().map(|image| millgate_shared::proto::v1::Image {
-            modality: image.modality,
-            codec: millgate_shared::proto::v1::ImageCodec::File.into(),
-            data: image.bytes.into(),
-            ..Default::default()
-        });
         let request = DecideRequest {
             request_id: "one".to_owned(),
             sample: Some(Sample {
                 task: "inspect".to_owned(),
-                images: images.collect(),
+                parts: parts(&sample.path),
                 ..Default::default()
             }),
             mode: "gate".to_owned(),
@@ -129,23 +123,21 @@ async fn a_board_goes_up_in_few_bytes_and_arrives_as_it_was() {
     let agent = agent(None, Mode::Never).await;
     let epoch = agent.agent.epoch();
     let manifest = epoch.manifest();
+    let modalities = &manifest.modalities;
     let samples = recorded_of("deeppcb", 100);
     let mut bytes = 0;
     for recorded in &samples {
-        let input = input(&recorded.path);
-        let limits = millgate_shared::image::Limits::default();
-        let mut sample =
-            millgate_shared::sample::Sample { images: By::filled(manifest.modalities.len(), None) };
-        let mut source = ImageSource { files: By::filled(manifest.modalities.len(), None) };
-        for image in input.images {
-            let index = manifest.modality_index(&image.modality).unwrap();
-            sample.images[index] = Some(decode(&image.bytes, Channels::GREY, &limits).unwrap());
-            source.files[index] = Some(image.bytes);
-        }
-        let wire = write_images(manifest, &sample, &source);
-        bytes += wire.iter().map(|image| image.data.len()).sum::<usize>();
-        let read = millgate_shared::wire::read_images(manifest, "images", &wire, &limits).unwrap().sample;
-        assert_eq!(read.images, sample.images);
+        let parts = input(&recorded.path).parts;
+        let read = |parts: &[Part]| sample::read(modalities, parts, &Limits::default()).unwrap().sample;
+        let sample = read(&parts);
+        let value = |name: &str| sample.value(manifest.modality_index(name).unwrap()).unwrap();
+        let write = |name: &str, reference: Option<&Value>| {
+            let spec = &modalities[manifest.modality_index(name).unwrap()];
+            spec.modality().encode(spec, value(name), reference, Effort::Full).unwrap()
+        };
+        let sent = [write("template", None), write("image", Some(value("template")))];
+        bytes += sent.iter().map(|part| part.bytes.len()).sum::<usize>();
+        assert_eq!(read(&sent).without_originals(), sample.without_originals());
     }
     assert!(bytes / samples.len() <= 250, "{} bytes a crop", bytes / samples.len());
 }

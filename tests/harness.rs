@@ -10,11 +10,15 @@ use std::time::Duration;
 use millgate_cloud::config::CloudConfig;
 use millgate_cloud::server::{Running, Server};
 use millgate_edge::agent::{Agent, AgentConfig, Ask, BytesConfig};
-use millgate_edge::input::Input;
+use millgate_edge::input::{Input, Naming};
 use millgate_edge::uplink::Pools;
+use millgate_shared::bundle::Bundle;
 use millgate_shared::deciding::Mode;
 use millgate_shared::decision::Decision;
+use millgate_shared::part::Part;
+use millgate_shared::proto::v1;
 use millgate_shared::shutdown::Tasks;
+use millgate_shared::wire::write_part;
 
 pub mod asking;
 pub mod broken;
@@ -67,8 +71,24 @@ pub fn recorded_of(product: &str, count: usize) -> Vec<Recorded> {
     found
 }
 
+/// How the shipped bundle's files are named.
+pub fn naming() -> &'static Naming {
+    static NAMING: OnceLock<Naming> = OnceLock::new();
+    NAMING.get_or_init(|| Naming::of(Bundle::open(&bundle()).expect("the shipped bundle").manifest()))
+}
+
 pub fn input(path: &Path) -> Input {
-    Input::from_file(path, None, None).expect("a readable picture")
+    Input::from_file(path, naming(), &[], None).expect("a readable picture")
+}
+
+/// A recorded picture and its template, as they lie on the disk.
+pub fn parts(path: &Path) -> Vec<v1::Part> {
+    input(path).parts.into_iter().map(write_part).collect()
+}
+
+/// A file's bytes as a part.
+pub fn part(modality: &str, data: Vec<u8>) -> v1::Part {
+    write_part(Part::file(modality, data))
 }
 
 /// A pool on free ports.

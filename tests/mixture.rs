@@ -11,7 +11,7 @@ use millgate_shared::proto::inference::{
 use millgate_shared::proto::v1;
 use millgate_shared::proto::v1::expert_service_client::ExpertServiceClient;
 use millgate_shared::proto::v1::inference_service_client::InferenceServiceClient;
-use system_tests::{bundle, pool, pool_with, recorded_of, url};
+use system_tests::{bundle, part, pool, pool_with, recorded_of, url};
 use tonic::Code;
 use tonic::transport::Channel;
 
@@ -78,15 +78,9 @@ async fn a_tasks_rows_are_decided_as_each_alone() {
 
     let mut decide = InferenceServiceClient::connect(url(&pool)).await.unwrap();
     for (row, (image, template)) in images.into_iter().zip(templates).enumerate() {
-        let picture = |modality: &str, data: Vec<u8>| v1::Image {
-            modality: modality.to_owned(),
-            codec: v1::ImageCodec::File.into(),
-            data: data.into(),
-            ..Default::default()
-        };
-        let mut pictures = vec![picture("image", image)];
-        pictures.extend((!template.is_empty()).then(|| picture("template", template)));
-        let sample = v1::Sample { task: "inspect".to_owned(), images: pictures, ..Default::default() };
+        let mut pictures = vec![part("image", image)];
+        pictures.extend((!template.is_empty()).then(|| part("template", template)));
+        let sample = v1::Sample { task: "inspect".to_owned(), parts: pictures, ..Default::default() };
         let request = v1::DecideRequest { sample: Some(sample), ..Default::default() };
         let alone = decide.decide(request).await.unwrap().into_inner().decision.unwrap();
         let verdict = alone.verdict.unwrap();

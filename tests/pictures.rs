@@ -9,7 +9,7 @@ use millgate_edge::config::EdgeConfig;
 use millgate_shared::deciding::Mode;
 use millgate_shared::proto::v1;
 use millgate_shared::proto::v1::inference_service_client::InferenceServiceClient;
-use system_tests::{agent, agent_with, binary, input, pool, root, run, url};
+use system_tests::{agent, agent_with, binary, input, part, pool, root, run, url};
 
 /// Steel with red iron, 8 bits.
 fn red_iron() -> PathBuf {
@@ -85,25 +85,20 @@ async fn the_pool_decides_on_what_the_agent_saw() {
     assert_eq!(deep.sample.notes[0].code, "bit_depth_guessed");
 
     let mut client = InferenceServiceClient::connect(url(&pool)).await.unwrap();
-    let mut decide = async |bit_depth: u32| {
-        let image = v1::Image {
-            modality: "image".to_owned(),
-            codec: v1::ImageCodec::File.into(),
-            data: std::fs::read(&twelve).unwrap().into(),
-            bit_depth,
-            ..Default::default()
-        };
-        let sample = v1::Sample { task: "inspect".to_owned(), images: vec![image], ..Default::default() };
+    let mut decide = async |bit_depth: Option<&str>| {
+        let mut part = part("image", std::fs::read(&twelve).unwrap());
+        part.attributes.extend(bit_depth.map(|bits| ("bit_depth".to_owned(), bits.to_owned())));
+        let sample = v1::Sample { task: "inspect".to_owned(), parts: vec![part], ..Default::default() };
         client.decide(v1::DecideRequest { sample: Some(sample), ..Default::default() }).await
     };
-    let guessed = decide(0).await.unwrap().into_inner().decision.unwrap();
+    let guessed = decide(None).await.unwrap().into_inner().decision.unwrap();
     assert_eq!(guessed.verdict.unwrap().label, "xsdd/red iron");
     assert_eq!(guessed.sample.unwrap().notes[0].code, "bit_depth_guessed");
-    let said = decide(12).await.unwrap().into_inner().decision.unwrap();
+    let said = decide(Some("12")).await.unwrap().into_inner().decision.unwrap();
     assert_eq!(said.verdict.unwrap().label, "xsdd/red iron");
     assert!(said.sample.unwrap().notes.is_empty());
-    let refused = decide(99).await.unwrap_err();
-    assert!(refused.message().contains("sample.images[0].bit_depth"), "{refused}");
+    let refused = decide(Some("99")).await.unwrap_err();
+    assert!(refused.message().contains("sample.parts[0].attributes.bit_depth"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use millgate_cloud::server::Running;
 use millgate_shared::image::{Channels, Limits, decode};
+use millgate_shared::part::Value;
 use millgate_shared::proto::v1::expert_service_client::ExpertServiceClient;
 use millgate_shared::proto::v1::inference_service_client::InferenceServiceClient;
 use millgate_shared::proto::v1::run_experts_stream_response::Result as StreamResult;
 use millgate_shared::proto::{MAX_MESSAGE_BYTES, v1};
-use millgate_shared::runner::image_tensor;
 use millgate_shared::wire::write_tensor;
-use system_tests::{input, pool, pool_with, recorded_of, run, url};
+use system_tests::{pool, pool_with, recorded_of, run, url};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
@@ -19,18 +19,11 @@ async fn client(pool: &Running) -> ExpertServiceClient<Channel> {
     ExpertServiceClient::connect(url(pool)).await.unwrap().max_encoding_message_size(2 * MAX_MESSAGE_BYTES)
 }
 
-fn images(product: &str) -> Vec<v1::Image> {
-    let of_file = |image: millgate_edge::input::InputImage| v1::Image {
-        modality: image.modality,
-        codec: v1::ImageCodec::File.into(),
-        data: image.bytes.into(),
-        ..Default::default()
-    };
+fn parts(product: &str) -> Vec<v1::Part> {
     // The template goes first, as the agent sends it.
-    let mut images: Vec<v1::Image> =
-        input(&recorded_of(product, 1)[0].path).images.into_iter().map(of_file).collect();
-    images.reverse();
-    images
+    let mut parts = system_tests::parts(&recorded_of(product, 1)[0].path);
+    parts.reverse();
+    parts
 }
 
 /// Of the shipped bundle; a call must name it.
@@ -42,9 +35,9 @@ fn digest() -> tonic::codegen::Bytes {
     digest.clone().into()
 }
 
-fn request(experts: &[&str], images: Vec<v1::Image>) -> v1::RunExpertsRequest {
+fn request(experts: &[&str], parts: Vec<v1::Part>) -> v1::RunExpertsRequest {
     let experts = experts.iter().map(|name| (*name).to_owned()).collect();
-    v1::RunExpertsRequest { call_id: 7, bundle_digest: digest(), experts, images, ..Default::default() }
+    v1::RunExpertsRequest { call_id: 7, bundle_digest: digest(), experts, parts, ..Default::default() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,16 +47,15 @@ async fn images_and_tensors_give_the_same_logits() {
     let hosted = pool.pool().hosted().unwrap();
     let manifest = hosted.manifest();
     let expert = &manifest.experts[manifest.expert_index("pcb-l").unwrap()];
-    let by_image = client.run_experts(request(&["pcb-l"], images("deeppcb"))).await.unwrap().into_inner();
+    let by_image = client.run_experts(request(&["pcb-l"], parts("deeppcb"))).await.unwrap().into_inner();
     assert_eq!((by_image.call_id, by_image.node.as_str()), (7, "node-1"));
 
     let mut with_tensors = request(&["pcb-l"], Vec::new());
-    for image in images("deeppcb") {
-        let spec = expert.inputs.iter().find(|input| input.modality == image.modality).unwrap();
-        let decoded = decode(&image.data, Channels::GREY, &Limits::default()).unwrap();
-        let spec = spec.pixels().unwrap();
-        let tensor = image_tensor(&decoded, &spec.shape, spec.mean, spec.std);
-        with_tensors.tensors.push(write_tensor(&image.modality, &tensor));
+    for part in parts("deeppcb") {
+        let spec = expert.inputs.iter().find(|input| input.modality == part.modality).unwrap();
+        let decoded = decode(&part.data, Channels::GREY, &Limits::default()).unwrap();
+        let tensor = spec.prepare.prepare(&Value::from(decoded.array().clone())).unwrap();
+        with_tensors.tensors.push(write_tensor(&part.modality, &tensor));
     }
     with_tensors.all_outputs = true;
     let by_tensor = client.run_experts(with_tensors).await.unwrap().into_inner();
@@ -81,23 +73,23 @@ async fn images_and_tensors_give_the_same_logits() {
 async fn what_is_wrong_with_a_call_is_typed_and_named() {
     let pool = pool().await;
     let mut client = client(&pool).await;
-    let good = || request(&["pcb-l"], images("deeppcb"));
-    let with_image = |change: fn(&mut v1::Image)| {
+    let good = || request(&["pcb-l"], parts("deeppcb"));
+    let with_part = |change: fn(&mut v1::Part)| {
         let mut request = good();
-        change(&mut request.images[0]);
+        change(&mut request.parts[0]);
         request
     };
     let cases: Vec<(v1::RunExpertsRequest, Code, &str)> = vec![
-        (request(&["nobody"], images("deeppcb")), Code::NotFound, "nobody"),
-        (request(&[], images("deeppcb")), Code::InvalidArgument, "experts"),
-        (with_image(|image| image.modality = "sound".to_owned()), Code::InvalidArgument, "modality"),
-        (with_image(|image| image.codec = 99), Code::InvalidArgument, "codec"),
+        (request(&["nobody"], parts("deeppcb")), Code::NotFound, "nobody"),
+        (request(&[], parts("deeppcb")), Code::InvalidArgument, "experts"),
+        (with_part(|part| part.modality = "sound".to_owned()), Code::InvalidArgument, "modality"),
+        (with_part(|part| part.codec = "jpeg2000".to_owned()), Code::InvalidArgument, "codec"),
         (
-            with_image(|image| image.data = b"not a picture".to_vec().into()),
+            with_part(|part| part.data = b"not a picture".to_vec().into()),
             Code::InvalidArgument,
-            "images[0].data",
+            "parts[0].data",
         ),
-        (with_image(|image| image.modality = "image".to_owned()), Code::InvalidArgument, "twice"),
+        (with_part(|part| part.modality = "image".to_owned()), Code::InvalidArgument, "twice"),
         (
             v1::RunExpertsRequest { bundle_digest: vec![1; 32].into(), ..good() },
             Code::FailedPrecondition,
@@ -151,8 +143,8 @@ async fn a_message_over_the_limit_is_refused_and_a_large_one_is_not() {
     let pool = pool().await;
     let mut client = client(&pool).await;
     let of_size = |bytes: usize| {
-        let mut request = request(&["pcb-l"], images("deeppcb"));
-        request.images[0].data = vec![0; bytes].into();
+        let mut request = request(&["pcb-l"], parts("deeppcb"));
+        request.parts[0].data = vec![0; bytes].into();
         request
     };
     // Far over tonic's own 4 MiB: it arrives, and is no picture.
@@ -171,7 +163,7 @@ async fn a_stream_answers_each_call_and_survives_a_bad_one() {
         call_id,
         // The first message names the bundle for all.
         bundle_digest: if call_id == 1 { digest() } else { Vec::new().into() },
-        ..request(experts, images("deeppcb"))
+        ..request(experts, parts("deeppcb"))
     };
     for request in [call(1, &["pcb-s", "pcb-l"]), call(2, &["nobody"]), call(3, &["generalist-s"])] {
         send.send(request).await.unwrap();
@@ -194,14 +186,14 @@ async fn a_stream_answers_each_call_and_survives_a_bad_one() {
 async fn a_deadline_that_has_passed_is_said() {
     let pool = pool().await;
     let mut client = client(&pool).await;
-    let mut late = request(&["pcb-l"], images("deeppcb"));
+    let mut late = request(&["pcb-l"], parts("deeppcb"));
     late.timeout_us = 1;
     let expired = match client.run_experts(late).await {
         Ok(response) => response.into_inner().answers[0].error.as_ref().map(|error| error.code),
         Err(status) => Some(status.code() as i32),
     };
     assert_eq!(expired, Some(Code::DeadlineExceeded as i32));
-    let mut late = Request::new(request(&["pcb-l"], images("deeppcb")));
+    let mut late = Request::new(request(&["pcb-l"], parts("deeppcb")));
     late.set_timeout(Duration::from_nanos(1));
     let status = client.run_experts(late).await.unwrap_err();
     assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status}");
@@ -217,7 +209,7 @@ async fn more_than_the_queue_holds_is_refused_at_once_with_a_hint() {
     let client = client(&pool).await;
     let call = || {
         let mut client = client.clone();
-        async move { client.run_experts(request(&["pcb-l"], images("deeppcb"))).await }
+        async move { client.run_experts(request(&["pcb-l"], parts("deeppcb"))).await }
     };
     let mut calls = tokio::task::JoinSet::new();
     for _ in 0..64 {
@@ -243,8 +235,7 @@ async fn more_than_the_queue_holds_is_refused_at_once_with_a_hint() {
 async fn a_bad_sample_for_decide_is_typed_and_named() {
     let pool = pool().await;
     let mut client = InferenceServiceClient::connect(url(&pool)).await.unwrap();
-    let sample =
-        || v1::Sample { task: "inspect".to_owned(), images: images("deeppcb"), ..Default::default() };
+    let sample = || v1::Sample { task: "inspect".to_owned(), parts: parts("deeppcb"), ..Default::default() };
     let with = |sample: Option<v1::Sample>, mode: &str| v1::DecideRequest {
         sample,
         mode: mode.to_owned(),
@@ -253,7 +244,7 @@ async fn a_bad_sample_for_decide_is_typed_and_named() {
     for (request, word) in [
         (with(None, ""), "sample"),
         (with(Some(v1::Sample { task: "dance".to_owned(), ..sample() }), ""), "dance"),
-        (with(Some(v1::Sample { images: Vec::new(), ..sample() }), ""), "no modality"),
+        (with(Some(v1::Sample { parts: Vec::new(), ..sample() }), ""), "no modality"),
         (with(Some(sample()), "sometimes"), "mode"),
         (v1::DecideRequest { risk: 7.0, ..with(Some(sample()), "") }, "risk"),
     ] {
@@ -339,8 +330,8 @@ async fn get(address: std::net::SocketAddr, path: &str) -> String {
 async fn metrics_count_what_was_done() {
     let pool = pool().await;
     let mut client = client(&pool).await;
-    client.run_experts(request(&["pcb-l"], images("deeppcb"))).await.unwrap();
-    client.run_experts(request(&["nobody"], images("deeppcb"))).await.unwrap_err();
+    client.run_experts(request(&["pcb-l"], parts("deeppcb"))).await.unwrap();
+    client.run_experts(request(&["nobody"], parts("deeppcb"))).await.unwrap_err();
     let text = get(pool.metrics_addr(), "/metrics").await;
     let line = |start: &str| {
         text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}\n{text}"))

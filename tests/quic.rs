@@ -10,7 +10,7 @@ use millgate_shared::transport::quic::{ALPN, Channel, Endpoint, Goodbye, Tuning}
 use rustls::client::ResolvesClientCert;
 use rustls::sign::CertifiedKey;
 use system_tests::enrolled::{Device, TlsPool, tls_pool, tls_pool_with};
-use system_tests::{PATIENCE, bundle};
+use system_tests::{PATIENCE, bundle, part};
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -36,16 +36,13 @@ async fn dial(pool: &TlsPool, device: &Device) -> Channel {
 }
 
 fn ask(pool: &TlsPool) -> v1::RunExpertsRequest {
-    let picture = |modality: &str, file: &str| v1::Image {
-        modality: modality.to_owned(),
-        codec: v1::ImageCodec::File.into(),
-        data: std::fs::read(bundle().join("golden").join(file)).unwrap().into(),
-        ..v1::Image::default()
+    let picture = |modality: &str, file: &str| {
+        part(modality, std::fs::read(bundle().join("golden").join(file)).unwrap())
     };
     v1::RunExpertsRequest {
         bundle_digest: pool.pool.pool().hosted().unwrap().digest().as_bytes().to_vec().into(),
         experts: vec!["pcb-l".to_owned()],
-        images: vec![picture("image", "pcb-open.png"), picture("template", "pcb-open.template.png")],
+        parts: vec![picture("image", "pcb-open.png"), picture("template", "pcb-open.template.png")],
         ..v1::RunExpertsRequest::default()
     }
 }

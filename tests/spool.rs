@@ -14,7 +14,7 @@ use serde_json::Value;
 use system_tests::edge_process::{EdgeProcess, EdgeToml, until};
 use system_tests::faults::receiver::Receiver;
 use system_tests::faults::volume::Volume;
-use system_tests::{PATIENCE, Ran, Recorded, pool, recorded_of, run, skip};
+use system_tests::{PATIENCE, Ran, Recorded, part, pool, recorded_of, run, skip};
 
 /// Between two looks at the records: the agent needs the processor too.
 const LOOK: Duration = Duration::from_millis(10);
@@ -147,10 +147,8 @@ impl Device {
     async fn call(&self) -> v1::Decision {
         let url = format!("http://{}", self.agent().grpc.unwrap());
         let mut client = InferenceServiceClient::connect(url).await.unwrap();
-        let data = std::fs::read(&self.samples[0].path).unwrap().into();
-        let codec = v1::ImageCodec::File.into();
-        let image = v1::Image { modality: "image".to_owned(), codec, data, ..Default::default() };
-        let sample = v1::Sample { images: vec![image], ..Default::default() };
+        let part = part("image", std::fs::read(&self.samples[0].path).unwrap());
+        let sample = v1::Sample { parts: vec![part], ..Default::default() };
         let request = v1::DecideRequest { sample: Some(sample), ..Default::default() };
         client.decide(request).await.unwrap().into_inner().decision.unwrap()
     }

@@ -123,9 +123,7 @@ fn only_the_payloads_room_makes_requests_of_samples() {
             "RunExpertsRequest {",
             "DecideRequest {",
             "ModelInferRequest {",
-            "write_images(",
-            "write_image(",
-            "write_image_if_quick(",
+            "write_part(",
             "write_packed(",
             "write_tensor(",
         ];

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use millgate_shared::bundle::BundleDigest;
 use millgate_shared::deciding::DecidingError;
+use millgate_shared::inputs::InputError;
 use millgate_shared::local::LocalError;
 use millgate_shared::runner::RunError;
 use millgate_shared::wire::WireError;
@@ -135,10 +136,19 @@ impl Failure {
     }
 }
 
+impl From<InputError> for Failure {
+    fn from(error: InputError) -> Self {
+        match error {
+            InputError::Absent(_) => Self::Sample(error.to_string()),
+            InputError::Array { .. } => Self::Model(error.to_string()),
+        }
+    }
+}
+
 impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
         match error {
-            RunError::Absent(_) => Self::Sample(error.to_string()),
+            RunError::Input(error) => error.into(),
             RunError::NotHeld(name) => Self::UnknownExpert(name),
             RunError::Engine { .. } | RunError::NotFinite { .. } => Self::Model(error.to_string()),
         }

@@ -9,9 +9,10 @@ use millgate_shared::bundle::{Bundle, BundleDigest, BundleError};
 use millgate_shared::engine::fixed::FixedModel;
 use millgate_shared::engine::{EngineError, OnnxFile, Tract};
 use millgate_shared::index::{By, EncoderIx, ExpertIx};
+use millgate_shared::inputs::InputError;
 use millgate_shared::proof::golden::{self, Passed};
 use millgate_shared::proto::inference::ModelConfig;
-use millgate_shared::runner::{Holding, Models, RunError};
+use millgate_shared::runner::{Holding, Models};
 
 use crate::engines::Kind;
 use crate::failure::Failure;
@@ -150,7 +151,7 @@ pub(crate) async fn ask(
     let mut ordered = Vec::with_capacity(inputs.len());
     for port in &served.signature().inputs {
         let at = inputs.iter().position(|(name, _)| *name == port.name);
-        let at = at.ok_or_else(|| RunError::Absent(port.name.clone()))?;
+        let at = at.ok_or_else(|| InputError::Absent(port.name.clone()))?;
         ordered.push(inputs.swap_remove(at).1);
     }
     let done = serving.compute(served, ordered, String::new(), call).await?;

@@ -1,6 +1,6 @@
 //! One decision of the pool: the agent's own path, with every expert within reach, and each model behind the scheduler.
 //!
-//! pictures (decoded on a model thread) -> encoders -> gate -> choice -> experts, each where and when it fits -> combine
+//! parts (read on a model thread) -> encoders -> gate -> choice -> experts, each where and when it fits -> combine
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,16 +9,18 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, try_join_all};
 use futures_util::stream::FuturesUnordered;
-use millgate_shared::array::{Array, ArrayError};
-use millgate_shared::bundle::manifest::{ExpertInput, InputKind, Manifest};
+use millgate_shared::array::Array;
+use millgate_shared::bundle::manifest::{InputKind, Manifest};
 use millgate_shared::competence::Answer;
 use millgate_shared::deciding::{DecidingError, Mode, Policy};
-use millgate_shared::decision::{Context, Decision, Missing, Note, Run, Timings};
+use millgate_shared::decision::{Context, Decision, Missing, Run, Timings};
+use millgate_shared::embedding::{Embedding, Embeddings};
 use millgate_shared::gate::Place;
 use millgate_shared::index::{By, EncoderIx, ExpertIx};
+use millgate_shared::inputs::{GATE_INPUTS, encoder_input, expert_inputs, gate_inputs};
 use millgate_shared::local::{Ask, choose, prices};
-use millgate_shared::runner::{RunError, encoder_input, pixels};
-use millgate_shared::sample::{Origin, Sample};
+use millgate_shared::part::{Limits, Part};
+use millgate_shared::sample::{self, Origin, Read, Sample, Unread};
 
 use crate::failure::Failure;
 use crate::hosted::{Hosted, Ran, ask, embed};
@@ -33,25 +35,11 @@ pub(crate) struct Question<'a> {
     pub(crate) task: &'a str,
     pub(crate) policy: Policy,
     pub(crate) origin: Origin,
-    /// Of the pictures, as they came.
-    pub(crate) bytes: usize,
-}
-
-/// What came, read.
-#[derive(Debug)]
-pub(crate) struct Read {
-    pub(crate) sample: Sample,
-    /// What was assumed of its pictures.
-    pub(crate) notes: Vec<Note>,
-    /// Of the first picture that is there, as it came: lower-case hex.
-    pub(crate) sha256: String,
 }
 
 /// A sample, ready for the encoders.
 struct Prepared {
-    sample: Sample,
-    notes: Vec<Note>,
-    sha256: String,
+    read: Read,
     /// `None` where its modality is absent, or nobody takes what it gives.
     inputs: By<EncoderIx, Option<Array>>,
     decode: Duration,
@@ -60,44 +48,48 @@ struct Prepared {
 /// A sample and its embeddings.
 struct Seen {
     sample: Sample,
-    embedded: By<EncoderIx, Option<Array>>,
+    embeddings: Embeddings,
 }
 
-/// Decides. `pictures` reads what came; it runs on a model thread, and fills in the origin's digest. `place` is this node, as decisions name it.
+/// Decides on a sample of these parts, which are read on a model thread; `refuse` says what is wrong with one of them.
+/// `place` is this node, as decisions name it.
 pub(crate) async fn decide(
     hosted: &Arc<Hosted>,
     serving: &Serving,
     place: &str,
     question: Question<'_>,
-    pictures: impl FnOnce(&Manifest) -> Result<Read, Failure> + Send + 'static,
+    parts: Vec<Part>,
+    refuse: impl FnOnce(Unread) -> Failure + Send + 'static,
     call: Call,
 ) -> Result<Decision, Failure> {
     let manifest = hosted.manifest();
-    let Question { task, policy, origin, bytes } = question;
+    let Question { task, policy, origin } = question;
     let spec = manifest.task(task);
     let spec =
         spec.ok_or_else(|| Failure::field("sample.task", format!("`{task}` is not a task of this bundle")))?;
     let (known, needed) = (Arc::clone(manifest), needed(manifest, &policy.mode));
     let is_encoded = needed.contains(&true);
-    let prepared = serving.on_thread(call, bytes, move || prepare(&known, &needed, pictures)).await?;
-    let Prepared { sample, notes, sha256, inputs, decode } = prepared;
+    let bytes = parts.iter().map(|part| part.bytes.len()).sum();
+    let read = move || prepare(&known, &needed, parts, refuse);
+    let prepared = serving.on_thread(call, bytes, read).await?;
+    let Prepared { read: Read { sample, notes, sha256 }, inputs, decode } = prepared;
     let origin = Origin { sha256, notes, ..origin };
 
     let (mut encode, mut gate) = (Duration::ZERO, Duration::ZERO);
     let is_pinned = matches!(policy.mode, Mode::Pinned(_));
-    let embedded = if is_encoded {
+    let embeddings = if is_encoded {
         let started = Instant::now();
-        let embedded = embeddings(hosted, serving, inputs, call).await?;
+        let embeddings = embeddings(hosted, serving, inputs, call).await?;
         encode = started.elapsed();
-        embedded
+        embeddings
     } else {
-        By::default()
+        Embeddings::default()
     };
     let scores = if is_pinned {
         By::filled(manifest.experts.len(), 0.0)
     } else {
         let started = Instant::now();
-        let scores = scores(hosted, serving, &embedded, &sample, call).await?;
+        let scores = scores(hosted, serving, &embeddings, &sample, call).await?;
         gate = started.elapsed();
         scores
     };
@@ -105,7 +97,7 @@ pub(crate) async fn decide(
     let places = By::filled(manifest.experts.len(), Place::Local);
     let ask = Ask { task, policy, places, prices: prices(manifest) };
     let mut deciding = choose(manifest, &sample, scores, ask, call.arrived)?;
-    let (seen, started) = (Arc::new(Seen { sample, embedded }), Instant::now());
+    let (seen, started) = (Arc::new(Seen { sample, embeddings }), Instant::now());
     let (mut runs, mut first_failure) = (BTreeMap::new(), None);
     let mut todo = deciding.start();
     let mut under_way = FuturesUnordered::new();
@@ -187,15 +179,21 @@ fn needed(manifest: &Manifest, mode: &Mode) -> By<EncoderIx, bool> {
 fn prepare(
     manifest: &Manifest,
     needed: &By<EncoderIx, bool>,
-    pictures: impl FnOnce(&Manifest) -> Result<Read, Failure>,
+    parts: Vec<Part>,
+    refuse: impl FnOnce(Unread) -> Failure,
 ) -> Result<Prepared, Failure> {
     let started = Instant::now();
-    let Read { sample, notes, sha256 } = pictures(manifest)?;
+    let read = sample::read(&manifest.modalities, &parts, &Limits::default()).map_err(refuse)?;
+    // What came is not sent on.
+    let read = Read { sample: read.sample.without_originals(), ..read };
     let decode = started.elapsed();
     let encoders = manifest.encoders.iter().zip(needed);
-    let input = |(encoder, needed): (_, &bool)| needed.then(|| encoder_input(manifest, encoder, &sample))?;
-    let inputs = encoders.map(input).collect();
-    Ok(Prepared { sample, notes, sha256, inputs, decode })
+    let input = |(encoder, needed): (_, &bool)| match needed {
+        true => encoder_input(manifest, encoder, &read.sample),
+        false => Ok(None),
+    };
+    let inputs = encoders.map(input).collect::<Result<_, _>>()?;
+    Ok(Prepared { read, inputs, decode })
 }
 
 /// `None` where a modality is absent.
@@ -204,41 +202,25 @@ async fn embeddings(
     serving: &Serving,
     inputs: By<EncoderIx, Option<Array>>,
     call: Call,
-) -> Result<By<EncoderIx, Option<Array>>, Failure> {
+) -> Result<Embeddings, Failure> {
     let runs = inputs.into_pairs().map(|(encoder, input)| async move {
-        match input {
-            Some(input) => embed(hosted, serving, encoder, input, call).await.map(Some),
-            None => Ok(None),
-        }
+        let Some(input) = input else { return Ok(None) };
+        let embedding = embed(hosted, serving, encoder, input, call).await?;
+        Ok::<_, Failure>(Some(Embedding::of_encoder(embedding)))
     });
-    try_join_all(runs).await.map(By::from)
+    Ok(Embeddings::new(try_join_all(runs).await?.into()))
 }
 
 /// A logit per expert.
 async fn scores(
     hosted: &Hosted,
     serving: &Serving,
-    embedded: &By<EncoderIx, Option<Array>>,
+    embeddings: &Embeddings,
     sample: &Sample,
     call: Call,
 ) -> Result<By<ExpertIx, f64>, Failure> {
     let manifest = hosted.manifest();
-    let dims = manifest.encoders.first().map_or(0, |encoder| encoder.dims);
-    let broken = |error: ArrayError| Failure::Model(format!("the gate's input {error}"));
-    // One after the other; zeros where a modality is absent.
-    let mut embeddings = Vec::with_capacity(embedded.len() * dims);
-    for embedding in embedded {
-        match embedding {
-            Some(embedding) => embeddings.extend_from_slice(embedding.as_fp32().map_err(broken)?),
-            None => embeddings.resize(embeddings.len() + dims, 0.0),
-        }
-    }
-    let presence: Vec<f32> =
-        sample.presence().iter().map(|present| if *present { 1.0 } else { 0.0 }).collect();
-    let tensor = |shape: Vec<usize>, values: Vec<f32>| Array::new(shape, values.into()).map_err(broken);
-    let presence = tensor(vec![1, presence.len()], presence)?;
-    let embeddings = tensor(vec![1, manifest.encoders.len(), dims], embeddings)?;
-    let inputs = vec![("embeddings", embeddings), ("presence", presence)];
+    let inputs = GATE_INPUTS.into_iter().zip(gate_inputs(manifest, sample, embeddings)?).collect();
     let ran = ask(serving, hosted.gate(), inputs, call).await?;
     Ok(values(&ran, "scores")?.iter().map(|score| f64::from(*score)).collect())
 }
@@ -255,7 +237,8 @@ fn one<'a>(
     let work = async move {
         let manifest = Arc::clone(hosted.manifest());
         let labels = manifest.experts[expert].labels.len();
-        let inputs = serving.on_thread(call, 0, move || inputs(&manifest, expert, &seen)).await?;
+        let inputs = move || Ok(expert_inputs(&manifest, expert, &seen.sample, &seen.embeddings)?);
+        let inputs = serving.on_thread(call, 0, inputs).await?;
         let ran = hosted.expert(serving, expert, inputs, call).await?;
         let answer = Answer::from_logits(expert, labels, values(&ran, "logits")?);
         let answer =
@@ -263,19 +246,6 @@ fn one<'a>(
         Ok((answer, ran))
     };
     Box::pin(async move { (expert, work.await) })
-}
-
-/// In the manifest's order.
-fn inputs(manifest: &Manifest, expert: ExpertIx, seen: &Seen) -> Result<Vec<Array>, Failure> {
-    let input = |input: &ExpertInput| match input.kind {
-        InputKind::Pixels => Ok(pixels(manifest, input, &seen.sample)?),
-        InputKind::Embedding => {
-            let encoder = manifest.encoder_index(&input.modality);
-            let embedding = encoder.and_then(|encoder| seen.embedded.get(encoder)).and_then(Option::as_ref);
-            Ok(embedding.ok_or_else(|| RunError::Absent(input.name.clone()))?.clone())
-        }
-    };
-    manifest.experts[expert].inputs.iter().map(input).collect()
 }
 
 fn values<'a>(ran: &'a Ran, output: &str) -> Result<&'a [f32], Failure> {

@@ -22,7 +22,7 @@ use millgate_shared::workers::WorkError;
 use tokio::sync::watch;
 
 use crate::crash::Held;
-use crate::input::Input;
+use crate::input::{Input, Naming};
 use crate::uplink::breaker;
 use crate::uplink::ledger::{Ledger, LedgerConfig};
 use crate::uplink::session::LinkState;
@@ -218,6 +218,11 @@ impl Agent {
         held: Option<Held>,
     ) -> Result<Decided, DecideError> {
         deciding::decide(self, epoch, input, ask, held).await
+    }
+
+    /// How the files of one sample are named, by the bundle in use.
+    pub fn naming(&self) -> Naming {
+        Naming::of(self.epoch().manifest())
     }
 
     /// Threads that run models.

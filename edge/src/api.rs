@@ -205,7 +205,7 @@ impl Api {
             }
             Err(error) => {
                 self.metrics.undecided(error.code());
-                Err(status::of(&error, &parsed.modalities))
+                Err(status::of(&error))
             }
         }
     }

@@ -59,7 +59,7 @@ Examples:
   millgate-edge infer part_0001.png
   millgate-edge infer captures/ --cloud https://pool.example:8001 --identity ident --risk 0.01 --output jsonl
   millgate-edge infer captures/ --cloud https://pool.example:8001 --mode always --require-cloud --wait-cloud 2m
-  millgate-edge infer board.png --template golden_board.png --mode never
+  millgate-edge infer board.png --part template=golden_board.png --mode never
 
 Exit codes: 0 everything was decided, 1 the decisions could not be written, 2 some input was not decided or the usage is
 wrong, 3 bundle or arguments cannot be used, or --require-cloud was not met (which goes before 2).

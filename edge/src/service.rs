@@ -155,7 +155,7 @@ impl Service {
         let (spool, orphans) = started.map(|started| (started.spool, started.orphans)).unzip();
         let epochs = Epochs::new(&agent, spool.clone(), bundles, metrics.epochs.clone());
         epochs.begin().await;
-        let tidy = Tidy::new(&config.sources);
+        let tidy = Tidy::new(&config.sources, &agent.naming());
         let outbox = Outbox::new(
             sinks.clone(),
             journal.clone(),
@@ -468,6 +468,7 @@ fn start_files(
             out,
             journal: journal.clone(),
             metrics: metrics.sources.of(settings.name()),
+            naming: agent.naming(),
             tasks: intake.clone(),
         });
     }

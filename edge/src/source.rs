@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::crash::Risk;
 use crate::finding::Item;
-use crate::input::Input;
+use crate::input::{Input, Naming};
 use crate::journal::{JournalHandle, Key, Known, Mark, Remembered};
 use crate::record::Undecided;
 use crate::settings::{self, Refused, refuse};
@@ -70,7 +70,8 @@ pub(crate) trait SourceSettings: fmt::Debug + Send + Sync {
     }
 
     /// What it does with a sample once every sink has the decision. `None`: nothing.
-    fn tidies(&self) -> Option<Box<dyn Tidies>> {
+    fn tidies(&self, naming: &Naming) -> Option<Box<dyn Tidies>> {
+        let _ = naming;
         None
     }
 
@@ -88,6 +89,8 @@ pub(crate) struct Starting {
     pub(crate) out: mpsc::Sender<Taken>,
     pub(crate) journal: JournalHandle,
     pub(crate) metrics: SourceMetrics,
+    /// How the files of one sample are named.
+    pub(crate) naming: Naming,
     /// End when no more samples are taken.
     pub(crate) tasks: Tasks,
 }
@@ -134,10 +137,10 @@ impl Tidied {
 pub(crate) struct Tidy(Arc<HashMap<String, Arc<dyn Tidies>>>);
 
 impl Tidy {
-    pub(crate) fn new(sources: &[SourceConfig]) -> Self {
+    pub(crate) fn new(sources: &[SourceConfig], naming: &Naming) -> Self {
         let tidies = |source: &SourceConfig| {
             let settings = source.settings();
-            Some((settings.name().to_owned(), Arc::from(settings.tidies()?)))
+            Some((settings.name().to_owned(), Arc::from(settings.tidies(naming)?)))
         };
         Self(Arc::new(sources.iter().filter_map(tidies).collect()))
     }

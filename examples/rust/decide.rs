@@ -9,7 +9,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use millgate_shared::proto::v1::inference_service_client::InferenceServiceClient;
-use millgate_shared::proto::v1::{DecideRequest, Image, ImageCodec, Sample};
+use millgate_shared::proto::v1::{DecideRequest, Part, Sample};
 use tonic::Request;
 
 #[tokio::main]
@@ -18,14 +18,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let picture = arguments.next().ok_or("usage: decide PICTURE [http://HOST:PORT]")?;
     let pool = arguments.next().unwrap_or_else(|| "http://127.0.0.1:8001".to_owned());
 
-    let image = Image {
+    let part = Part {
         modality: "image".to_owned(),
         // The file's own bytes: the pool decodes them.
-        codec: ImageCodec::File.into(),
         data: std::fs::read(&picture)?.into(),
-        ..Image::default()
+        ..Part::default()
     };
-    let sample = Sample { task: "inspect".to_owned(), images: vec![image], ..Sample::default() };
+    let sample = Sample { task: "inspect".to_owned(), parts: vec![part], ..Sample::default() };
     let mut request = Request::new(DecideRequest {
         request_id: picture,
         sample: Some(sample),

@@ -41,7 +41,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         tokio::task::spawn_blocking(move || Agent::start(config, &tasks)).await??
     };
     for picture in arguments {
-        let input = Input::from_file(Path::new(&picture), None, None)?;
+        let input = Input::from_file(Path::new(&picture), &agent.naming(), &[], None)?;
         let decision = agent.decide(input, Ask::default()).await?;
         let (label, probability) = (&decision.verdict.label, decision.verdict.probability);
         println!("{picture}: {label} {probability:.3}, {}", decision.why.rule);

@@ -11,12 +11,13 @@ use millgate_edge::agent::Ask;
 use millgate_shared::array::Array;
 use millgate_shared::bundle::Bundle;
 use millgate_shared::deciding::Mode;
-use millgate_shared::image::{Channels, Limits, decode};
-use millgate_shared::index::{By, ExpertIx};
+use millgate_shared::index::ExpertIx;
+use millgate_shared::inputs::{expert_inputs, value_input};
+use millgate_shared::part::Limits;
 use millgate_shared::proto::v1;
 use millgate_shared::proto::v1::expert_service_client::ExpertServiceClient;
-use millgate_shared::runner::{Holding, Models, Runner, expert_inputs, image_tensor};
-use millgate_shared::sample::Sample;
+use millgate_shared::runner::{Holding, Models, Runner};
+use millgate_shared::sample::{self, Sample};
 use millgate_shared::wire::write_tensor;
 use system_tests::{agent, binary, bundle, input, pool_with, recorded_of, run, url};
 
@@ -105,14 +106,8 @@ fn engine_calls(runner: &mut Runner, sample: &Sample, experts: &[ExpertIx]) -> D
 }
 
 fn sample(models: &Models, input: &millgate_edge::input::Input) -> Sample {
-    let manifest = models.manifest();
-    let mut sample = Sample { images: By::filled(manifest.modalities.len(), None) };
-    for image in &input.images {
-        let index = manifest.modality_index(&image.modality).expect("a modality");
-        sample.images[index] =
-            Some(decode(&image.bytes, Channels::GREY, &Limits::default()).expect("a picture"));
-    }
-    sample
+    let read = sample::read(&models.manifest().modalities, &input.parts, &Limits::default());
+    read.expect("a sample").sample
 }
 
 /// One expert over gRPC on loopback, tensors in and logits out, against the engine alone.
@@ -128,11 +123,7 @@ async fn unary() -> String {
     let tensors: Vec<Array> = spec
         .inputs
         .iter()
-        .map(|input| {
-            let index = models.manifest().modality_index(&input.modality).expect("a modality");
-            let spec = input.pixels().expect("pixels");
-            image_tensor(sample.image(index).expect("present"), &spec.shape, spec.mean, spec.std)
-        })
+        .map(|input| value_input(models.manifest(), input, &sample).expect("an input"))
         .collect();
     let request = v1::RunExpertsRequest {
         bundle_digest: models.digest().as_bytes().to_vec().into(),

@@ -70,7 +70,7 @@ async fn under_features_nothing_of_a_picture_crosses_the_line_later_either() {
     service.drain().await;
     assert_eq!(count(dir.path(), "amended"), features_only);
     for request in recorder.requests() {
-        assert!(request.images.is_empty());
+        assert!(request.parts.is_empty());
         assert!(request.tensors.iter().all(|tensor| tensor.name == "embedding"));
     }
     assert!(!leaks(&hidden, &recorder.bytes()));

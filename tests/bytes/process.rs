@@ -5,7 +5,7 @@ use std::path::Path;
 use millgate_shared::shutdown::Tasks;
 use system_tests::edge_process::{EdgeProcess, EdgeToml};
 use system_tests::recorder::Recorder;
-use system_tests::{bundle, pool, recorded_of};
+use system_tests::{bundle, part, pool, recorded_of};
 
 const PER_DAY: u64 = 300_000;
 
@@ -19,18 +19,13 @@ fn start(dir: &Path, cloud: &str, more: &str) -> EdgeProcess {
 /// Decides on recorded pictures over the local gRPC; gives the bytes that went up for them.
 async fn decide(agent: &EdgeProcess, count: usize) -> u64 {
     use millgate_shared::proto::v1::inference_service_client::InferenceServiceClient;
-    use millgate_shared::proto::v1::{DecideRequest, Image, ImageCodec, Sample};
+    use millgate_shared::proto::v1::{DecideRequest, Sample};
     let mut client =
         InferenceServiceClient::connect(format!("http://{}", agent.grpc.unwrap())).await.unwrap();
     let mut bytes = 0;
     for sample in recorded_of("xsdd", count) {
-        let image = Image {
-            modality: "image".to_owned(),
-            codec: ImageCodec::File.into(),
-            data: std::fs::read(&sample.path).unwrap().into(),
-            ..Image::default()
-        };
-        let sample = Sample { task: "inspect".to_owned(), images: vec![image], ..Sample::default() };
+        let part = part("image", std::fs::read(&sample.path).unwrap());
+        let sample = Sample { task: "inspect".to_owned(), parts: vec![part], ..Sample::default() };
         let request = DecideRequest { sample: Some(sample), ..DecideRequest::default() };
         bytes += client.decide(request).await.unwrap().into_inner().decision.unwrap().uplink_bytes;
     }

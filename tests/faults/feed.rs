@@ -7,9 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use millgate_edge::input::template_path;
-
-use crate::Recorded;
+use crate::{Recorded, naming};
 
 /// Writes until it is stopped.
 #[derive(Debug)]
@@ -64,10 +62,10 @@ impl Drop for Feed {
 /// The template first, then the picture; each under another name until it is whole.
 fn put(picture: &Recorded, folder: &Path, name: &str) -> io::Result<()> {
     let target = folder.join(name);
-    if let Some((from, to)) = template_path(&picture.path).zip(template_path(&target))
-        && from.exists()
-    {
-        whole(&from, &to)?;
+    for ((_, from), (_, to)) in naming().beside(&picture.path).into_iter().zip(naming().beside(&target)) {
+        if from.exists() {
+            whole(&from, &to)?;
+        }
     }
     whole(&picture.path, &target)
 }

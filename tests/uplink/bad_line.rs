@@ -14,10 +14,10 @@ use millgate_shared::bundle::{Bundle, BundleDigest};
 use millgate_shared::decision::Missing;
 use millgate_shared::proto::v1;
 use millgate_shared::shutdown::Tasks;
-use system_tests::bundle;
 use system_tests::enrolled::{Device, TlsPool, tls_pool_with};
 use system_tests::line::{Line, Weather};
 use system_tests::skip;
+use system_tests::{bundle, part};
 use tokio::time::sleep;
 
 use crate::uplink::until_link;
@@ -34,14 +34,10 @@ fn request() -> Upload {
 fn plain() -> v1::RunExpertsRequest {
     let opened = Bundle::open(&bundle()).unwrap();
     let expert = opened.manifest().experts.iter().find(|expert| expert.name == "steel-s").unwrap();
-    let golden = opened.manifest().golden.decisions.iter().find(|golden| golden.template.is_none()).unwrap();
-    let image = v1::Image {
-        modality: expert.inputs[0].modality.clone(),
-        codec: v1::ImageCodec::File.into(),
-        data: opened.read(&golden.image).unwrap().into(),
-        ..Default::default()
-    };
-    v1::RunExpertsRequest { experts: vec![expert.name.clone()], images: vec![image], ..Default::default() }
+    let golden = opened.manifest().golden.decisions.iter().find(|golden| golden.parts.len() == 1).unwrap();
+    let modality = &expert.inputs[0].modality;
+    let part = part(modality, opened.read(&golden.parts[modality]).unwrap());
+    v1::RunExpertsRequest { experts: vec![expert.name.clone()], parts: vec![part], ..Default::default() }
 }
 
 /// Under the policy that lets everything go.
@@ -189,7 +185,7 @@ fn large() -> Upload {
     let mut random = Rng::with_seed(7);
     bmp.extend((0..body).map(|_| random.u64(..256) as u8));
     let mut request = plain();
-    request.images[0].data = bmp.into();
+    request.parts[0].data = bmp.into();
     cleared(request)
 }
 
@@ -227,7 +223,7 @@ async fn a_back_log_goes_behind_live_calls() {
         }
         let begun = Instant::now();
         let beside = live(120).await;
-        let rate = sent.load(Ordering::Relaxed) as f64 * large.request().images[0].data.len() as f64 * 8e-6;
+        let rate = sent.load(Ordering::Relaxed) as f64 * large.request().parts[0].data.len() as f64 * 8e-6;
         let rate = rate / begun.elapsed().as_secs_f64();
         println!(
             "{transport:?}: alone {alone:?}, beside a back-log of {rate:.1} Mbit/s {beside:?} (p50, p95)"

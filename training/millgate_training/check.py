@@ -17,23 +17,25 @@ from .runtime import Bundle
 TOP = {"format", "name", "version", "description", "licence", "modalities", "tasks", "encoders", "gate", "experts", "combine",
        "offload", "golden", "digests"}  # fmt: skip
 KEYS = {
-    "modalities": {"name", "kind", "unit"},
+    "modalities": {"name", "kind", "unit", "channels"},
     "tasks": {"name", "k", "labels"},
-    "encoders": {"name", "modality", "dims", "shape", "mean", "std", "cost"},
+    "encoders": {"name", "modality", "dims", "shape", "preprocess", "cost"},
     "experts": {"name", "tier", "tasks", "labels", "feature_dims", "substitutes", "price", "cost", "competence", "inputs"},
-    "inputs": {"modality", "shape", "mean", "std"},
+    "inputs": {"modality", "shape", "preprocess"},
     "variants": {"file", "precision", "engine", "logit_tolerance", "measured"},
     "thresholds": {"product", "risk", "threshold", "calibration_samples", "calibration_kept", "calibration_errors"},
-    "decisions": {"image", "task", "label", "probability", "risk", "experts"},
+    "decisions": {"parts", "task", "label", "probability", "risk", "experts"},
 }
 
+OPTIONAL = {"modalities": {"reference"}, "experts": {"variants"}}
 VARIANT_TOLERANCE = 0.05  # of a probability
 
 
 def decide_files(bundle, folder, row):
     """Local decision on image files, in the words of [[golden.decisions]]."""
-    images = grey(folder / row["image"])[None]
-    templates = grey(folder / row["template"])[None] if "template" in row else None
+    parts = row["parts"]
+    images = grey(folder / parts["image"])[None]
+    templates = grey(folder / parts["template"])[None] if "template" in parts else None
     columns = {"images": images, "templates": templates, "y": np.zeros(1)}
     local = Mixture(bundle.batch(columns), bundle.rules).local
     names = list(bundle.sessions)[2:]
@@ -51,7 +53,7 @@ def check(folder):
     assert set(m) == TOP, set(m) ^ TOP
     for name in ("modalities", "tasks", "encoders", "experts"):
         for row in m[name]:
-            assert set(row) - {"variants"} == KEYS[name], (name, set(row) ^ KEYS[name])
+            assert set(row) - OPTIONAL.get(name, set()) == KEYS[name], (name, set(row) ^ KEYS[name])
     assert set(m["gate"]) == {"name", "cost"}
     assert set(m["combine"]) == {"k_min", "drop_below", "sharpness"}
     assert set(m["offload"]) == {"default_risk", "delta", "thresholds"}
@@ -65,6 +67,7 @@ def check(folder):
         assert set(e["competence"]) == {"bias", "confidence", "gate"}
         for i in e["inputs"]:
             assert set(i) == KEYS["inputs"] and i["modality"] in modalities
+            assert set(i["preprocess"]) == {"mean", "std"}
         outputs = {"logits": [len(e["labels"])], "feat": [e["feature_dims"]], "fmap": [e["feature_dims"], 8, 8]}
         inputs = {i["modality"]: i["shape"] for i in e["inputs"]}
         graph(folder, e["name"], inputs, outputs)
@@ -122,7 +125,7 @@ def golden(folder, m, names):
                 assert np.all(np.abs(got - want) <= absolute + relative * np.abs(want)), (name, output.name)
     bundle = Bundle(folder, manifest.calibration(folder))
     for row in m["golden"]["decisions"]:
-        assert set(row) - {"template"} == KEYS["decisions"], row
+        assert set(row) == KEYS["decisions"] and set(row["parts"]) <= set(modalities), row
         got = decide_files(bundle, folder, row)
         assert got["label"] == row["label"] and got["experts"] == row["experts"], (row, got)
         assert abs(got["probability"] - row["probability"]) < 0.01 and abs(got["risk"] - row["risk"]) < 0.01, (row, got)

@@ -103,4 +103,5 @@ ENCODER = Model("image-encoder", "edge", ALL, trunk="encoder", epochs=20, draws=
 TRAINED = {m.name: m for m in [ENCODER, *EXPERTS, *BASELINES]}
 GATE = "gate"
 MODALITIES = ["image", "template"]
+REFERENCES = {"image": "template"}  # what a modality resembles, and is coded against on the line
 EMBEDDING = 64

@@ -21,6 +21,7 @@ from .config import (
     LABELS,
     MEAN,
     MODALITIES,
+    REFERENCES,
     STD,
     TASK,
     VERSION,
@@ -47,14 +48,19 @@ def cost_of(work, name):
 
 
 def shape(model):
-    return {"shape": [1, model.size, model.size], "mean": MEAN, "std": STD}
+    return {"shape": [1, model.size, model.size], "preprocess": {"mean": MEAN, "std": STD}}
+
+
+def modality(name):
+    grey = {"name": name, "kind": "image", "unit": "grey level 0-255", "channels": 1}
+    return grey | ({"reference": REFERENCES[name]} if name in REFERENCES else {})
 
 
 def describe(work, calibration, results):
     """The manifest, except golden decisions and digests."""
     bytes_up = results.get("uplink_bytes", UPLINK_BYTES)
     head = {
-        "format": 1,
+        "format": 2,
         "name": BUNDLE,
         "version": VERSION,
         "description": "Visual inspection of circuit boards, hot-rolled steel and ball screws",
@@ -92,7 +98,7 @@ def describe(work, calibration, results):
     encoder = {"name": ENCODER.name, "modality": "image", "dims": EMBEDDING} | shape(ENCODER)
     return {
         "head": head,
-        "modalities": [{"name": n, "kind": "image", "unit": "grey level 0-255"} for n in MODALITIES],
+        "modalities": [modality(n) for n in MODALITIES],
         "tasks": [{"name": TASK, "k": K, "labels": LABELS}],
         "encoders": [encoder | {"cost": {"macs": cost_of(work, ENCODER.name)}}],
         "gate": {"name": GATE, "cost": {"macs": GATE_MACS}},
@@ -145,12 +151,13 @@ def golden_decisions(work, folder, bundle):
             stem = f"golden/{'pcb' if product == 'deeppcb' else 'steel'}-{name.replace(' ', '-').replace('_', '-')}"
             two_level = columns["templates"] is not None
             (folder / f"{stem}.png").write_bytes(png(few["images"][i], two_level))
-            row = {"image": f"{stem}.png"}
+            parts = {"image": f"{stem}.png"}
             if two_level:
                 (folder / f"{stem}.template.png").write_bytes(png(few["templates"][i], two_level))
-                row["template"] = f"{stem}.template.png"
-            rows.append(row)
-    rows.append({"image": next(r["image"] for r in rows if "open" in r["image"])})
+                parts["template"] = f"{stem}.template.png"
+            rows.append({"parts": parts})
+    board = next(r["parts"]["image"] for r in rows if "open" in r["parts"]["image"])
+    rows.append({"parts": {"image": board}})
     for row in rows:
         row |= {"task": TASK} | check.decide_files(bundle, folder, row)
     return rows

@@ -5,12 +5,10 @@ use std::time::{Duration, Instant};
 use futures_util::stream::BoxStream;
 use millgate_shared::bundle::manifest::Manifest;
 use millgate_shared::deciding::{Mode, Policy};
-use millgate_shared::digest::sha256_hex;
-use millgate_shared::image::Limits;
 use millgate_shared::proto::v1;
 use millgate_shared::proto::v1::inference_service_server::InferenceService;
 use millgate_shared::sample::Origin;
-use millgate_shared::wire::read_images;
+use millgate_shared::wire::{read_parts, unread};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::clock::Clock;
@@ -18,7 +16,7 @@ use super::{Api, deadline, digest, reply, status, stream};
 use crate::access::Caller;
 use crate::failure::Failure;
 use crate::metrics::RunResult;
-use crate::mixture::{self, Question, Read};
+use crate::mixture::{self, Question};
 use crate::serving::request::Call;
 
 #[tonic::async_trait]
@@ -82,15 +80,12 @@ async fn decide(
         caller.may_run(Some(hosted.manifest()), expert)?;
     }
     let origin = origin(&sample);
-    let bytes = sample.images.iter().map(|image| image.data.len()).sum();
-    let (task, images) = (sample.task, sample.images);
-    let question = Question { task: &task, policy, origin, bytes };
-    let pictures = move |manifest: &Manifest| {
-        let read = read_images(manifest, "sample.images", &images, &Limits::default())?;
-        Ok(Read { sample: read.sample, notes: read.notes, sha256: digest_of(manifest, &images) })
-    };
+    let (task, parts) = (sample.task, read_parts("sample.parts", sample.parts)?);
+    let question = Question { task: &task, policy, origin };
+    let refuse = |error| unread("sample.parts", &error).into();
     let call = Call::new(clock.arrived, clock.deadline);
-    let decision = mixture::decide(&hosted, pool.serving(), &pool.place(), question, pictures, call).await?;
+    let decision =
+        mixture::decide(&hosted, pool.serving(), &pool.place(), question, parts, refuse, call).await?;
     for share in &decision.experts {
         api.metrics.expert_run(&share.name, RunResult::Ok);
         api.metrics.computed(&share.name, Duration::from_micros(share.latency_us));
@@ -131,10 +126,4 @@ fn origin(wire: &v1::Sample) -> Origin {
         captured_at: named(&wire.captured_at),
         ..Origin::default()
     }
-}
-
-/// Of the picture of the bundle's first modality that is there, as it came.
-fn digest_of(manifest: &Manifest, images: &[v1::Image]) -> String {
-    let first = images.iter().min_by_key(|image| manifest.modality_index(&image.modality));
-    first.map_or_else(String::new, |image| sha256_hex(&image.data))
 }

@@ -106,7 +106,7 @@ async fn run(
         caller.may_run(Some(manifest), expert)?;
     }
     let experts = named(manifest, &request.experts)?;
-    let input = Input::new(manifest, request.images, request.tensors)?;
+    let input = Input::new(manifest, request.parts, request.tensors)?;
     let call = Call::new(clock.arrived, clock.deadline);
     let inputs = input.inputs(hosted, &experts, api.pool.serving(), call).await?;
     let runs = experts.iter().zip(inputs).map(|(expert, inputs)| async move {

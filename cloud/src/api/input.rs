@@ -1,16 +1,16 @@
-//! What a call brings for its experts: pictures, decoded once for all of them, and tensors as the experts take them.
+//! What a call brings for its experts: parts, read once for all of them, and tensors as the experts take them.
 
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 use millgate_shared::array::Array;
 use millgate_shared::bundle::manifest::{ExpertInput, InputKind, Manifest};
-use millgate_shared::image::Limits;
 use millgate_shared::index::{By, EncoderIx, ExpertIx};
+use millgate_shared::inputs::{InputError, encoder_input, value_input};
+use millgate_shared::part::{Limits, Part};
 use millgate_shared::proto::v1;
-use millgate_shared::runner::{RunError, encoder_input, pixels};
-use millgate_shared::sample::Sample;
-use millgate_shared::wire::{read_images, read_tensor};
+use millgate_shared::sample::{self, Sample};
+use millgate_shared::wire::{read_parts, read_tensor, unread};
 
 use crate::failure::Failure;
 use crate::hosted::{Hosted, embed};
@@ -19,7 +19,7 @@ use crate::serving::request::Call;
 
 #[derive(Debug)]
 pub(super) struct Input {
-    images: Vec<v1::Image>,
+    parts: Vec<Part>,
     tensors: Vec<v1::Tensor>,
 }
 
@@ -28,7 +28,7 @@ pub(super) type Inputs = Result<Vec<Array>, Failure>;
 
 /// An input before the encoders have run.
 #[derive(Debug)]
-enum Part {
+enum Made {
     Ready(Array),
     /// What this encoder makes.
     Embedding(EncoderIx),
@@ -38,20 +38,20 @@ enum Part {
 #[derive(Debug)]
 struct Read {
     /// By expert that was asked for.
-    experts: Vec<Result<Vec<Part>, Failure>>,
+    experts: Vec<Result<Vec<Made>, Failure>>,
     /// `None` where nobody needs it.
     encoders: By<EncoderIx, Option<Array>>,
 }
 
 impl Input {
-    /// Checks names; pixels and shapes are looked at later.
+    /// Checks names; what is in them is looked at later.
     pub(super) fn new(
         manifest: &Manifest,
-        images: Vec<v1::Image>,
+        parts: Vec<v1::Part>,
         tensors: Vec<v1::Tensor>,
     ) -> Result<Self, Failure> {
-        if images.is_empty() && tensors.is_empty() {
-            return Err(Failure::field("images", "are missing, and so are `tensors`"));
+        if parts.is_empty() && tensors.is_empty() {
+            return Err(Failure::field("parts", "are missing, and so are `tensors`"));
         }
         for (at, tensor) in tensors.iter().enumerate() {
             let name = &tensor.name;
@@ -64,14 +64,14 @@ impl Input {
             if tensors[..at].iter().any(|earlier| earlier.name == *name) {
                 return refuse(format!("`{name}` stands twice"));
             }
-            if images.iter().any(|image| image.modality == *name) {
-                return refuse(format!("`{name}` is among the `images` as well"));
+            if parts.iter().any(|part| part.modality == *name) {
+                return refuse(format!("`{name}` is among the `parts` as well"));
             }
         }
-        Ok(Self { images, tensors })
+        Ok(Self { parts: read_parts("parts", parts)?, tensors })
     }
 
-    /// Each expert's inputs. What is wrong with a picture is wrong with the whole call; what is wrong with a tensor, with the
+    /// Each expert's inputs. What is wrong with a part is wrong with the whole call; what is wrong with a tensor, with the
     /// experts that take it.
     pub(super) async fn inputs(
         self,
@@ -83,11 +83,11 @@ impl Input {
         let manifest = Arc::clone(hosted.manifest());
         // To copy plain tensors costs less than to hand them to a thread.
         let is_light = |tensor: &v1::Tensor| tensor.encoding == i32::from(v1::Encoding::Unspecified);
-        let read = if self.images.is_empty() && self.tensors.iter().all(is_light) {
+        let read = if self.parts.is_empty() && self.tensors.iter().all(is_light) {
             self.read(&manifest, experts)?
         } else {
-            let pictures = self.images.iter().map(|image| image.data.len());
-            let bytes = pictures.chain(self.tensors.iter().map(|tensor| tensor.data.len())).sum();
+            let parts = self.parts.iter().map(|part| part.bytes.len());
+            let bytes = parts.chain(self.tensors.iter().map(|tensor| tensor.data.len())).sum();
             let experts = experts.to_vec();
             serving.on_thread(call, bytes, move || self.read(&manifest, &experts)).await?
         };
@@ -96,50 +96,51 @@ impl Input {
             .into_pairs()
             .map(|(encoder, input)| async move { Some(embed(hosted, serving, encoder, input?, call).await) });
         let embeddings: By<EncoderIx, _> = join_all(runs).await.into();
-        let part = |part| match part {
-            Part::Ready(tensor) => Ok(tensor),
-            Part::Embedding(encoder) => embeddings[encoder]
+        let array = |made| match made {
+            Made::Ready(tensor) => Ok(tensor),
+            Made::Embedding(encoder) => embeddings[encoder]
                 .clone()
                 .unwrap_or_else(|| Err(Failure::Model(format!("encoder {encoder} was not run")))),
         };
-        let complete = |parts: Result<Vec<Part>, Failure>| parts?.into_iter().map(part).collect();
+        let complete = |made: Result<Vec<Made>, Failure>| made?.into_iter().map(array).collect();
         Ok(read.experts.into_iter().map(complete).collect())
     }
 
     fn read(self, manifest: &Manifest, experts: &[ExpertIx]) -> Result<Read, Failure> {
-        let sample = read_images(manifest, "images", &self.images, &Limits::default())?.sample;
+        let sample = sample::read(&manifest.modalities, &self.parts, &Limits::default());
+        let sample = sample.map_err(|error| unread("parts", &error))?.sample;
         let mut encoders = By::filled(manifest.encoders.len(), None);
         let experts = experts.iter().map(|expert| {
             let inputs = manifest.experts[*expert].inputs.iter();
-            inputs.map(|input| self.part(manifest, &sample, input, &mut encoders)).collect()
+            inputs.map(|input| self.make(manifest, &sample, input, &mut encoders)).collect()
         });
         let experts = experts.collect();
         Ok(Read { experts, encoders })
     }
 
-    /// What was sent under the input's own name, or else what its picture gives.
-    fn part(
+    /// What was sent under the input's own name, or else what its part gives.
+    fn make(
         &self,
         manifest: &Manifest,
         sample: &Sample,
         input: &ExpertInput,
         encoders: &mut By<EncoderIx, Option<Array>>,
-    ) -> Result<Part, Failure> {
+    ) -> Result<Made, Failure> {
         if let Some(at) = self.tensors.iter().position(|tensor| tensor.name == input.name) {
             let shape: Vec<usize> = [1].iter().chain(&input.shape).copied().collect();
-            return Ok(Part::Ready(read_tensor(&format!("tensors[{at}]"), &self.tensors[at], &shape)?));
+            return Ok(Made::Ready(read_tensor(&format!("tensors[{at}]"), &self.tensors[at], &shape)?));
         }
-        if input.kind == InputKind::Pixels {
-            return Ok(Part::Ready(pixels(manifest, input, sample)?));
+        if input.kind == InputKind::Value {
+            return Ok(Made::Ready(value_input(manifest, input, sample)?));
         }
         let encoder = manifest.encoder_index(&input.modality);
-        let encoder = encoder.ok_or_else(|| RunError::Absent(input.name.clone()))?;
+        let encoder = encoder.ok_or_else(|| InputError::Absent(input.name.clone()))?;
         if encoders[encoder].is_none() {
-            encoders[encoder] = encoder_input(manifest, &manifest.encoders[encoder], sample);
+            encoders[encoder] = encoder_input(manifest, &manifest.encoders[encoder], sample)?;
         }
         match encoders[encoder] {
-            Some(_) => Ok(Part::Embedding(encoder)),
-            None => Err(RunError::Absent(input.name.clone()).into()),
+            Some(_) => Ok(Made::Embedding(encoder)),
+            None => Err(InputError::Absent(input.name.clone()).into()),
         }
     }
 }
@@ -157,17 +158,17 @@ mod tests {
     fn what_is_given_has_known_names_each_once() {
         let manifest = manifest();
         let tensor = |name: &str| v1::Tensor { name: name.to_owned(), ..v1::Tensor::default() };
-        let field = |images: usize, tensors: &[&str]| {
-            let image = v1::Image { modality: "image".to_owned(), ..v1::Image::default() };
-            let images = vec![image; images];
+        let field = |parts: usize, tensors: &[&str]| {
+            let part = v1::Part { modality: "image".to_owned(), ..v1::Part::default() };
+            let parts = vec![part; parts];
             let tensors = tensors.iter().map(|name| tensor(name)).collect();
-            match Input::new(&manifest, images, tensors) {
+            match Input::new(&manifest, parts, tensors) {
                 Err(Failure::Field(error)) => error.field,
                 Err(failure) => panic!("{failure}"),
                 Ok(_) => String::new(),
             }
         };
-        assert_eq!(field(0, &[]), "images");
+        assert_eq!(field(0, &[]), "parts");
         assert_eq!(field(1, &["image"]), "tensors[0].name");
         assert_eq!(field(0, &["image", "sound"]), "tensors[1].name");
         assert_eq!(field(0, &["image", "image"]), "tensors[1].name");

@@ -1,6 +1,6 @@
-//! A task as a model of the Open Inference Protocol: pictures in, one decision a row out.
+//! A task as a model of the Open Inference Protocol: parts of samples in, one decision a row out.
 //!
-//! Each modality is an input of BYTES, an encoded picture file a row; an empty element, or an input that is left out, says
+//! Each modality is an input of BYTES, a file a row; an empty element, or an input that is left out, says
 //! that the modality is absent.
 
 use std::sync::Arc;
@@ -10,16 +10,14 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use millgate_shared::array::{Array, Datatype, Values};
-use millgate_shared::bundle::manifest::Manifest;
 use millgate_shared::deciding::{Mode, Policy};
 use millgate_shared::decision::Decision;
-use millgate_shared::digest::sha256_hex;
 use millgate_shared::engine::{Axis, Model, Port, Signature};
-use millgate_shared::image::Limits;
-use millgate_shared::index::{By, TaskIx};
-use millgate_shared::sample::{Origin, Read as Pictures, Unread};
+use millgate_shared::index::TaskIx;
+use millgate_shared::part::Part;
+use millgate_shared::sample::{Origin, Unread};
 
-use super::{Question, Read, decide};
+use super::{Question, decide};
 use crate::failure::Failure;
 use crate::hosted::Hosted;
 use crate::serving::Serving;
@@ -118,8 +116,8 @@ impl Composite for TaskModel {
             let started = Instant::now();
             let by_input: Vec<Vec<Bytes>> = inputs.into_iter().map(elements).collect::<Result<_, _>>()?;
             let decisions = (0..rows).map(|row| {
-                let pictures = by_input.iter().map(|elements| elements[row].clone()).collect();
-                self.row(hosted, serving, row, pictures, call)
+                let files = by_input.iter().map(|elements| elements[row].clone());
+                self.row(hosted, serving, row, files.collect(), call)
             });
             // A row's own parts wait in the queue; more rows at a time would only fill it.
             let decisions: Vec<Decision> =
@@ -138,34 +136,22 @@ impl TaskModel {
         hosted: &Arc<Hosted>,
         serving: &Serving,
         row: usize,
-        pictures: Vec<Bytes>,
+        files: Vec<Bytes>,
         call: Call,
     ) -> Result<Decision, Failure> {
         let manifest = hosted.manifest();
         let task = &manifest.tasks[self.task].name;
         let deadline = call.deadline.saturating_duration_since(call.arrived).max(Duration::from_millis(1));
         let policy = Policy { mode: Mode::Gate, deadline, ..Policy::for_bundle(manifest) };
-        let bytes = pictures.iter().map(Bytes::len).sum();
         let origin = Origin { source: Some("open-inference".to_owned()), ..Origin::default() };
-        let question = Question { task, policy, origin, bytes };
-        decide(hosted, serving, &self.place, question, move |manifest| read(manifest, row, &pictures), call)
-            .await
+        let question = Question { task, policy, origin };
+        let named = manifest.modalities.iter().zip(files).filter(|(_, file)| !file.is_empty());
+        let parts = named.map(|(spec, file)| Part::file(&spec.name, file)).collect();
+        let refuse = move |Unread { modality, source, .. }: Unread| {
+            Failure::field(format!("inputs `{modality}`[{row}]"), source.to_string())
+        };
+        decide(hosted, serving, &self.place, question, parts, refuse, call).await
     }
-}
-
-/// By modality, an encoded file or nothing.
-fn read(manifest: &Manifest, row: usize, pictures: &[Bytes]) -> Result<Read, Failure> {
-    let files: By<_, _> =
-        pictures.iter().map(|picture| (!picture.is_empty()).then_some((&picture[..], None))).collect();
-    let names = manifest.modalities.iter().map(|modality| modality.name.as_str());
-    let refuse = |Unread { modality, source }| {
-        let name = &manifest.modalities[modality].name;
-        Failure::field(format!("inputs `{name}`[{row}]"), source.to_string())
-    };
-    let read = Pictures::of_files(names, &files, &Limits::default()).map_err(refuse)?;
-    let first = pictures.iter().find(|picture| !picture.is_empty());
-    let sha256 = first.map_or_else(String::new, |picture| sha256_hex(picture));
-    Ok(Read { sample: read.sample, notes: read.notes, sha256 })
 }
 
 fn elements(input: Array) -> Result<Vec<Bytes>, Failure> {

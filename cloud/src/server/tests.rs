@@ -38,21 +38,20 @@ async fn start(config: CloudConfig) -> (Running, Channel) {
     (running, channel)
 }
 
-fn picture(modality: &str, file: &str) -> v1::Image {
-    v1::Image {
+fn picture(modality: &str, file: &str) -> v1::Part {
+    v1::Part {
         modality: modality.to_owned(),
-        codec: v1::ImageCodec::File.into(),
         data: std::fs::read(factory().join("golden").join(file)).unwrap().into(),
-        ..v1::Image::default()
+        ..v1::Part::default()
     }
 }
 
-fn board() -> Vec<v1::Image> {
+fn board() -> Vec<v1::Part> {
     vec![picture("image", "pcb-open.png"), picture("template", "pcb-open.template.png")]
 }
 
 fn decide(mode: &str) -> v1::DecideRequest {
-    let sample = v1::Sample { task: "inspect".to_owned(), images: board(), ..v1::Sample::default() };
+    let sample = v1::Sample { task: "inspect".to_owned(), parts: board(), ..v1::Sample::default() };
     v1::DecideRequest {
         request_id: format!("r-{mode}"),
         sample: Some(sample),
@@ -66,7 +65,7 @@ fn ask(running: &Running, experts: &[&str]) -> v1::RunExpertsRequest {
     v1::RunExpertsRequest {
         bundle_digest: running.pool().hosted().unwrap().digest().as_bytes().to_vec().into(),
         experts: experts.iter().map(|name| (*name).to_owned()).collect(),
-        images: board(),
+        parts: board(),
         ..v1::RunExpertsRequest::default()
     }
 }
@@ -101,11 +100,11 @@ async fn it_decides_and_says_where_and_why() {
     let (code, text) = message(client.decide(decide("sometimes")).await.unwrap_err());
     assert!(code == Code::InvalidArgument && text.contains("`mode`"), "{text}");
     let mut broken = decide("");
-    broken.sample.as_mut().unwrap().images[1].data = vec![1; 5 << 20].into();
+    broken.sample.as_mut().unwrap().parts[1].data = vec![1; 5 << 20].into();
     let (code, text) = message(client.decide(broken).await.unwrap_err());
-    assert!(code == Code::InvalidArgument && text.contains("sample.images[1].data"), "{text}");
+    assert!(code == Code::InvalidArgument && text.contains("sample.parts[1].data"), "{text}");
     let mut empty = decide("");
-    empty.sample.as_mut().unwrap().images.clear();
+    empty.sample.as_mut().unwrap().parts.clear();
     assert_eq!(client.decide(empty).await.unwrap_err().code(), Code::InvalidArgument);
     assert_eq!(running.drain(Duration::from_secs(5)).await, Drained { cut_calls: 0 });
 }
@@ -129,7 +128,7 @@ async fn named_experts_answer_and_each_refusal_has_its_code() {
 
     // Without its template an expert cannot run; another one can.
     let lone =
-        v1::RunExpertsRequest { images: vec![board().remove(0)], ..ask(&running, &["pcb-l", "steel-l"]) };
+        v1::RunExpertsRequest { parts: vec![board().remove(0)], ..ask(&running, &["pcb-l", "steel-l"]) };
     let answers = client.run_experts(lone).await.unwrap().into_inner().answers;
     assert!(answers[0].error.as_ref().unwrap().message.contains("template") && answers[1].error.is_none());
 

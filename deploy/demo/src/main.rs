@@ -84,10 +84,10 @@ async fn main() -> ExitCode {
 }
 
 async fn run(flags: Flags, output: Output) -> Result<Ended, Box<dyn std::error::Error>> {
-    let mut samples = samples::load(&flags.samples)?;
-    samples::shuffle(&mut samples, flags.seed);
     let deadline = Duration::from_millis(flags.deadline_ms);
     let stage = Stage::start(StageConfig { bundle: flags.bundle, risk: flags.risk, deadline }).await?;
+    let mut samples = samples::load(&flags.samples, &stage.naming())?;
+    samples::shuffle(&mut samples, flags.seed);
     let pace = flags.pace.unwrap_or(if output == Output::Screen { PACE_ON_SCREEN } else { PACE });
     let plan = Plan::new(samples.len(), Duration::from_millis(pace));
     let facts = stage.facts(samples.len());

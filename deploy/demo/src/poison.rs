@@ -1,6 +1,7 @@
 //! Files that are broken on purpose, to be thrown at the agent while it works.
 
-use millgate_edge::input::{Input, InputImage};
+use millgate_edge::input::Input;
+use millgate_shared::part::Part;
 
 /// What is wrong with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,15 +25,15 @@ impl Poison {
 
     /// A broken relative of a good input.
     pub fn spoil(self, good: &Input) -> Input {
-        let bytes = match self {
-            Self::Truncated => good.images.first().map(|image| image.bytes[..image.bytes.len() / 2].to_vec()),
-            Self::Empty => Some(Vec::new()),
-            Self::Text => Some(b"this is no picture\n".to_vec()),
+        let spoil = |part: &Part| {
+            let bytes = match self {
+                Self::Truncated => part.bytes[..part.bytes.len() / 2].to_vec(),
+                Self::Empty => Vec::new(),
+                Self::Text => b"this is no picture\n".to_vec(),
+            };
+            Part::file(&part.modality, bytes)
         };
-        Input {
-            path: self.file_name().to_owned(),
-            images: vec![InputImage::new("image", bytes.unwrap_or_default())],
-            ..Input::default()
-        }
+        let parts = good.parts.first().map(spoil).into_iter().collect();
+        Input { path: self.file_name().to_owned(), parts, ..Input::default() }
     }
 }

@@ -6,7 +6,7 @@ use millgate_edge::agent::Ask;
 use millgate_edge::input::Input;
 use millgate_shared::deciding::{Mode, Policy};
 use millgate_shared::proto::v1;
-use millgate_shared::wire::framed_len;
+use millgate_shared::wire::{framed_len, write_part};
 
 use crate::stage::{Stage, TASK};
 
@@ -32,13 +32,8 @@ impl Stage {
 
     /// The pool, asked directly: the link may be cut.
     pub async fn cloud_only(&self, input: Input) -> CloudOnly {
-        let images = input.images.into_iter().map(|image| v1::Image {
-            modality: image.modality,
-            codec: v1::ImageCodec::File.into(),
-            data: image.bytes.into(),
-            ..v1::Image::default()
-        });
-        let sample = v1::Sample { task: TASK.to_owned(), images: images.collect(), ..v1::Sample::default() };
+        let parts = input.parts.into_iter().map(write_part).collect();
+        let sample = v1::Sample { task: TASK.to_owned(), parts, ..v1::Sample::default() };
         let message = v1::DecideRequest { sample: Some(sample), ..v1::DecideRequest::default() };
         let bytes = framed_len(&message);
         let mut request = tonic::Request::new(message);

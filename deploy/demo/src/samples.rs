@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use millgate_edge::input::{Input, InputError};
+use millgate_edge::input::{Input, InputError, Naming};
 use serde::Deserialize;
 
 /// One line a sample: `{"path": "xsdd/0001.png", "label": "xsdd/red iron"}`, the path from the directory on.
@@ -38,7 +38,7 @@ struct Line {
 }
 
 /// Reads all samples into memory, so that no disk is in what is measured.
-pub fn load(dir: &Path) -> Result<Vec<Sample>, LoadError> {
+pub fn load(dir: &Path, naming: &Naming) -> Result<Vec<Sample>, LoadError> {
     let path = dir.join(LABELS);
     let text = fs::read_to_string(&path).map_err(|source| LoadError::Io { path: path.clone(), source })?;
     let mut samples = Vec::new();
@@ -52,8 +52,8 @@ pub fn load(dir: &Path) -> Result<Vec<Sample>, LoadError> {
             source,
         })?;
         let file = dir.join(&line.path);
-        let mut input =
-            Input::from_file(&file, None, None).map_err(|source| LoadError::Input { path: file, source })?;
+        let mut input = Input::from_file(&file, naming, &[], None)
+            .map_err(|source| LoadError::Input { path: file, source })?;
         input.path = line.path;
         samples.push(Sample { input, label: line.label });
     }
@@ -70,7 +70,14 @@ pub fn shuffle<T>(items: &mut [T], seed: u64) {
 
 #[cfg(test)]
 mod tests {
+    use millgate_shared::bundle::manifest::Manifest;
+
     use super::*;
+
+    fn naming() -> Naming {
+        let text = fs::read_to_string("../../models/factory/bundle.toml").unwrap();
+        Naming::of(&Manifest::parse(&text).unwrap())
+    }
 
     #[test]
     fn a_seed_is_an_order() {
@@ -88,11 +95,11 @@ mod tests {
 
     #[test]
     fn the_samples_that_ship_can_be_read() {
-        let samples = load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("samples")).unwrap();
+        let samples = load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("samples"), &naming()).unwrap();
         assert!(samples.len() >= 100, "{}", samples.len());
         for sample in samples {
             let templates = usize::from(sample.label.starts_with("deeppcb/"));
-            assert_eq!(sample.input.images.len(), 1 + templates, "{}", sample.input.path);
+            assert_eq!(sample.input.parts.len(), 1 + templates, "{}", sample.input.path);
         }
     }
 
@@ -101,7 +108,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let message = |labels: &str| {
             fs::write(dir.path().join(LABELS), labels).unwrap();
-            load(dir.path()).unwrap_err().to_string()
+            load(dir.path(), &naming()).unwrap_err().to_string()
         };
         assert!(message("").ends_with("labels.jsonl: names no sample"));
         assert!(message("\n{\"path\": 1}").contains("labels.jsonl line 2: "));

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use millgate_cloud::{CloudConfig, Running, ServeError, Server};
 use millgate_edge::agent::{Agent, AgentConfig, BytesConfig, StartError};
+use millgate_edge::input::Naming;
 use millgate_edge::uplink::session::LinkState;
 use millgate_shared::deciding::Mode;
 use millgate_shared::proto::MAX_MESSAGE_BYTES;
@@ -78,6 +79,11 @@ pub struct Stage {
 }
 
 impl Stage {
+    /// How the files of one sample are named.
+    pub fn naming(&self) -> Naming {
+        self.agent.naming()
+    }
+
     /// Loads and proves the bundle on both sides; returns once the agent has reached the pool.
     pub async fn start(config: StageConfig) -> Result<Self, StageError> {
         let started = Instant::now();

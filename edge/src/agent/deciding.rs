@@ -6,13 +6,12 @@ use std::time::Instant;
 use millgate_shared::bundle::manifest::Manifest;
 use millgate_shared::deciding::Todo;
 use millgate_shared::decision::{Context, Decision, Timings};
-use millgate_shared::digest::sha256_hex;
-use millgate_shared::image::{BitDepth, Limits};
-use millgate_shared::index::{By, ExpertIx, ModalityIx};
+use millgate_shared::index::ExpertIx;
 use millgate_shared::local::{Ask as LocalAsk, LocalError, Stay, prices};
+use millgate_shared::modality::image::BIT_DEPTH;
+use millgate_shared::part::{Attributes, Limits, Part};
 use millgate_shared::runner::Runner;
-use millgate_shared::sample::{Origin, Read, Unread};
-use millgate_shared::wire::ImageSource;
+use millgate_shared::sample::{self, Origin, Read};
 use millgate_shared::workers::Ticket;
 use tokio::sync::mpsc;
 
@@ -20,13 +19,12 @@ use super::asking::{Asking, Calls};
 use super::payload::{self, Outgoing};
 use super::{Agent, Ask, DecideError, Decided, Epoch, Late};
 use crate::crash::Held;
-use crate::input::{Input, InputImage, draw_id};
+use crate::input::{Input, draw_id};
 
 /// A sample after its visit to a model thread.
 #[derive(Debug)]
 struct Visited {
     stay: Stay,
-    source: ImageSource,
     id: String,
     origin: Origin,
     todo: Todo,
@@ -46,7 +44,9 @@ pub(super) async fn decide(
     let policy = ask.policy.unwrap_or_else(|| epoch.policy().clone());
     let (places, prices) = (agent.places(epoch), prices(manifest));
     let depths = &agent.parts.config.bit_depths;
-    let depth = input.source.as_ref().and_then(|source| depths.get(source)).copied();
+    let depth = input.source.as_ref().and_then(|source| depths.get(source));
+    let attributes =
+        depth.map(|depth| (BIT_DEPTH.to_owned(), depth.bits().to_string())).into_iter().collect();
 
     // Where the mode asks the pool for every sample, its calls go out before the local experts run: at most one list
     // before them and one after.
@@ -56,7 +56,7 @@ pub(super) async fn decide(
         let _in_hand = held;
         let local = LocalAsk { task: &task, policy, places, prices };
         let outgoing = Outgoing { policy: &upload, ledger: &ledger };
-        let mut visited = arrive(runner, input, depth, local, started)?;
+        let mut visited = arrive(runner, input, attributes, local, started)?;
         payload::prepare(runner, &mut visited.stay, outgoing.policy);
         Ok::<_, DecideError>(work(runner, visited, &ticket, outgoing, &send))
     };
@@ -79,34 +79,26 @@ pub(super) async fn decide(
     close(agent, epoch, visited, asking, started)
 }
 
-/// Decode, gate, choice. `depth` is that of the sample's source.
+/// Decode, gate, choice. `attributes` are those of the sample's source.
 fn arrive(
     runner: &mut Runner,
     input: Input,
-    depth: Option<BitDepth>,
+    attributes: Attributes,
     ask: LocalAsk<'_>,
     started: Instant,
 ) -> Result<Visited, DecideError> {
     let manifest = Arc::clone(runner.models().manifest());
     let decoding = Instant::now();
-    let (id, images) = (if input.id.is_empty() { draw_id() } else { input.id }, input.images);
-    let indices = modalities(&manifest, &images)?;
-    let mut files = By::filled(manifest.modalities.len(), None);
-    for (image, index) in images.iter().zip(&indices) {
-        files[*index] = Some((&image.bytes[..], image.bit_depth.or(depth)));
-    }
-    let names = manifest.modalities.iter().map(|modality| modality.name.as_str());
-    let refuse = |Unread { modality, source }| {
-        let modality = manifest.modalities[modality].name.clone();
-        DecideError::Decode { modality, source }
-    };
-    let Read { sample, notes, is_plain } =
-        Read::of_files(names, &files, &Limits::default()).map_err(refuse)?;
-    let sha256 = images.first().map_or_else(String::new, |image| sha256_hex(&image.bytes));
-    let mut source = ImageSource { files: By::filled(manifest.modalities.len(), None) };
-    for (image, index) in images.into_iter().zip(indices) {
-        source.files[index] = is_plain[index].then_some(image.bytes);
-    }
+    let id = if input.id.is_empty() { draw_id() } else { input.id };
+    let mut parts = input.parts;
+    complete(&manifest, &mut parts, &input.attributes);
+    complete(&manifest, &mut parts, &attributes);
+    let read = sample::read(&manifest.modalities, &parts, &Limits::default());
+    let Read { sample, notes, sha256 } = read.map_err(|unread| DecideError::Part {
+        is_main: manifest.main_modality().is_some_and(|main| main.name == unread.modality),
+        unread,
+    })?;
+    drop(parts);
     let decode_us = decoding.elapsed().as_micros() as u64;
     let origin = Origin {
         path: input.path,
@@ -118,21 +110,18 @@ fn arrive(
     };
     let mut stay = Stay::begin(runner, sample, ask, started).map_err(DecideError::Local)?;
     let todo = stay.start();
-    Ok(Visited { stay, source, id, origin, todo, decode_us })
+    Ok(Visited { stay, id, origin, todo, decode_us })
 }
 
-/// The modalities of pictures.
-fn modalities(manifest: &Manifest, images: &[InputImage]) -> Result<Vec<ModalityIx>, DecideError> {
-    let mut indices = Vec::with_capacity(images.len());
-    for InputImage { modality, .. } in images {
-        let index = manifest.modality_index(modality);
-        let index = index.ok_or_else(|| DecideError::UnknownModality(modality.clone()))?;
-        if indices.contains(&index) {
-            return Err(DecideError::DoubleModality(modality.clone()));
+/// Gives parts the attributes that their kind has and that they do not bring.
+fn complete(manifest: &Manifest, parts: &mut [Part], attributes: &Attributes) {
+    for part in parts {
+        let spec = manifest.modality_index(&part.modality).map(|index| &manifest.modalities[index]);
+        let known = spec.map_or(&[][..], |spec| spec.modality().attributes());
+        for (name, value) in attributes.iter().filter(|(name, _)| known.contains(&name.as_str())) {
+            part.attributes.entry(name.clone()).or_insert_with(|| value.clone());
         }
-        indices.push(index);
     }
-    Ok(indices)
 }
 
 /// The local experts, and what is to be asked of the pool before and after them.
@@ -161,7 +150,7 @@ fn ask(
         return;
     }
     let manifest = runner.models().manifest();
-    let calls = payload::calls(manifest, &mut visited.stay, &visited.source, experts, outgoing);
+    let calls = payload::calls(manifest, &mut visited.stay, experts, outgoing);
     let deadline = visited.stay.deciding.deadline();
     // There is room for both lists; the caller may have gone.
     let _gone = send.try_send(Calls { calls, deadline }).is_err();
@@ -176,7 +165,7 @@ fn close(
     started: Instant,
 ) -> Result<Decided, DecideError> {
     let manifest = epoch.manifest();
-    let Visited { stay, source, id, origin, decode_us, .. } = visited;
+    let Visited { stay, id, origin, decode_us, .. } = visited;
     let combining = Instant::now();
     let task = stay.deciding.task_index();
     let closed = stay.deciding.close();
@@ -209,6 +198,6 @@ fn close(
     }
     decision.timings_us.total = started.elapsed().as_micros() as u64;
     let (sample, embeddings) = (stay.sample, stay.embeddings);
-    let late = open.map(|open| Late { open, epoch: Arc::clone(epoch), sample, embeddings, source });
+    let late = open.map(|open| Late { open, epoch: Arc::clone(epoch), sample, embeddings });
     Ok(Decided { decision, late })
 }

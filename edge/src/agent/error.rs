@@ -1,36 +1,36 @@
 //! Why an input got no decision.
 
-use millgate_shared::image::DecodeError;
 use millgate_shared::local::LocalError;
+use millgate_shared::sample::Unread;
 use millgate_shared::workers::WorkError;
 
 /// Messages do not repeat the input's path: whoever reports one knows it.
 #[derive(Debug, thiserror::Error)]
 pub enum DecideError {
-    #[error("modality `{0}`: is not one of this bundle")]
-    UnknownModality(String),
-    #[error("modality `{0}`: is given twice")]
-    DoubleModality(String),
-    #[error("{}{source}", modality_prefix(modality))]
-    Decode { modality: String, source: DecodeError },
+    /// A part that the agent cannot read, or that the bundle has no use for.
+    #[error("{}{unread}", prefix(unread, *.is_main))]
+    Part {
+        unread: Unread,
+        /// It is of the bundle's first modality.
+        is_main: bool,
+    },
     #[error(transparent)]
     Local(LocalError),
     #[error(transparent)]
     Workers(WorkError),
 }
 
-/// The picture itself needs no naming.
-fn modality_prefix(modality: &str) -> String {
-    if modality == "image" { String::new() } else { format!("{modality}: ") }
+/// A part of the first modality needs no naming, nor does one whose message names it.
+fn prefix(unread: &Unread, is_main: bool) -> String {
+    let is_named = is_main || unread.source.field == "modality";
+    if is_named { String::new() } else { format!("{}: ", unread.modality) }
 }
 
 impl DecideError {
     /// For programs.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::UnknownModality(_) => "unknown_modality",
-            Self::DoubleModality(_) => "double_modality",
-            Self::Decode { source, .. } => source.code(),
+            Self::Part { unread, .. } => unread.source.code,
             Self::Local(LocalError::UnknownTask(_)) => "unknown_task",
             Self::Local(LocalError::Gate(_)) => "gate_failed",
             Self::Local(LocalError::Deciding(_)) => "no_answer",

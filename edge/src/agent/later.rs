@@ -13,7 +13,6 @@ use millgate_shared::embedding::Embeddings;
 use millgate_shared::index::ExpertIx;
 use millgate_shared::proto::v1;
 use millgate_shared::sample::Sample;
-use millgate_shared::wire::ImageSource;
 use tonic::Code;
 
 use super::asking::read;
@@ -38,7 +37,6 @@ pub(crate) struct Late {
     pub(super) epoch: Arc<Epoch>,
     pub(super) sample: Sample,
     pub(super) embeddings: Option<Embeddings>,
-    pub(super) source: ImageSource,
 }
 
 impl Late {
@@ -49,11 +47,11 @@ impl Late {
 
     /// As they would have been sent, one for each expert that is missing; pictures are encoded, which takes a moment.
     pub(crate) fn into_requests(self) -> (Open, Vec<v1::RunExpertsRequest>) {
-        let Self { open, epoch, sample, embeddings, source } = self;
+        let Self { open, epoch, sample, embeddings } = self;
         let (manifest, policy) = (epoch.manifest(), epoch.upload_policy());
         let experts = open.to_ask().filter_map(|name| manifest.expert_index(name));
         let embeddings = &embeddings.unwrap_or_default();
-        let seen = Seen { sample: &sample, source: &source, embeddings };
+        let seen = Seen { sample: &sample, embeddings };
         let uploads = payload::uploads(manifest, policy, seen, experts);
         let requests = uploads.into_iter().filter_map(|(_, upload)| upload.ok().map(Upload::into_request));
         (open, requests.collect())

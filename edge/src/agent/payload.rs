@@ -11,15 +11,14 @@ use std::time::Instant;
 use millgate_shared::bundle::manifest::{ExpertInput, InputKind, Manifest};
 use millgate_shared::decision::Missing;
 use millgate_shared::embedding::{Embedding, Embeddings};
-use millgate_shared::image::{Picture, resize};
 use millgate_shared::index::{By, ExpertIx, ModalityIx};
 use millgate_shared::local::Stay;
+use millgate_shared::modality::Effort;
+use millgate_shared::part::{Part, Value};
 use millgate_shared::proto::v1;
-use millgate_shared::runner::{Runner, image_tensor};
+use millgate_shared::runner::Runner;
 use millgate_shared::sample::Sample;
-use millgate_shared::wire::{
-    ImageSource, Numbers, REFERENCE, Scale, write_image, write_image_if_quick, write_packed,
-};
+use millgate_shared::wire::{Numbers, write_packed, write_part};
 
 use crate::uplink::ledger::{Ledger, Traffic};
 use crate::uplink::upload::{Form, Upload, UploadPolicy};
@@ -27,25 +26,21 @@ use crate::uplink::upload::{Form, Upload, UploadPolicy};
 /// What one expert is sent.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Payload {
-    pub images: Vec<v1::Image>,
+    pub parts: Vec<v1::Part>,
     pub tensors: Vec<v1::Tensor>,
 }
 
 /// What may leave the device of one modality.
 #[derive(Debug, Clone, Copy)]
 enum Allowed<'a> {
-    Raw {
-        image: &'a Picture,
-        file: Option<&'a [u8]>,
-    },
-    /// Likewise, but the smallest form is to leave that gives the pool what it would make of the picture.
+    Raw(&'a Value),
+    /// Everything may leave, but the smallest form is to that gives the pool what it would make of the value.
     Auto {
-        image: &'a Picture,
-        file: Option<&'a [u8]>,
+        value: &'a Value,
         embedding: Option<&'a Embedding>,
     },
     Tensor {
-        image: &'a Picture,
+        value: &'a Value,
         embedding: Option<&'a Embedding>,
     },
     Features(&'a Embedding),
@@ -58,33 +53,33 @@ pub struct Screened<'a> {
     policy: &'a UploadPolicy,
     /// `None` where there is nothing of a modality that may go.
     allowed: By<ModalityIx, Option<Allowed<'a>>>,
-    /// Pictures that are written already.
+    /// Parts that are written already.
     written: BTreeMap<Wanted, Written>,
 }
 
-/// A picture that is to be written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// A part that is to be written.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Wanted {
     modality: ModalityIx,
-    /// Width and height that all who take it resize it to; `None`: they differ, or it is to go up as it is.
-    size: Option<(u32, u32)>,
+    /// The shape that all who take it reduce it to; `None`: they differ, or it is to go up as it is.
+    reduced: Option<Vec<usize>>,
     /// The modality that it is written against, as that was wanted.
-    against: Option<(ModalityIx, Option<(u32, u32)>)>,
+    against: Option<(ModalityIx, Option<Vec<usize>>)>,
 }
 
-/// A picture on its way.
+/// A part on its way.
 #[derive(Debug, Clone)]
 struct Written {
-    wire: v1::Image,
-    /// What the pool will make of it; `None`: the picture as it is.
-    resized: Option<Arc<Picture>>,
+    part: Part,
+    /// What the pool will make of it.
+    value: Value,
 }
 
 /// What one expert takes of a modality.
 #[derive(Debug, Default)]
 struct Taken<'a> {
-    /// Width and height of its inputs of pixels.
-    sizes: Vec<(u32, u32)>,
+    /// Of each input that is made of the value, the shape that the value may be reduced to; `None`: it is best as it is.
+    reduced: Vec<Option<Vec<usize>>>,
     /// Names of its inputs of embeddings.
     embeddings: Vec<&'a str>,
 }
@@ -94,21 +89,19 @@ impl<'a> Screened<'a> {
         manifest: &'a Manifest,
         policy: &'a UploadPolicy,
         sample: &'a Sample,
-        source: &'a ImageSource,
         embeddings: &'a Embeddings,
     ) -> Self {
         let screen = |modality: ModalityIx| {
             let embedding = embeddings.of(manifest, &manifest.modalities[modality].name);
             match policy.form(modality) {
                 Form::Raw => {
-                    let file = source.files.get(modality).and_then(Option::as_deref);
-                    let image = sample.image(modality)?;
+                    let value = sample.value(modality)?;
                     Some(match policy.is_auto(modality) {
-                        true => Allowed::Auto { image, file, embedding },
-                        false => Allowed::Raw { image, file },
+                        true => Allowed::Auto { value, embedding },
+                        false => Allowed::Raw(value),
                     })
                 }
-                Form::Tensor => Some(Allowed::Tensor { image: sample.image(modality)?, embedding }),
+                Form::Tensor => Some(Allowed::Tensor { value: sample.value(modality)?, embedding }),
                 Form::Features => Some(Allowed::Features(embedding?)),
             }
         };
@@ -120,20 +113,19 @@ impl<'a> Screened<'a> {
     pub fn payload(&mut self, expert: ExpertIx) -> Option<Payload> {
         let manifest = self.manifest;
         let mut payload = Payload::default();
-        let mut pictures: BTreeMap<ModalityIx, Taken<'_>> = BTreeMap::new();
+        let mut taken: BTreeMap<ModalityIx, Taken<'_>> = BTreeMap::new();
         for input in &manifest.experts[expert].inputs {
             let modality = manifest.modality_index(&input.modality)?;
             match (self.allowed[modality]?, input.kind) {
-                // The pool makes what it needs of the picture.
-                (Allowed::Raw { .. } | Allowed::Auto { .. }, _) => {
-                    let taken = pictures.entry(modality).or_default();
-                    match input.pixels() {
-                        Some(spec) => taken.sizes.push((spec.shape[2] as u32, spec.shape[1] as u32)),
-                        None => taken.embeddings.push(&input.name),
-                    }
+                // The pool makes what it needs of the value.
+                (Allowed::Raw(value) | Allowed::Auto { value, .. }, InputKind::Value) => {
+                    taken.entry(modality).or_default().reduced.push(input.prepare.reduced(value));
                 }
-                (Allowed::Tensor { image, .. }, InputKind::Pixels) => {
-                    payload.tensors.push(self.pixels(input, image)?);
+                (Allowed::Raw(_) | Allowed::Auto { .. }, InputKind::Embedding) => {
+                    taken.entry(modality).or_default().embeddings.push(&input.name);
+                }
+                (Allowed::Tensor { value, .. }, InputKind::Value) => {
+                    payload.tensors.push(self.tensor(input, value)?);
                 }
                 (Allowed::Tensor { embedding: Some(embedding), .. }, InputKind::Embedding)
                 | (Allowed::Features(embedding), InputKind::Embedding) => {
@@ -141,96 +133,89 @@ impl<'a> Screened<'a> {
                     payload.tensors.push(write_packed(&input.name, embedding.array(), numbers, None));
                 }
                 (Allowed::Tensor { embedding: None, .. }, InputKind::Embedding)
-                | (Allowed::Features(_), InputKind::Pixels) => return None,
+                | (Allowed::Features(_), InputKind::Value) => return None,
             }
         }
-        let mut wanted = Vec::with_capacity(pictures.len());
-        for (modality, taken) in pictures {
+        let mut wanted = Vec::with_capacity(taken.len());
+        for (modality, taken) in taken {
             let embeddings = self.embeddings(modality, &taken);
-            if embeddings.is_empty() || !taken.sizes.is_empty() {
-                wanted.push((modality, self.common_size(modality, &taken, !embeddings.is_empty())));
+            if embeddings.is_empty() || !taken.reduced.is_empty() {
+                wanted.push((modality, self.common(modality, &taken, !embeddings.is_empty())));
             }
             payload.tensors.extend(embeddings);
         }
-        payload.images = self.images(wanted);
+        payload.parts = self.parts(wanted);
         Some(payload)
     }
 
-    /// The embeddings to send so that the pool need not make them; none where it makes them of the picture.
+    /// The embeddings to send so that the pool need not make them; none where it makes them of the value.
     fn embeddings(&self, modality: ModalityIx, taken: &Taken<'_>) -> Vec<v1::Tensor> {
-        let Some(Allowed::Auto { image, file, embedding: Some(embedding) }) = self.allowed[modality] else {
+        let Some(Allowed::Auto { value, embedding: Some(embedding) }) = self.allowed[modality] else {
             return Vec::new();
         };
         let exact = |name: &&str| write_packed(name, embedding.array(), Numbers::Fp32, None);
         let tensors: Vec<v1::Tensor> = taken.embeddings.iter().map(exact).collect();
         let bytes: usize = tensors.iter().map(|tensor| tensor.data.len()).sum();
-        // A picture of few pixels may take less than what was made of it.
-        let whole = write_image_if_quick("", image, file, None).filter(|whole| whole.data.len() <= bytes);
-        if whole.is_some() && taken.sizes.is_empty() { Vec::new() } else { tensors }
+        // A value of few bytes may take less than what was made of it.
+        let whole = self.encode(modality, value, None, Effort::Quick);
+        let is_smaller = whole.is_some_and(|whole| whole.bytes.len() <= bytes);
+        if is_smaller && taken.reduced.is_empty() { Vec::new() } else { tensors }
     }
 
-    /// The size that all who take the picture resize it to, if it may go up in that one.
-    fn common_size(
-        &self,
-        modality: ModalityIx,
-        taken: &Taken<'_>,
-        has_embeddings: bool,
-    ) -> Option<(u32, u32)> {
-        let Some(Allowed::Auto { image, .. }) = self.allowed[modality] else { return None };
-        let (first, others) = taken.sizes.split_first()?;
-        // The pool makes an embedding of the picture in another size.
+    /// The shape that all who take the value reduce it to, if it may go up in that one.
+    fn common(&self, modality: ModalityIx, taken: &Taken<'_>, has_embeddings: bool) -> Option<Vec<usize>> {
+        let Some(Allowed::Auto { .. }) = self.allowed[modality] else { return None };
+        let (first, others) = taken.reduced.split_first()?;
+        // The pool makes an embedding of the value in another shape.
         let is_common =
-            others.iter().all(|size| size == first) && (taken.embeddings.is_empty() || has_embeddings);
-        (is_common && *first != (image.width(), image.height())).then_some(*first)
+            others.iter().all(|shape| shape == first) && (taken.embeddings.is_empty() || has_embeddings);
+        first.clone().filter(|_| is_common)
     }
 
-    fn pixels(&self, input: &ExpertInput, image: &Picture) -> Option<v1::Tensor> {
-        let spec = input.pixels()?;
-        let tensor = image_tensor(image, &spec.shape, spec.mean, spec.std);
-        let scale = Scale::of_pixels(spec.mean, spec.std);
-        Some(write_packed(&input.name, &tensor, self.policy.numbers(), scale))
+    fn tensor(&self, input: &ExpertInput, value: &Value) -> Option<v1::Tensor> {
+        let array = input.prepare.prepare(value).ok()?;
+        Some(write_packed(&input.name, &array, self.policy.numbers(), input.prepare.scale()))
     }
 
-    /// The reference goes first, and others are written against it. Each with the size that it is wanted in.
-    fn images(&mut self, mut pictures: Vec<(ModalityIx, Option<(u32, u32)>)>) -> Vec<v1::Image> {
-        let reference = self.manifest.modality_index(REFERENCE);
-        let reference = pictures.iter().copied().find(|(modality, _)| Some(*modality) == reference);
-        pictures.sort_by_key(|picture| Some(*picture) != reference);
-        let mut images = Vec::with_capacity(pictures.len());
-        for (modality, size) in pictures {
-            let against = reference.filter(|reference| reference.0 != modality);
-            let wanted = Wanted { modality, size, against };
-            images.extend(self.written(wanted).map(|written| written.wire));
-        }
-        images
+    /// References go first, and others are written against them. Each with the shape that it is wanted in.
+    fn parts(&mut self, wanted: Vec<(ModalityIx, Option<Vec<usize>>)>) -> Vec<v1::Part> {
+        let reference = |modality: ModalityIx| {
+            let name = self.manifest.modalities[modality].reference.as_ref()?;
+            let index = self.manifest.modality_index(name)?;
+            wanted.iter().find(|(modality, _)| *modality == index).cloned()
+        };
+        let mut all: Vec<Wanted> = (wanted.iter().cloned())
+            .map(|(modality, reduced)| Wanted { modality, reduced, against: reference(modality) })
+            .collect();
+        all.sort_by_key(|wanted| wanted.against.is_some());
+        let parts = all.into_iter().filter_map(|wanted| self.written(wanted));
+        parts.map(|written| write_part(written.part)).collect()
     }
 
-    /// Writes a picture, or gives it as it was written for another expert.
+    /// Writes a part, or gives it as it was written for another expert.
     fn written(&mut self, wanted: Wanted) -> Option<Written> {
         if let Some(written) = self.written.get(&wanted) {
             return Some(written.clone());
         }
-        let Wanted { modality, size, against } = wanted;
-        let reference = against.and_then(|(modality, size)| {
-            let reference = self.written(Wanted { modality, size, against: None })?;
-            Some((modality, reference.resized))
+        let modality = wanted.modality;
+        let reference = wanted.against.clone().and_then(|(modality, reduced)| {
+            Some(self.written(Wanted { modality, reduced, against: None })?.value)
         });
-        let reference = match &reference {
-            Some((_, Some(resized))) => Some(&**resized),
-            Some((modality, None)) => self.picture(*modality).map(|(image, _)| image),
-            None => None,
+        let value = self.value(modality)?;
+        let whole = |effort: Effort| {
+            let part = self.encode(modality, value, reference.as_ref(), effort)?;
+            Some(Written { part, value: value.clone() })
         };
-        let (image, file) = self.picture(modality)?;
-        let name = &self.manifest.modalities[modality].name;
-        let written = match size {
-            None => Written { wire: write_image(name, image, file, reference), resized: None },
-            Some((width, height)) => {
-                let resized = resize(image, width, height);
-                let wire = write_image(name, &resized, None, reference);
-                let whole = write_image_if_quick(name, image, file, reference);
-                match whole.filter(|whole| whole.data.len() <= wire.data.len()) {
-                    Some(wire) => Written { wire, resized: None },
-                    None => Written { wire, resized: Some(Arc::new(resized)) },
+        let modality_of = self.manifest.modalities[modality].modality();
+        let reduced = wanted.reduced.as_ref().and_then(|shape| modality_of.reduce(value, shape));
+        let written = match reduced {
+            None => whole(Effort::Full)?,
+            Some(value) => {
+                let part = self.encode(modality, &value, reference.as_ref(), Effort::Full)?;
+                let whole = whole(Effort::Quick);
+                match whole.filter(|whole| whole.part.bytes.len() <= part.bytes.len()) {
+                    Some(whole) => whole,
+                    None => Written { part, value },
                 }
             }
         };
@@ -238,10 +223,21 @@ impl<'a> Screened<'a> {
         Some(written)
     }
 
-    /// A picture that may leave, and the file that gives it.
-    fn picture(&self, modality: ModalityIx) -> Option<(&'a Picture, Option<&'a [u8]>)> {
+    fn encode(
+        &self,
+        modality: ModalityIx,
+        value: &Value,
+        reference: Option<&Value>,
+        effort: Effort,
+    ) -> Option<Part> {
+        let spec = &self.manifest.modalities[modality];
+        spec.modality().encode(spec, value, reference, effort)
+    }
+
+    /// A value that may leave as it is.
+    fn value(&self, modality: ModalityIx) -> Option<&'a Value> {
         match self.allowed[modality]? {
-            Allowed::Raw { image, file } | Allowed::Auto { image, file, .. } => Some((image, file)),
+            Allowed::Raw(value) | Allowed::Auto { value, .. } => Some(value),
             Allowed::Tensor { .. } | Allowed::Features(_) => None,
         }
     }
@@ -272,7 +268,6 @@ pub(super) fn prepare(runner: &mut Runner, stay: &mut Stay, policy: &UploadPolic
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen<'a> {
     pub(super) sample: &'a Sample,
-    pub(super) source: &'a ImageSource,
     pub(super) embeddings: &'a Embeddings,
 }
 
@@ -283,11 +278,11 @@ pub(super) fn uploads(
     seen: Seen<'_>,
     experts: impl IntoIterator<Item = ExpertIx>,
 ) -> Vec<(ExpertIx, Result<Upload, Missing>)> {
-    let mut screened = Screened::new(manifest, policy, seen.sample, seen.source, seen.embeddings);
+    let mut screened = Screened::new(manifest, policy, seen.sample, seen.embeddings);
     let mut upload = |expert: ExpertIx| {
-        let Payload { images, tensors } = screened.payload(expert).ok_or(Missing::Failed)?;
+        let Payload { parts, tensors } = screened.payload(expert).ok_or(Missing::Failed)?;
         let experts = vec![manifest.experts[expert].name.clone()];
-        let request = v1::RunExpertsRequest { experts, images, tensors, ..Default::default() };
+        let request = v1::RunExpertsRequest { experts, parts, tensors, ..Default::default() };
         policy.clear(manifest, request).map_err(|error| {
             tracing::error!(%error, "a payload is not what policy allows; it stays here");
             Missing::Failed
@@ -300,13 +295,12 @@ pub(super) fn uploads(
 pub(super) fn calls(
     manifest: &Manifest,
     stay: &mut Stay,
-    source: &ImageSource,
     experts: Vec<ExpertIx>,
     outgoing: Outgoing<'_>,
 ) -> Vec<(ExpertIx, Result<Upload, Missing>)> {
     let none = Embeddings::default();
     let embeddings = stay.known_embeddings().unwrap_or(&none);
-    let seen = Seen { sample: &stay.sample, source, embeddings };
+    let seen = Seen { sample: &stay.sample, embeddings };
     let mut calls = uploads(manifest, outgoing.policy, seen, experts);
     let (risk, deadline) = (stay.deciding.local_risk(), stay.deciding.deadline());
     for (expert, call) in &mut calls {

@@ -5,13 +5,13 @@ use std::time::Duration;
 use millgate_shared::deciding::{Mode, Policy};
 use millgate_shared::proto::v1;
 use millgate_shared::transport::timeout;
-use millgate_shared::wire::depth;
+use millgate_shared::wire::read_parts;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
-use super::status::{bad_field, bundle_mismatch};
+use super::status::{PARTS, bad_field, bundle_mismatch};
 use crate::agent::{Ask, Epoch};
-use crate::input::{Input, InputImage, draw_id};
+use crate::input::{Input, draw_id};
 
 /// Taken off the caller's deadline, so that the answer is there before it.
 pub(super) const TRAVEL: Duration = Duration::from_millis(5);
@@ -21,8 +21,6 @@ pub(super) const TRAVEL: Duration = Duration::from_millis(5);
 pub(super) struct Parsed {
     pub(super) input: Input,
     pub(super) ask: Ask,
-    /// Of the images, in order, for errors.
-    pub(super) modalities: Vec<String>,
 }
 
 /// `limit` is how long the caller waits.
@@ -37,20 +35,10 @@ pub(super) fn parse(
     }
     let policy = policy(epoch, request.mode, request.risk, request.pinned, limit)?;
     let Some(sample) = request.sample else { return Err(bad_field("sample", "is missing")) };
-    if sample.images.is_empty() {
-        return Err(bad_field("sample.images", "is empty"));
+    if sample.parts.is_empty() {
+        return Err(bad_field(PARTS, "is empty"));
     }
-    let modalities: Vec<String> = sample.images.iter().map(|image| image.modality.clone()).collect();
-    let mut images = Vec::with_capacity(modalities.len());
-    for (at, image) in sample.images.into_iter().enumerate() {
-        if image.codec() != v1::ImageCodec::File {
-            let message = "must be IMAGE_CODEC_FILE at the agent; the other codecs are for the pool";
-            return Err(bad_field(&format!("sample.images[{at}].codec"), message));
-        }
-        let bit_depth = depth(&format!("sample.images[{at}]"), &image)
-            .map_err(|error| bad_field(&error.field, &error.message))?;
-        images.push(InputImage { modality: image.modality, bytes: image.data.into(), bit_depth });
-    }
+    let parts = read_parts(PARTS, sample.parts).map_err(|error| bad_field(&error.field, &error.message))?;
     let given = |text: String| Some(text).filter(|text| !text.is_empty());
     let input = Input {
         id: draw_id(),
@@ -58,10 +46,10 @@ pub(super) fn parse(
         source: given(sample.source),
         part_id: given(sample.part_id),
         captured_at: given(sample.captured_at),
-        images,
-        notes: Vec::new(),
+        parts,
+        ..Input::default()
     };
-    Ok(Parsed { input, ask: Ask { task: given(sample.task), policy: Some(policy) }, modalities })
+    Ok(Parsed { input, ask: Ask { task: given(sample.task), policy: Some(policy) } })
 }
 
 fn policy(

@@ -8,11 +8,15 @@ use millgate_shared::deciding::DecidingError;
 use millgate_shared::decision::Missing;
 use millgate_shared::digest::hex;
 use millgate_shared::local::LocalError;
+use millgate_shared::wire::{self, WireError};
 use millgate_shared::workers::WorkError;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::agent::DecideError;
+
+/// Where a request's parts stand.
+pub(super) const PARTS: &str = "sample.parts";
 
 /// A status travels in HTTP/2 headers, which peers bound; a message may quote what a client sent, of any length.
 const LONGEST_MESSAGE: usize = 1024;
@@ -34,19 +38,12 @@ pub(super) fn bundle_mismatch(asked: &[u8], held: BundleDigest) -> Status {
     Status::with_error_details(Code::FailedPrecondition, text, details)
 }
 
-/// `modalities` are those of the request's images, in order.
-pub(super) fn of(error: &DecideError, modalities: &[String]) -> Status {
+pub(super) fn of(error: &DecideError) -> Status {
     let message = error.to_string();
-    let image = |name: &str, is_last: bool, part: &str| {
-        let mut found = modalities.iter().enumerate().filter(|(_, modality)| *modality == name);
-        let at = if is_last { found.next_back() } else { found.next() };
-        format!("sample.images[{}].{part}", at.map_or(0, |(at, _)| at))
-    };
     match error {
-        DecideError::UnknownModality(name) => bad_field(&image(name, false, "modality"), &message),
-        DecideError::DoubleModality(name) => bad_field(&image(name, true, "modality"), &message),
-        DecideError::Decode { modality, source } => {
-            bad_field(&image(modality, false, "data"), &source.to_string())
+        DecideError::Part { unread, .. } => {
+            let WireError { field, message } = wire::unread(PARTS, unread);
+            bad_field(&field, &message)
         }
         DecideError::Local(LocalError::UnknownTask(_)) => bad_field("sample.task", &message),
         DecideError::Local(LocalError::Gate(_)) => Status::internal(shortened(&message)),
@@ -63,7 +60,7 @@ pub(super) fn of(error: &DecideError, modalities: &[String]) -> Status {
 fn deciding(error: &DecidingError) -> Status {
     let message = error.to_string();
     match error {
-        DecidingError::NoExpert { .. } => bad_field("sample.images", &message),
+        DecidingError::NoExpert { .. } => bad_field(PARTS, &message),
         DecidingError::UnknownExpert(_) | DecidingError::Pinned { .. } => bad_field("pinned", &message),
         DecidingError::NoAnswer(missing) => {
             let is_late =

@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use millgate_shared::bundle::manifest::{Manifest, Tier};
+use millgate_shared::bundle::manifest::{ExpertInput, Manifest, Tier};
 use millgate_shared::bundle::{Bundle, BundleDigest};
+use millgate_shared::part::Part;
 use millgate_shared::proto::v1::expert_service_client::ExpertServiceClient;
 use millgate_shared::proto::{MAX_MESSAGE_BYTES, v1};
 use millgate_shared::shutdown::Tasks;
+use millgate_shared::wire::write_part;
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -151,23 +153,21 @@ fn not_ready(manifest: &Manifest, listed: &v1::ListExpertsResponse) -> Item {
 /// A cloud expert on a golden sample; nothing if the bundle has none that fits.
 async fn run_one(channel: &Carrier, bundle: &Bundle) -> Option<Item> {
     let manifest = bundle.manifest();
-    let (expert, images) = manifest.golden.decisions.iter().find_map(|golden| {
-        let files = [("image", Some(&golden.image)), ("template", golden.template.as_ref())];
-        let has = |modality: &str| files.iter().any(|(name, file)| *name == modality && file.is_some());
+    let (expert, parts) = manifest.golden.decisions.iter().find_map(|golden| {
         let expert = manifest.experts.iter().find(|expert| {
-            expert.tier == Tier::Cloud && expert.inputs.iter().all(|input| has(&input.modality))
+            let has = |input: &ExpertInput| golden.parts.contains_key(&input.modality);
+            expert.tier == Tier::Cloud && expert.inputs.iter().all(has)
         })?;
-        let images: Option<Vec<v1::Image>> = files
-            .iter()
-            .filter_map(|(modality, file)| file.map(|file| image(bundle, modality, file)))
-            .collect();
-        Some((expert.name.clone(), images?))
+        let part = |(modality, file): (&String, &String)| {
+            Some(write_part(Part::file(modality, bundle.read(file).ok()?)))
+        };
+        Some((expert.name.clone(), golden.parts.iter().map(part).collect::<Option<Vec<_>>>()?))
     })?;
     let request = v1::RunExpertsRequest {
         call_id: 1,
         bundle_digest: bundle.digest().as_bytes().to_vec().into(),
         experts: vec![expert.clone()],
-        images,
+        parts,
         timeout_us: LIMIT.as_micros() as u64,
         ..Default::default()
     };
@@ -196,12 +196,6 @@ async fn run_one(channel: &Carrier, bundle: &Bundle) -> Option<Item> {
             Item::failed("pool run", format!("{expert}: no answer in the response"), "see the pool's log")
         }
     })
-}
-
-fn image(bundle: &Bundle, modality: &str, file: &str) -> Option<v1::Image> {
-    let data = bundle.read(file).ok()?.into();
-    let codec = v1::ImageCodec::File.into();
-    Some(v1::Image { modality: modality.to_owned(), codec, data, ..Default::default() })
 }
 
 async fn call<T>(

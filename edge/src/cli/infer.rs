@@ -16,7 +16,7 @@ use millgate_shared::telemetry;
 use millgate_shared::wire::Numbers;
 
 use crate::agent::{Agent, AgentConfig, Ask, BytesConfig, StartError};
-use crate::input::{self, Input};
+use crate::input::{self, Input, Naming};
 use crate::record;
 use crate::uplink::upload::{SendConfig, SendForm};
 
@@ -46,9 +46,9 @@ pub struct InferArgs {
     pub bundle: PathBuf,
     #[command(flatten)]
     pub pool: PoolArgs,
-    /// Defect-free reference of the one FILE given; else FILE's neighbour `<name>.template.<ending>`
-    #[arg(long, value_name = "FILE")]
-    pub template: Option<PathBuf>,
+    /// Another part of the one FILE given, such as template=FILE; else FILE's neighbour `<name>.<modality>.<ending>`
+    #[arg(long = "part", value_name = "MODALITY=FILE", value_parser = part)]
+    pub parts: Vec<(String, PathBuf)>,
     #[arg(long, default_value = "inspect")]
     pub task: String,
     /// When the pool is asked
@@ -174,8 +174,8 @@ impl InferArgs {
 
     /// What is wrong with the arguments together.
     fn check(&self) -> Result<(), String> {
-        if self.template.is_some() && (self.paths.len() != 1 || self.paths[0].is_dir()) {
-            return Err("--template goes with exactly one FILE".to_owned());
+        if !self.parts.is_empty() && (self.paths.len() != 1 || self.paths[0].is_dir()) {
+            return Err("--part goes with exactly one FILE".to_owned());
         }
         if self.require_cloud && self.pool.cloud.is_none() {
             return Err("--require-cloud wants a pool: name it with --cloud".to_owned());
@@ -184,6 +184,16 @@ impl InferArgs {
             return Err("--pinned names the experts of --mode pinned; the two go together".to_owned());
         }
         Ok(())
+    }
+}
+
+/// Reads `MODALITY=FILE`.
+fn part(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((modality, file)) if !modality.is_empty() && !file.is_empty() => {
+            Ok((modality.to_owned(), file.into()))
+        }
+        _ => Err("is not MODALITY=FILE".to_owned()),
     }
 }
 
@@ -214,12 +224,12 @@ pub async fn infer(args: InferArgs, out: &mut impl Write) -> io::Result<u8> {
             return Ok(UNUSABLE);
         }
     }
-    let inputs = stream::iter(expand(&args.paths));
+    let inputs = stream::iter(expand(&args.paths, &agent.naming()));
     let mut results = inputs
         .map(|path| {
             let (agent, cloud) = (agent.clone(), cloud.as_ref());
-            let template = args.template.clone();
-            async move { decide_with(cloud, &agent, path?, template.as_deref(), args.bit_depth).await }
+            let parts = args.parts.clone();
+            async move { decide_with(cloud, &agent, path?, &parts, args.bit_depth).await }
         })
         .buffered(threads);
 
@@ -262,14 +272,14 @@ pub async fn infer(args: InferArgs, out: &mut impl Write) -> io::Result<u8> {
 }
 
 /// Files and the pictures of directories; what cannot be listed stays, as an error.
-fn expand(paths: &[PathBuf]) -> Vec<Result<PathBuf, record::Undecided>> {
+fn expand(paths: &[PathBuf], naming: &Naming) -> Vec<Result<PathBuf, record::Undecided>> {
     let mut all = Vec::new();
     for path in paths {
         if !path.is_dir() {
             all.push(Ok(path.clone()));
             continue;
         }
-        match input::walk(path) {
+        match input::walk(path, naming) {
             Ok(files) => all.extend(files.into_iter().map(Ok)),
             Err(error) => all.push(Err(record::Undecided::of_input(path, &error))),
         }
@@ -282,21 +292,21 @@ async fn decide_with(
     cloud: Option<&Cloud>,
     agent: &Agent,
     path: PathBuf,
-    template: Option<&Path>,
+    parts: &[(String, PathBuf)],
     bit_depth: Option<BitDepth>,
 ) -> Result<Decision, record::Undecided> {
-    let Some(cloud) = cloud else { return decide(agent, &path, template, bit_depth).await };
+    let Some(cloud) = cloud else { return decide(agent, &path, parts, bit_depth).await };
     let epoch = agent.epoch();
     let mode = &epoch.policy().mode;
     // In that mode most samples need no pool, and do not wait for one.
     if *mode != Mode::Confidence {
         cloud.ready().await;
     }
-    let decision = decide(agent, &path, template, bit_depth).await?;
+    let decision = decide(agent, &path, parts, bit_depth).await?;
     let lacks = lacks_cloud(&decision, mode, epoch.manifest());
     let was_offline = decision.degraded.as_ref().is_some_and(|it| it.reason == Missing::Offline);
     if lacks && (was_offline || !cloud.is_up()) && cloud.ready().await {
-        return decide(agent, &path, template, bit_depth).await;
+        return decide(agent, &path, parts, bit_depth).await;
     }
     Ok(decision)
 }
@@ -304,10 +314,10 @@ async fn decide_with(
 async fn decide(
     agent: &Agent,
     path: &Path,
-    template: Option<&Path>,
+    parts: &[(String, PathBuf)],
     bit_depth: Option<BitDepth>,
 ) -> Result<Decision, record::Undecided> {
-    let input = Input::from_file(path, template, None)
+    let input = Input::from_file(path, &agent.naming(), parts, None)
         .map_err(|error| record::Undecided::of_input(path, &error))?
         .of_depth(bit_depth);
     agent.decide(input, Ask::default()).await.map_err(|error| record::Undecided {

@@ -171,16 +171,16 @@ fn write_entry(dir: &Path, entry: &Entry) -> io::Result<()> {
     std::fs::write(dir.join("open.json"), serde_json::to_vec_pretty(&entry.open)?)?;
     for (at, request) in entry.requests.iter().enumerate() {
         std::fs::write(dir.join(format!("request-{at}.pb")), millgate_shared::wire::to_bytes(request))?;
-        for image in &request.images {
+        for part in &request.parts {
             // Encoded forms of the pool's own have no file type that a viewer knows.
-            let ending = match &image.data[..image.data.len().min(4)] {
+            let ending = match &part.data[..part.data.len().min(4)] {
                 [0x89, b'P', b'N', b'G'] => "png",
                 [0xff, 0xd8, ..] => "jpg",
                 _ => "bin",
             };
             let name: String =
-                image.modality.chars().filter(|letter| letter.is_ascii_alphanumeric()).collect();
-            std::fs::write(dir.join(format!("request-{at}-{name}.{ending}")), &image.data)?;
+                part.modality.chars().filter(|letter| letter.is_ascii_alphanumeric()).collect();
+            std::fs::write(dir.join(format!("request-{at}-{name}.{ending}")), &part.data)?;
         }
     }
     Ok(())

@@ -6,6 +6,7 @@ use millgate_shared::deciding::Mode;
 use super::*;
 use crate::agent::{Agent, AgentConfig, Ask, BytesConfig};
 use crate::input::Input;
+use crate::input::naming::tests::factory;
 use crate::sink::{self, JsonlConfig, SinkConfig};
 
 const DEADLINE: Duration = Duration::from_millis(60);
@@ -13,7 +14,7 @@ const DEADLINE: Duration = Duration::from_millis(60);
 /// Of an agent without a pool, for risks that nothing here is certified for.
 fn provisional(tasks: &Tasks) -> (Agent, Input) {
     let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/factory");
-    let input = Input::from_file(&bundle.join("golden/steel-red-iron.png"), None, None).unwrap();
+    let input = Input::from_file(&bundle.join("golden/steel-red-iron.png"), &factory(), &[], None).unwrap();
     let config = AgentConfig {
         bundle,
         cloud: None,

@@ -169,12 +169,12 @@ async fn read(named: &Named, body: Body) -> Result<(Read, Option<Box<dyn Reads>>
 /// A sample whose parts are here: its id tells their content too.
 fn filled(named: &Named, mut input: Input) -> Read {
     let lengths: Vec<[u8; 8]> =
-        input.images.iter().map(|image| (image.bytes.len() as u64).to_le_bytes()).collect();
+        input.parts.iter().map(|part| (part.bytes.len() as u64).to_le_bytes()).collect();
     let pieces: Vec<&[u8]> = input
-        .images
+        .parts
         .iter()
         .zip(&lengths)
-        .flat_map(|(image, length)| [image.modality.as_bytes(), &length[..], &image.bytes[..]])
+        .flat_map(|(part, length)| [part.modality.as_bytes(), &length[..], &part.bytes[..]])
         .collect();
     let id = named.id(&pieces);
     input.id = id;

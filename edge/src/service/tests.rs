@@ -86,9 +86,8 @@ async fn client(running: &Running) -> InferenceServiceClient<Channel> {
 }
 
 fn request(id: &str, data: Vec<u8>) -> v1::DecideRequest {
-    let codec = v1::ImageCodec::File.into();
-    let image = v1::Image { modality: "image".to_owned(), codec, data: data.into(), ..Default::default() };
-    let sample = v1::Sample { images: vec![image], path: "a.png".to_owned(), ..Default::default() };
+    let part = v1::Part { modality: "image".to_owned(), data: data.into(), ..Default::default() };
+    let sample = v1::Sample { parts: vec![part], path: "a.png".to_owned(), ..Default::default() };
     v1::DecideRequest { request_id: id.to_owned(), sample: Some(sample), ..Default::default() }
 }
 
@@ -160,11 +159,11 @@ async fn the_local_grpc_decides_and_names_what_is_wrong() {
     let mut task = good.clone();
     task.sample.as_mut().unwrap().task = "guess".to_owned();
     let mut modality = good.clone();
-    modality.sample.as_mut().unwrap().images[0].modality = "smell".to_owned();
+    modality.sample.as_mut().unwrap().parts[0].modality = "smell".to_owned();
     for (bad, code, field) in [
-        (request("2", b"no image".to_vec()), Code::InvalidArgument, "sample.images[0].data"),
+        (request("2", b"no image".to_vec()), Code::InvalidArgument, "sample.parts[0].data"),
         (task, Code::InvalidArgument, "sample.task"),
-        (modality, Code::InvalidArgument, "sample.images[0].modality"),
+        (modality, Code::InvalidArgument, "sample.parts[0].modality"),
         (v1::DecideRequest { mode: "maybe".to_owned(), ..good.clone() }, Code::InvalidArgument, "mode"),
         (v1::DecideRequest { risk: 7.0, ..good.clone() }, Code::InvalidArgument, "risk"),
         (

@@ -16,10 +16,11 @@ use tokio::task::JoinHandle;
 
 use super::calm::Turn;
 use super::{Body, Outcome, Receipt, SourceMetrics, Starting, Taken};
+use crate::input::Naming;
 use crate::journal::{JournalHandle, Key};
 use core::{Core, Ready, Rules, Seen};
 use face::{Content, Known, Reading, Stat, mark, path_of, unmark};
-use listing::{Kind, Lister, Listing, look};
+use listing::{Kind, Lister, Listing};
 use reading::Reader;
 use watch::{Notice, Watch};
 
@@ -92,6 +93,7 @@ struct Folder {
     name: Arc<str>,
     core: Core,
     lister: Lister,
+    naming: Naming,
     watch: Watch,
     out: mpsc::Sender<Taken>,
     reply: mpsc::Sender<Reply>,
@@ -110,7 +112,7 @@ struct Folder {
 
 /// Starts watching.
 fn start(config: FolderConfig, starting: Starting) {
-    let Starting { left, turn, out, journal, metrics, tasks } = starting;
+    let Starting { left, turn, out, journal, metrics, naming, tasks } = starting;
     let now = now();
     let rules = Rules { settle: config.settle, patience: config.patience, templates: config.templates };
     let (reply, replies) = mpsc::channel(REPLIES);
@@ -120,7 +122,8 @@ fn start(config: FolderConfig, starting: Starting) {
     let folder = Folder {
         name: config.name.as_str().into(),
         core: Core::new(rules, &known, risks, now),
-        lister: Lister::new(&config),
+        lister: Lister::new(&config, naming.clone()),
+        naming,
         watch: Watch::new(&config),
         config,
         out,
@@ -177,7 +180,7 @@ impl Folder {
         let (key, version, risk) = (Key::from(&*ready.path), ready.version, ready.risk);
         let (relative, again) = (ready.path.clone(), ready.decided);
         let shown = path.display().to_string();
-        let reader = Reader::new(&self.name, path, ready);
+        let reader = Reader::new(&self.name, path, ready, self.naming.clone());
         let reading = Arc::clone(&reader.reading);
         let (source, reply, journal) = (Arc::clone(&self.name), self.reply.clone(), self.journal.clone());
         Taken {
@@ -242,8 +245,8 @@ impl Folder {
             return;
         }
         // A share that hangs must not hold an async thread.
-        let root = self.config.path.clone();
-        let Ok(looks) = tokio::task::spawn_blocking(move || look(&root, due)).await else { return };
+        let lister = self.lister.clone();
+        let Ok(looks) = tokio::task::spawn_blocking(move || lister.look(due)).await else { return };
         for look in looks {
             if let Some(stat) = look.template {
                 self.core.observe_template(&look.picture, stat, Seen::Listed, now);

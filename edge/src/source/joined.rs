@@ -142,8 +142,8 @@ async fn send(out: &mpsc::Sender<Taken>, ready: impl IntoIterator<Item = Taken>)
 
 fn part_of(taken: Taken) -> Result<Part<Taken>, Box<Taken>> {
     match &taken.body {
-        Body::Here(Input { images, part_id, .. }) if images.len() == 1 => {
-            let (modality, part_id) = (images[0].modality.clone(), part_id.clone());
+        Body::Here(Input { parts, part_id, .. }) if parts.len() == 1 => {
+            let (modality, part_id) = (parts[0].modality.clone(), part_id.clone());
             let at = i64::try_from(taken.born).unwrap_or(i64::MAX);
             Ok(Part { modality, part_id, at, body: taken })
         }
@@ -164,7 +164,7 @@ fn sample(joined: Joined<Taken>) -> Option<Taken> {
         whole.risk = whole.risk.or(risk);
         receipts.0.push(receipt);
         if let (Body::Here(whole), Body::Here(part)) = (&mut whole.body, body) {
-            whole.images.extend(part.images);
+            whole.parts.extend(part.parts);
             whole.notes.extend(part.notes);
         }
     }

@@ -13,7 +13,7 @@ use millgate_shared::proto::v1;
 use millgate_shared::wire;
 use serde::{Deserialize, Serialize};
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// Where the sample came from, which says what an entry without a commit in the journal means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,7 +170,7 @@ pub(crate) mod tests {
             local_risk: None,
             threshold: None,
         };
-        let image = v1::Image { data: vec![7; payload].into(), ..Default::default() };
+        let part = v1::Part { data: vec![7; payload].into(), ..Default::default() };
         Entry {
             head: Head {
                 origin: Origin::File,
@@ -180,7 +180,7 @@ pub(crate) mod tests {
             },
             open: Open { task: "inspect".to_owned(), answers: vec![], missing: vec![], why },
             line: format!("{{\"id\":\"{id}\"}}\n"),
-            requests: vec![v1::RunExpertsRequest { images: vec![image], ..Default::default() }],
+            requests: vec![v1::RunExpertsRequest { parts: vec![part], ..Default::default() }],
         }
     }
 

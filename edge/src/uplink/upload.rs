@@ -15,9 +15,9 @@ use serde::Deserialize;
 /// How much of a modality may leave the device; each allows what those after it do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Form {
-    /// The picture itself: its file's bytes, a smaller lossless form of them, or the picture in the size that experts take.
+    /// The value itself: its file's bytes, a smaller lossless form of them, or a picture in the size that experts take.
     Raw,
-    /// The picture as the expert takes it, resized and normalised.
+    /// The value as the expert takes it: a picture resized and normalised.
     Tensor,
     /// The embedding alone.
     Features,
@@ -133,7 +133,7 @@ impl UploadPolicy {
 
     /// The modality whose pixels an expert needs, and may not have.
     pub fn withheld(&self, manifest: &Manifest, expert: ExpertIx) -> Option<ModalityIx> {
-        let pixels = manifest.experts[expert].inputs.iter().filter(|input| input.kind == InputKind::Pixels);
+        let pixels = manifest.experts[expert].inputs.iter().filter(|input| input.kind == InputKind::Value);
         let mut modalities = pixels.filter_map(|input| manifest.modality_index(&input.modality));
         modalities.find(|modality| self.form(*modality) == Form::Features)
     }
@@ -141,8 +141,8 @@ impl UploadPolicy {
     /// Looks at every part of a request.
     pub fn clear(&self, manifest: &Manifest, request: v1::RunExpertsRequest) -> Result<Upload, NotCleared> {
         let mut least = Form::Features;
-        for image in &request.images {
-            self.may(manifest, &image.modality, Form::Raw)?;
+        for part in &request.parts {
+            self.may(manifest, &part.modality, Form::Raw)?;
             least = Form::Raw;
         }
         for tensor in &request.tensors {

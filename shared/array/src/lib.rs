@@ -16,6 +16,8 @@
 use bytes::Bytes;
 use half::{bf16, f16};
 
+pub use scale::Scale;
+
 /// Datatype of one element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Datatype {
@@ -367,5 +369,6 @@ impl std::fmt::Debug for Array {
 }
 
 mod raw;
+mod scale;
 #[cfg(test)]
 mod tests;

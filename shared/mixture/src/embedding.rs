@@ -11,8 +11,8 @@ use millgate_sample::index::{By, EncoderIx};
 pub struct Embedding(Array);
 
 impl Embedding {
-    /// `output` is an encoder's own, FP32.
-    pub(crate) fn of_encoder(output: Array) -> Self {
+    /// Takes what an encoder gave, which is FP32.
+    pub fn of_encoder(output: Array) -> Self {
         Self(output)
     }
 
@@ -33,7 +33,7 @@ pub struct Embeddings {
 }
 
 impl Embeddings {
-    pub(crate) fn new(by_encoder: By<EncoderIx, Option<Embedding>>) -> Self {
+    pub fn new(by_encoder: By<EncoderIx, Option<Embedding>>) -> Self {
         Self { by_encoder }
     }
 

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use millgate_array::Array;
 use millgate_engine::fixed::{FixedModel, FixedPort, FixedSession};
 use millgate_engine::{EngineError, Tract};
-use millgate_model::bundle::manifest::{Encoder, ExpertInput, InputKind, Manifest, Tier, model_path};
+use millgate_model::bundle::manifest::{Manifest, Tier, model_path};
 use millgate_model::bundle::{Bundle, BundleDigest, BundleError};
-use millgate_sample::image::{Picture, prepare};
 use millgate_sample::index::{By, EncoderIx, ExpertIx};
 use millgate_sample::sample::Sample;
 
 use crate::embedding::{Embedding, Embeddings};
+use crate::inputs::{GATE_INPUTS, InputError, encoder_input, expert_inputs, gate_inputs};
 
 /// Which experts a process holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +44,8 @@ struct Loaded {
 
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    #[error("modality `{0}` is absent")]
-    Absent(String),
+    #[error(transparent)]
+    Input(#[from] InputError),
     #[error("expert `{0}` is not held here")]
     NotHeld(String),
     #[error("model `{model}` {source}")]
@@ -88,8 +88,9 @@ impl Models {
             encoders.push(model);
         }
         let dims = manifest.encoders.first().map_or(0, |encoder| encoder.dims);
-        let embeddings = FixedPort { name: "embeddings".to_owned(), shape: vec![1, encoders.len(), dims] };
-        let presence = FixedPort { name: "presence".to_owned(), shape: vec![1, manifest.modalities.len()] };
+        let [embeddings, presence] = GATE_INPUTS;
+        let embeddings = port(embeddings, &[encoders.len(), dims]);
+        let presence = port(presence, &[manifest.modalities.len()]);
         let gate = load(&manifest.gate.name, &[embeddings, presence])?;
         require(&manifest.gate.name, &gate, "scores", &[1, manifest.experts.len()])?;
 
@@ -176,7 +177,7 @@ impl Runner {
         let manifest = &self.models.manifest;
         let mut embeddings = By::default();
         for (encoder, session) in manifest.encoders.iter().zip(&mut self.encoders) {
-            let Some(input) = encoder_input(manifest, encoder, sample) else {
+            let Some(input) = encoder_input(manifest, encoder, sample)? else {
                 embeddings.push(None);
                 continue;
             };
@@ -198,12 +199,7 @@ impl Runner {
         let embeddings = self.embeddings(sample)?;
         let manifest = &self.models.manifest;
         let encode = started.elapsed();
-        let presence = sample.presence().iter().map(|present| if *present { 1.0 } else { 0.0 }).collect();
-        let ports = self.gate.model().inputs();
-        let inputs = vec![
-            tensor(&manifest.gate.name, ports[0].shape.clone(), embeddings.row(manifest))?,
-            tensor(&manifest.gate.name, ports[1].shape.clone(), presence)?,
-        ];
+        let inputs = gate_inputs(manifest, sample, &embeddings)?.into();
         let outputs = run(&manifest.gate.name, &mut self.gate, inputs)?;
         let scores = named(&self.gate, &outputs, "scores").iter().map(|score| f64::from(*score)).collect();
         Ok(Gated { scores, embeddings, encode, gate: started.elapsed() - encode })
@@ -231,52 +227,9 @@ impl Runner {
     }
 }
 
-/// An encoder's input, resized and normalised from a sample; `None` where its modality is absent.
-pub fn encoder_input(manifest: &Manifest, encoder: &Encoder, sample: &Sample) -> Option<Array> {
-    let image = sample.image(manifest.modality_index(&encoder.modality)?)?;
-    Some(image_tensor(image, &encoder.shape, encoder.mean, encoder.std))
-}
-
-/// An expert's inputs in the manifest's order, resized and normalised from a sample.
-pub fn expert_inputs(
-    manifest: &Manifest,
-    expert: ExpertIx,
-    sample: &Sample,
-    embeddings: &Embeddings,
-) -> Result<Vec<Array>, RunError> {
-    let prepare = |input: &ExpertInput| match input.kind {
-        InputKind::Pixels => pixels(manifest, input, sample),
-        InputKind::Embedding => {
-            let embedding = embeddings.of(manifest, &input.modality);
-            Ok(embedding.ok_or_else(|| RunError::Absent(input.name.clone()))?.array().clone())
-        }
-    };
-    manifest.experts[expert].inputs.iter().map(prepare).collect()
-}
-
-/// An input of pixels.
-pub fn pixels(manifest: &Manifest, input: &ExpertInput, sample: &Sample) -> Result<Array, RunError> {
-    let image = manifest.modality_index(&input.modality).and_then(|index| sample.image(index));
-    let (image, spec) = image.zip(input.pixels()).ok_or_else(|| RunError::Absent(input.modality.clone()))?;
-    Ok(image_tensor(image, &spec.shape, spec.mean, spec.std))
-}
-
-/// A picture as an input of the shape `[1, channels, height, width]`; see [`prepare`].
-pub fn image_tensor(image: &Picture, shape: &[usize; 3], mean: f32, std: f32) -> Array {
-    let [channels, height, width] = *shape;
-    let values = prepare(image, shape, &mean.into(), &std.into());
-    let values = values.expect("an input takes as many channels as its modality has, or one of three");
-    Array::new(vec![1, channels, height, width], values.into()).expect("as many values as the shape has")
-}
-
 /// `shape` without the batch axis.
 pub(crate) fn port(name: &str, shape: &[usize]) -> FixedPort {
     FixedPort { name: name.to_owned(), shape: [1].iter().chain(shape).copied().collect() }
-}
-
-fn tensor(model: &str, shape: Vec<usize>, values: Vec<f32>) -> Result<Array, RunError> {
-    Array::new(shape, values.into())
-        .map_err(|source| RunError::Engine { model: model.to_owned(), source: source.into() })
 }
 
 fn run(name: &str, session: &mut FixedSession, inputs: Vec<Array>) -> Result<Vec<Array>, RunError> {

@@ -1,85 +1,170 @@
-//! One thing to decide on.
+//! One thing to decide on: a value of each modality that is there, whatever its kind.
+//!
+//! [`read`] is the only way from what came (a folder's files, a request's parts, a row of a task model, a golden sample) to
+//! a [`Sample`].
 
+use millgate_rim::digest::sha256_hex;
 use serde::{Deserialize, Serialize};
 
-use crate::image::{BitDepth, Channels, DecodeError, File, Limits, Picture, read_all};
 use crate::index::{By, ModalityIx};
+use crate::modality::{File, Reading, Spec};
+use crate::part::{Limits, Part, Unreadable, Value};
 
-/// A sample as models see it: one picture per modality of the bundle that is present.
-#[derive(Debug, Clone, Default)]
+#[cfg(test)]
+mod tests;
+
+/// A sample as models see it. Cheap to clone.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Sample {
     /// `None` where absent.
-    pub images: By<ModalityIx, Option<Picture>>,
+    pub values: By<ModalityIx, Option<Value>>,
 }
 
 impl Sample {
-    /// Whether each modality is there.
-    pub fn presence(&self) -> By<ModalityIx, bool> {
-        self.images.map(Option::is_some)
+    /// One of which nothing is there.
+    pub fn empty(modalities: &By<ModalityIx, Spec>) -> Self {
+        Self { values: modalities.map(|_| None) }
     }
 
-    pub fn image(&self, modality: ModalityIx) -> Option<&Picture> {
-        self.images.get(modality).and_then(Option::as_ref)
+    /// Whether each modality is there.
+    pub fn presence(&self) -> By<ModalityIx, bool> {
+        self.values.map(Option::is_some)
+    }
+
+    pub fn value(&self, modality: ModalityIx) -> Option<&Value> {
+        self.values.get(modality).and_then(Option::as_ref)
+    }
+
+    /// The same values without the files that they were read from: for whoever will not send them on.
+    pub fn without_originals(self) -> Self {
+        let strip = |value: Option<Value>| value.map(|value| value.with_original(None));
+        Self { values: self.values.into_iter().map(strip).collect() }
     }
 }
 
-/// A sample whose pictures were just decoded.
+/// What came, read.
 #[derive(Debug, Clone, Default)]
 pub struct Read {
     pub sample: Sample,
+    /// What was assumed of its parts, by modality.
     pub notes: Vec<Note>,
-    /// Whether a modality's file's own bytes give the picture to whoever knows nothing else.
-    pub is_plain: By<ModalityIx, bool>,
+    /// Of the bundle's first modality that is there, as its bytes came: lower-case hex; empty if none is.
+    pub sha256: String,
 }
 
-/// Why a sample's pictures cannot be had.
+/// Why a sample cannot be had of its parts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("picture of modality {modality}: {source}")]
+#[error("{source}")]
 pub struct Unread {
-    pub modality: ModalityIx,
-    pub source: DecodeError,
+    /// The part that is wrong, by its place.
+    pub at: usize,
+    /// As that part names it.
+    pub modality: String,
+    pub source: Unreadable,
 }
 
-impl Read {
-    /// Decodes one file for each modality at most. Each of the `files` comes with its samples' bits where
-    /// they are known; `names` are the modalities'.
-    pub fn of_files<'a>(
-        names: impl IntoIterator<Item = &'a str>,
-        files: &By<ModalityIx, Option<(&[u8], Option<BitDepth>)>>,
-        limits: &Limits,
-    ) -> Result<Self, Unread> {
-        let present: Vec<ModalityIx> = files.indices().filter(|index| files[*index].is_some()).collect();
-        let file = |(bytes, depth)| File { bytes, channels: Channels::GREY, depth };
-        let given: Vec<_> = files.iter().flatten().copied().map(file).collect();
-        let decoded =
-            read_all(&given, limits).map_err(|(at, source)| Unread { modality: present[at], source })?;
-        let names: By<ModalityIx, &str> = names.into_iter().collect();
-        let mut read = Self { is_plain: By::filled(files.len(), false), ..Self::default() };
-        read.sample.images = By::filled(files.len(), None);
-        for (index, decoded) in present.into_iter().zip(decoded) {
-            read.notes.extend(decoded.remarks.iter().map(|remark| Note {
-                modality: names.get(index).map_or_else(String::new, |name| (*name).to_owned()),
-                code: remark.code().to_owned(),
-                message: remark.to_string(),
-            }));
-            read.is_plain[index] = decoded.is_plain;
-            read.sample.images[index] = Some(decoded.image);
-        }
-        Ok(read)
+/// Reads a sample of its parts, each modality at most once. A part that is coded against another must come after it.
+pub fn read(modalities: &By<ModalityIx, Spec>, parts: &[Part], limits: &Limits) -> Result<Read, Unread> {
+    let refuse = |at: usize, source: Unreadable| Unread { at, modality: parts[at].modality.clone(), source };
+    let indices = indices(modalities, parts)?;
+    let mut readings = files(modalities, parts, &indices, limits).map_err(|(at, why)| refuse(at, why))?;
+    let mut read = Read { sample: Sample::empty(modalities), ..Read::default() };
+    let mut remarks = Vec::new();
+    for (at, (part, index)) in parts.iter().zip(&indices).enumerate() {
+        let spec = &modalities[*index];
+        let value = match readings[at].take() {
+            Some(reading) => {
+                remarks.push((*index, reading.remarks));
+                reading.value
+            }
+            None => {
+                let reference = spec.reference.as_ref();
+                let reference = reference.and_then(|name| modalities.find_ix(|spec| spec.name == *name));
+                let reference = reference.and_then(|index| read.sample.value(index));
+                let decoded = spec.modality().decode(spec, part, reference, limits);
+                decoded.map_err(|why| refuse(at, why))?
+            }
+        };
+        read.sample.values[*index] = Some(value);
     }
+    remarks.sort_by_key(|(index, _)| *index);
+    for (index, remarks) in remarks {
+        let modality = &modalities[index].name;
+        read.notes.extend(remarks.into_iter().map(|(code, message)| Note {
+            modality: modality.clone(),
+            code: code.to_owned(),
+            message,
+        }));
+    }
+    let first = indices.iter().zip(parts).min_by_key(|(index, _)| **index);
+    read.sha256 = first.map_or_else(String::new, |(_, part)| sha256_hex(&part.bytes));
+    Ok(read)
 }
 
-/// Something that the reader of a decision should know of a picture: how it was read where its file leaves that open.
+/// The modality of each part.
+fn indices(modalities: &By<ModalityIx, Spec>, parts: &[Part]) -> Result<Vec<ModalityIx>, Unread> {
+    let mut indices = Vec::with_capacity(parts.len().min(modalities.len()));
+    for (at, part) in parts.iter().enumerate() {
+        let name = &part.modality;
+        let refuse = |code: &'static str, message: String| Unread {
+            at,
+            modality: name.clone(),
+            source: Unreadable::new("modality", code, message),
+        };
+        let index = modalities.find_ix(|spec| spec.name == *name).ok_or_else(|| {
+            refuse("unknown_modality", format!("`{name}` is not a modality of this bundle"))
+        })?;
+        if indices.contains(&index) {
+            return Err(refuse("double_modality", format!("`{name}` stands twice")));
+        }
+        let known = modalities[index].modality().attributes();
+        if let Some(other) = part.attributes.keys().find(|name| !known.contains(&name.as_str())) {
+            let message = format!("`{other}` is not an attribute of `{name}`");
+            let source = Unreadable::new("attributes", "unknown_attribute", message);
+            return Err(Unread { at, modality: name.clone(), source });
+        }
+        indices.push(index);
+    }
+    Ok(indices)
+}
+
+/// Reads those parts that are files, all of one kind together; by the part's place.
+fn files(
+    modalities: &By<ModalityIx, Spec>,
+    parts: &[Part],
+    indices: &[ModalityIx],
+    limits: &Limits,
+) -> Result<Vec<Option<Reading>>, (usize, Unreadable)> {
+    let mut readings: Vec<Option<Reading>> = parts.iter().map(|_| None).collect();
+    let mut left: Vec<usize> = (0..parts.len()).filter(|at| parts[*at].is_file()).collect();
+    left.sort_by_key(|at| indices[*at]);
+    while let Some(first) = left.first() {
+        let kind = &modalities[indices[*first]].kind;
+        let (same, others): (Vec<usize>, Vec<usize>) =
+            left.iter().partition(|at| modalities[indices[**at]].kind == *kind);
+        let files: Vec<File<'_>> =
+            same.iter().map(|at| File { spec: &modalities[indices[*at]], part: &parts[*at] }).collect();
+        let modality = files[0].spec.modality();
+        let read = modality.read(&files, limits).map_err(|(at, why)| (same[at.min(same.len() - 1)], why))?;
+        for (at, reading) in same.into_iter().zip(read) {
+            readings[at] = Some(reading);
+        }
+        left = others;
+    }
+    Ok(readings)
+}
+
+/// Something that the reader of a decision should know of a part: how it was read where its file leaves that open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
     pub modality: String,
-    /// For machines; see [`Remark::code`](crate::image::Remark::code).
+    /// For machines; see [`Reading::remarks`].
     pub code: String,
     /// For people.
     pub message: String,
 }
 
-/// What is known of a sample besides its pixels. It goes into the record, never into a model.
+/// What is known of a sample besides its values. It goes into the record, never into a model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origin {
     /// As it was given.
@@ -88,8 +173,8 @@ pub struct Origin {
     pub part_id: Option<String>,
     /// RFC 3339.
     pub captured_at: Option<String>,
-    /// Of the file's bytes, lower-case hex.
+    /// As [`Read::sha256`] has it.
     pub sha256: String,
-    /// What was assumed of its pictures, by modality.
+    /// What was assumed of its parts, by modality.
     pub notes: Vec<Note>,
 }

@@ -14,7 +14,7 @@ use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
 use crate::proto::{inference, v1};
 
-/// Most fields of one message, those of its inputs or samples included. Elements of a tensor are not among them: they
+/// Most fields of one message, those of its inputs or parts included. Elements of a tensor are not among them: they
 /// lie one or two levels deeper, packed.
 pub const MOST_FIELDS: usize = 1 << 14;
 
@@ -83,23 +83,31 @@ fn buffers() -> BufferSettings {
 pub fn bound<In: 'static>(message: &[u8]) -> Result<(), Status> {
     match count(message, unfolds::<In>()) {
         Some(count) if count > MOST_FIELDS => Err(Status::invalid_argument(format!(
-            "the message has more than {MOST_FIELDS} fields, its inputs' and samples' own included"
+            "the message has more than {MOST_FIELDS} fields, its inputs' and parts' own included"
         ))),
         _ => Ok(()),
     }
 }
 
-/// Field whose submessages are counted into as well; `None` if there is none.
-fn unfolds<In: 'static>() -> Option<u32> {
+/// Fields whose submessages are counted into as well, each within the one before it.
+fn unfolds<In: 'static>() -> &'static [u32] {
     let is = |other: TypeId| TypeId::of::<In>() == other;
     if is(TypeId::of::<inference::ModelInferRequest>()) {
-        return Some(5);
+        // Inputs.
+        &[5]
+    } else if is(TypeId::of::<v1::DecideRequest>()) {
+        // The sample and its parts.
+        &[2, 2]
+    } else if is(TypeId::of::<v1::RunExpertsRequest>()) {
+        // Parts.
+        &[4]
+    } else {
+        &[]
     }
-    is(TypeId::of::<v1::DecideRequest>()).then_some(2)
 }
 
 /// Counts a message's fields, no further than one over the bound. `None` if it cannot be read.
-fn count(mut message: &[u8], unfolds: Option<u32>) -> Option<usize> {
+fn count(mut message: &[u8], unfolds: &[u32]) -> Option<usize> {
     let mut fields = 0_usize;
     while message.has_remaining() && fields <= MOST_FIELDS {
         let (tag, kind) = decode_key(&mut message).ok()?;
@@ -110,8 +118,10 @@ fn count(mut message: &[u8], unfolds: Option<u32>) -> Option<usize> {
         }
         let length = usize::try_from(decode_varint(&mut message).ok()?).ok()?;
         let inner = message.get(..length)?;
-        if unfolds == Some(tag) {
-            fields += count(inner, None)?;
+        if let Some((first, deeper)) = unfolds.split_first()
+            && *first == tag
+        {
+            fields += count(inner, deeper)?;
         }
         message.advance(length);
     }
@@ -141,9 +151,16 @@ mod tests {
         let parameter = |at: usize| (at.to_string(), inference::InferParameter::default());
         nested.inputs[0].parameters = (0..=MOST_FIELDS).map(parameter).collect();
         assert!(check(&nested).is_err());
-        let sample = v1::Sample { images: vec![v1::Image::default(); MOST_FIELDS + 1], ..Default::default() };
-        let decide = v1::DecideRequest { sample: Some(sample), ..Default::default() };
-        assert!(bound::<v1::DecideRequest>(&decide.encode_to_vec()).is_err());
+        let attributes = |count: usize| (0..count).map(|at| (at.to_string(), String::new())).collect();
+        let many = vec![v1::Part::default(); MOST_FIELDS + 1];
+        let rich = vec![v1::Part { attributes: attributes(MOST_FIELDS + 1), ..Default::default() }];
+        for parts in [many, rich] {
+            let run = v1::RunExpertsRequest { parts: parts.clone(), ..Default::default() };
+            assert!(bound::<v1::RunExpertsRequest>(&run.encode_to_vec()).is_err());
+            let sample = v1::Sample { parts, ..Default::default() };
+            let decide = v1::DecideRequest { sample: Some(sample), ..Default::default() };
+            assert!(bound::<v1::DecideRequest>(&decide.encode_to_vec()).is_err());
+        }
     }
 
     #[test]

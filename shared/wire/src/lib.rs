@@ -23,16 +23,14 @@ mod code;
 pub mod codec;
 mod decision;
 mod error;
-mod image;
+mod part;
 pub mod proto;
 mod tensor;
 
 pub use code::code_name;
 pub use error::WireError;
-pub use image::{
-    ImageSource, REFERENCE, depth, read_images, write_image, write_image_if_quick, write_images,
-};
-pub use tensor::{Numbers, Scale, read_tensor, write_packed, write_tensor};
+pub use part::{read_parts, unread, write_part};
+pub use tensor::{Numbers, read_tensor, write_packed, write_tensor};
 
 /// Number of bytes that a message takes on a gRPC stream: itself and the 5-byte frame head.
 pub fn framed_len(message: &impl prost::Message) -> u64 {

@@ -11,10 +11,10 @@
 
 use bytes::Bytes;
 use half::f16;
-use millgate_array::{Array, Datatype};
+use millgate_array::{Array, Datatype, Scale};
 use serde::Deserialize;
 
-use super::WireError;
+use super::error::WireError;
 use crate::proto::v1;
 
 /// Fewest bytes worth compressing: Zstandard's own frame takes a dozen.
@@ -44,82 +44,49 @@ impl Numbers {
     }
 }
 
-/// Scale of 8-bit numbers: a value is `offset + scale * stored`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Scale {
-    pub scale: f32,
-    pub offset: f32,
-}
-
-impl Scale {
-    /// Scale from the least value to the largest; `None` if they are no finite numbers, or too far apart or too close
-    /// for one.
-    pub fn of_values(values: &[f32]) -> Option<Self> {
-        let least = values.iter().copied().fold(f32::INFINITY, f32::min);
-        let most = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        if !values.iter().all(|value| value.is_finite()) || values.is_empty() {
-            return None;
-        }
-        if least == most {
-            return Some(Self { scale: 1.0, offset: least });
-        }
-        let scale = ((f64::from(most) - f64::from(least)) / 255.0) as f32;
-        let offset = (f64::from(least) + 128.0 * f64::from(scale)) as f32;
-        let this = Self { scale, offset };
-        let comes_back = this.value(-128.0).is_finite() && this.value(127.0).is_finite();
-        (scale.is_normal() && comes_back).then_some(this)
-    }
-
-    /// Scale of `(grey / 255 - mean) / std`: each grey level is a stored number.
-    pub fn of_pixels(mean: f32, std: f32) -> Option<Self> {
-        let scale = 1.0 / (255.0 * std);
-        let offset = (128.0 / 255.0 - mean) / std;
-        (scale.is_normal() && scale > 0.0 && offset.is_finite()).then_some(Self { scale, offset })
-    }
-
-    fn store(self, value: f32) -> i8 {
-        // Saturates.
-        ((f64::from(value) - f64::from(self.offset)) / f64::from(self.scale)).round() as i8
-    }
-
-    fn value(self, stored: f32) -> f32 {
-        self.offset + self.scale * stored
-    }
-}
-
 /// Writes an array as it is, uncompressed: what an expert gives.
 pub fn write_tensor(name: &str, array: &Array) -> v1::Tensor {
     v1::Tensor {
         name: name.to_owned(),
-        datatype: datatype(array.datatype()).into(),
-        shape: shape(array),
+        datatype: wire_datatype(array.datatype()).into(),
+        shape: shape_of(array.shape()),
         data: array.values().to_raw().into(),
         ..v1::Tensor::default()
     }
 }
 
-/// The axes of an array, as messages write them.
-fn shape(array: &Array) -> Vec<i64> {
-    array.shape().iter().map(|axis| *axis as i64).collect()
+/// Axes as messages write them.
+pub(super) fn shape_of(axes: &[usize]) -> Vec<i64> {
+    axes.iter().map(|axis| *axis as i64).collect()
 }
 
-fn datatype(datatype: Datatype) -> v1::DataType {
-    match datatype {
-        Datatype::Bool => v1::DataType::Bool,
-        Datatype::Uint8 => v1::DataType::Uint8,
-        Datatype::Uint16 => v1::DataType::Uint16,
-        Datatype::Uint32 => v1::DataType::Uint32,
-        Datatype::Uint64 => v1::DataType::Uint64,
-        Datatype::Int8 => v1::DataType::Int8,
-        Datatype::Int16 => v1::DataType::Int16,
-        Datatype::Int32 => v1::DataType::Int32,
-        Datatype::Int64 => v1::DataType::Int64,
-        Datatype::Fp16 => v1::DataType::Fp16,
-        Datatype::Bf16 => v1::DataType::Bf16,
-        Datatype::Fp32 => v1::DataType::Fp32,
-        Datatype::Fp64 => v1::DataType::Fp64,
-        Datatype::Bytes => v1::DataType::Bytes,
-    }
+/// Each datatype with its number in messages.
+const DATATYPES: [(Datatype, v1::DataType); 14] = [
+    (Datatype::Bool, v1::DataType::Bool),
+    (Datatype::Uint8, v1::DataType::Uint8),
+    (Datatype::Uint16, v1::DataType::Uint16),
+    (Datatype::Uint32, v1::DataType::Uint32),
+    (Datatype::Uint64, v1::DataType::Uint64),
+    (Datatype::Int8, v1::DataType::Int8),
+    (Datatype::Int16, v1::DataType::Int16),
+    (Datatype::Int32, v1::DataType::Int32),
+    (Datatype::Int64, v1::DataType::Int64),
+    (Datatype::Fp16, v1::DataType::Fp16),
+    (Datatype::Bf16, v1::DataType::Bf16),
+    (Datatype::Fp32, v1::DataType::Fp32),
+    (Datatype::Fp64, v1::DataType::Fp64),
+    (Datatype::Bytes, v1::DataType::Bytes),
+];
+
+/// A datatype as messages name it.
+pub(super) fn wire_datatype(datatype: Datatype) -> v1::DataType {
+    let known = DATATYPES.iter().find(|(known, _)| *known == datatype);
+    known.map_or(v1::DataType::Unspecified, |(_, wire)| *wire)
+}
+
+/// The datatype that a message names; `None` if it says none.
+pub(super) fn datatype_of(wire: v1::DataType) -> Option<Datatype> {
+    DATATYPES.iter().find(|(_, known)| *known == wire).map(|(datatype, _)| *datatype)
 }
 
 /// Writes FP32 values in the numbers that are asked for (FP32 where a value does not fit them), and any others as
@@ -135,7 +102,8 @@ pub fn write_packed(name: &str, array: &Array, numbers: Numbers, scale: Option<S
         Numbers::Fp32 | Numbers::Fp16 => None,
     };
     let fits_fp16 = || values.iter().all(|value| f16::from_f32(*value).is_finite());
-    let mut wire = v1::Tensor { name: name.to_owned(), shape: shape(array), ..v1::Tensor::default() };
+    let mut wire =
+        v1::Tensor { name: name.to_owned(), shape: shape_of(array.shape()), ..v1::Tensor::default() };
     let data: Vec<u8> = match (numbers, scale) {
         (Numbers::Int8, Some(scale)) => {
             wire.datatype = v1::DataType::Int8.into();

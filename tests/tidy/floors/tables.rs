@@ -90,7 +90,7 @@ const IDENTITY: Floors = &[
     &["dial"],
 ];
 
-const MIXTURE: Floors = &[&["embedding"], &["runner"], &["local", "workers"], &["proof"]];
+const MIXTURE: Floors = &[&["embedding"], &["inputs"], &["runner"], &["local", "workers"], &["proof"]];
 
 const MODEL: Floors = &[&["bundle"], &["competence"], &["combine"], &["decision"], &["gate"], &["deciding"]];
 
@@ -100,8 +100,8 @@ const RIM: Floors = &[
     &["metrics"],
 ];
 
-const SAMPLE: Floors = &[&["image", "index"], &["sample"]];
+const SAMPLE: Floors = &[&["image", "index", "part"], &["modality"], &["sample"]];
 
 const TRANSPORT: Floors = &[&["congestion", "tcp", "timeout"], &["quic"]];
 
-const WIRE: Floors = &[&["code", "error", "proto"], &["codec", "decision", "image", "tensor"]];
+const WIRE: Floors = &[&["code", "error", "proto"], &["codec", "decision", "tensor"], &["part"]];

@@ -233,8 +233,8 @@ fn expert_json(bundle: &Bundle, expert: &Expert) -> Value {
             "name": input.name,
             "modality": input.modality,
             "shape": input.shape,
-            "mean": input.mean,
-            "std": input.std,
+            "kind": input.kind.as_str(),
+            "preprocess": input.preprocess,
         })
     });
     json!({

@@ -2,10 +2,12 @@ use std::sync::Arc;
 
 use millgate_shared::array::Array;
 use millgate_shared::bundle::Bundle;
-use millgate_shared::image::{Channels, Limits, decode};
 use millgate_shared::index::Ix;
-use millgate_shared::runner::{Holding, Models, expert_inputs};
-use millgate_shared::wire::{Numbers, read_images, read_tensor};
+use millgate_shared::inputs::expert_inputs;
+use millgate_shared::part::{FILE, Limits};
+use millgate_shared::runner::{Holding, Models};
+use millgate_shared::sample;
+use millgate_shared::wire::{Numbers, read_parts, read_tensor};
 
 use super::*;
 use crate::uplink::upload::SendConfig;
@@ -33,10 +35,14 @@ fn manifest() -> Manifest {
     Manifest::parse(&text.replacen("[digests]\n", &format!("[digests]\n{digests}"), 1)).unwrap()
 }
 
+/// The modality `image`.
+fn main() -> ModalityIx {
+    ModalityIx::new(0)
+}
+
 struct Recorded {
     manifest: Manifest,
     sample: Sample,
-    source: ImageSource,
     embeddings: Embeddings,
 }
 
@@ -49,14 +55,22 @@ fn recorded() -> Recorded {
 }
 
 fn of(manifest: Manifest, files: Vec<Vec<u8>>) -> Recorded {
-    let images =
-        files.iter().map(|file| Some(decode(file, Channels::GREY, &Limits::default()).unwrap())).collect();
-    let sample = Sample { images };
-    let source = ImageSource { files: files.into_iter().map(Some).collect() };
+    let parts: Vec<Part> =
+        manifest.modalities.iter().zip(files).map(|(spec, file)| Part::file(&spec.name, file)).collect();
+    let sample = read(&manifest, parts);
     let bundle = Bundle::open(std::path::Path::new("../models/factory")).unwrap();
     let models = Arc::new(Models::load(&bundle, Holding::Edge).unwrap());
     let embeddings = models.runner().unwrap().embeddings(&sample).unwrap();
-    Recorded { manifest, sample, source, embeddings }
+    Recorded { manifest, sample, embeddings }
+}
+
+fn read(manifest: &Manifest, parts: Vec<Part>) -> Sample {
+    sample::read(&manifest.modalities, &parts, &Limits::default()).unwrap().sample
+}
+
+/// The file of the picture.
+fn original(recorded: &Recorded) -> &[u8] {
+    recorded.sample.value(main()).unwrap().original().unwrap()
 }
 
 fn policy(manifest: &Manifest, image: Form, template: Form, datatype: Numbers) -> UploadPolicy {
@@ -66,15 +80,15 @@ fn policy(manifest: &Manifest, image: Form, template: Form, datatype: Numbers) -
 
 impl Recorded {
     fn payload(&self, policy: &UploadPolicy, expert: &str) -> Option<Payload> {
-        let Self { manifest, sample, source, embeddings } = self;
+        let Self { manifest, sample, embeddings } = self;
         let expert = manifest.expert_index(expert)?;
-        Screened::new(manifest, policy, sample, source, embeddings).payload(expert)
+        Screened::new(manifest, policy, sample, embeddings).payload(expert)
     }
 }
 
 fn encoded(payload: &Payload) -> Vec<u8> {
-    let images = payload.images.iter().flat_map(|image| image.data.iter());
-    images.chain(payload.tensors.iter().flat_map(|tensor| tensor.data.iter())).copied().collect()
+    let parts = payload.parts.iter().flat_map(|part| part.data.iter());
+    parts.chain(payload.tensors.iter().flat_map(|tensor| tensor.data.iter())).copied().collect()
 }
 
 /// Whether any eight bytes of `secret` stand in `wire`. Eight equal ones say nothing.
@@ -95,22 +109,16 @@ fn under_features_there_is_nothing_of_the_picture_to_send() {
                 let payload = recorded.payload(&policy, &expert.name);
                 assert_eq!(payload.is_some(), policy.withheld(manifest, index).is_none(), "{}", expert.name);
                 let Some(payload) = payload else { continue };
-                assert!(payload.images.iter().all(|image| image.modality != "image"));
+                assert!(payload.parts.iter().all(|part| part.modality != "image"));
                 let wire = encoded(&payload);
-                assert!(!leaks(recorded.source.files[ModalityIx::new(0)].as_ref().unwrap(), &wire));
-                assert!(!leaks(
-                    recorded.sample.images[ModalityIx::new(0)].as_ref().unwrap().samples(),
-                    &wire
-                ));
+                assert!(!leaks(original(&recorded), &wire));
+                assert!(!leaks(&recorded.sample.value(main()).unwrap().array().values().to_raw(), &wire));
             }
         }
     }
     let open = policy(manifest, Form::Raw, Form::Raw, Numbers::Fp32);
     let payload = recorded.payload(&open, "any-f").unwrap();
-    assert!(
-        leaks(recorded.source.files[ModalityIx::new(0)].as_ref().unwrap(), &encoded(&payload)),
-        "the test can tell"
-    );
+    assert!(leaks(original(&recorded), &encoded(&payload)), "the test can tell");
 }
 
 #[test]
@@ -120,7 +128,7 @@ fn an_expert_is_sent_what_it_takes_and_no_more() {
     let names = |expert: &str| -> Vec<String> {
         let payload = recorded.payload(&raw, expert).unwrap();
         assert!(payload.tensors.is_empty());
-        payload.images.into_iter().map(|image| image.modality).collect()
+        payload.parts.into_iter().map(|part| part.modality).collect()
     };
     assert_eq!(names("pcb-l"), ["template", "image"]);
     assert_eq!(names("steel-l"), ["image"]);
@@ -132,16 +140,16 @@ fn a_mixed_policy_is_kept_for_each_modality() {
     let recorded = recorded();
     let mixed = policy(&recorded.manifest, Form::Tensor, Form::Raw, Numbers::Int8);
     let payload = recorded.payload(&mixed, "pcb-l").unwrap();
-    assert_eq!((payload.images.len(), payload.tensors.len()), (1, 1));
-    assert_eq!((&*payload.images[0].modality, &*payload.tensors[0].name), ("template", "image"));
+    assert_eq!((payload.parts.len(), payload.tensors.len()), (1, 1));
+    assert_eq!((&*payload.parts[0].modality, &*payload.tensors[0].name), ("template", "image"));
     // A picture that goes up alone is not written against one that stays.
     let kept = policy(&recorded.manifest, Form::Raw, Form::Tensor, Numbers::Int8);
     let payload = recorded.payload(&kept, "pcb-l").unwrap();
-    assert_ne!(payload.images[0].codec, i32::from(v1::ImageCodec::BilevelReferenced));
+    assert_ne!(payload.parts[0].codec, "bwr");
     let features = policy(&recorded.manifest, Form::Tensor, Form::Raw, Numbers::Fp32);
     let payload = recorded.payload(&features, "any-f").unwrap();
     assert_eq!(payload.tensors[0].name, "embedding");
-    assert!(payload.images.is_empty());
+    assert!(payload.parts.is_empty());
 }
 
 #[test]
@@ -179,23 +187,19 @@ fn a_jpeg_and_a_png_go_up_byte_for_byte() {
     let (mut jpegs, mut pngs, mut passed) = (0, 0, 0);
     let bundle = Bundle::open(std::path::Path::new("../models/factory")).unwrap();
     let manifest = bundle.manifest();
+    let spec = &manifest.modalities[main()];
     for path in list.lines().map(path) {
         let file = std::fs::read(format!("{dir}{path}")).unwrap();
-        let image = decode(&file, Channels::GREY, &Limits::default()).unwrap();
-        let wire = write_image("image", &image, Some(&file), None);
+        let value = read(manifest, vec![Part::file("image", file.clone())]).value(main()).unwrap().clone();
+        let part = spec.modality().encode(spec, &value, None, Effort::Full).unwrap();
         let is_jpeg = file.starts_with(b"\xff\xd8\xff");
         *(if is_jpeg { &mut jpegs } else { &mut pngs }) += 1;
-        if wire.codec == i32::from(v1::ImageCodec::File) && wire.data == file {
+        if part.codec == FILE && part.bytes == file {
             passed += 1;
         } else {
-            assert!(wire.data.len() < file.len(), "{path}: replaced by what is not smaller");
-            let read =
-                read_images(manifest, "i", std::slice::from_ref(&wire), &Limits::default()).unwrap().sample;
-            assert_eq!(
-                read.images[manifest.modality_index("image").unwrap()].as_ref(),
-                Some(&image),
-                "{path}"
-            );
+            assert!(part.bytes.len() < file.len(), "{path}: replaced by what is not smaller");
+            let back = read(manifest, vec![part]);
+            assert_eq!(back.value(main()).unwrap().array(), value.array(), "{path}");
         }
     }
     println!("{jpegs} JPEG, {pngs} other; {passed} as they were");
@@ -204,7 +208,7 @@ fn a_jpeg_and_a_png_go_up_byte_for_byte() {
 
 /// What the pool makes of a payload for an expert of pixels.
 fn at_the_pool(manifest: &Manifest, expert: &str, payload: &Payload) -> Vec<Array> {
-    let sample = read_images(manifest, "i", &payload.images, &Limits::default()).unwrap().sample;
+    let sample = read(manifest, read_parts("i", payload.parts.clone()).unwrap());
     let index = manifest.expert_index(expert).unwrap();
     expert_inputs(manifest, index, &sample, &Embeddings::default()).unwrap()
 }
@@ -244,8 +248,8 @@ fn by_default_a_large_picture_goes_up_in_the_size_that_the_expert_takes() {
 }
 
 fn request(payload: &Payload) -> v1::RunExpertsRequest {
-    let Payload { images, tensors } = payload.clone();
-    v1::RunExpertsRequest { images, tensors, ..Default::default() }
+    let Payload { parts, tensors } = payload.clone();
+    v1::RunExpertsRequest { parts, tensors, ..Default::default() }
 }
 
 #[test]
@@ -256,9 +260,9 @@ fn by_default_what_is_smaller_as_it_is_stays_as_it_is() {
     for expert in ["steel-l", "pcb-l"] {
         let index = recorded.manifest.expert_index(expert).unwrap();
         let takes = |input: &ExpertInput| {
-            let image = recorded.sample.image(recorded.manifest.modality_index(&input.modality).unwrap());
-            let size = image.map(|image| [image.height() as usize, image.width() as usize]);
-            size == Some([input.shape[1], input.shape[2]])
+            let modality = recorded.manifest.modality_index(&input.modality).unwrap();
+            let value = recorded.sample.value(modality).unwrap();
+            value.array().shape()[..2] == input.shape[1..]
         };
         if recorded.manifest.experts[index].inputs.iter().all(takes) {
             let auto = recorded.payload(&auto(&recorded.manifest), expert);
@@ -274,7 +278,7 @@ fn by_default_what_is_smaller_as_it_is_stays_as_it_is() {
     blank.write_to(&mut std::io::Cursor::new(&mut file), image::ImageFormat::Png).unwrap();
     let sparse = of(manifest(), vec![file.clone(), file]);
     let payload = sparse.payload(&auto(&sparse.manifest), "steel-l").unwrap();
-    assert_eq!((payload.images[0].width, payload.images[0].height), (900, 700));
+    assert_eq!(payload.parts[0].shape, [700, 900]);
     assert!(encoded(&payload).len() < 100, "{} bytes", encoded(&payload).len());
 }
 
@@ -284,14 +288,14 @@ fn by_default_who_takes_the_embedding_is_sent_that_and_exactly() {
     let send = SendConfig { datatype: Numbers::Int8, ..SendConfig::default() };
     let auto = UploadPolicy::new(&send, &recorded.manifest).unwrap();
     let payload = recorded.payload(&auto, "any-f").unwrap();
-    assert!(payload.images.is_empty());
+    assert!(payload.parts.is_empty());
     let sent = read_tensor("t", &payload.tensors[0], &[1, 64]).unwrap();
     let known = recorded.embeddings.of(&recorded.manifest, "image").unwrap();
     assert_eq!(sent, *known.array());
     // Without one at hand the pool makes it of the picture.
     let without = Recorded { embeddings: Embeddings::default(), ..recorded };
     let payload = without.payload(&auto, "any-f").unwrap();
-    assert_eq!((payload.images.len(), payload.tensors.len()), (1, 0));
+    assert_eq!((payload.parts.len(), payload.tensors.len()), (1, 0));
 }
 
 #[test]
@@ -299,12 +303,14 @@ fn a_picture_that_its_file_does_not_give_goes_up_as_it_was_read() {
     let steel = std::fs::read("../models/factory/golden/steel-red-iron.png").unwrap();
     let recorded = of(manifest(), vec![steel.clone(), steel]);
     // As the agent has a 12-bit picture: read, and without its file.
-    let unread = Recorded { source: ImageSource { files: [None, None].into() }, ..recorded };
+    let unread = Recorded { sample: recorded.sample.without_originals(), ..recorded };
     let raw = policy(&unread.manifest, Form::Raw, Form::Raw, Numbers::Fp32);
     for policy in [auto(&unread.manifest), raw] {
         let payload = unread.payload(&policy, "steel-l").unwrap();
-        let read = read_images(&unread.manifest, "i", &payload.images, &Limits::default()).unwrap();
-        assert_eq!(read.sample.images[ModalityIx::new(0)], unread.sample.images[ModalityIx::new(0)]);
+        let parts = read_parts("i", payload.parts).unwrap();
+        let read = sample::read(&unread.manifest.modalities, &parts, &Limits::default()).unwrap();
+        let value = |sample: &Sample| sample.value(main()).unwrap().array().clone();
+        assert_eq!(value(&read.sample), value(&unread.sample));
         assert!(read.notes.is_empty(), "the pool need not assume anything");
     }
 }

@@ -1,7 +1,9 @@
 //! A source and a sink of which the agent knows no more than a line each: messages of a broker, and a shelf.
 
 use super::*;
-use crate::input::{Input, InputImage};
+use millgate_shared::part::Part;
+
+use crate::input::Input;
 use crate::journal::Key;
 use crate::sink::memory::{Shelf, shelf};
 use crate::source::memory::broker;
@@ -28,7 +30,7 @@ fn config_with(more: &str, name: &str, dir: &Path) -> EdgeConfig {
 
 fn message(name: &str) -> Input {
     let part_id = Some("part-7".to_owned());
-    Input { part_id, images: vec![InputImage::new("image", golden(name))], ..Input::default() }
+    Input { part_id, parts: vec![Part::file("image", golden(name))], ..Input::default() }
 }
 
 async fn lines(shelf: &std::sync::Mutex<Shelf>, count: usize) -> Vec<serde_json::Value> {
@@ -77,8 +79,8 @@ async fn a_message_that_cannot_be_decided_is_recorded_acknowledged_and_counted()
     let dir = tempfile::tempdir().unwrap();
     let (broker, shelf) = (broker("bad"), shelf("bad"));
     let running = Service::start(config("bad", dir.path())).await.unwrap();
-    let images = vec![InputImage::new("image", b"no image".to_vec())];
-    broker.publish(Key::new("1"), Input { images, ..Input::default() });
+    let parts = vec![Part::file("image", b"no image".to_vec())];
+    broker.publish(Key::new("1"), Input { parts, ..Input::default() });
     assert_eq!(lines(&shelf, 1).await[0]["error"]["code"], "not_an_image");
     assert_eq!(broker.acknowledged(1).await, [Key::new("1")]);
     let metrics = running.metrics().sources.of("bad");
@@ -87,8 +89,8 @@ async fn a_message_that_cannot_be_decided_is_recorded_acknowledged_and_counted()
 }
 
 fn part(id: &str, modality: &str, name: &str) -> Input {
-    let images = vec![InputImage::new(modality, golden(name))];
-    Input { part_id: Some(id.to_owned()), images, ..Input::default() }
+    let parts = vec![Part::file(modality, golden(name))];
+    Input { part_id: Some(id.to_owned()), parts, ..Input::default() }
 }
 
 #[tokio::test(flavor = "multi_thread")]

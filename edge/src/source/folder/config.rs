@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use millgate_shared::image::BitDepth;
+use millgate_shared::modality;
 use serde::Deserialize;
 
 use super::tidy::Tidier;
 use super::{check, start};
 use crate::finding::Item;
-use crate::input;
+use crate::input::Naming;
 use crate::settings::{Refused, not_zero, refuse};
 use crate::source::{SourceSettings, Starting, Tidies};
 
@@ -97,7 +98,7 @@ fn yes() -> bool {
 }
 
 fn default_patterns() -> Vec<String> {
-    input::endings().map(|ending| format!("*.{ending}")).collect()
+    modality::endings().map(|ending| format!("*.{ending}")).collect()
 }
 
 fn default_settle() -> Duration {
@@ -181,9 +182,9 @@ impl SourceSettings for FolderConfig {
         check::look(self)
     }
 
-    fn tidies(&self) -> Option<Box<dyn Tidies>> {
-        let (root, after) = (self.path.clone(), self.after.clone());
-        (after != After::Keep).then(|| Box::new(Tidier { root, after }) as Box<dyn Tidies>)
+    fn tidies(&self, naming: &Naming) -> Option<Box<dyn Tidies>> {
+        let (root, after, naming) = (self.path.clone(), self.after.clone(), naming.clone());
+        (after != After::Keep).then(|| Box::new(Tidier { root, after, naming }) as Box<dyn Tidies>)
     }
 
     fn start(&self, starting: Starting) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::face::Stat;
 use super::{FolderConfig, pattern};
-use crate::input::{is_template, template_path};
+use crate::input::Naming;
 
 /// What a file is to the source. Paths are relative to its folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +32,7 @@ pub(super) struct Lister {
     absolute: PathBuf,
     is_recursive: bool,
     patterns: Arc<[String]>,
+    naming: Naming,
 }
 
 /// One file, looked at.
@@ -43,22 +44,24 @@ pub(super) struct Look {
     pub(super) template: Option<Stat>,
 }
 
-/// Looks at pictures under `root`, and at their templates.
-pub(super) fn look(root: &Path, pictures: Vec<PathBuf>) -> Vec<Look> {
-    let look = |picture: PathBuf| {
-        let path = root.join(&picture);
-        // The template first: a pair is written template first or picture first, and the picture decides.
-        let template = template_path(&path).and_then(|template| Stat::of(&template).ok());
-        Look { stat: Stat::of(&path).ok(), template, picture }
-    };
-    pictures.into_iter().map(look).collect()
-}
-
 impl Lister {
-    pub(super) fn new(config: &FolderConfig) -> Self {
+    pub(super) fn new(config: &FolderConfig, naming: Naming) -> Self {
         let patterns = config.patterns.clone().into();
         let absolute = std::path::absolute(&config.path).unwrap_or_else(|_| config.path.clone());
-        Self { root: config.path.clone(), absolute, is_recursive: config.recursive, patterns }
+        Self { root: config.path.clone(), absolute, is_recursive: config.recursive, patterns, naming }
+    }
+
+    /// Looks at pictures, and at the files beside them.
+    pub(super) fn look(&self, pictures: Vec<PathBuf>) -> Vec<Look> {
+        let look = |picture: PathBuf| {
+            let path = self.root.join(&picture);
+            // Those beside it first: a pair is written in either order, and the picture decides.
+            let beside = self.naming.beside(&path).into_iter();
+            let beside = beside.filter_map(|(_, path)| Stat::of(&path).ok());
+            let template = beside.max_by_key(|stat| stat.version.modified);
+            Look { stat: Stat::of(&path).ok(), template, picture }
+        };
+        pictures.into_iter().map(look).collect()
     }
 
     /// `path` below the folder.
@@ -79,8 +82,8 @@ impl Lister {
         if !is_wanted || relative.components().any(is_hidden) || (is_deep && !self.is_recursive) {
             return None;
         }
-        if is_template(relative) {
-            return picture_of(relative).map(Kind::TemplateOf);
+        if self.naming.is_beside(relative) {
+            return self.naming.owner(relative).map(Kind::TemplateOf);
         }
         Some(Kind::Picture(relative.to_path_buf()))
     }
@@ -124,24 +127,15 @@ impl Lister {
     }
 }
 
-/// `a.png` for `a.template.png`.
-fn picture_of(template: &Path) -> Option<PathBuf> {
-    let ending = template.extension()?;
-    let stem = Path::new(template.file_stem()?).file_stem()?;
-    let mut name = stem.to_os_string();
-    name.push(".");
-    name.push(ending);
-    Some(template.with_file_name(name))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::input::naming::tests::factory;
 
     fn lister(is_recursive: bool, root: &Path) -> Lister {
         let mut config = FolderConfig::new("cam", root.to_path_buf());
         config.recursive = is_recursive;
-        Lister::new(&config)
+        Lister::new(&config, factory())
     }
 
     #[test]

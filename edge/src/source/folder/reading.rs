@@ -8,7 +8,7 @@ use rustix::fs::{SeekFrom, seek};
 
 use super::core::Ready;
 use super::face::{Content, Reading, Stat, mark};
-use crate::input::{Input, InputError};
+use crate::input::{Input, InputError, Naming};
 use crate::journal::Key;
 use crate::record::Undecided;
 use crate::source::decision_id::decision_id;
@@ -26,6 +26,7 @@ pub(super) struct Reader {
     /// As it can be opened.
     pub(super) path: PathBuf,
     pub(super) ready: Ready,
+    pub(super) naming: Naming,
     /// Filled in once it has been read.
     pub(super) reading: Arc<OnceLock<Reading>>,
     /// More of it may come: what is wrong with it may be put right.
@@ -34,9 +35,9 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(source: &Arc<str>, path: PathBuf, ready: Ready) -> Self {
+    pub(super) fn new(source: &Arc<str>, path: PathBuf, ready: Ready, naming: Naming) -> Self {
         let (source, reading) = (Arc::clone(source), Arc::default());
-        Self { source, path, ready, reading, may_change: false, is_blank: false }
+        Self { source, path, ready, naming, reading, may_change: false, is_blank: false }
     }
 
     fn note(&self, reading: Reading) {
@@ -60,7 +61,7 @@ impl Reader {
 impl Reads for Reader {
     fn read(&mut self) -> Result<Read, Unread> {
         let Found { input, content, stat, is_unwritten } =
-            find(&self.path, &self.source, &self.ready).map_err(Unread::Not)?;
+            find(&self.path, &self.source, &self.ready, &self.naming).map_err(Unread::Not)?;
         let reading = Reading { stat, content };
         if let Some(again) = self.ready.decided
             && (again.content == content || input.is_err())
@@ -104,16 +105,16 @@ struct Found {
     is_unwritten: bool,
 }
 
-fn find(path: &Path, source: &str, ready: &Ready) -> Result<Found, Outcome> {
+fn find(path: &Path, source: &str, ready: &Ready, naming: &Naming) -> Result<Found, Outcome> {
     let version = ready.version;
     let mut before: Option<Content> = None;
     loop {
         let began = Stat::of(path).map_err(|_| Outcome::Changed)?;
-        let input = Input::from_file(path, None, Some(source));
-        // The picture, and then its template.
-        let images = input.as_ref().map_or(&[][..], |input| &input.images);
-        let content = images.first().map_or(Content::UNREAD, |image| Content::of(&image.bytes));
-        let is_gap = !ready.is_closed && images.iter().any(|image| has_gap(&image.bytes));
+        let input = Input::from_file(path, naming, &[], Some(source));
+        // The file itself, and then those beside it.
+        let parts = input.as_ref().map_or(&[][..], |input| &input.parts);
+        let content = parts.first().map_or(Content::UNREAD, |part| Content::of(&part.bytes));
+        let is_gap = !ready.is_closed && parts.iter().any(|part| has_gap(&part.bytes));
         let is_unwritten = is_gap || has_hole(path, version.size);
         let stat = Stat::of(path).map_err(|_| Outcome::Changed)?;
         // Changed under the reading, or gone.
@@ -138,7 +139,7 @@ fn may_be_incomplete(code: &str) -> bool {
 /// A picture begins with what it is. A file that begins with zeros was given its size and not yet its bytes, or is none.
 fn is_blank(input: &Input) -> bool {
     const HEAD: usize = 16;
-    let mut heads = input.images.iter().filter_map(|image| image.bytes.get(..HEAD));
+    let mut heads = input.parts.iter().filter_map(|part| part.bytes.get(..HEAD));
     heads.any(|head| head.iter().all(|byte| *byte == 0))
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::After;
 use super::face::{Content, Reading, Stat, Version, path_of, unmark};
-use crate::input::template_path;
+use crate::input::Naming;
 use crate::journal::{Key, Mark};
 use crate::source::{Tidied, Tidies};
 
@@ -14,13 +14,14 @@ use crate::source::{Tidied, Tidies};
 pub(super) struct Tidier {
     pub(super) root: PathBuf,
     pub(super) after: After,
+    pub(super) naming: Naming,
 }
 
 impl Tidies for Tidier {
     fn tidy(&self, key: &Key, mark: &Mark, id: &str) -> Tidied {
         let Some((version, reading)) = unmark(mark) else { return Tidied::Kept };
         let file = Decided { relative: path_of(key), version, reading };
-        carry_out(&self.root, &self.after, &file, id).unwrap_or_else(|error| {
+        self.carry_out(&file, id).unwrap_or_else(|error| {
             let path = file.relative.display();
             tracing::warn!(%path, %error, "decided, but cannot be moved away; it stays");
             Tidied::Kept
@@ -37,29 +38,32 @@ struct Decided {
     reading: Option<Reading>,
 }
 
-/// Deletes or moves a file and its template.
-fn carry_out(root: &Path, after: &After, file: &Decided, id: &str) -> io::Result<Tidied> {
-    let path = root.join(&file.relative);
-    match Stat::of(&path) {
-        Ok(stat) if is_decided(&path, stat, file)? => {}
-        Ok(_) => return Ok(Tidied::Changed),
-        // Tidied before a kill, or taken away by someone.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Tidied::Removed),
-        Err(error) => return Err(error),
-    }
-    let template = template_path(&path).filter(|template| template.is_file());
-    match after {
-        After::Keep => {}
-        After::Delete => {
-            std::fs::remove_file(&path)?;
-            template.map(std::fs::remove_file).transpose()?;
+impl Tidier {
+    /// Deletes or moves a file and those beside it.
+    fn carry_out(&self, file: &Decided, id: &str) -> io::Result<Tidied> {
+        let Self { root, after, naming } = self;
+        let path = root.join(&file.relative);
+        match Stat::of(&path) {
+            Ok(stat) if is_decided(&path, stat, file)? => {}
+            Ok(_) => return Ok(Tidied::Changed),
+            // Tidied before a kill, or taken away by someone.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Tidied::Removed),
+            Err(error) => return Err(error),
         }
-        After::Move(dir) => {
-            move_into(dir, root, &path, id)?;
-            template.map(|template| move_into(dir, root, &template, id)).transpose()?;
+        let beside = naming.beside(&path).into_iter().map(|(_, path)| path).filter(|path| path.is_file());
+        match after {
+            After::Keep => {}
+            After::Delete => {
+                std::fs::remove_file(&path)?;
+                beside.map(std::fs::remove_file).collect::<io::Result<()>>()?;
+            }
+            After::Move(dir) => {
+                move_into(dir, root, &path, id)?;
+                beside.map(|path| move_into(dir, root, &path, id)).collect::<io::Result<()>>()?;
+            }
         }
+        Ok(Tidied::Removed)
     }
-    Ok(Tidied::Removed)
 }
 
 /// Is it what was decided? Another picture can have the same size and time; then its content tells.
@@ -91,6 +95,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
+    use crate::input::naming::tests::factory;
 
     #[test]
     fn another_picture_of_the_same_face_is_not_deleted() {
@@ -106,7 +111,9 @@ mod tests {
         let version = reading.stat.version;
         let file = Decided { relative: "a.bmp".into(), version, reading: Some(reading) };
         assert_eq!(write(b"other").version, version);
-        let tidy = || carry_out(dir.path(), &After::Delete, &file, "id").unwrap();
+        let (root, after, naming) = (dir.path().to_path_buf(), After::Delete, factory());
+        let tidier = Tidier { root, after, naming };
+        let tidy = || tidier.carry_out(&file, "id").unwrap();
         // The file system's clock may have stood still between the two; it never does for one who reads.
         if Stat::of(&path).unwrap() != reading.stat {
             assert_eq!(tidy(), Tidied::Changed);

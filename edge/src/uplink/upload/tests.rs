@@ -12,8 +12,8 @@ fn policy(image: Form, template: Form) -> UploadPolicy {
 }
 
 fn image(modality: &str) -> v1::RunExpertsRequest {
-    let image = v1::Image { modality: modality.to_owned(), ..v1::Image::default() };
-    v1::RunExpertsRequest { images: vec![image], ..Default::default() }
+    let part = v1::Part { modality: modality.to_owned(), ..v1::Part::default() };
+    v1::RunExpertsRequest { parts: vec![part], ..Default::default() }
 }
 
 fn tensor(name: &str, shape: &[i64], bytes: usize) -> v1::RunExpertsRequest {
@@ -58,7 +58,7 @@ fn each_modality_has_its_own() {
     let policy = policy(Form::Features, Form::Raw);
     assert!(policy.clear(&manifest, image("template")).is_ok());
     let mut both = image("template");
-    both.images.extend(image("image").images);
+    both.parts.extend(image("image").parts);
     assert!(policy.clear(&manifest, both).is_err());
     let mut mixed = image("template");
     mixed.tensors = tensor("embedding", &[1, 64], 64).tensors;

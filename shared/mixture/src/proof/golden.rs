@@ -13,9 +13,8 @@ use millgate_model::bundle::{Bundle, BundleError};
 use millgate_model::deciding::{Mode, Policy};
 use millgate_model::decision::Missing;
 use millgate_model::gate::Place;
-use millgate_sample::image::{Channels, Limits, decode};
-use millgate_sample::index::By;
-use millgate_sample::sample::Sample;
+use millgate_sample::part::{Limits, Part};
+use millgate_sample::sample;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::local::{Ask, Stay, prices, tier_places};
@@ -132,23 +131,24 @@ fn rows(tensors: &SafeTensors<'_>, prefix: &str, ports: &[FixedPort]) -> Result<
 
 /// A whole sample, decided by the local experts alone.
 fn check_decision(bundle: &Bundle, runner: &mut Runner, golden: &GoldenDecision) -> Result<(), BundleError> {
-    let file = &golden.image;
-    let refuse = |message: String| BundleError::Golden { file: file.clone(), message };
     let manifest = Arc::clone(runner.models().manifest());
-    let mut sample = Sample { images: By::filled(manifest.modalities.len(), None) };
-    for (modality, file) in [("image", Some(&golden.image)), ("template", golden.template.as_ref())] {
-        let (Some(index), Some(file)) = (manifest.modality_index(modality), file) else { continue };
-        let image = decode(&bundle.read(file)?, Channels::GREY, &Limits::default());
-        sample.images[index] = Some(
-            image.map_err(|error| BundleError::Golden { file: file.clone(), message: error.to_string() })?,
-        );
-    }
+    let main = manifest.modalities.iter().find_map(|spec| golden.parts.get(&spec.name));
+    let about = |file: Option<&String>, message: String| BundleError::Golden {
+        file: file.cloned().unwrap_or_default(),
+        message,
+    };
+    // The file of its first modality stands for the whole decision.
+    let refuse = |message: String| about(main, message);
+    let parts = golden.parts.iter().map(|(modality, file)| Ok(Part::file(modality, bundle.read(file)?)));
+    let parts = parts.collect::<Result<Vec<_>, BundleError>>()?;
+    let read = sample::read(&manifest.modalities, &parts, &Limits::default());
+    let read = read.map_err(|error| about(golden.parts.get(&error.modality), error.to_string()))?;
     let policy =
         Policy { mode: Mode::Never, deadline: Duration::from_secs(60), ..Policy::for_bundle(&manifest) };
     let places = tier_places(&manifest, Place::Absent(Missing::Offline));
     let ask = Ask { task: &golden.task, policy, places, prices: prices(&manifest) };
     let mut stay =
-        Stay::begin(runner, sample, ask, Instant::now()).map_err(|error| refuse(error.to_string()))?;
+        Stay::begin(runner, read.sample, ask, Instant::now()).map_err(|error| refuse(error.to_string()))?;
     let todo = stay.start();
     stay.run(runner, todo, &|| false);
     let outcome = stay.deciding.finish().map_err(|error| refuse(error.to_string()))?;

@@ -3,18 +3,19 @@
 //! The format is described in `docs/bundles.md`; field names are the file's keys.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use millgate_rim::toml_file::{self, TomlError};
-use serde::Deserialize;
-
 use millgate_sample::index::{By, EncoderIx, ExpertIx, ModalityIx, TaskIx};
+use millgate_sample::modality::{MODALITIES, Modality, Prepare, Spec, Table, unprepared};
+use serde::Deserialize;
 
 mod check;
 mod input;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use input::{EMBEDDING, ExpertInput, InputKind, Pixels};
+pub use input::{EMBEDDING, ExpertInput, InputKind};
 
 /// The file's name in every bundle.
 pub const FILE_NAME: &str = "bundle.toml";
@@ -23,7 +24,7 @@ pub const MODEL_FILE: &str = "model.onnx";
 /// Two risks that are closer are the same, written or computed differently.
 const SAME_RISK: f64 = 1e-9;
 /// The only `format` this version reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,7 +34,7 @@ pub struct Manifest {
     pub version: String,
     pub description: String,
     pub licence: String,
-    pub modalities: By<ModalityIx, Modality>,
+    pub modalities: By<ModalityIx, Spec>,
     pub tasks: By<TaskIx, Task>,
     pub encoders: By<EncoderIx, Encoder>,
     pub gate: Gate,
@@ -44,18 +45,10 @@ pub struct Manifest {
     pub digests: BTreeMap<String, String>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Modality {
-    pub name: String,
-    pub kind: ModalityKind,
-    pub unit: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ModalityKind {
-    Image,
+/// What every version has.
+#[derive(Deserialize)]
+struct Head {
+    format: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -75,11 +68,15 @@ pub struct Encoder {
     pub modality: String,
     /// Width of `embedding[N,dims]`.
     pub dims: usize,
-    /// Channels, height, width.
-    pub shape: [usize; 3],
-    pub mean: f32,
-    pub std: f32,
+    /// As its modality's kind has it, without the batch axis; of a picture channels, height, width.
+    pub shape: Vec<usize>,
+    /// Keys of its modality's kind.
+    #[serde(default)]
+    pub preprocess: Table,
     pub cost: Cost,
+    /// Makes its input. Filled in when the manifest is read.
+    #[serde(skip, default = "unprepared")]
+    pub prepare: Arc<dyn Prepare>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -240,8 +237,8 @@ pub struct Golden {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GoldenDecision {
-    pub image: String,
-    pub template: Option<String>,
+    /// By modality, a file of the bundle.
+    pub parts: BTreeMap<String, String>,
     pub task: String,
     pub label: String,
     pub probability: f64,
@@ -259,15 +256,28 @@ impl Threshold {
 impl Manifest {
     /// Parses and checks; an error names the file and the key.
     pub fn parse(text: &str) -> Result<Self, TomlError> {
+        Self::parse_with(text, MODALITIES)
+    }
+
+    /// Parses and checks a manifest whose modalities are of these kinds; see [`Manifest::parse`].
+    pub fn parse_with(text: &str, kinds: &[&'static dyn Modality]) -> Result<Self, TomlError> {
+        let refuse = |(key, message)| TomlError { file: FILE_NAME.to_owned(), key, line: None, message };
+        // A file of another format has other keys, and the first of them would be named instead.
+        if let Ok(Head { format }) = toml_file::parse(FILE_NAME, text)
+            && format != FORMAT
+        {
+            return Err(refuse(check::other_format(format)));
+        }
         let mut manifest: Self = toml_file::parse(FILE_NAME, text)?;
-        check::check(&manifest).map_err(|(key, message)| TomlError {
-            file: FILE_NAME.to_owned(),
-            key,
-            line: None,
-            message,
-        })?;
-        input::name(&mut manifest);
+        input::resolve(&mut manifest, kinds).map_err(refuse)?;
+        check::check(&manifest).map_err(refuse)?;
+        input::fill(&mut manifest).map_err(refuse)?;
         Ok(manifest)
+    }
+
+    /// The first modality of the bundle: that of a file that is given without saying which.
+    pub fn main_modality(&self) -> Option<&Spec> {
+        self.modalities.first()
     }
 
     pub fn task(&self, name: &str) -> Option<&Task> {

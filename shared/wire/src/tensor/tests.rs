@@ -100,7 +100,7 @@ fn each_grey_level_comes_back_as_it_was() {
     for (mean, std) in [(0.5, 0.25), (0.0, 1.0), (0.485, 0.229)] {
         let values: Vec<f32> = (0..=255).map(|grey| (grey as f32 / 255.0 - mean) / std).collect();
         let tensor = tensor(values.clone());
-        let wire = write_packed("x", &tensor, Numbers::Int8, Scale::of_pixels(mean, std));
+        let wire = write_packed("x", &tensor, Numbers::Int8, Scale::of_levels(mean, std));
         for (value, got) in values.iter().zip(back(&wire).as_fp32().unwrap()) {
             assert!((value - got).abs() < 2e-6, "{value} {got}");
         }
@@ -125,7 +125,7 @@ fn what_does_not_fit_goes_in_full() {
         got.as_fp32().unwrap()
     );
     assert_eq!(Scale::of_values(&[1.0, f32::NAN]), None);
-    assert_eq!(Scale::of_pixels(0.5, 0.0), None);
+    assert_eq!(Scale::of_levels(0.5, 0.0), None);
 }
 
 proptest! {

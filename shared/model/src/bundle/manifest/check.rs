@@ -9,10 +9,16 @@ use super::{
 
 type Refused = (String, String);
 
+/// What is said of a manifest of another format.
+pub(super) fn other_format(format: u32) -> Refused {
+    let advice = match format < FORMAT {
+        true => "pack the bundle anew, or rewrite `bundle.toml` as docs/bundles.md says under \"Format 1\"",
+        false => "take a newer Millgate",
+    };
+    refuse("format", format!("is {format}, this version reads {FORMAT}: {advice}"))
+}
+
 pub(super) fn check(manifest: &Manifest) -> Result<(), Refused> {
-    if manifest.format != FORMAT {
-        return Err(refuse("format", format!("is {}, this version reads {FORMAT}", manifest.format)));
-    }
     for (key, text) in [("name", &manifest.name), ("version", &manifest.version)] {
         plain_name(key, text)?;
     }
@@ -33,6 +39,23 @@ fn modalities(manifest: &Manifest) -> Result<(), Refused> {
         if modality.name.split('.').next() == Some(EMBEDDING) {
             let message = format!("`{}` is what the encoders' embeddings are called", modality.name);
             return Err(refuse(format!("modalities[{at}].name"), message));
+        }
+        if let Some(name) = &modality.reference {
+            let refuse = |message: &str| {
+                Err(refuse(format!("modalities[{at}].reference"), format!("`{name}` {message}")))
+            };
+            let Some(other) = manifest.modalities.iter().find(|other| other.name == *name) else {
+                return refuse("is not a modality of this bundle");
+            };
+            if other.name == modality.name {
+                return refuse("is the modality itself");
+            }
+            if (&other.kind, other.channels) != (&modality.kind, modality.channels) {
+                return refuse("is of another kind, or has other channels");
+            }
+            if other.reference.is_some() {
+                return refuse("has a reference itself");
+            }
         }
     }
     Ok(())
@@ -69,7 +92,6 @@ fn encoders(manifest: &Manifest) -> Result<(), Refused> {
         if encoder.dims == 0 || encoder.dims != dims {
             return Err(refuse(format!("{key}.dims"), "all encoders must share one embedding width over 0"));
         }
-        input(&key, &encoder.shape, encoder.mean, encoder.std)?;
         cost(&key, encoder.cost)?;
     }
     Ok(())
@@ -91,7 +113,7 @@ fn experts(manifest: &Manifest) -> Result<(), Refused> {
                 ));
             }
         }
-        non_empty(&format!("{key}.tasks"), &expert.tasks)?;
+        non_empty(&format!("{key}.tasks"), expert.tasks.iter())?;
         unique(&format!("{key}.labels"), expert.labels.iter())?;
         for name in &expert.substitutes {
             if name == &expert.name || manifest.expert_index(name).is_none() {
@@ -116,7 +138,7 @@ fn experts(manifest: &Manifest) -> Result<(), Refused> {
 }
 
 fn expert_inputs(manifest: &Manifest, key: &str, inputs: &[ExpertInput]) -> Result<(), Refused> {
-    for kind in [InputKind::Pixels, InputKind::Embedding] {
+    for kind in [InputKind::Value, InputKind::Embedding] {
         let of_kind: Vec<&String> =
             inputs.iter().filter(|input| input.kind == kind).map(|input| &input.modality).collect();
         if !of_kind.is_empty() || inputs.is_empty() {
@@ -126,24 +148,11 @@ fn expert_inputs(manifest: &Manifest, key: &str, inputs: &[ExpertInput]) -> Resu
     for (at, spec) in inputs.iter().enumerate() {
         let key = format!("{key}.inputs[{at}]");
         known_modality(manifest, &format!("{key}.modality"), &spec.modality)?;
-        match spec.kind {
-            InputKind::Pixels => pixels(&key, spec)?,
-            InputKind::Embedding => embedding(manifest, &key, spec)?,
+        if spec.kind == InputKind::Embedding {
+            embedding(manifest, &key, spec)?;
         }
     }
     Ok(())
-}
-
-fn pixels(key: &str, spec: &ExpertInput) -> Result<(), Refused> {
-    let Ok(shape) = <[usize; 3]>::try_from(spec.shape.as_slice()) else {
-        return Err(refuse(format!("{key}.shape"), "must be channels, height, width"));
-    };
-    for (name, given) in [("mean", spec.mean), ("std", spec.std)] {
-        if given.is_none() {
-            return Err(refuse(format!("{key}.{name}"), "is missing"));
-        }
-    }
-    input(key, &shape, spec.mean.unwrap_or_default(), spec.std.unwrap_or_default())
 }
 
 fn embedding(manifest: &Manifest, key: &str, spec: &ExpertInput) -> Result<(), Refused> {
@@ -154,10 +163,9 @@ fn embedding(manifest: &Manifest, key: &str, spec: &ExpertInput) -> Result<(), R
         let message = format!("is {:?}, `{}` gives [{}]", spec.shape, encoder.name, encoder.dims);
         return Err(refuse(format!("{key}.shape"), message));
     }
-    for (name, given) in [("mean", spec.mean), ("std", spec.std)] {
-        if given.is_some() {
-            return Err(refuse(format!("{key}.{name}"), "is of pixels, and this is an embedding"));
-        }
+    if let Some(name) = spec.preprocess.keys().next() {
+        let message = "is for a modality's value, and this is an embedding";
+        return Err(refuse(format!("{key}.preprocess.{name}"), message));
     }
     Ok(())
 }
@@ -254,6 +262,10 @@ fn golden(manifest: &Manifest) -> Result<(), Refused> {
         if !task.labels.contains(&decision.label) {
             return Err(refuse(format!("{key}.label"), format!("`{}` is not a label", decision.label)));
         }
+        non_empty(&format!("{key}.parts"), decision.parts.keys())?;
+        for name in decision.parts.keys() {
+            known_modality(manifest, &format!("{key}.parts.{name}"), name)?;
+        }
         if let Some(name) = decision.experts.iter().find(|name| manifest.expert_index(name).is_none()) {
             return Err(refuse(format!("{key}.experts"), format!("`{name}` is not an expert")));
         }
@@ -297,23 +309,10 @@ fn digests(manifest: &Manifest) -> Result<(), Refused> {
         }
     }
     let goldens = manifest.golden.decisions.iter();
-    for file in goldens.flat_map(|decision| [Some(&decision.image), decision.template.as_ref()]).flatten() {
+    for file in goldens.flat_map(|decision| decision.parts.values()) {
         if !manifest.digests.contains_key(file) {
             return Err(refuse(key(file), "is missing"));
         }
-    }
-    Ok(())
-}
-
-fn input(key: &str, shape: &[usize; 3], mean: f32, std: f32) -> Result<(), Refused> {
-    if shape[0] != 1 {
-        return Err(refuse(format!("{key}.shape"), "only one channel (grey) is supported"));
-    }
-    if shape.iter().any(|axis| !(1..=4096).contains(axis)) {
-        return Err(refuse(format!("{key}.shape"), "each axis must be from 1 to 4096"));
-    }
-    if !mean.is_finite() || !std.is_finite() || std <= 0.0 {
-        return Err(refuse(format!("{key}.std"), "mean must be finite and std over 0"));
     }
     Ok(())
 }
@@ -354,8 +353,8 @@ fn unique<'a>(key: &str, names: impl Iterator<Item = &'a String>) -> Result<(), 
     Ok(())
 }
 
-fn non_empty(key: &str, list: &[String]) -> Result<(), Refused> {
-    if list.is_empty() { Err(refuse(key, "must not be empty")) } else { Ok(()) }
+fn non_empty<'a>(key: &str, mut list: impl Iterator<Item = &'a String>) -> Result<(), Refused> {
+    if list.next().is_none() { Err(refuse(key, "must not be empty")) } else { Ok(()) }
 }
 
 fn refuse(key: impl Into<String>, message: impl Into<String>) -> Refused {

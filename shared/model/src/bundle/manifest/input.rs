@@ -1,5 +1,8 @@
-//! What an expert takes: a modality's pixels, or what the shared encoder made of them.
+//! What an expert takes: a modality's value, or what its encoder made of it.
 
+use std::sync::Arc;
+
+use millgate_sample::modality::{Modality, Prepare, Refused, Spec, Table, unprepared};
 use serde::Deserialize;
 
 use super::Manifest;
@@ -14,43 +17,38 @@ pub struct ExpertInput {
     pub modality: String,
     #[serde(default)]
     pub kind: InputKind,
-    /// Channels, height, width; of an embedding its width alone.
+    /// As its modality's kind has it, without the batch axis: of a picture channels, height, width. Of an embedding its width
+    /// alone.
     pub shape: Vec<usize>,
-    /// Of pixels alone.
-    pub mean: Option<f32>,
-    /// Of pixels alone.
-    pub std: Option<f32>,
+    /// Keys of its modality's kind; none of an embedding.
+    #[serde(default)]
+    pub preprocess: Table,
     /// As the model, a tensor on the wire and a golden tensor name it: the modality, or [`EMBEDDING`] with or without a
     /// modality. Filled in when the manifest is read.
     #[serde(skip)]
     pub name: String,
+    /// Makes it of a value. Filled in when the manifest is read; an embedding is not made so.
+    #[serde(skip, default = "unprepared")]
+    pub prepare: Arc<dyn Prepare>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InputKind {
-    /// The picture, resized and normalised.
+    /// The modality's value, prepared: a picture resized and normalised.
     #[default]
-    Pixels,
+    Value,
     /// The modality's embedding: all that leaves a device whose operator says `features`.
     Embedding,
 }
 
-/// How a picture becomes an input.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Pixels {
-    /// Channels, height, width.
-    pub shape: [usize; 3],
-    pub mean: f32,
-    pub std: f32,
-}
-
-impl ExpertInput {
-    /// How it is made of a picture; `None` if it is an embedding.
-    pub fn pixels(&self) -> Option<Pixels> {
-        let shape = <[usize; 3]>::try_from(self.shape.as_slice()).ok()?;
-        let is_pixels = self.kind == InputKind::Pixels;
-        is_pixels.then_some(Pixels { shape, mean: self.mean?, std: self.std? })
+impl InputKind {
+    /// The name that manifests write.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Value => "value",
+            Self::Embedding => "embedding",
+        }
     }
 }
 
@@ -64,20 +62,53 @@ impl Manifest {
     }
 }
 
-/// Fills in [`ExpertInput::name`].
-pub(super) fn name(manifest: &mut Manifest) {
+/// Has each modality find its kind and check itself.
+pub(super) fn resolve(
+    manifest: &mut Manifest,
+    kinds: &[&'static dyn Modality],
+) -> Result<(), (String, String)> {
+    for (at, spec) in manifest.modalities.iter_mut().enumerate() {
+        spec.resolve(kinds).map_err(under(&format!("modalities[{at}]")))?;
+    }
+    Ok(())
+}
+
+/// Has each input's modality check it and say how it is made, and names the inputs.
+pub(super) fn fill(manifest: &mut Manifest) -> Result<(), (String, String)> {
     let names: Vec<Vec<String>> = (manifest.experts.iter())
         .map(|expert| {
             let name = |input: &ExpertInput| match input.kind {
-                InputKind::Pixels => input.modality.clone(),
+                InputKind::Value => input.modality.clone(),
                 InputKind::Embedding => manifest.embedding_name(&input.modality),
             };
             expert.inputs.iter().map(name).collect()
         })
         .collect();
-    for (expert, names) in manifest.experts.iter_mut().zip(names) {
-        for (input, name) in expert.inputs.iter_mut().zip(names) {
+    let modalities = manifest.modalities.clone();
+    let spec = |name: &str| -> Result<&Spec, Refused> {
+        let spec = modalities.iter().find(|spec| spec.name == name);
+        spec.ok_or_else(|| Refused::new("modality", format!("`{name}` is not a modality of this bundle")))
+    };
+    for (at, encoder) in manifest.encoders.iter_mut().enumerate() {
+        let of = spec(&encoder.modality);
+        let input = of.and_then(|spec| spec.modality().input(spec, &encoder.shape, &encoder.preprocess));
+        encoder.prepare = input.map_err(under(&format!("encoders[{at}]")))?;
+    }
+    for ((expert_at, expert), names) in manifest.experts.iter_mut().enumerate().zip(names) {
+        for ((at, input), name) in expert.inputs.iter_mut().enumerate().zip(names) {
             input.name = name;
+            if input.kind == InputKind::Value {
+                let of = spec(&input.modality);
+                let prepare =
+                    of.and_then(|spec| spec.modality().input(spec, &input.shape, &input.preprocess));
+                input.prepare = prepare.map_err(under(&format!("experts[{expert_at}].inputs[{at}]")))?;
+            }
         }
     }
+    Ok(())
+}
+
+/// Names what is wrong from the manifest's root.
+fn under(key: &str) -> impl Fn(Refused) -> (String, String) + '_ {
+    move |Refused { key: inner, message }| (format!("{key}.{inner}"), message)
 }

@@ -6,7 +6,7 @@ use super::*;
 
 /// Two edge experts, one of which needs the template, and a cloud expert with a price and a variant.
 pub(crate) const TEXT: &str = r#"
-format = 1
+format = 2
 name = "tiny"
 version = "0.1.0"
 description = "for unit tests"
@@ -16,6 +16,7 @@ licence = "Apache-2.0"
 name = "image"
 kind = "image"
 unit = "grey level 0-255"
+reference = "template"
 
 [[modalities]]
 name = "template"
@@ -32,8 +33,7 @@ name = "encoder"
 modality = "image"
 dims = 4
 shape = [1, 8, 8]
-mean = 0.5
-std = 0.25
+preprocess = { mean = 0.5, std = 0.25 }
 cost = { macs = 10 }
 
 [gate]
@@ -50,8 +50,8 @@ substitutes = ["all-s"]
 cost = { macs = 100 }
 competence = { bias = 0.0, confidence = 1.0, gate = 0.0 }
 inputs = [
-    { modality = "image", shape = [1, 8, 8], mean = 0.5, std = 0.25 },
-    { modality = "template", shape = [1, 8, 8], mean = 0.5, std = 0.25 },
+    { modality = "image", shape = [1, 8, 8], preprocess = { mean = 0.5, std = 0.25 } },
+    { modality = "template", shape = [1, 8, 8], preprocess = { mean = 0.5, std = 0.25 } },
 ]
 
 [[experts]]
@@ -62,7 +62,7 @@ labels = ["a/good", "a/bad", "b/good"]
 feature_dims = 4
 cost = { macs = 100 }
 competence = { bias = 0.0, confidence = 1.0, gate = 0.0 }
-inputs = [{ modality = "image", shape = [1, 8, 8], mean = 0.5, std = 0.25 }]
+inputs = [{ modality = "image", shape = [1, 8, 8], preprocess = { mean = 0.5, std = 0.25 } }]
 
 [[experts]]
 name = "a-l"
@@ -74,8 +74,8 @@ price = 0.5
 cost = { macs = 1000, uplink_bytes = 100 }
 competence = { bias = 0.0, confidence = 1.0, gate = 0.0 }
 inputs = [
-    { modality = "image", shape = [1, 8, 8], mean = 0.5, std = 0.25 },
-    { modality = "template", shape = [1, 8, 8], mean = 0.5, std = 0.25 },
+    { modality = "image", shape = [1, 8, 8], preprocess = { mean = 0.5, std = 0.25 } },
+    { modality = "template", shape = [1, 8, 8], preprocess = { mean = 0.5, std = 0.25 } },
 ]
 
 [[experts.variants]]
@@ -154,7 +154,7 @@ fn a_risk_between_certified_ones_takes_the_next_stricter_one() {
 #[test]
 fn each_mistake_is_named_by_its_key() {
     for (from, to, key) in [
-        ("format = 1", "format = 2", "`format`"),
+        ("format = 2", "format = 3", "`format`"),
         ("licence", "license", "license"),
         ("tier = \"edge\"", "tier = \"fog\"", "`experts[0].tier`"),
         ("k = 2", "k = 0", "`tasks[0].k`"),
@@ -164,8 +164,19 @@ fn each_mistake_is_named_by_its_key() {
         ("name = \"a-s\"", "name = \"../a\"", "`experts[0].name`"),
         ("name = \"a-s\"", "name = \"gate\"", "`gate`"),
         ("modality = \"image\"\ndims", "modality = \"sound\"\ndims", "`encoders[0].modality`"),
-        ("shape = [1, 8, 8]", "shape = [3, 8, 8]", "`encoders[0].shape`"),
-        ("std = 0.25", "std = 0.0", "`encoders[0].std`"),
+        ("shape = [1, 8, 8]", "shape = [2, 8, 8]", "`encoders[0].shape`"),
+        ("shape = [1, 8, 8]", "shape = [1, 8]", "`encoders[0].shape`"),
+        ("shape = [1, 8, 8]", "shape = [1, 0, 8]", "`encoders[0].shape`"),
+        ("kind = \"image\"", "kind = \"smell\"", "`modalities[0].kind`"),
+        ("kind = \"image\"", "kind = \"image\"\nchannels = 0", "`modalities[0].channels`"),
+        ("kind = \"image\"", "kind = \"image\"\nchannels = 3", "`modalities[0].reference`"),
+        ("kind = \"image\"", "kind = \"image\"\nsettings = { rate = 1 }", "`modalities[0].settings.rate`"),
+        ("reference = \"template\"", "reference = \"golden\"", "`modalities[0].reference`"),
+        ("reference = \"template\"", "reference = \"image\"", "`modalities[0].reference`"),
+        ("std = 0.25", "std = 0.0", "`encoders[0].preprocess.std`"),
+        ("std = 0.25", "std = [0.25, 0.5]", "`encoders[0].preprocess.std`"),
+        ("mean = 0.5", "mean = nan", "`encoders[0].preprocess.mean`"),
+        ("mean = 0.5", "means = 0.5", "`encoders[0].preprocess.means`"),
         ("price = 0.5", "price = nan", "`experts[2].price`"),
         ("macs = 1000", "macs = 0", "`experts[2].cost.macs`"),
         ("drop_below = 0.25", "drop_below = 0.5", "`combine.drop_below`"),
@@ -225,10 +236,10 @@ fn an_expert_may_take_the_embedding() {
     let input = "{ modality = \"image\", kind = \"embedding\", shape = [4] }";
     let manifest = with_embedding(input).unwrap();
     let found = &manifest.experts[ExpertIx::new(2)].inputs[0];
-    assert_eq!((&*found.name, found.kind, found.pixels()), (EMBEDDING, InputKind::Embedding, None));
+    assert_eq!((&*found.name, found.kind), (EMBEDDING, InputKind::Embedding));
     assert_eq!(manifest.experts[ExpertIx::new(0)].inputs[1].name, "template");
     assert_eq!(manifest.embedding_name("template"), "embedding.template");
-    let pixels = "{ modality = \"image\", shape = [1, 8, 8], mean = 0.5, std = 0.25 }";
+    let pixels = "{ modality = \"image\", shape = [1, 8, 8], preprocess = { mean = 0.5, std = 0.25 } }";
     assert!(with_embedding(&format!("{input}, {pixels}")).is_ok(), "both of one modality");
 }
 
@@ -241,12 +252,51 @@ fn an_embedding_that_is_not_there_is_named() {
     says("{ modality = \"image\", kind = \"embedding\", shape = [5] }", "[0].shape");
     says("{ modality = \"image\", kind = \"embedding\", shape = [1, 8, 8] }", "[0].shape");
     says("{ modality = \"template\", kind = \"embedding\", shape = [4] }", "[0].modality");
-    says("{ modality = \"image\", kind = \"embedding\", shape = [4], std = 1.0 }", "[0].std");
+    says(
+        "{ modality = \"image\", kind = \"embedding\", shape = [4], preprocess = { std = 1.0 } }",
+        "[0].preprocess.std",
+    );
     says("{ modality = \"image\", kind = \"sound\", shape = [4] }", "[0].kind");
-    says("{ modality = \"image\", shape = [1, 8, 8], mean = 0.5 }", "[0].std");
-    says("{ modality = \"image\", shape = [4], mean = 0.5, std = 0.25 }", "[0].shape");
+    says("{ modality = \"image\", shape = [1, 8, 8], preprocess = { mean = 0.5 } }", "[0].preprocess");
+    says("{ modality = \"image\", shape = [4], preprocess = { mean = 0.5, std = 0.25 } }", "[0].shape");
     let twice = "{ modality = \"image\", kind = \"embedding\", shape = [4] }";
     says(&format!("{twice}, {twice}"), "");
     assert!(refused("name = \"template\"", "name = \"embedding\"").contains("`modalities[1].name`"));
     assert!(refused("name = \"template\"", "name = \"embedding.x\"").contains("`modalities[1].name`"));
+}
+
+#[test]
+fn a_bundle_of_format_1_is_told_what_to_do() {
+    let old = text().replacen("format = 2", "format = 1", 1).replacen(
+        "preprocess = { mean = 0.5, std = 0.25 }\n",
+        "mean = 0.5\nstd = 0.25\n",
+        1,
+    );
+    let said = Manifest::parse(&old).unwrap_err().to_string();
+    assert!(
+        said.contains("`format`: is 1, this version reads 2") && said.contains("docs/bundles.md"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_golden_decision_names_its_parts_by_modality() {
+    let decision = |parts: &str| {
+        let entry = format!(
+            "[[golden.decisions]]\nparts = {{ {parts} }}\ntask = \"inspect\"\nlabel = \"a/good\"\nprobability = 1.0\n\
+             risk = 0.0\nexperts = [\"a-s\"]\n\n[digests]\n\"golden/a.png\" = \"sha256:{}\"\n",
+            "0".repeat(64)
+        );
+        Manifest::parse(&text().replacen("[digests]\n", &entry, 1))
+    };
+    let manifest = decision("image = \"golden/a.png\"").unwrap();
+    assert_eq!(manifest.golden.decisions[0].parts["image"], "golden/a.png");
+    for (parts, key) in [
+        ("", "`golden.decisions[0].parts`"),
+        ("smell = \"golden/a.png\"", "`golden.decisions[0].parts.smell`"),
+        ("image = \"golden/b.png\"", "`digests.\"golden/b.png\"`"),
+    ] {
+        let said = decision(parts).unwrap_err().to_string();
+        assert!(said.contains(key), "{parts}: {said}");
+    }
 }
