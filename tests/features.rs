@@ -2,6 +2,7 @@
 
 use crate::broken::Copy;
 use crate::onnx;
+use crate::tensors::{Tensor, write};
 
 /// The expert's name.
 pub const EXPERT: &str = "pcb-solo-l";
@@ -38,24 +39,15 @@ pub fn bundle() -> Copy {
         .rebuilt(&format!("golden/{EXPERT}.safetensors"), |bytes| *bytes = golden())
 }
 
-/// The format by hand: the length of a JSON head, the head, the numbers.
+/// Golden rows of the expert.
 fn golden() -> Vec<u8> {
     let embeddings: Vec<Vec<f32>> =
         (0..ROWS).map(|row| (0..DIMS).map(|at| onnx::value((row * 100 + 7 * at) as i64)).collect()).collect();
     let logits: Vec<Vec<f32>> = embeddings.iter().map(|embedding| logits(embedding)).collect();
-    let tensors = [
-        ("in.embedding", DIMS, &embeddings),
-        ("out.logits", LABELS, &logits),
-        ("out.feat", DIMS, &embeddings),
-    ];
-    let (mut head, mut data) = (serde_json::Map::new(), Vec::new());
-    for (name, width, rows) in tensors {
-        let start = data.len();
-        data.extend(rows.iter().flatten().flat_map(|value| value.to_le_bytes()));
-        let entry = serde_json::json!({ "dtype": "F32", "shape": [ROWS, width], "data_offsets": [start, data.len()] });
-        head.insert(name.to_owned(), entry);
-    }
-    let head = serde_json::Value::Object(head).to_string();
-    let length = (head.len() as u64).to_le_bytes();
-    [&length[..], head.as_bytes(), &data].concat()
+    let tensor = |name, width, rows: &[Vec<f32>]| Tensor::new(name, &[ROWS, width], &rows.concat());
+    write(&[
+        tensor("in.embedding", DIMS, &embeddings),
+        tensor("out.logits", LABELS, &logits),
+        tensor("out.feat", DIMS, &embeddings),
+    ])
 }

@@ -30,6 +30,8 @@ pub mod line;
 pub mod onnx;
 pub mod python;
 pub mod recorder;
+pub mod tensors;
+pub mod tinted;
 
 /// Long enough for a loaded machine; no test waits for it unless it fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);

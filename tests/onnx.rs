@@ -203,6 +203,45 @@ pub fn on_embedding(dims: i64, labels: i64) -> Vec<u8> {
     )
 }
 
+fn given(name: &str, dims: &[i64], values: &[f32]) -> pb::TensorProto {
+    let raw_data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    pb::TensorProto { raw_data, ..weight(name, dims) }
+}
+
+/// The mean of each channel of `image[N, channels, side, side]`, as the output of that name; with weights of
+/// `[channels, 2]` also its product with them, as `logits`.
+pub fn channel_means(channels: usize, side: usize, mean: &str, weights: Option<&[f32]>) -> Vec<u8> {
+    let (channels, side) = (channels as i64, side as i64);
+    let port = |name, axes: &[Axis]| port(name, DataType::Float, axes);
+    let mut nodes = vec![with_axes(node("ReduceMean", &["image"], &[mean]), &[2, 3])];
+    let mut outputs = vec![port(mean, &[Any("N"), Is(channels)])];
+    let mut initializers = Vec::new();
+    if let Some(weights) = weights {
+        nodes.push(node("MatMul", &[mean, "w"], &["logits"]));
+        outputs.push(port("logits", &[Any("N"), Is(2)]));
+        initializers.push(given("w", &[channels, 2], weights));
+    }
+    file(nodes, vec![port("image", &[Any("N"), Is(channels), Is(side), Is(side)])], outputs, initializers)
+}
+
+/// A gate for one modality with an embedding of so many numbers, which gives each expert the same score for every sample.
+pub fn fixed_gate(dims: usize, scores: &[f32]) -> Vec<u8> {
+    let (dims, experts) = (dims as i64, scores.len() as i64);
+    let port = |name, axes: &[Axis]| port(name, DataType::Float, axes);
+    let nothing = vec![0.0; (dims * experts) as usize];
+    file(
+        vec![
+            with_axes(node("ReduceMean", &["embeddings"], &["seen"]), &[1]),
+            node("MatMul", &["seen", "none"], &["nothing"]),
+            node("MatMul", &["presence", "wish"], &["wished"]),
+            node("Add", &["wished", "nothing"], &["scores"]),
+        ],
+        vec![port("embeddings", &[Any("N"), Is(1), Is(dims)]), port("presence", &[Any("N"), Is(1)])],
+        vec![port("scores", &[Any("N"), Is(experts)])],
+        vec![given("none", &[dims, experts], &nothing), given("wish", &[1, experts], scores)],
+    )
+}
+
 /// Puts a model into a repository.
 pub fn put(repository: &Path, name: &str, file: &[u8]) {
     let dir = repository.join(name).join("1");

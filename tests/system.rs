@@ -5,6 +5,7 @@
 mod access;
 mod bundles;
 mod bytes;
+mod colour;
 mod decide;
 mod demo;
 mod dependencies;

@@ -140,7 +140,7 @@ proptest! {
 
     #[test]
     fn noise_never_panics(
-        codec in prop::sample::select(vec![Codec::Source, Codec::Bilevel, Codec::BilevelReferenced]),
+        codec in prop::sample::select(vec![Codec::Source, Codec::Bilevel, Codec::BilevelReferenced, Codec::Planes]),
         bytes in prop::collection::vec(any::<u8>(), 0..200),
         (width, height) in (0..80_u32, 0..80_u32),
         reference in any_image(),
@@ -149,6 +149,75 @@ proptest! {
         let sent = Encoded { codec, bytes };
         prop_assert!(received(&sent, width, height, Some(&reference)).is_err());
     }
+}
+
+/// Pictures of 1 to 7 channels.
+fn any_colours() -> impl Strategy<Value = Picture> {
+    let size = (1..40_u32, 1..40_u32, 1..=7_u8);
+    let picture = |(width, height, count): (u32, u32, u8)| {
+        let samples = prop::collection::vec(any::<u8>(), (width * height) as usize * usize::from(count));
+        let channels = Channels::try_from(count).unwrap();
+        samples.prop_map(move |samples| Picture::new(width, height, channels, samples).unwrap())
+    };
+    size.prop_flat_map(picture)
+}
+
+fn received_as(sent: &Encoded, picture: &Picture, channels: Channels) -> Result<Picture, PayloadError> {
+    let announced = Announced { width: picture.width(), height: picture.height(), channels };
+    decode_payload(sent.codec, &sent.bytes, announced, Some(picture), &Limits::default())
+}
+
+proptest! {
+    #[test]
+    fn pictures_of_any_number_of_channels_survive(picture in any_colours()) {
+        let sent = encode(&picture, None, Some(&picture));
+        prop_assert_eq!(&received_as(&sent, &picture, picture.channels()).unwrap(), &picture);
+        let has_planes = picture.channels().count() > 4;
+        prop_assert_eq!(sent.codec == Codec::Planes, has_planes);
+        if picture.channels() != Channels::GREY {
+            prop_assert!(encode_if_quick(&picture, None, None).is_none(), "no cheap form but the file");
+        }
+    }
+
+    #[test]
+    fn a_damaged_payload_of_planes_is_refused(
+        picture in any_colours(),
+        at in any::<prop::sample::Index>(),
+        flip in 1..=u8::MAX,
+        cut in any::<bool>(),
+    ) {
+        let mut sent = encode(&picture, None, None);
+        prop_assume!(sent.codec == Codec::Planes);
+        let at = at.index(sent.bytes.len());
+        if cut { sent.bytes.truncate(at) } else { sent.bytes[at] ^= flip }
+        if let Ok(received) = received_as(&sent, &picture, picture.channels()) {
+            // What stands behind the last row may be missing.
+            prop_assert_eq!(received, picture);
+        }
+    }
+}
+
+#[test]
+fn a_payload_of_other_channels_than_the_modality_takes_is_refused() {
+    let five = Channels::try_from(5).unwrap();
+    let picture = Picture::new(4, 3, five, (0..60).collect()).unwrap();
+    let planes = encode(&picture, None, None);
+    let six = Channels::try_from(6).unwrap();
+    assert!(matches!(received_as(&planes, &picture, six), Err(PayloadError::OtherSize { .. })));
+    let grey = traces(6);
+    let bilevel = encode(&grey, None, None);
+    let error = received_as(&bilevel, &grey, Channels::RGB).unwrap_err();
+    assert_eq!(error.to_string(), "this codec has no colour, and the modality takes 3");
+    let colour = Picture::new(4, 5, Channels::RGB, (0..60).collect()).unwrap();
+    let file = encode(&colour, None, None);
+    assert_eq!(received_as(&file, &colour, Channels::RGB), Ok(colour.clone()));
+    assert_eq!(received_as(&file, &colour, Channels::GREY).ok(), colour.to_channels(Channels::GREY));
+    let error = received_as(&file, &colour, five).unwrap_err();
+    assert_eq!(error.to_string(), "PNG file has 3 channels, the modality takes 5");
+    let limits = Limits { max_pixels: 23, ..Limits::default() };
+    let announced = Announced { width: 4, height: 3, channels: five };
+    let error = decode_payload(planes.codec, &planes.bytes, announced, None, &limits).unwrap_err();
+    assert_eq!(error, PayloadError::TooManyPixels { width: 4, height: 3, limit: 11 });
 }
 
 /// A picture of that size from the levels of another.

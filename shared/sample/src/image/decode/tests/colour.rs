@@ -3,7 +3,7 @@
 use image::ExtendedColorType;
 use proptest::prelude::*;
 
-use super::super::{BitDepth, DecodeError, Decoded, File, Limits, decode, read};
+use super::super::{BitDepth, DecodeError, Decoded, File, Format, Limits, decode, need, read};
 use super::make::{Tiff, jpeg, png};
 use super::{BILEVEL, COLOUR, JPEG};
 use crate::image::{Channels, Picture};
@@ -216,6 +216,20 @@ fn many_channels_take_the_pixels_of_a_picture_of_four() {
     assert_eq!(error.to_string(), "TIFF of 16x16 pixels exceeds the limit of 128 pixels");
     let twice = Limits { max_pixels: 2 * PIXELS as u64, ..limits };
     assert!(decode(&tiff(&planes(5), 1, 1).write(), channels(5), &twice).is_ok());
+}
+
+#[test]
+fn memory_is_asked_for_by_channels() {
+    const MANY: u64 = 1_000_000;
+    let needed = |file: &[u8], count: u8| {
+        let format = Format::of(file).unwrap();
+        need::bytes(format, file, MANY, channels(count)).unwrap() / MANY
+    };
+    // A picture of three channels: what stands in the file and what is made of it, or that and two copies of it.
+    assert!(needed(file("rgb.bmp"), 1) >= 5 && needed(file("rgb.bmp"), 3) >= 9);
+    assert!(needed(JPEG[0].1, 3) >= 9);
+    // Twice as they stand in the file, and once as they are wanted.
+    assert!(needed(&tiff(&planes(33), 1, 1).write(), 33) >= 99);
 }
 
 #[test]
