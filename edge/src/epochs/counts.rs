@@ -24,7 +24,7 @@ pub(super) enum Outcome {
 struct Shown {
     digest: String,
     version: String,
-    /// active or previous.
+    /// active or before.
     state: &'static str,
 }
 
@@ -62,7 +62,7 @@ impl Counts {
 
     pub(super) fn show(&self, active: &Named, previous: Option<&Named>) {
         self.info.clear();
-        let states = previous.map(|previous| (previous, "previous")).into_iter().chain([(active, "active")]);
+        let states = previous.map(|previous| (previous, "before")).into_iter().chain([(active, "active")]);
         for (Named { digest, version, .. }, state) in states {
             let shown = Shown { digest: digest.clone(), version: version.clone(), state };
             self.info.get_or_create(&shown).set(1);
