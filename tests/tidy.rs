@@ -148,6 +148,7 @@ fn the_documents_name_files_that_exist() {
         "docs/operations.md",
         "docs/security.md",
         "docs/serving.md",
+        "docs/sources-and-sinks.md",
         "docs/spool.md",
         "docs/uplink.md",
         "examples/README.md",

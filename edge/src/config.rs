@@ -159,7 +159,7 @@ impl EdgeConfig {
         (!self.offload.cloud.is_empty()).then(|| Pools { identity, state_dir, ..self.offload.pools() })
     }
 
-    /// By source that has one.
+    /// How many bits of its 16-bit samples count, by each source that says so.
     pub fn bit_depths(&self) -> BTreeMap<String, BitDepth> {
         let known = |source: &SourceConfig| {
             let settings = source.settings();

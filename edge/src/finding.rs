@@ -9,7 +9,7 @@ pub(crate) mod disk;
 pub struct Item {
     pub name: String,
     pub status: Status,
-    /// One line.
+    /// What was found, in one line.
     pub message: String,
     /// What to do about it.
     pub advice: Option<String>,

@@ -34,7 +34,7 @@ pub(crate) struct Rules {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum By {
     PartId,
-    /// By their times, which lie within `span` of each other.
+    /// Their own times, which lie within `span` of each other.
     Time {
         span: Duration,
     },
@@ -44,9 +44,9 @@ pub(crate) enum By {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Part<T> {
     pub(crate) modality: String,
-    /// Of what it shows; not looked at by time.
+    /// The id of what it shows; not looked at where parts are joined by time.
     pub(crate) part_id: Option<String>,
-    /// Its own time, milliseconds since 1970; not looked at by part id.
+    /// Its own time, milliseconds since 1970; not looked at where parts are joined by part id.
     pub(crate) at: i64,
     /// Its bytes, or whatever stands for them.
     pub(crate) body: T,
@@ -55,7 +55,7 @@ pub(crate) struct Part<T> {
 /// A sample that waits no longer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Joined<T> {
-    /// In the order of [`Rules::needs`].
+    /// What came, in the order of [`Rules::needs`].
     pub(crate) parts: Vec<Part<T>>,
     /// What did not come, and why it is not waited for.
     pub(crate) missing: Vec<(String, Missing)>,
@@ -64,7 +64,7 @@ pub(crate) struct Joined<T> {
 /// Why a modality is missing from a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Missing {
-    /// It did not come in time.
+    /// Nothing of it came in time.
     Late,
     /// Too many samples waited, and this was the oldest.
     Full,
@@ -73,7 +73,7 @@ pub(crate) enum Missing {
 }
 
 impl Missing {
-    /// For programs.
+    /// A name for programs.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Late => "late",
@@ -103,7 +103,7 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// For programs.
+    /// A name for programs.
     pub(crate) fn code(self) -> &'static str {
         match self {
             Self::Unwanted => "unwanted_part",
@@ -118,7 +118,7 @@ impl Refusal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Tie {
     Id(String),
-    /// From its earliest part to its latest.
+    /// The times of its earliest and its latest part.
     Times(i64, i64),
 }
 
@@ -133,7 +133,7 @@ struct Waiting<T> {
 #[derive(Debug)]
 pub(crate) struct Joining<T> {
     rules: Rules,
-    /// By the order of their first parts, which is that of their ends too.
+    /// Samples by the order of their first parts, which is that of their ends too.
     waiting: BTreeMap<u64, Waiting<T>>,
     next: u64,
     /// Handed out; of more than [`Rules::most`] the oldest are forgotten.

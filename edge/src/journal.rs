@@ -40,7 +40,7 @@ const BATCH: usize = 256;
 const CACHE_BYTES: usize = 1 << 20;
 /// How long the lock of a process that was killed may linger.
 const LEFTOVER: Duration = Duration::from_secs(2);
-/// Between attempts, while the disk is full or out of order.
+/// The pause between attempts, while the disk is full or out of order.
 const RETRY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
@@ -146,7 +146,7 @@ impl Journal {
         self.read(change::spooled)
     }
 
-    /// One commit outside of the thread, for the command line.
+    /// Closes ids by one commit, outside of the thread, for the command line.
     pub fn close_now(&self, ids: &[String]) -> Result<(), JournalError> {
         let change = Change::Closed { ids: ids.to_vec() };
         self.apply(&[&change]).map_err(|error| self.error(error))

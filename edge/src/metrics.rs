@@ -1,4 +1,5 @@
-//! What `/metrics` shows: what is counted here of decisions and of the uplink, and the counts of other rooms. Names get the prefix `millgate_`, counters the suffix `_total`.
+//! What `/metrics` shows: what is counted here of decisions and of the uplink, and the counts of other rooms. Names get the
+//! prefix `millgate_`, counters the suffix `_total`.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -82,9 +83,9 @@ pub struct Metrics {
     queued: Gauge,
     /// `link_up`: 1 if the pool can be asked, 0 if not, -1 if none is configured.
     link_up: Gauge,
-    /// Of each source.
+    /// What is counted of each source.
     pub sources: source::Counts,
-    /// Of each sink.
+    /// What is counted of each sink.
     pub sinks: sink::Counts,
     pub(crate) spool: SpoolMetrics,
     pub(crate) outbox: outbox::Counts,
@@ -144,7 +145,7 @@ impl Metrics {
         Self { registry, ..this }
     }
 
-    /// With what is counted of the device's certificate and of the agent's uplink.
+    /// Makes them, with what is counted of the device's certificate and of the agent's uplink.
     pub fn of(identity: &Identity, agent: &Agent) -> Self {
         let mut this = Self::new();
         identity.register(&mut this.registry);

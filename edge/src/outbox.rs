@@ -37,11 +37,11 @@ pub(crate) use counts::Counts;
 const CALLS: usize = 1024;
 /// Records that are delivered again at a time.
 const AGAIN: usize = 64;
-/// Between attempts to write an entry, while the disk is full or out of order.
+/// The pause between attempts to write an entry, while the disk is full or out of order.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long a gRPC answer waits for its entry to be on the disk, if its caller waits as long.
 const PATIENCE: Duration = Duration::from_millis(250);
-/// Of a caller's time, so much at most is kept for the disk: a decision that waited for the pool to the last is to be kept
+/// How much of a caller's time is kept for the disk at most: a decision that waited for the pool to the last is to be kept
 /// within it too.
 const KEPT_BACK: Duration = Duration::from_millis(25);
 /// Samples of gRPC calls, with their pictures, that wait for the disk at a time; of more the answer says that it does not
@@ -70,7 +70,7 @@ struct Parts {
 #[derive(Debug)]
 pub(crate) enum Made {
     Decided(Box<Decided>),
-    /// It cannot be decided. The id is the one that its decision would have had.
+    /// Nothing can be decided of it. The id is the one that its decision would have had.
     Undecided {
         id: String,
         why: Undecided,
@@ -179,7 +179,7 @@ impl Outbox {
         }
     }
 
-    /// In the journal, and from there to the sinks.
+    /// Commits it to the journal, and sees it to the sinks from there.
     async fn commit(
         &self,
         kept: &Kept,
@@ -194,7 +194,8 @@ impl Outbox {
         self.deliver(number, record, &of, *awaits).await
     }
 
-    /// To every sink, then tidied, then forgotten; an entry that awaits this may be asked from then on.
+    /// Hands a record to every sink, has its samples tidied, and forgets it; an entry that awaits this may be asked from
+    /// then on.
     async fn deliver(
         &self,
         number: u64,
@@ -224,7 +225,7 @@ impl Outbox {
         Ok(Tidied::all(&tidied))
     }
 
-    /// For a gRPC call: gives the decision as its caller is to see it, before `by`. What is to reach sinks does so behind the
+    /// Takes in a gRPC call's decision: gives it as its caller is to see it, before `by`. What is to reach sinks does so behind the
     /// answer; only an entry of the spool is waited for, and not for long.
     pub(crate) async fn call(&self, decided: Decided, by: Option<Instant>) -> Decision {
         let Decided { decision, late } = decided;

@@ -11,11 +11,11 @@ use crate::input::InputError;
 /// An input that could not be decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Undecided {
-    /// As it was given.
+    /// Where it lies, as it was given.
     pub path: String,
-    /// For programs.
+    /// A name for programs.
     pub code: &'static str,
-    /// For people; does not repeat the path.
+    /// What is wrong, for people; does not repeat the path.
     pub message: String,
 }
 
@@ -39,13 +39,13 @@ impl Undecided {
     }
 }
 
-/// One line.
+/// Writes one line.
 pub fn write_decision(out: &mut impl Write, decision: &Decision) -> io::Result<()> {
     serde_json::to_writer(&mut *out, decision)?;
     out.write_all(b"\n")
 }
 
-/// One line: `{"path":…,"error":{"code":…,"message":…}}`, and where the input has one, the `"id"` that its decision
+/// Writes one line: `{"path":…,"error":{"code":…,"message":…}}`, and where the input has one, the `"id"` that its decision
 /// would have had.
 pub fn write_error(out: &mut impl Write, undecided: &Undecided, id: Option<&str>) -> io::Result<()> {
     let Undecided { path, code, message } = undecided;

@@ -361,9 +361,9 @@ async fn start_agent(
 struct Kept {
     /// `None`: nothing has to survive a restart.
     journal: Option<Journal>,
-    /// By source.
+    /// What each source has had decided.
     known: Vec<Vec<Known>>,
-    /// By decision id, whether it is closed.
+    /// Whether each decision id that the spool may hold is closed.
     spooled: HashMap<String, bool>,
     undelivered: Vec<(u64, Post)>,
 }
@@ -401,7 +401,7 @@ fn has_spool(config: &EdgeConfig) -> bool {
     config.spool.enabled && !config.offload.cloud.is_empty() && has_records
 }
 
-/// Of an agent that keeps nothing, nothing is noted.
+/// Opens the notes of what is in hand; an agent that keeps nothing notes nothing.
 async fn open_hand(config: &EdgeConfig) -> Result<Hand, StartError> {
     if config.sources.is_empty() && !has_spool(config) {
         return Ok(Hand::default());

@@ -133,9 +133,9 @@ struct Parts {
 /// What a record is known by: equal for one that is delivered again, and for no other.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Key {
-    /// Of the decision.
+    /// The decision's id.
     pub id: String,
-    /// Of the decision; 0 where there is none.
+    /// The decision's version; 0 where there is none.
     pub version: u32,
 }
 
@@ -166,12 +166,12 @@ impl Record {
         &self.0.key.id
     }
 
-    /// With the line feed.
+    /// The line, with its line feed.
     pub fn line(&self) -> &[u8] {
         &self.0.line
     }
 
-    /// Without the line feed.
+    /// The line, without its line feed.
     pub fn json(&self) -> &[u8] {
         self.0.line.strip_suffix(b"\n").unwrap_or(&self.0.line)
     }
@@ -198,7 +198,7 @@ trait Write: Send + 'static {
 /// Why a batch was not written.
 #[derive(Debug, PartialEq, Eq)]
 enum WriteError {
-    /// It may work later.
+    /// Another attempt may work; says why this one did not.
     Later(String),
     /// The receiver will never take this record.
     Refused(String),

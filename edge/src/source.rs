@@ -100,7 +100,7 @@ pub(crate) struct Starting {
 pub(crate) struct Left {
     /// Decided.
     pub(crate) known: Vec<Known>,
-    /// In hand when it ended, with their faces.
+    /// Samples that were in hand when it ended, with their faces.
     pub(crate) risks: HashMap<Key, (Mark, Risk)>,
 }
 
@@ -113,11 +113,11 @@ pub(crate) trait Tidies: fmt::Debug + Send + Sync {
 /// What became of a sample that every sink has the decision of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tidied {
-    /// It stays, and is remembered.
+    /// The sample stays, and is remembered.
     Kept,
-    /// It is gone, and need not be remembered.
+    /// The sample is gone, and need not be remembered.
     Removed,
-    /// It is not what was decided any more.
+    /// What is there is not what was decided any more.
     Changed,
 }
 
@@ -132,7 +132,7 @@ impl Tidied {
     }
 }
 
-/// By source, its way with samples that every sink has. Cheap to clone.
+/// What each source does with samples that every sink has, by its name. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tidy(Arc<HashMap<String, Arc<dyn Tidies>>>);
 
@@ -185,7 +185,7 @@ pub(crate) struct Taken {
     pub(crate) born: u64,
     /// Where people find it: `sample.path` of its record.
     pub(crate) path: String,
-    /// It was in hand when the agent died.
+    /// What to do about its having been in hand when the agent died; `None`: it was not.
     pub(crate) risk: Option<Risk>,
     pub(crate) body: Body,
     /// Other samples of the source that were joined to this one: remembered with it.
@@ -200,13 +200,13 @@ pub(crate) enum Body {
     /// what stands beside it.
     #[cfg_attr(not(test), expect(dead_code, reason = "for sources without files: folders read theirs"))]
     Here(Input),
-    /// To be read, once there is room for it.
+    /// Something that is to be read, once there is room for it.
     Unread(Box<dyn Reads>),
     /// Nothing of it can be decided.
     Never {
-        /// For programs.
+        /// A name for programs.
         code: &'static str,
-        /// For people; does not repeat the path.
+        /// What is wrong, for people; does not repeat the path.
         message: String,
     },
 }
@@ -225,7 +225,7 @@ pub(crate) trait Reads: Send + 'static {
 
 /// A sample, read.
 pub(crate) struct Read {
-    /// With its id.
+    /// The sample, with its id.
     pub(crate) input: Input,
     /// What is to be remembered of it.
     pub(crate) mark: Mark,
@@ -235,7 +235,7 @@ pub(crate) struct Read {
 pub(crate) enum Unread {
     /// [`Outcome::Same`], [`Outcome::Incomplete`] or [`Outcome::Changed`].
     Not(Outcome),
-    /// It never can be: this is its record.
+    /// The sample can never be decided: this is its record.
     Never { id: String, mark: Mark, why: Undecided },
 }
 
@@ -254,20 +254,20 @@ pub(crate) trait Receipt: Send + 'static {
     }
 }
 
-/// What became of a [`Taken`].
+/// What became of a [`Taken`]. One that is [`Outcome::Incomplete`] or [`Outcome::Changed`] its source hands over again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Decided, or found undecidable, and acknowledged by every sink; it stays where it is.
     Done,
     /// Decided and acknowledged likewise, and it was deleted or moved away.
     Removed,
-    /// It is what was decided before.
+    /// What was decided before is there again.
     Same,
-    /// It is not whole: look again when it has changed, or once more when its time is up.
+    /// Something of it is still to come: look again when it has changed, or once more when its time is up.
     Incomplete,
-    /// It changed while it was read, or it is gone.
+    /// The sample changed while it was read, or is gone.
     Changed,
-    /// It was not decided, or not every sink has its record: after a restart it is decided, or the record delivered again.
+    /// Nothing was decided, or not every sink has its record: after a restart it is decided, or the record delivered again.
     Unacknowledged,
 }
 

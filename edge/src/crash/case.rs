@@ -36,14 +36,14 @@ impl Case {
         }
     }
 
-    /// It was a risk and has been lived through, or it is another sample by now.
+    /// Says that it was a risk and has been lived through, or is another sample by now.
     pub(crate) async fn lived_through(&self) {
         if matches!(self.risk, Some(Risk::Alone { .. })) {
             self.acquit().await;
         }
     }
 
-    /// It was to be set aside, and the journal says so now.
+    /// Says that it was to be set aside, and that the journal says so now.
     pub(crate) async fn is_set_aside(&self) {
         if matches!(self.risk, Some(Risk::Aside { .. })) {
             self.acquit().await;

@@ -7,7 +7,7 @@ use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, TableHan
 
 use super::{Key, Known, Mark, Remembered};
 
-/// Of all tables below. A journal of another format is not read.
+/// The format of all tables below. A journal of another format is not read.
 pub(super) const FORMAT: u32 = 2;
 
 /// One row, at 0: [`FORMAT`].
@@ -25,9 +25,9 @@ const SPOOLED: TableDefinition<'_, &str, bool> = TableDefinition::new("spooled")
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Post {
     pub id: String,
-    /// Of the decision; 0 where there is none.
+    /// The decision's version; 0 where there is none.
     pub version: u32,
-    /// As the sinks get it, with its line feed.
+    /// What the sinks get, with its line feed.
     pub line: Vec<u8>,
     /// The samples that it is about, if they came from a source: several where their parts were joined.
     pub of: Vec<Remembered>,
@@ -186,7 +186,7 @@ fn absent_or<T>(opened: Result<T, TableError>) -> Result<Option<T>, redb::Error>
     }
 }
 
-/// By decision id, whether it is closed.
+/// Whether each id is closed.
 pub(super) fn spooled(read: &ReadTransaction) -> Result<HashMap<String, bool>, redb::Error> {
     let Some(table) = absent_or(read.open_table(SPOOLED))? else { return Ok(HashMap::new()) };
     let mut found = HashMap::new();

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, Ask, DecideError};
 use crate::crash::law::Item;
-use crate::crash::{Case, Hand};
+use crate::crash::{Case, Hand, Held};
 use crate::input::Input;
 use crate::journal::{Mark, Remembered};
 use crate::metrics::Metrics;
@@ -96,8 +96,8 @@ impl Desk {
             return Ok(self.undecided(named.id(&[]), aside(named, deaths)));
         }
         let Ok(_permit) = self.deciding.acquire().await else { return Err(Outcome::Unacknowledged) };
-        // A risk that finds no moment for itself comes again.
-        let mut held = Some(case.take().await.ok_or(Outcome::Changed)?);
+        let is_here = matches!(body, Body::Here(_));
+        let mut held = Some(self.take(case, is_here).await?);
         let (input, reads) = match read(named, body).await {
             Ok((Read { input, mark }, reads)) => {
                 named.of.mark = mark;
@@ -112,7 +112,7 @@ impl Desk {
         loop {
             let in_hand = match held.take() {
                 Some(held) => held,
-                None => case.take().await.ok_or(Outcome::Changed)?,
+                None => self.take(case, is_here).await?,
             };
             match self
                 .agent
@@ -138,6 +138,18 @@ impl Desk {
                     let undecided = Undecided { path, code: error.code(), message: error.to_string() };
                     return Ok(self.undecided(input.id, undecided));
                 }
+            }
+        }
+    }
+
+    /// Takes it in hand. A risk that finds no moment for itself comes again, or where its parts are here waits for one.
+    async fn take(&self, case: &Case, is_here: bool) -> Result<Held, Outcome> {
+        loop {
+            match case.take().await {
+                Some(held) => return Ok(held),
+                None if !is_here => return Err(Outcome::Changed),
+                None if self.stopping.is_cancelled() => return Err(Outcome::Unacknowledged),
+                None => {}
             }
         }
     }

@@ -33,7 +33,7 @@ pub(super) struct Jsonl {
 #[derive(Debug)]
 struct Open {
     file: File,
-    /// Of whole lines, bytes.
+    /// Length of its whole lines, bytes.
     len: u64,
     /// Device and inode, to notice that someone else has moved the file away.
     identity: (u64, u64),

@@ -23,7 +23,7 @@ pub(crate) struct Shelf {
     pub(crate) is_shut: bool,
 }
 
-/// By name; each test has one of its own.
+/// Shelves by name; each test has one of its own.
 static SHELVES: Mutex<BTreeMap<String, Arc<Mutex<Shelf>>>> = Mutex::new(BTreeMap::new());
 
 /// Gives the shelf of this name.

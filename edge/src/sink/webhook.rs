@@ -17,14 +17,14 @@ mod way;
 
 pub use config::WebhookConfig;
 
-/// Of an answer's body, in an error message, bytes.
+/// How much of an answer's body stands in an error message, bytes.
 const BODY_LIMIT: u64 = 200;
 
 #[derive(Debug)]
 pub(super) struct Webhook {
     url: String,
     agent: Agent,
-    /// As the environment was at the start; an error says what is wrong with it.
+    /// The way that the environment named at the start; an error says what is wrong with it.
     through: Result<Option<Through>, String>,
 }
 
@@ -95,7 +95,7 @@ fn is_final(status: StatusCode) -> bool {
     )
 }
 
-/// Without user, password and query, where tokens are kept.
+/// Gives it without user, password and query, where tokens are kept.
 fn without_secrets(url: &str) -> String {
     let url = url.split(['?', '#']).next().unwrap_or(url);
     match url.split_once("://") {

@@ -53,7 +53,7 @@ struct Job {
     ack: oneshot::Sender<Ack>,
 }
 
-/// Between the handle and the thread.
+/// What the handle and the thread share.
 struct Shared {
     name: String,
     settings: Settings,

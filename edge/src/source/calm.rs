@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
-/// One for all sources.
+/// What all sources say of themselves; there is one for all.
 #[derive(Debug)]
 pub struct Calm {
     not_before: Instant,
@@ -26,12 +26,12 @@ pub struct Turn {
 }
 
 impl Calm {
-    /// For so many sources.
+    /// Makes one for so many sources.
     pub fn new(sources: usize, not_before: Instant) -> Arc<Self> {
         Arc::new(Self { not_before, sources: (0..sources).map(|_| Source::default()).collect() })
     }
 
-    /// For the source of this number.
+    /// Gives the view of the source of this number.
     pub fn turn(self: &Arc<Self>, source: usize) -> Turn {
         Turn { calm: Arc::clone(self), source }
     }

@@ -46,7 +46,7 @@ const ASK: Duration = Duration::from_millis(200);
 struct Reply {
     relative: PathBuf,
     outcome: Outcome,
-    /// As it was read; `None` if it was not.
+    /// What was read of it; `None` if nothing was.
     reading: Option<Reading>,
 }
 

@@ -29,7 +29,7 @@ pub struct JoinConfig {
     /// How long a sample waits for its parts, from its first one on.
     #[serde(default = "default_wait", with = "humantime_serde")]
     pub wait: Duration,
-    /// By time: the parts of a sample lie within it.
+    /// How far apart the parts of a sample lie at most, where they are joined by time.
     #[serde(default = "default_span", with = "humantime_serde")]
     pub span: Duration,
     /// Samples that wait, at most.

@@ -22,7 +22,7 @@ pub struct MemoryConfig {
     pub join: Option<JoinConfig>,
 }
 
-/// By name; each test has one of its own.
+/// Brokers by name; each test has one of its own.
 static BROKERS: Mutex<BTreeMap<String, Arc<Broker>>> = Mutex::new(BTreeMap::new());
 
 /// Gives the broker of this name.
@@ -37,7 +37,7 @@ pub(crate) struct Broker(watch::Sender<Messages>);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Messages {
     pub(crate) waiting: BTreeMap<Key, Input>,
-    /// In their order.
+    /// Keys, in the order of their acknowledgements.
     pub(crate) acknowledged: Vec<Key>,
 }
 

@@ -40,7 +40,7 @@ fn default_sync() -> bool {
 }
 
 impl JsonlConfig {
-    /// With the defaults of all that has one.
+    /// Gives one with the defaults of all that has one.
     pub fn new(path: PathBuf) -> Self {
         Self { path, rotate_bytes: default_rotate_bytes(), keep: default_keep(), sync: default_sync() }
     }

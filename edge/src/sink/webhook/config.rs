@@ -16,7 +16,7 @@ use crate::sink::{Opening, SinkSettings, WhenFull};
 pub struct WebhookConfig {
     /// `http://` or `https://`.
     pub url: String,
-    /// For one attempt, from connecting to the answer's end.
+    /// How long one attempt may take, from connecting to the answer's end.
     #[serde(default = "default_timeout", with = "humantime_serde")]
     pub timeout: Duration,
     /// Decisions that wait for delivery.
@@ -42,7 +42,7 @@ fn default_when_full() -> WhenFull {
 }
 
 impl WebhookConfig {
-    /// With the defaults of all that has one.
+    /// Gives one with the defaults of all that has one.
     pub fn new(url: &str) -> Self {
         Self {
             url: url.to_owned(),

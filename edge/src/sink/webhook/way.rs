@@ -1,7 +1,7 @@
 //! How a receiver is reached: directly, or through the proxy that the environment names. Pure: the environment is given.
 //!
-//! As curl and others read it: `http_proxy` for http://, `https_proxy` for https://, or else `all_proxy`, each in small or
-//! large letters; `no_proxy` lists hosts, domains, addresses and networks that are reached directly, `*` all. What is on this
+//! The variables are read as by curl and others: `http_proxy` for http://, `https_proxy` for https://, or else `all_proxy`,
+//! each in small or large letters; `no_proxy` lists hosts, domains, addresses and networks that are reached directly, `*` all. What is on this
 //! machine is never reached through a proxy, which would look for it on its own.
 
 use std::fmt;
@@ -19,20 +19,20 @@ pub(super) struct Through {
 }
 
 impl Through {
-    /// For a connection.
+    /// Gives host and port to connect to.
     pub(super) fn peer(&self) -> (&str, u16) {
         (self.proxy.host().trim_start_matches('[').trim_end_matches(']'), self.proxy.port())
     }
 }
 
-/// Without the login.
+/// Shows it without the login.
 impl fmt::Display for Through {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the proxy {}:{} of `{}`", self.proxy.host(), self.proxy.port(), self.variable)
     }
 }
 
-/// As this process's environment says.
+/// Finds the way that this process's environment says.
 pub(super) fn from_env(url: &str) -> Result<Option<Through>, String> {
     find(url, |name| std::env::var(name).ok())
 }

@@ -21,7 +21,7 @@ pub struct FolderConfig {
     /// Unique; `sample.source` of its decisions.
     pub name: String,
     pub path: PathBuf,
-    /// Also folders below it; links to folders are not followed.
+    /// Takes folders below it too; links to folders are not followed.
     #[serde(default = "yes")]
     pub recursive: bool,
     /// File names taken, with `*` and `?`; case does not matter. Hidden files and templates never are. By default also
@@ -135,7 +135,7 @@ impl FolderConfig {
         self.bit_depth.map(parse).transpose()
     }
 
-    /// With the defaults of all that has one.
+    /// Gives one with the defaults of all that has one.
     pub fn new(name: &str, path: PathBuf) -> Self {
         Self {
             name: name.to_owned(),

@@ -45,7 +45,7 @@ pub(super) enum Seen {
     Written,
     /// Its writer closed it, or it was moved here.
     Closed,
-    /// It was looked at.
+    /// Somebody looked at it.
     Listed,
 }
 
@@ -68,9 +68,9 @@ pub(super) struct Ready {
 /// Files that wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Counts {
-    /// To be taken or to be ready.
+    /// Files that wait to be taken or to be ready.
     pub(super) waiting: usize,
-    /// Of those that are ready or taken, all but those that are a risk or only looked at.
+    /// Files that are ready or taken, without those that are a risk or only looked at.
     pub(super) busy: usize,
 }
 
@@ -79,13 +79,13 @@ pub(super) struct Counts {
 pub(super) struct Core {
     rules: Rules,
     files: HashMap<PathBuf, File>,
-    /// By the path of their picture.
+    /// Templates, by the path of their picture.
     templates: HashMap<PathBuf, File>,
     /// When the files in stage `Settling` are to be looked at, and those in stage `Ready` cease to wait for a template.
     due: BTreeSet<(Instant, PathBuf)>,
     /// Files in stage `Ready`, in the order of their turns.
     ready: BTreeSet<Key>,
-    /// In hand when the agent died; taken from here when the file is met.
+    /// Files that were in hand when the agent died; each is taken from here when it is met.
     risks: HashMap<PathBuf, (Version, Risk)>,
     /// Files that are a risk may be taken now.
     may_risk: bool,
@@ -94,7 +94,7 @@ pub(super) struct Core {
     next_look: Instant,
 }
 
-/// So much longer than a look is the pause behind it.
+/// How long nothing is looked at after a look that took so long.
 fn pause(doubt: Doubt, took: Duration) -> Duration {
     match doubt {
         Doubt::Closed => Duration::ZERO,
@@ -326,7 +326,7 @@ impl Core {
         })
     }
 
-    /// From now on files that are a risk may be taken, or may not.
+    /// Says whether files that are a risk may be taken from now on.
     pub(super) fn allow_risks(&mut self, may_risk: bool) {
         self.may_risk = may_risk;
     }

@@ -44,12 +44,12 @@ impl Version {
 pub(crate) struct Stat {
     pub(crate) version: Version,
     pub(crate) inode: u64,
-    /// Of anything about it, nanoseconds since 1970.
+    /// When anything about it was changed last, nanoseconds since 1970.
     pub(crate) changed: i64,
 }
 
 impl Stat {
-    /// Of a regular file; links are followed.
+    /// Looks at a regular file; links are followed. An error if it is none.
     pub(crate) fn of(path: &Path) -> std::io::Result<Self> {
         let metadata = std::fs::metadata(path)?;
         if !metadata.is_file() {
@@ -77,7 +77,7 @@ impl Stat {
 pub(crate) struct Content(pub(crate) [u8; 32]);
 
 impl Content {
-    /// Of a file that could not be read: equal to no other.
+    /// What stands for a file that could not be read: equal to no other.
     pub(crate) const UNREAD: Self = Self([0; 32]);
 
     pub(crate) fn of(bytes: &[u8]) -> Self {

@@ -72,7 +72,7 @@ impl Lister {
             .map(Path::to_path_buf)
     }
 
-    /// By its name; `None` if it does not count.
+    /// Tells a file by its name; `None` if it does not count.
     pub(super) fn kind(&self, relative: &Path) -> Option<Kind> {
         let is_hidden =
             |part: std::path::Component<'_>| part.as_os_str().as_encoded_bytes().starts_with(b".");

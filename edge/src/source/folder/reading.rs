@@ -14,7 +14,7 @@ use crate::record::Undecided;
 use crate::source::decision_id::decision_id;
 use crate::source::{Outcome, Read, Reads, Unread};
 
-/// So many zeros at the end of a file that nobody was seen closing are taken for bytes that are still to come: no format
+/// Zeros at the end of a file that nobody was seen closing: so many are taken for bytes that are still to come: no format
 /// but an uncompressed one ends so, and that one only where the picture is black there.
 const TAIL: usize = 512;
 /// Blocks of zeros in the middle of such a file, likewise.
@@ -23,7 +23,7 @@ const BLOCK: usize = 4096;
 /// Reads one file of a folder.
 pub(super) struct Reader {
     pub(super) source: Arc<str>,
-    /// As it can be opened.
+    /// Where it can be opened.
     pub(super) path: PathBuf,
     pub(super) ready: Ready,
     pub(super) naming: Naming,

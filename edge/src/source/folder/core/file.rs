@@ -10,12 +10,12 @@ use crate::source::folder::face::{Content, Known, Reading, Stat, Version};
 
 /// After this long without a change, a writer that never closed its file is taken to have died or to be forgetful.
 const WRITER_PATIENCE: Duration = Duration::from_secs(60);
-/// The same where what it has written so far is no whole picture.
+/// How long a writer is waited for where what it has written so far is no whole picture.
 const UNFINISHED_PATIENCE: Duration = Duration::from_secs(600);
-/// For so long a change of anything but size and time starts the waiting anew; a share that makes such changes up at each
+/// How long a change of anything but size and time starts the waiting anew; a share that makes such changes up at each
 /// look must not keep a file from being decided.
 const STAT_PATIENCE: Duration = Duration::from_secs(60);
-/// In nanoseconds.
+/// A second, in nanoseconds.
 const SECOND: i64 = 1_000_000_000;
 
 /// One version of one file.
@@ -30,7 +30,7 @@ pub(super) struct File {
     pub(super) since: Instant,
     /// When it was last looked at.
     pub(super) seen: Instant,
-    /// It did not stand in the last listing.
+    /// Whether the last listing lacked it.
     pub(super) is_missed: bool,
     /// A writer was seen that has not been seen closing it.
     pub(super) is_written: bool,
@@ -77,13 +77,14 @@ pub(super) enum Doubt {
     Inode,
 }
 
-/// In what order files are handed out.
+/// The order in which files are handed out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Rank {
     Fresh,
     /// Only to be looked at, one at a time.
     Doubted(Doubt),
-    /// It may end the agent: when there is nothing else. The most likely last: by its points, and then by its size.
+    /// A file that may end the agent, handed out when there is nothing else. The most likely one comes last: by its points, and
+    /// then by its size, bytes.
     Risky(u32, u64),
 }
 
@@ -263,7 +264,7 @@ impl File {
         now.duration_since(self.since) >= patience.max(rules.patience)
     }
 
-    /// It was read and found unfinished, holding `content`: where that is not what it held the last time, it is being
+    /// Takes note that it was read and found unfinished, holding `content`: where that is not what it held the last time, it is being
     /// written, though its size and time stand still.
     pub(super) fn is_unfinished(&mut self, content: Option<Content>, now: Instant) {
         self.is_incomplete = true;
