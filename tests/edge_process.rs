@@ -191,7 +191,7 @@ impl Drop for EdgeProcess {
     }
 }
 
-/// Of a line of the log, wherever its format puts it.
+/// Reads a field of a line of the log, wherever its format puts it.
 fn field(line: &Value, name: &str) -> Option<String> {
     let found = line.get(name).or_else(|| line.get("fields")?.get(name));
     found.and_then(Value::as_str).map(str::to_owned)

@@ -195,13 +195,13 @@ impl Elsewhere {
         self.server_for(&["localhost", "127.0.0.1"], from_day, days)
     }
 
-    /// The same with other names.
+    /// Makes a server's certificate with other names.
     pub fn server_for(&self, names: &[&str], from_day: i64, days: u64) -> (String, String) {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         self.sign(CertificateParams::new(names).expect("names"), from_day, days)
     }
 
-    /// The same for a device, by its name as a URI.
+    /// Makes a device's certificate, with its name as a URI.
     pub fn device(&self, name: &str, from_day: i64, days: u64) -> (String, String) {
         let mut params = CertificateParams::default();
         params.subject_alt_names.push(SanType::URI(name.try_into().expect("a URI")));

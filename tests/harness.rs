@@ -134,7 +134,7 @@ pub async fn agent(cloud: Option<String>, mode: Mode) -> TestAgent {
     agent_with(cloud, |config| config.mode = mode).await
 }
 
-/// The same with pools in any shape.
+/// Starts an agent with pools in any shape.
 pub async fn agent_of(pools: Pools, change: impl FnOnce(&mut AgentConfig)) -> TestAgent {
     agent_with(None, |config| {
         config.cloud = Some(pools);

@@ -48,7 +48,7 @@ pub use nat::Rebind;
 pub use network::LineError;
 pub use way::{Counts, Loss, Weather};
 
-/// Of an Ethernet.
+/// Largest packet of an Ethernet, in bytes.
 const MTU: u16 = 1500;
 
 /// A line at work. Everything it made is removed on drop, and with it every process in its namespace.
@@ -67,7 +67,7 @@ impl Line {
         Self::between(seed, true)
     }
 
-    /// The same without a namespace, for a client and a server in one process: the client connects to
+    /// Opens a line without a namespace, for a client and a server in one process: the client connects to
     /// [`Line::target_ip`], which is the pool behind the line, and its packets do go by the line.
     pub fn open_here(seed: u64) -> Result<Self, LineError> {
         Self::between(seed, false)
@@ -127,7 +127,7 @@ impl Line {
         }
     }
 
-    /// The same weather both ways.
+    /// Sets the weather of both ways.
     pub fn set(&self, weather: Weather) {
         self.set_ways(weather, weather);
     }

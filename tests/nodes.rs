@@ -10,7 +10,7 @@ use system_tests::{binary, root, skip};
 
 /// Fewer right answers than this, and something that was served no longer is.
 const FEWEST_RIGHT: usize = 1100;
-/// As [`FEWEST_RIGHT`], with ONNX Runtime beside tract.
+/// Fewest right answers, as [`FEWEST_RIGHT`], with ONNX Runtime beside tract.
 const FEWEST_RIGHT_OF_BOTH: usize = 1550;
 
 /// Each case's line of results.

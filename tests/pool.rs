@@ -26,7 +26,7 @@ fn parts(product: &str) -> Vec<v1::Part> {
     parts
 }
 
-/// Of the shipped bundle; a call must name it.
+/// Digest of the shipped bundle; a call must name it.
 fn digest() -> tonic::codegen::Bytes {
     static DIGEST: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
     let digest = DIGEST.get_or_init(|| {

@@ -176,7 +176,7 @@ impl Drop for Device {
 struct Tally {
     /// By id and version: states, once a line.
     seen: BTreeMap<(String, u64), Vec<String>>,
-    /// Those that say that they will be amended.
+    /// Decisions that say that they will be amended.
     spooled: usize,
     /// First decisions on files, not on calls.
     files: usize,

@@ -53,7 +53,7 @@ fn side(name: &str, rows: i64) -> InferInputTensor {
     InferInputTensor { name, datatype, shape, contents, ..Default::default() }
 }
 
-/// As it was asked: in typed fields.
+/// Reads an output from typed fields, as it was asked for.
 fn floats(answer: &ModelInferResponse, output: usize) -> Vec<f32> {
     answer.outputs[output].contents.clone().unwrap_or_default().fp32_contents
 }

@@ -83,7 +83,7 @@ async fn measure(transport: &str) -> String {
     )
 }
 
-/// Of this process, in kilobytes.
+/// Memory of this process, in kilobytes.
 fn resident() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a line");

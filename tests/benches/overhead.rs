@@ -174,7 +174,7 @@ fn start() -> String {
     )
 }
 
-/// Of the service with gate and every edge expert, after 100 decisions.
+/// Memory of the service with gate and every edge expert, after 100 decisions.
 fn memory() -> String {
     let dir = tempfile::tempdir().expect("a directory");
     let config = format!(

@@ -45,7 +45,7 @@ impl Record {
 /// What is promised.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// Of every first decision.
+    /// Deadline of every first decision.
     pub deadline: Duration,
     /// What the machine itself was late by, as seen from outside of the agent.
     pub stall: Duration,

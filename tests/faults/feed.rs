@@ -43,7 +43,7 @@ impl Feed {
         self.written.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The same, in the end.
+    /// Stops the feed and gives what was written in the end.
     pub fn stop(mut self) -> io::Result<Vec<String>> {
         self.is_stopped.store(true, Ordering::SeqCst);
         if let Some(thread) = self.thread.take() {

@@ -71,7 +71,7 @@ pub struct Plan {
 
 /// The length at which pauses have their full size; a shorter plan is denser.
 const FULL: f64 = 600.0;
-/// Of all cuts.
+/// Bounds of every cut, in seconds.
 const SHORTEST_CUT: f64 = 0.2;
 const LONGEST_CUT: f64 = 120.0;
 

@@ -85,7 +85,7 @@ impl Process {
         Ok(())
     }
 
-    /// It may end at any time from now on, and is not started again before [`Process::start`].
+    /// Lets the process end at any time from now on; it is not started again before [`Process::start`].
     pub fn let_go(&mut self) {
         self.is_wanted = false;
         self.restart_at = None;

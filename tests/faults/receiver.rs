@@ -35,7 +35,7 @@ pub struct Kept {
     by_key: HashMap<String, String>,
     /// Posted again with the same key and the same body, as after a lost answer.
     pub again: usize,
-    /// The same key with another body, or none at all.
+    /// Keys posted again with another body, or with none at all.
     pub wrong: Vec<String>,
 }
 

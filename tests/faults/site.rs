@@ -48,7 +48,7 @@ pub struct Site {
 #[derive(Debug, Clone)]
 pub struct Choice {
     pub seed: u64,
-    /// Of each decision.
+    /// Deadline of each decision.
     pub deadline: Duration,
     /// Room of the small disks, bytes.
     pub disk: u64,

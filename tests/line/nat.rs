@@ -14,7 +14,7 @@ use super::packet::{Ends, ends, set_ends};
 pub enum Rebind {
     /// Flows get other ports.
     Ports,
-    /// And another public address.
+    /// Flows get other ports and another public address.
     Address,
 }
 
@@ -40,9 +40,9 @@ pub(super) struct Nat {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outer {
-    /// Its own.
+    /// The packet's own address.
     Same,
-    /// Its own with this added, where both ends are in one network namespace.
+    /// The packet's own address with this added, where both ends are in one network namespace.
     Mirrored(u8),
     One(u8),
 }

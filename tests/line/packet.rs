@@ -57,7 +57,7 @@ fn header_len(packet: &[u8]) -> Option<usize> {
     (first >> 4 == 4 && len >= 20 && packet.len() >= len).then_some(len)
 }
 
-/// Of a fragmented packet only the first part has them.
+/// True if the packet holds ports; of a fragmented packet only the first part does.
 fn has_ports(packet: &[u8]) -> bool {
     let offset = u16::from_be_bytes([packet[6], packet[7]]) & 0x1fff;
     offset == 0 && (packet[9] == TCP || packet[9] == UDP)

@@ -20,10 +20,10 @@ use tokio::time::Instant;
 
 use super::way::{Counts, Kind, Way, Weather};
 
-/// Of a stream, read at a time; about what a packet carries.
+/// Bytes of a stream that are read at a time; about what a packet carries.
 const PIECE: usize = 1400;
 const DATAGRAM: usize = 65_536;
-/// Of one connection, pieces that have arrived and are not written yet.
+/// Most pieces of one connection that have arrived and are not written yet.
 const ARRIVED: usize = 64;
 /// After a failed accept, and between looks for room in a full queue.
 const PAUSE: Duration = Duration::from_millis(10);

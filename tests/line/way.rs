@@ -100,9 +100,9 @@ pub struct Way<T> {
     /// When the first in the queue has been sent.
     sent_at: Option<Duration>,
     flying: BinaryHeap<Reverse<Flying<T>>>,
-    /// Of those that keep their order.
+    /// Latest arrival among those that keep their order.
     latest: Duration,
-    /// Of the burst that is under way.
+    /// Packets still to be lost of the burst that is under way.
     to_lose: u32,
     is_bad: bool,
     number: u64,

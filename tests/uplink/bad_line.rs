@@ -23,7 +23,7 @@ use tokio::time::sleep;
 use crate::uplink::until_link;
 
 const MS: Duration = Duration::from_millis(1);
-/// Of a call; the goals are set for a quiet machine, and this is a busy one.
+/// Deadline of a call; the goals are set for a quiet machine, and this is a busy one.
 const DEADLINE: Duration = Duration::from_secs(2);
 
 /// What `steel-s` is asked about.

@@ -26,7 +26,7 @@ const MOST_IN_FLIGHT: usize = 8192;
 pub struct Load {
     pub clients: Vec<Client>,
     pub models: Vec<Requests>,
-    /// Of each model, relative.
+    /// Relative weight of each model.
     pub weights: Vec<f64>,
     /// Share of poisoned requests.
     pub poison: f64,

@@ -87,7 +87,7 @@ fn work(
     Ok(times)
 }
 
-/// The same values as a request to a server has.
+/// Makes inputs with the values that a request to a server has.
 fn inputs(signature: &Signature, rows: usize, shaping: &Shaping) -> Result<Vec<Array>, LoadError> {
     let fixed_rows = |axes: &[Axis]| matches!(axes.first(), Some(Axis::Fixed(fixed)) if *fixed != rows);
     if rows > 1 && signature.inputs.iter().any(|port| port.shape.as_deref().is_some_and(fixed_rows)) {

@@ -16,7 +16,7 @@ const NEARLY: f64 = 0.95;
 /// ...and so are this many after it.
 const HELD: usize = 3;
 
-/// Of good requests, over all bursts of a run.
+/// Recovery of good requests, over all bursts of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Recovery {
     pub bursts: usize,
@@ -24,9 +24,9 @@ pub struct Recovery {
     pub offered: f64,
     /// Right answers within the deadline that came while a burst lasted, per second.
     pub goodput: f64,
-    /// Of the requests that were due in the bursts, answered in time.
+    /// Share of the requests due in the bursts that was answered in time.
     pub share: f64,
-    /// The same of those due outside, before each burst.
+    /// Share of the requests due outside, before each burst, that was answered in time.
     pub share_before: f64,
     /// From a burst's end to the first 10 ms from which on requests are answered in time as before; `None` if that was
     /// not seen before the next burst.

@@ -51,7 +51,7 @@ pub struct Latency {
     pub max: f64,
 }
 
-/// Of some of a run's requests. Rates are per second.
+/// Counts of some of a run's requests. Rates are per second.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Counts {
     pub requests: usize,
@@ -64,7 +64,7 @@ pub struct Counts {
     pub throughput: f64,
     /// Right answers within the deadline.
     pub goodput: f64,
-    /// Of right answers.
+    /// Latency of right answers.
     pub latency_ms: Latency,
 }
 
@@ -106,7 +106,7 @@ impl Latency {
 }
 
 impl Counts {
-    /// Of requests that belong to a window of `seconds`.
+    /// Counts requests that belong to a window of `seconds`.
     pub fn of(samples: &[&Sample], seconds: f64, deadline: Option<Duration>) -> Self {
         let mut counts = Self { requests: samples.len(), ..Self::default() };
         for sample in samples {

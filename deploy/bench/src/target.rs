@@ -12,7 +12,7 @@ use crate::LoadError;
 
 pub type Client = GrpcInferenceServiceClient<Channel>;
 
-/// As the pool has them, so that neither side waits for the other's window.
+/// Flow-control windows in bytes, as the pool has them, so that neither side waits for the other's.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 const DIALLED_AGAIN_AFTER: Duration = Duration::from_millis(100);

@@ -83,7 +83,7 @@ pub struct Measured {
     pub path: String,
     pub truth: String,
     pub decision: Result<Decision, String>,
-    /// Of [`millgate_edge::agent::Agent::decide`], from outside.
+    /// Time that [`millgate_edge::agent::Agent::decide`] took, from outside.
     pub latency: Duration,
     /// The cable was cut when the decision began, or when it ended.
     pub in_outage: bool,

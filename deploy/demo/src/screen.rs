@@ -27,7 +27,7 @@ mod tests;
 
 /// Between looks at the keyboard, each with a new picture.
 const FRAME: Duration = Duration::from_millis(50);
-/// Of the panels, borders included.
+/// Height of the panels in lines, borders included.
 const PANELS_HEIGHT: u16 = 8;
 
 /// Shows a run until the audience leaves, or to SIGTERM or SIGINT; the terminal is as it was before when it returns.

@@ -25,11 +25,11 @@ pub struct Tally {
     pub cloud_only: Score,
     pub up: Phase,
     pub outage: Phase,
-    /// As the decisions say.
+    /// Bytes sent to the pool, by what the decisions say.
     pub uplink_bytes: u64,
     /// What it would have taken to send every sample's files.
     pub all_cloud_bytes: u64,
-    /// As the link counted, once the run is over.
+    /// Bytes on the wire as the link counted them; `None` until the run is over.
     pub wire_bytes: Option<u64>,
     /// Broken files, and those of them that got a verdict.
     pub poisoned: usize,

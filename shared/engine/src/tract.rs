@@ -24,7 +24,7 @@ use crate::signature::Signature;
 use arrays::{from_tract, to_tract};
 use checked::later::Later;
 use millgate_array::Array;
-use millgate_rim::panics::caught;
+use millgate_base::panics::caught;
 use planned::{Given, Plan, State, specialise};
 
 mod arrays;

@@ -50,7 +50,7 @@ impl Certificate {
             device,
             key: digest(parsed.public_key().raw),
             fingerprint: digest(der),
-            serial: millgate_rim::digest::hex(parsed.raw_serial()),
+            serial: millgate_base::digest::hex(parsed.raw_serial()),
             not_before: time(validity.not_before.timestamp()),
             not_after: time(validity.not_after.timestamp()),
             names: alternatives.iter().filter_map(name).collect(),
@@ -70,7 +70,7 @@ pub fn digest(bytes: &[u8]) -> Fingerprint {
     Sha256::digest(bytes).into()
 }
 
-/// Reads a fingerprint from 64 hex digits, as [`millgate_rim::digest::hex`] writes it; `None` if the text is another.
+/// Reads a fingerprint from 64 hex digits, as [`millgate_base::digest::hex`] writes it; `None` if the text is another.
 pub fn fingerprint(hex: &str) -> Option<Fingerprint> {
     let mut bytes = Fingerprint::default();
     if hex.len() != 2 * bytes.len() || !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) {
@@ -120,7 +120,7 @@ mod tests {
         assert_ne!(other.fingerprint, read.fingerprint);
         assert!(Certificate::from_der(b"nonsense").is_err());
         assert!(read.is_self_issued && !read.is_authority);
-        assert_eq!(fingerprint(&millgate_rim::digest::hex(&read.key)), Some(read.key));
+        assert_eq!(fingerprint(&millgate_base::digest::hex(&read.key)), Some(read.key));
         for bad in ["", "00", &"+1".repeat(32), &"é".repeat(32)] {
             assert_eq!(fingerprint(bad), None, "{bad}");
         }

@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use millgate_rim::files;
+use millgate_base::files;
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
 

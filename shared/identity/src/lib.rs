@@ -5,7 +5,7 @@
 //!
 //! * [`clock`]: the time that certificates are judged by. [`name`]: what a device is called, and how that stands in its
 //!   certificate. [`pem`]: certificates and keys read from files, with errors that name the file; they are written by
-//!   [`millgate_rim::files`]. [`provider`]: the cryptography.
+//!   [`millgate_base::files`]. [`provider`]: the cryptography.
 //! * [`certificate`]: what stands in a certificate.
 //! * [`held`], [`roots`]: the certificate that is shown and the authorities that are trusted; both can be exchanged while
 //!   connections are made. [`secret`]: tokens.

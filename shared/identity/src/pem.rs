@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use millgate_rim::text_file::{self, NotText};
+use millgate_base::text_file::{self, NotText};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 

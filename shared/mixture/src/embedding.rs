@@ -3,7 +3,7 @@
 //! An [`Embedding`] comes out of an encoder and from nowhere else, so whoever is handed one holds no pixels.
 
 use millgate_array::Array;
-use millgate_model::bundle::manifest::Manifest;
+use millgate_model::manifest::Manifest;
 use millgate_sample::index::{By, EncoderIx};
 
 /// One modality's place in the shared space, `[1, dims]`.

@@ -1,7 +1,7 @@
 //! What models are given, made of a sample: once for the agent's model threads and the pool's scheduler alike.
 
 use millgate_array::{Array, ArrayError};
-use millgate_model::bundle::manifest::{Encoder, ExpertInput, InputKind, Manifest};
+use millgate_model::manifest::{Encoder, ExpertInput, InputKind, Manifest};
 use millgate_sample::index::ExpertIx;
 use millgate_sample::sample::Sample;
 

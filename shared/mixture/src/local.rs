@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millgate_engine::Tract;
-use millgate_model::bundle::manifest::{ExpertInput, InputKind, Manifest, Tier};
 use millgate_model::competence::Answer;
 use millgate_model::deciding::{Deciding, DecidingError, Mode, Policy, Todo};
 use millgate_model::decision::{Missing, Run};
 use millgate_model::gate::{Place, Ranking};
+use millgate_model::manifest::{ExpertInput, InputKind, Manifest, Tier};
 use millgate_sample::index::{By, ExpertIx};
 use millgate_sample::sample::Sample;
 

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millgate_array::Array;
+use millgate_bundle::{Bundle, BundleDigest, BundleError};
 use millgate_engine::fixed::{FixedModel, FixedPort, FixedSession};
 use millgate_engine::{EngineError, Tract};
-use millgate_model::bundle::manifest::{Manifest, Tier, model_path};
-use millgate_model::bundle::{Bundle, BundleDigest, BundleError};
+use millgate_model::manifest::{Manifest, Tier, model_path};
 use millgate_sample::index::{By, EncoderIx, ExpertIx};
 use millgate_sample::sample::Sample;
 

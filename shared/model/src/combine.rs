@@ -6,34 +6,34 @@
 
 use millgate_sample::index::{By, ExpertIx};
 
-use crate::bundle::manifest::{Combine, Expert, Task};
 use crate::competence::{Answer, first_max, logit, softmax};
+use crate::manifest::{Combine, Expert, Task};
 
-/// Competence is kept off 0 and 1, so that no answer has infinite weight.
+/// Distance at which competence is kept from 0 and 1, so that no answer has infinite weight.
 const FLOOR: f64 = 1e-4;
 
-/// An answer with what it is worth.
+/// Answer with what it is worth.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Weighed {
     pub answer: Answer,
-    /// Probability that it is right.
+    /// Probability that the answer is right.
     pub competence: f64,
 }
 
-/// What the answers come to.
+/// Verdict that the answers come to, with its risk.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mixed {
-    /// By index of the task's labels; sums to 1.
+    /// Probability by index of the task's labels; they sum to 1.
     pub probabilities: Vec<f64>,
     /// Index of the verdict among the task's labels.
     pub verdict: usize,
-    /// One per answer, in the order given; 0 for a dropped one; sums to 1.
+    /// Weight of each answer, in the order given; 0 for a dropped one. They sum to 1.
     pub weights: Vec<f64>,
-    /// 1 − the probability that the verdict is right.
+    /// Risk: 1 − the probability that the verdict is right.
     pub risk: f64,
 }
 
-/// `None` if there is no answer at all.
+/// Mixes the answers; `None` if there is no answer at all.
 pub fn combine(
     rules: &Combine,
     task: &Task,
@@ -90,7 +90,7 @@ fn label_index(task: &Task, label: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundle::manifest::tests::manifest;
+    use crate::manifest::tests::manifest;
     use millgate_sample::index::{Ix, TaskIx};
 
     fn weighed(expert: usize, probabilities: &[f64], competence: f64) -> Weighed {

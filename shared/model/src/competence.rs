@@ -2,21 +2,21 @@
 
 use millgate_sample::index::ExpertIx;
 
-use crate::bundle::manifest::Competence;
+use crate::manifest::Competence;
 
-/// Confidence and gate share are kept off 0 and 1, where their logits are infinite.
+/// Distance at which confidence and gate share are kept from 0 and 1, where their logits are infinite.
 const FLOOR: f64 = 1e-6;
 
-/// One expert's answer: a probability per label it knows.
+/// Answer of one expert: a probability per label that it knows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
-    /// Whose it is.
+    /// Expert that gave the answer.
     pub expert: ExpertIx,
-    /// Sums to 1, in the order of the expert's labels.
+    /// Probabilities in the order of the expert's labels; they sum to 1.
     pub probabilities: Vec<f64>,
 }
 
-/// Why logits are no answer.
+/// Reason why logits are no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerError {
     #[error("gave {got} logits for {expected} labels")]
@@ -26,7 +26,7 @@ pub enum AnswerError {
 }
 
 impl Answer {
-    /// Softmax of an expert's logits (its temperature is in its graph).
+    /// Makes an answer of an expert's logits by softmax; the expert's temperature is in its graph.
     pub fn from_logits(expert: ExpertIx, labels: usize, logits: &[f32]) -> Result<Self, AnswerError> {
         if logits.len() != labels || labels == 0 {
             return Err(AnswerError::Length { expected: labels, got: logits.len() });
@@ -38,19 +38,20 @@ impl Answer {
         Ok(Self { expert, probabilities: softmax(&logits) })
     }
 
-    /// Index among the expert's labels; the first of equals.
+    /// Index of the likeliest among the expert's labels; the first of equals.
     pub fn top(&self) -> usize {
         first_max(&self.probabilities)
     }
 
-    /// Its highest probability.
+    /// Highest probability of the answer.
     pub fn confidence(&self) -> f64 {
         self.probabilities[self.top()]
     }
 }
 
-/// `sigmoid(bias + confidence·logit(m) + gate·ln g)`: `m` the expert's highest probability, `g` its share of the gate's
-/// softmax over the eligible experts. The second term is what makes a sure expert of another product weigh nothing.
+/// Gives the calibrated probability that an answer is right: `sigmoid(bias + confidence·logit(m) + gate·ln g)`, where
+/// `m` is the expert's highest probability and `g` its share of the gate's softmax over the eligible experts. The
+/// gate's term is what makes a sure expert of another product weigh nothing.
 pub fn competence(model: &Competence, confidence: f64, gate_share: f64) -> f64 {
     let confidence = confidence.clamp(FLOOR, 1.0 - FLOOR);
     let gate_share = gate_share.clamp(FLOOR, 1.0);
@@ -72,7 +73,7 @@ fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
-/// Index of the highest value; the first of equals.
+/// Finds the index of the highest value; the first of equals.
 pub(crate) fn first_max(values: &[f64]) -> usize {
     let mut best = 0;
     for (index, value) in values.iter().enumerate() {

@@ -16,11 +16,11 @@ use std::time::Instant;
 
 use millgate_sample::index::{By, ExpertIx, ModalityIx, TaskIx};
 
-use crate::bundle::manifest::{Manifest, Task, product_of};
 use crate::combine::{Mixed, Weighed, combine};
 use crate::competence::{Answer, competence};
 use crate::decision::{Degraded, Missing, MissingExpert, Outcome, State, Why};
 use crate::gate::{Place, Ranking};
+use crate::manifest::{Manifest, Task, product_of};
 
 mod open;
 mod policy;
@@ -237,7 +237,8 @@ impl Deciding {
         self.close().map(|(outcome, _)| outcome)
     }
 
-    /// The same, and what a late answer of the pool needs to be worked in; `None` if there is nobody to ask later.
+    /// Closes the sample like [`Deciding::finish`], and gives what a late answer of the pool needs to be worked in;
+    /// `None` if there is nobody to ask later.
     pub fn close(mut self) -> Result<(Outcome, Option<Open>), DecidingError> {
         let late: Vec<ExpertIx> = self.pending_local.drain(..).chain(self.pending_remote.drain(..)).collect();
         self.missing.extend(late.into_iter().map(|expert| (expert, Missing::Deadline)));

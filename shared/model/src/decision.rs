@@ -22,7 +22,7 @@ pub struct Decision {
     pub task: String,
     pub sample: SampleInfo,
     pub verdict: Verdict,
-    /// Labels under [`SMALLEST_PROBABILITY`] are left out.
+    /// Probability by label; labels under [`SMALLEST_PROBABILITY`] are left out.
     pub probabilities: BTreeMap<String, f64>,
     /// The experts that answered, heaviest first.
     pub experts: Vec<ExpertShare>,
@@ -31,7 +31,7 @@ pub struct Decision {
     pub uplink_bytes: u64,
     pub bundle: BundleInfo,
     pub timings_us: Timings,
-    /// Of an amended decision only.
+    /// Mark of an amended decision; `None` for any other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub historical: Option<Historical>,
 }
@@ -39,11 +39,11 @@ pub struct Decision {
 /// Marks a decision that speaks of the past: the part it is about has moved on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Historical {
-    /// When the sample was decided first, RFC 3339.
+    /// Time at which the sample was first decided, RFC 3339.
     pub decided_at: String,
-    /// When the late answer was worked in, RFC 3339.
+    /// Time at which the late answer was worked in, RFC 3339.
     pub amended_at: String,
-    /// The version that this one replaces.
+    /// Version that this one replaces.
     pub replaces: u32,
 }
 
@@ -54,9 +54,9 @@ pub const SMALLEST_PROBABILITY: f64 = 1e-4;
 #[serde(rename_all = "lowercase")]
 pub enum State {
     Final,
-    /// An expert that was wanted has not answered.
+    /// Provisional: an expert that was wanted has not answered.
     Provisional,
-    /// A late expert's answer has been worked in.
+    /// Amended: a late expert's answer has been worked in.
     Amended,
 }
 
@@ -68,7 +68,7 @@ pub struct SampleInfo {
     pub captured_at: Option<String>,
     pub sha256: String,
     pub modalities: Vec<String>,
-    /// What was assumed of its pictures.
+    /// Assumptions that were made to read its pictures.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<Note>,
 }
@@ -82,36 +82,36 @@ pub struct Verdict {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExpertShare {
     pub name: String,
-    /// `edge` or `cloud:<node>`.
+    /// Place that answered: `edge` or `cloud:<node>`.
     #[serde(rename = "where")]
     pub place: String,
-    /// 0: it answered, but the combine dropped it.
+    /// Weight of its answer; 0 if the combine dropped it.
     pub weight: f64,
-    /// Its calibrated probability of being right on this sample.
+    /// Calibrated probability that the expert is right on this sample.
     pub competence: f64,
     pub latency_us: u64,
     pub engine: String,
-    /// Samples computed together.
+    /// Number of samples that were computed together.
     pub batch: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Degraded {
-    /// Of the first missing expert.
+    /// Reason why the first missing expert did not answer.
     pub reason: Missing,
     pub missing: Vec<MissingExpert>,
-    /// Share of the gate's weight, over the experts that were wanted, that did answer.
+    /// Share of the gate's weight, over the experts that were wanted, that belongs to those that did answer.
     pub weight_mass: f64,
-    /// Whether the missing experts of the pool will be asked later, where anyone sees to that.
+    /// Prospect of asking the missing experts of the pool later; `None` where nobody sees to that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub later: Option<Later>,
 }
 
-/// Whether a provisional decision will be amended.
+/// Prospect that a provisional decision is amended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Later {
-    /// It is in the spool: yes, once the pool answers.
+    /// Yes: it is in the spool and is amended once the pool answers.
     Spooled,
     /// No: no expert of the pool is missing that may be asked.
     NotNeeded,
@@ -141,19 +141,19 @@ pub struct MissingExpert {
     pub reason: Missing,
 }
 
-/// Why an expert that was wanted did not answer.
+/// Reason why an expert that was wanted did not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Missing {
     /// The pool cannot be reached, or none is configured.
     Offline,
-    /// No answer in time.
+    /// No answer came in time.
     Deadline,
     /// The pool refused: its queues are full.
     Shed,
     /// The operator's byte budget is spent.
     Budget,
-    /// It answered with an error or with numbers that are no answer.
+    /// An error, or numbers that are no answer, came back.
     Failed,
 }
 
@@ -171,7 +171,7 @@ impl Missing {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Why {
-    /// The rule that fired, with its numbers.
+    /// Rule that fired, with its numbers.
     pub rule: String,
     /// Gate logits of the eligible experts.
     pub gate: BTreeMap<String, f64>,
@@ -180,7 +180,8 @@ pub struct Why {
     /// Experts that could not be asked, and why.
     pub masked: BTreeMap<String, String>,
     pub local_risk: Option<f64>,
-    /// `None` if none is certified for this product and risk, or the mode has no use for one.
+    /// Certified threshold of risk; `None` if none is certified for this product and risk, or the mode has no use for
+    /// one.
     pub threshold: Option<f64>,
 }
 
@@ -188,11 +189,11 @@ pub struct Why {
 pub struct BundleInfo {
     pub name: String,
     pub version: String,
-    /// `sha256:<hex>`.
+    /// Digest of the bundle, as `sha256:<hex>`.
     pub digest: String,
 }
 
-/// Microseconds.
+/// Times that the parts of a decision took, in microseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timings {
     pub decode: u64,

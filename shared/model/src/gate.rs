@@ -7,9 +7,9 @@
 
 use millgate_sample::index::{By, ExpertIx, ModalityIx};
 
-use crate::bundle::manifest::{Expert, Manifest, Task};
 use crate::competence::softmax;
 use crate::decision::Missing;
+use crate::manifest::{Expert, Manifest, Task};
 
 /// Where an expert can be run from here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,11 +27,11 @@ pub enum Place {
 /// Why an expert cannot be picked for a sample.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mask {
-    /// It does not answer this task.
+    /// The expert does not answer this task.
     Task,
-    /// It needs a modality that the sample lacks.
+    /// The expert needs a modality that the sample lacks.
     Modality(String),
-    /// It needs the pixels of a modality of which only features may leave the device.
+    /// The expert needs the pixels of a modality of which only features may leave the device.
     Policy(String),
 }
 
@@ -120,7 +120,7 @@ fn mask(manifest: &Manifest, task: &Task, presence: &By<ModalityIx, bool>, exper
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundle::manifest::tests::manifest;
+    use crate::manifest::tests::manifest;
     use millgate_sample::index::{Ix, TaskIx};
 
     fn ranking(presence: &[bool; 2], scores: &[f64; 3], places: &[Place; 3]) -> Ranking {

@@ -1,31 +1,26 @@
-//! What every process of Millgate shares at its rim. Nothing here knows what a sample or a decision is.
+//! What every process of Millgate shares at its rim: how it ends, what it logs, what it counts.
 //!
 //! Rooms, lowest first; each uses only rooms of a line above its own:
 //!
-//! * [`digest`]: SHA-256 as text. [`files`]: files that are replaced whole. [`memory`]: what may still be taken of it.
-//!   [`output`]: how a command answers. [`panics`]: panics of code that is not ours. [`shutdown`]: tasks and their end. [`text_file`]: text, read with errors
-//!   that say what is wrong.
-//! * [`toml_file`]: settings, read with errors that name the key. [`telemetry`]: the log.
+//! * [`output`]: how a command answers. [`shutdown`]: tasks that drain, and the signals that ask for it. [`telemetry`]: the
+//!   log.
 //! * [`metrics`]: the page that `/metrics` answers.
 //!
 //! ```
-//! use millgate_rim::{files, text_file};
+//! use std::time::Duration;
 //!
-//! let folder = tempfile::tempdir()?;
-//! let path = folder.path().join("state/name");
-//! files::replace(&path, b"press-3", files::PRIVATE)?;
-//! files::replace(&path, b"press-4", files::PRIVATE)?;
-//! assert_eq!(text_file::read(&path)?, "press-4");
-//! # Ok::<(), std::io::Error>(())
+//! use millgate_rim::shutdown::Tasks;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let tasks = Tasks::new();
+//! let token = tasks.token().clone();
+//! tasks.spawn(async move { token.cancelled().await });
+//! assert_eq!(tasks.drain(Duration::from_secs(1)).await, 0, "every task has ended");
+//! # }
 //! ```
 
-pub mod digest;
-pub mod files;
-pub mod memory;
 pub mod metrics;
 pub mod output;
-pub mod panics;
 pub mod shutdown;
 pub mod telemetry;
-pub mod text_file;
-pub mod toml_file;

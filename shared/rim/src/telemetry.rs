@@ -53,7 +53,7 @@ pub fn init(default: &str, format: LogFormat) {
         LogFormat::Json => filtered.with(lines.json()).try_init().is_err(),
     };
     if !is_set_already {
-        crate::panics::report_by(|panic| {
+        millgate_base::panics::report_by(|panic| {
             tell(&panic);
             flush();
         });

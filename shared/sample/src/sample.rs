@@ -3,7 +3,7 @@
 //! [`read`] is the only way from what came (a folder's files, a request's parts, a row of a task model, a golden sample) to
 //! a [`Sample`].
 
-use millgate_rim::digest::sha256_hex;
+use millgate_base::digest::sha256_hex;
 use serde::{Deserialize, Serialize};
 
 use crate::index::{By, ModalityIx};

@@ -39,7 +39,7 @@ fn judged(change: impl FnOnce(&mut Vec<Record>)) -> Verdict {
     verdict
 }
 
-/// Of a history with one that is a microsecond late.
+/// Verdict on a history with one decision that is a microsecond late.
 fn verdict_with(rules: &Rules) -> Verdict {
     let mut records = good();
     records[0].total = Duration::from_micros(1_000_001);

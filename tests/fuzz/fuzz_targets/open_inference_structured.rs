@@ -19,7 +19,7 @@ const DATATYPES: [&str; 14] = [
 
 #[derive(Debug, Arbitrary)]
 enum Contents {
-    /// As many bytes as the shape needs, plus so many.
+    /// Raw bytes: as many as the shape needs, plus so many.
     RawFitting(i8),
     Raw(Vec<u8>),
     Texts(Vec<Vec<u8>>),
@@ -33,7 +33,7 @@ enum Contents {
 
 #[derive(Debug, Arbitrary)]
 struct Input {
-    /// Of the signature's, or another.
+    /// Index of a name of the signature's, or of another.
     name: u8,
     /// The port's own, or another.
     datatype: Option<u8>,

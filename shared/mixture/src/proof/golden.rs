@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millgate_array::{Array, ArrayError};
+use millgate_bundle::{Bundle, BundleError};
 use millgate_engine::fixed::{FixedModel, FixedPort};
-use millgate_model::bundle::manifest::{FILE_NAME, GoldenDecision, golden_path, model_path};
-use millgate_model::bundle::{Bundle, BundleError};
 use millgate_model::deciding::{Mode, Policy};
 use millgate_model::decision::Missing;
 use millgate_model::gate::Place;
+use millgate_model::manifest::{FILE_NAME, GoldenDecision, golden_path, model_path};
 use millgate_sample::part::{Limits, Part};
 use millgate_sample::sample;
 use safetensors::{Dtype, SafeTensors};

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millgate_array::{Array, ArrayError};
+use millgate_bundle::{Bundle, BundleError};
 use millgate_engine::fixed::FixedPort;
 use millgate_engine::{EngineError, Model, OPSETS, OnnxFile, Port, Signature};
-use millgate_model::bundle::manifest::{Expert, MODEL_FILE, Variant, model_path, variant_path};
-use millgate_model::bundle::{Bundle, BundleError};
+use millgate_model::manifest::{Expert, MODEL_FILE, Variant, model_path, variant_path};
 
 use super::golden::{Samples, samples};
 use crate::runner::port;
@@ -55,7 +55,7 @@ pub fn check_all(bundle: &Bundle) -> Result<usize, BundleError> {
     Ok(count)
 }
 
-/// The same inputs and outputs, in the same order. A free axis may have another name.
+/// Checks that both files have the same inputs and outputs, in the same order. A free axis may have another name.
 fn alike(own: &Signature, found: &Signature) -> Result<(), String> {
     if !found.external_files.is_empty() {
         return Err("has weights in other files".to_owned());
@@ -168,7 +168,7 @@ pub fn compare_model(
     })
 }
 
-/// Of equals the first, as a decision has it.
+/// Index of the highest value; of equals the first, as a decision has it.
 fn best(logits: &[f32]) -> Option<usize> {
     let better = |best: usize, at: usize| if logits[at] > logits[best] { at } else { best };
     (0..logits.len()).reduce(better)

@@ -7,11 +7,11 @@ use millgate_sample::index::ExpertIx;
 use serde::{Deserialize, Serialize};
 
 use super::Deciding;
-use crate::bundle::manifest::{Expert, Manifest};
 use crate::combine::{Weighed, combine};
 use crate::competence::{Answer, competence};
 use crate::decision::{Degraded, Missing, MissingExpert, Outcome, State, Why};
 use crate::gate::Place;
+use crate::manifest::{Expert, Manifest};
 
 #[cfg(test)]
 mod tests;

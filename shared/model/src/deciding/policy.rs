@@ -2,27 +2,27 @@
 
 use std::time::Duration;
 
-use crate::bundle::manifest::Manifest;
+use crate::manifest::Manifest;
 
-/// When the pool is asked.
+/// Rule that says when the pool is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mode {
-    /// If the local answer's risk is over the certified threshold.
+    /// The pool is asked if the local answer's risk is over the certified threshold.
     Confidence,
-    /// Whenever the gate chose a cloud expert, in parallel with the local ones.
+    /// The pool is asked whenever the gate chose a cloud expert, in parallel with the local ones.
     Gate,
-    /// For every sample.
+    /// The pool is asked for every sample.
     Always,
-    /// For none.
+    /// The pool is never asked.
     Never,
-    /// These experts and no others; the gate is not run.
+    /// These experts are asked and no others; the gate is not run.
     Pinned(Vec<String>),
 }
 
 impl Mode {
     pub const NAMES: [&str; 5] = ["confidence", "gate", "always", "never", "pinned"];
 
-    /// `pinned` are the experts of mode `pinned`; `None` if `name` is not a mode.
+    /// Reads a mode by its name; `pinned` are the experts of mode `pinned`. `None` if `name` is not a mode.
     pub fn from_name(name: &str, pinned: Vec<String>) -> Option<Self> {
         match name {
             "confidence" => Some(Self::Confidence),
@@ -35,15 +35,15 @@ impl Mode {
     }
 }
 
-/// What the operator asked for.
+/// Wishes of the operator.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     pub mode: Mode,
     /// Accepted error rate among the samples that stay local.
     pub risk: f64,
-    /// From the start of a sample to its decision.
+    /// Time from the start of a sample to its decision.
     pub deadline: Duration,
-    /// How long further cloud answers are waited for once enough have come.
+    /// Time for which further cloud answers are waited for once enough have come.
     pub grace: Duration,
 }
 

@@ -4,7 +4,7 @@ use millgate_sample::index::Ix;
 use proptest::prelude::*;
 
 use super::*;
-use crate::bundle::manifest::tests::manifest;
+use crate::manifest::tests::manifest;
 
 const MS: Duration = Duration::from_millis(1);
 const UP: [Place; 3] = [Place::Local, Place::Local, Place::Remote];

@@ -6,19 +6,19 @@ use millgate_sample::index::ExpertIx;
 
 use super::record::{probabilities, shares, verdict};
 use super::{Decision, Historical, Outcome, Run};
-use crate::bundle::manifest::Manifest;
+use crate::manifest::Manifest;
 
-/// What came late.
+/// Late answers, with what they came to.
 #[derive(Debug)]
 pub struct Late {
     pub outcome: Outcome,
-    /// Of the experts that answered late.
+    /// Runs of the experts that answered late.
     pub runs: BTreeMap<ExpertIx, Run>,
-    /// Sent for them.
+    /// Bytes that were sent for them.
     pub uplink_bytes: u64,
-    /// RFC 3339.
+    /// Time at which the sample was first decided, RFC 3339.
     pub decided_at: String,
-    /// RFC 3339.
+    /// Time at which the late answer was worked in, RFC 3339.
     pub amended_at: String,
 }
 

@@ -7,9 +7,9 @@ use crate::combine::{Mixed, Weighed};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     pub state: State,
-    /// By index of the task's labels.
+    /// Verdict and probabilities, by index of the task's labels.
     pub mixed: Mixed,
-    /// In the order of `mixed.weights`.
+    /// Answers, in the order of `mixed.weights`.
     pub answers: Vec<Weighed>,
     pub degraded: Option<Degraded>,
     pub why: Why,

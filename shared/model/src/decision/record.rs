@@ -6,29 +6,29 @@ use millgate_sample::index::ExpertIx;
 use millgate_sample::sample::{Origin, Sample};
 
 use super::{BundleInfo, Decision, ExpertShare, Outcome, SMALLEST_PROBABILITY, SampleInfo, Timings, Verdict};
-use crate::bundle::BundleDigest;
-use crate::bundle::manifest::{Manifest, Task};
 use crate::combine::{Mixed, Weighed};
+use crate::digest::BundleDigest;
+use crate::manifest::{Manifest, Task};
 
-/// Where and how fast an expert answered.
+/// Record of where and how fast an expert answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
-    /// `edge` or `cloud:<node>`.
+    /// Place that answered: `edge` or `cloud:<node>`.
     pub place: String,
     pub latency_us: u64,
-    /// What ran it; empty where its place did not say.
+    /// Engine that ran it; empty where its place did not say.
     pub engine: String,
     pub batch: u32,
 }
 
 impl Run {
-    /// One sample, on this device, by the engine of that name.
+    /// Makes the record of one sample run on this device, by the engine of that name.
     pub fn here(latency_us: u64, engine: &str) -> Self {
         Self { place: "edge".to_owned(), latency_us, engine: engine.to_owned(), batch: 1 }
     }
 }
 
-/// All that a record needs besides the outcome.
+/// Facts that a record needs besides the outcome.
 #[derive(Debug)]
 pub struct Context<'a> {
     pub id: String,
@@ -37,7 +37,7 @@ pub struct Context<'a> {
     pub task: &'a Task,
     pub sample: &'a Sample,
     pub origin: Origin,
-    /// Of the experts that answered.
+    /// Runs of the experts that answered.
     pub runs: BTreeMap<ExpertIx, Run>,
     pub uplink_bytes: u64,
     pub timings: Timings,
@@ -95,7 +95,7 @@ pub(super) fn probabilities(task: &Task, mixed: &Mixed) -> BTreeMap<String, f64>
         .collect()
 }
 
-/// Heaviest first.
+/// Lists the experts that answered, heaviest first.
 pub(super) fn shares(
     manifest: &Manifest,
     answers: &[Weighed],

@@ -15,7 +15,7 @@ mod range;
 #[cfg(test)]
 mod tests;
 
-use millgate_rim::memory::{self, NoRoom};
+use millgate_base::memory::{self, NoRoom};
 
 use super::picture::interleave;
 use super::{Channels, DecodeError, Limits, Picture, PictureError, decode};

@@ -22,7 +22,7 @@ mod tiff;
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageBuffer};
-use millgate_rim::memory::{self, NoRoom};
+use millgate_base::memory::{self, NoRoom};
 
 use super::{Channels, Picture, PictureError};
 pub use depth::BitDepth;

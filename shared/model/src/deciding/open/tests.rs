@@ -5,10 +5,10 @@ use millgate_sample::index::{By, Ix, TaskIx};
 use proptest::prelude::*;
 
 use super::*;
-use crate::bundle::manifest::Tier;
-use crate::bundle::manifest::tests::manifest;
 use crate::deciding::{Mode, Policy};
 use crate::gate::Ranking;
+use crate::manifest::Tier;
+use crate::manifest::tests::manifest;
 
 /// One local expert and up to four of the pool, all with the labels of the task.
 fn many() -> Arc<Manifest> {

@@ -21,7 +21,8 @@ use blocks::Scan;
 use entropy::{End, Huffman};
 use frame::Frame;
 
-/// As many as the decoder allows, and ten times what encoders write; bounds the work for a small file.
+/// Most scans of a file: as many as the decoder allows, and ten times what encoders write. This bounds the work for a
+/// small file.
 const MAX_SCANS: usize = 100;
 
 // Second bytes of the markers acted upon; the first is always 0xff.

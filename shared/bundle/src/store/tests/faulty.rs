@@ -157,7 +157,7 @@ impl Disk for Faulty {
     fn remove(&mut self, path: &Path) -> io::Result<()> {
         let dies = self.change()?;
         // Half of it: one file.
-        let half = path.join(crate::bundle::manifest::FILE_NAME);
+        let half = path.join(millgate_model::manifest::FILE_NAME);
         match dies && half.exists() {
             true => fs::remove_file(half)?,
             false => OnDisk.remove(path)?,

@@ -31,7 +31,7 @@ pub fn report_briefly() {
 
 /// Installs a panic hook as [`report_briefly`] does, but hands the text of all other panics to `tell`: standard error
 /// may be a pipe that nobody reads.
-pub(crate) fn report_by(tell: impl Fn(&str) + Send + Sync + 'static) {
+pub fn report_by(tell: impl Fn(&str) + Send + Sync + 'static) {
     report_others(move |panic: &PanicHookInfo<'_>| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         let thread = std::thread::current();

@@ -2,6 +2,18 @@
 //!
 //! [`Bundle::open`] checks everything that needs no model; the crate `millgate-mixture` runs the models against their golden
 //! samples (its room `proof`). Nothing is used before both.
+//!
+//! * [`archive`]: a bundle as one file. [`store`]: the bundles that a process keeps copies of, and which is active.
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use millgate_bundle::Bundle;
+//!
+//! let bundle = Bundle::open(Path::new("models/factory"))?;
+//! println!("{} {} ({})", bundle.manifest().name, bundle.manifest().version, bundle.digest());
+//! # Ok::<(), millgate_bundle::BundleError>(())
+//! ```
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,13 +21,14 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use manifest::Manifest;
-use millgate_rim::digest::hex;
-use millgate_rim::toml_file::TomlError;
+use millgate_base::digest::hex;
+use millgate_base::toml_file::TomlError;
 
 pub mod archive;
-pub mod manifest;
 pub mod store;
+
+pub use millgate_model::digest::{BundleDigest, NotADigest};
+pub use millgate_model::manifest::{self, Manifest};
 
 /// The detached signature's name; it is not among the digests.
 pub const SIGNATURE: &str = "model.sig";
@@ -51,55 +64,6 @@ impl BundleError {
     }
 }
 
-/// SHA-256 of `bundle.toml`; it pins every other file.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BundleDigest([u8; 32]);
-
-impl BundleDigest {
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(Self)
-    }
-
-    pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-/// Why a text is no digest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is not `sha256:` and 64 hex digits")]
-pub struct NotADigest;
-
-/// Reads what [`std::fmt::Display`] writes.
-impl std::str::FromStr for BundleDigest {
-    type Err = NotADigest;
-
-    fn from_str(text: &str) -> Result<Self, NotADigest> {
-        let digits = text.strip_prefix("sha256:").ok_or(NotADigest)?;
-        if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(NotADigest);
-        }
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
-            let pair = std::str::from_utf8(pair).map_err(|_| NotADigest)?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| NotADigest)?;
-        }
-        Ok(Self(bytes))
-    }
-}
-
-impl std::fmt::Display for BundleDigest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "sha256:{}", hex(&self.0))
-    }
-}
-
-impl std::fmt::Debug for BundleDigest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{self}")
-    }
-}
-
 /// A bundle whose files are all there and unaltered.
 #[derive(Debug)]
 pub struct Bundle {
@@ -131,7 +95,7 @@ impl Bundle {
         }
         let text = std::fs::read_to_string(&path).map_err(io)?;
         let manifest = Manifest::parse(&text)?;
-        let digest = BundleDigest(Sha256::digest(&text).into());
+        let digest = BundleDigest::of(text.as_bytes());
         let bundle = Self { dir: dir.to_path_buf(), manifest, digest, _unpacked: None };
         bundle.check_files()?;
         Ok(bundle)
@@ -140,13 +104,13 @@ impl Bundle {
     /// The digest of the bundle at a path, without a look at its other files: enough to tell one bundle from another.
     pub fn digest_at(path: &Path) -> Result<BundleDigest, BundleError> {
         if path.is_file() {
-            return archive::manifest_bytes(path).map(|bytes| BundleDigest(Sha256::digest(bytes).into()));
+            return archive::manifest_bytes(path).map(|bytes| BundleDigest::of(&bytes));
         }
         let path = path.join(manifest::FILE_NAME);
         let io = |source| BundleError::Io { path: path.clone(), source };
         let mut bytes = Vec::new();
         File::open(&path).map_err(io)?.take(MANIFEST_LIMIT).read_to_end(&mut bytes).map_err(io)?;
-        Ok(BundleDigest(Sha256::digest(bytes).into()))
+        Ok(BundleDigest::of(&bytes))
     }
 
     pub fn manifest(&self) -> &Manifest {

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use millgate_rim::files;
+use millgate_base::files;
 
 /// Changes of a file system. What a method has written is on the disk when it returns; the names of files and folders
 /// are once [`Disk::sync_names`] has returned.

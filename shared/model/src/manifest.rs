@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millgate_rim::toml_file::{self, TomlError};
+use millgate_base::toml_file::{self, TomlError};
 use millgate_sample::index::{By, EncoderIx, ExpertIx, ModalityIx, TaskIx};
 use millgate_sample::modality::{MODALITIES, Modality, Prepare, Spec, Table, unprepared};
 use serde::Deserialize;

@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 use super::manifest::{self, Manifest};
 use super::{Bundle, BundleDigest, BundleError, SIGNATURE};
 use disk::{Disk, OnDisk};
-use millgate_rim::digest::hex;
+use millgate_base::digest::hex;
 pub use record::{NotARecord, Record};
 
 mod disk;

@@ -5,11 +5,11 @@
 
 use std::fmt;
 
-use millgate_rim::toml_file::{self, TomlError};
+use millgate_base::toml_file::{self, TomlError};
 use serde::Deserialize;
 
-use super::super::BundleDigest;
 use super::RECORD_NAME;
+use crate::BundleDigest;
 
 /// The only `format` this version reads.
 const FORMAT: u32 = 1;
