@@ -121,12 +121,12 @@ impl Api {
             .add_service(descriptors().build_v1alpha()?))
     }
 
-    /// Must wrap the routes; see [`deadline`].
+    /// The layer that must wrap the routes; see [`deadline`].
     pub(crate) fn deadlines() -> deadline::DeadlineLayer {
         deadline::DeadlineLayer
     }
 
-    /// Must wrap the routes too, inside of the deadlines; see [`crate::access`].
+    /// The layer that must wrap the routes inside of the deadlines; see [`crate::access`].
     pub(crate) fn access(access: &Arc<Access>) -> AccessLayer<Body> {
         let is_open = |path: &str| OPEN.iter().any(|open| path.starts_with(open));
         AccessLayer::new(Arc::clone(access), is_open, |failure| status::of(failure).into_http())
@@ -151,7 +151,7 @@ impl Api {
     }
 }
 
-/// Who makes a call.
+/// The caller of a request; an error if it came past the layer of access.
 fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     crate::access::caller(request.extensions()).map_err(|failure| status::of(&failure))
 }

@@ -40,7 +40,7 @@ pub struct CloudConfig {
     /// True: an address that other machines can reach may go without TLS; what is sent there is not encrypted and anyone
     /// may ask. Always needed for `metrics` there, which has no TLS. Default false.
     pub plaintext_beyond_loopback: bool,
-    /// Where authority, certificates, devices and tokens are kept, copies of the active bundle and the one before, and
+    /// The folder where authority, certificates, devices and tokens are kept, copies of the active bundle and the one before, and
     /// which models have ended the pool while they were loaded. Default `pool-state`.
     pub state_dir: PathBuf,
     /// How long the bundle before a switch is still answered after it was last asked for by its digest, in milliseconds;

@@ -14,5 +14,5 @@ pub(crate) mod peer;
 pub(crate) mod quic;
 pub(crate) mod seats;
 
-/// From a connection's first byte or packet to the end of its handshake.
+/// How long a TLS or QUIC handshake may take, from a connection's first byte or packet.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);

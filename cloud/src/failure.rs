@@ -43,7 +43,7 @@ pub enum Failure {
     /// The model was taken out, and may be loaded again.
     #[error("model `{model}` is not ready: {reason}")]
     NotReady { model: String, reason: String },
-    /// As its files stand it is never served, however often it is asked for.
+    /// The model's files as they stand can never be served, however often the model is asked for.
     #[error("model `{model}` cannot be served: {reason}")]
     Unservable { model: String, reason: String },
     /// Nothing more is let in for now.
@@ -62,7 +62,7 @@ pub enum Failure {
     /// No certificate for a device.
     #[error("{message}")]
     Enrolment { kind: Kind, message: String },
-    /// More than is read.
+    /// A body is longer than what is read.
     #[error("{what} is longer than {most} bytes")]
     TooLarge { what: &'static str, most: usize },
 }

@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 
-/// Bytes that are read or written at once, where they come.
+/// Up to so many bytes a tensor is read or written on the thread where it comes.
 pub(crate) const LARGE: usize = 256 << 10;
 
 /// Runs `work` here, or on a thread of its own where `bytes` are many.

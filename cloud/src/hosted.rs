@@ -57,7 +57,7 @@ impl Bundled for Arc<Hosted> {
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) served: Arc<Deployed>,
-    /// In the signature's order.
+    /// Outputs in the signature's order.
     pub(crate) outputs: Vec<Array>,
     pub(crate) phases: Phases,
 }

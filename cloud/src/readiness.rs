@@ -3,7 +3,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-/// Cheap to clone; all clones agree.
+/// Whether new work is wanted. Clones are cheap, and agree.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness {
     draining: CancellationToken,
@@ -14,7 +14,7 @@ impl Readiness {
         !self.draining.is_cancelled()
     }
 
-    /// From now on, and for good, no new work is wanted.
+    /// Says, for good, that no new work is wanted.
     pub fn withdraw(&self) {
         self.draining.cancel();
     }

@@ -122,7 +122,7 @@ impl Server {
 struct Listeners {
     grpc: TcpListener,
     grpc_addr: SocketAddr,
-    /// At the address of `grpc`.
+    /// The UDP socket for QUIC, at the address of `grpc`; `None`: QUIC is off.
     quic: Option<UdpSocket>,
     http: TcpListener,
     http_addr: SocketAddr,
@@ -309,7 +309,7 @@ pub(crate) async fn load(config: &CloudConfig, kept: Kept) -> Result<Loaded, Ser
 /// A pool that serves. Dropping it cuts every connection.
 #[derive(Debug)]
 pub struct Running {
-    /// Of gRPC.
+    /// True: gRPC speaks TLS.
     has_tls: bool,
     upkeep: Upkeep,
     /// `None`: its bundle stays.
@@ -341,7 +341,7 @@ impl Running {
         self.grpc_addr
     }
 
-    /// Where gRPC clients connect to.
+    /// The address that gRPC clients connect to.
     pub fn url(&self) -> String {
         format!("{}://{}", if self.has_tls { "https" } else { "http" }, self.grpc_addr)
     }
@@ -354,7 +354,7 @@ impl Running {
         }
     }
 
-    /// Where REST clients connect to.
+    /// The address that REST clients connect to.
     pub fn http_addr(&self) -> SocketAddr {
         self.http_addr
     }

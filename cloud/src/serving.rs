@@ -210,7 +210,7 @@ impl Serving {
         }
     }
 
-    /// It belongs to the bundle.
+    /// Whether a model of this name is served that belongs to the bundle.
     pub(crate) fn is_fixed(&self, name: &str) -> bool {
         self.find(name, "").is_ok_and(|served| served.traits.is_fixed)
     }
@@ -238,7 +238,7 @@ impl Serving {
         self.models.find(name, version)
     }
 
-    /// The same, or every version where it is empty; lowest first.
+    /// Like [`Self::find`], but an empty version gives every one that is ready, lowest first.
     pub(crate) fn find_all(&self, name: &str, version: &str) -> Result<Vec<Arc<Deployed>>, Failure> {
         let found = self.find(name, version)?;
         Ok(if version.is_empty() { self.versions(name) } else { vec![found] })

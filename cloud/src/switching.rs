@@ -67,7 +67,7 @@ impl SwitchError {
 #[derive(Debug)]
 pub(crate) struct Switcher {
     pool: Arc<Pool>,
-    /// Where the configuration's bundle lies; `None`: the pool was started without one.
+    /// The configured bundle's path; `None`: the pool was started without one.
     configured: Option<PathBuf>,
     /// Locked for as long as a switch takes. An error says why nothing can be kept.
     store: Mutex<Result<Store, String>>,
@@ -166,6 +166,7 @@ impl Switcher {
             configured: self.configured.clone(),
             configured_digest: known.record.map(|record| record.configured.to_string()),
             is_under_way,
+            is_running: true,
         }
     }
 
@@ -272,6 +273,17 @@ impl Switcher {
     }
 }
 
+/// Has the next start serve the bundle before: for a pool that does not run. Blocks.
+pub(crate) fn roll_back_stopped(state_dir: &Path) -> Result<Report, SwitchError> {
+    let mut store = Store::existing(state_dir)?.ok_or(SwitchError::NothingBefore)?;
+    let next = store.record().and_then(Record::rolled_back).ok_or(SwitchError::NothingBefore)?;
+    let bundle = store.bundle(next.active);
+    bundle.map_err(|error| SwitchError::bundle(&store_path(next.active), error))?;
+    store.commit(next)?;
+    let active = Named::kept(store.manifest(next.active)?, next.active);
+    Ok(Report { changed: true, active, previous: known(&store).previous })
+}
+
 /// Keeps a copy of the bundle that was opened, and writes down that it is the active one.
 fn begin(store: &mut Store, given: &Given, configured: &Path) -> Result<(), StoreError> {
     let active = store.take(&given.bundle)?.digest();
@@ -291,11 +303,9 @@ fn begin(store: &mut Store, given: &Given, configured: &Path) -> Result<(), Stor
 
 fn known(store: &Store) -> Known {
     let record = store.record();
-    let previous = record.and_then(|record| record.previous).map(|digest| {
-        let manifest = store.manifest(digest).ok().flatten();
-        let (name, version) = manifest.map(|it| (it.name, it.version)).unwrap_or_default();
-        Named { name, version, digest: digest.to_string() }
-    });
+    let previous = record
+        .and_then(|record| record.previous)
+        .map(|digest| Named::kept(store.manifest(digest).ok().flatten(), digest));
     Known { record, previous }
 }
 

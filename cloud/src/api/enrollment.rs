@@ -22,7 +22,7 @@ pub(super) const LONGEST_MESSAGE: usize = 64 << 10;
 /// They wait for each other's writes.
 const AT_ONCE: usize = 64;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// For the lock and the disk; agents wait a little longer.
+/// How long a request waits for the lock and the disk; agents wait a little longer.
 const PATIENCE: Duration = Duration::from_secs(8);
 
 #[derive(Debug, Clone)]
@@ -115,7 +115,7 @@ fn noted_as(kind: Kind) -> &'static str {
     }
 }
 
-/// For metrics.
+/// How metrics count an error.
 fn reason(error: &EnrolError) -> &'static str {
     match error {
         EnrolError::State(_) => "failed",

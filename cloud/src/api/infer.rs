@@ -14,7 +14,7 @@ use crate::serving::request::{InferRequest, InferResponse};
 /// What is known of a call before its request is read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrival {
-    /// As metrics name it.
+    /// The method's name in metrics.
     pub(crate) method: &'static str,
     pub(crate) at: Instant,
     /// The call's own deadline, beside the one that its request may name.

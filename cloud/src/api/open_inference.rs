@@ -37,7 +37,7 @@ pub(crate) fn server_metadata() -> proto::ServerMetadataResponse {
     }
 }
 
-/// The same API, and whether work is wanted.
+/// The pool's API as the Open Inference Protocol has it, and whether work is wanted.
 #[derive(Debug, Clone)]
 pub(super) struct OpenInference {
     pub(super) api: Api,

@@ -12,7 +12,7 @@ use crate::failure::{Failure, Kind, without_places};
 
 /// A status travels in HTTP/2 headers, which peers bound; a message may quote what a client sent, of any length.
 const LONGEST_MESSAGE: usize = 1024;
-/// Of `google.rpc.ErrorInfo`.
+/// The domain in `google.rpc.ErrorInfo`.
 const DOMAIN: &str = "millgate.v1";
 
 /// [`PreconditionFailure`](tonic_types::PreconditionFailure)'s kind of violation.
@@ -64,7 +64,7 @@ pub(super) fn name_of<T>(answer: &Result<T, Failure>) -> &'static str {
     code_name(answer.as_ref().map_or_else(|failure| code(failure.kind()), |_| Code::Ok))
 }
 
-/// The same, inside a stream or beside other answers; the stream stays usable.
+/// A failure as it is told inside a stream or beside other answers; the stream stays usable.
 pub(super) fn in_band(failure: &Failure) -> v1::StreamError {
     let mut error = stream_error(&of(failure));
     if let Failure::Refused { retry_after, .. } = failure {
@@ -82,7 +82,7 @@ pub(super) fn unknown_health_name(name: &str) -> Status {
     Status::new(Code::NotFound, shortened(format!("`{name}` has no health here")))
 }
 
-/// Of a length that headers and logs can bear.
+/// Cuts a text to a length that headers and logs can bear.
 pub(crate) fn shortened(mut text: String) -> String {
     if text.len() > LONGEST_MESSAGE {
         text.truncate(text.floor_char_boundary(LONGEST_MESSAGE));

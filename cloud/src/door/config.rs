@@ -6,7 +6,7 @@ use serde::Deserialize;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QuicConfig {
-    /// Where `grpc` has TLS, without which there is no QUIC. Default true.
+    /// True: QUIC is offered where `grpc` has TLS, without which there is no QUIC. Default true.
     pub enabled: bool,
 }
 

@@ -24,7 +24,7 @@ use tower::ServiceExt;
 use super::incoming::{Connection, Door};
 use super::seats::Seat;
 
-/// From the connection, or from the last answer, until the head of a request is there.
+/// How long a client may take, from connecting or from the last answer, until the head of its next request is there.
 const HEAD_PATIENCE: Duration = Duration::from_secs(60);
 /// What a connection without a request gets to send the last of an answer when the pool stops.
 const LAST_WORDS: Duration = Duration::from_secs(1);

@@ -46,7 +46,7 @@ pub(crate) struct Door {
     greeting: Option<usize>,
     /// `None`: plain text.
     tls: Option<Arc<ServerConfig>>,
-    /// As many as there are seats, at most.
+    /// Handshakes under way; at most as many as there are seats.
     handshakes: FuturesUnordered<Pin<Box<dyn Future<Output = Option<Connection>> + Send>>>,
 }
 
@@ -57,7 +57,7 @@ impl std::fmt::Debug for Door {
 }
 
 impl Door {
-    /// At most `limit` connections at a time, until `cut` is cancelled.
+    /// Lets in at most `limit` connections at a time, until `cut` is cancelled.
     pub(crate) fn new(
         listener: TcpListener,
         limit: usize,
@@ -74,7 +74,7 @@ impl Door {
         &self.seats
     }
 
-    /// For tonic.
+    /// The connections as a stream, as tonic takes them; it never ends and gives no error.
     pub(crate) fn connections(self) -> impl Stream<Item = io::Result<Connection>> {
         unfold(self, |mut door| async move { Some((Ok(door.accept().await), door)) })
     }

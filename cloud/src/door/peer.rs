@@ -22,7 +22,7 @@ pub(crate) struct Peer {
     pub(crate) line: Line,
     /// What its certificate says, if it showed one in the handshake, which has verified it.
     pub(crate) certificate: Option<Arc<Certificate>>,
-    /// Of one that has shown nothing, and is quiet until a call of its is let in.
+    /// The place of a connection that has shown no certificate: it counts as quiet until one of its calls is let in.
     seat: Weak<Seat>,
 }
 

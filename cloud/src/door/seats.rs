@@ -59,7 +59,8 @@ impl Seats {
         }
     }
 
-    /// For a new connection, if there is one; counted and logged. It is quiet from now on, and ends with `cut`.
+    /// A seat for a new connection, which is quiet from now on and ends with `cut`. A refusal is counted and logged; `None`:
+    /// every connection is being served.
     pub(super) fn seat(
         self: &Arc<Self>,
         peer: SocketAddr,

@@ -9,7 +9,7 @@ use crate::failure::Failure;
 /// The reason of what was taken out.
 const UNLOADED: &str = "unloaded";
 
-/// By version.
+/// What is known of a model, by version.
 pub(crate) type Versions = BTreeMap<u64, Slot>;
 
 #[derive(Debug, Clone)]

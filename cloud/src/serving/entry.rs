@@ -14,7 +14,7 @@ use crate::failure::Failure;
 /// What may share a batch: rows of the same model, shapes and parameters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Bucket {
-    /// Of each input, without the first axis where that is one of rows.
+    /// The shape of each input, without the first axis where that is one of rows.
     pub(crate) shapes: Vec<Vec<usize>>,
     /// The request's own, as text; empty where there are none.
     pub(crate) parameters: String,
@@ -33,7 +33,7 @@ pub(crate) struct Done {
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) served: Arc<Served>,
-    /// In the signature's order, checked.
+    /// Inputs in the signature's order, checked.
     pub(crate) inputs: Vec<Array>,
     pub(crate) layout: Layout,
     pub(crate) arrived: Instant,

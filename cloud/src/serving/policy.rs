@@ -8,7 +8,7 @@ use crate::scheduling::MostWaiting;
 /// Priority of a request that names none: explicit ones up to 127 go first.
 pub(super) const DEFAULT_PRIORITY: u8 = 128;
 
-/// At one level.
+/// The bounds of one level of priority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Level {
     /// Deadline of a request, from its arrival; its own may be earlier, never later.
@@ -17,14 +17,14 @@ pub(crate) struct Level {
     pub(crate) most_waiting: Option<usize>,
 }
 
-/// Of one model.
+/// The queue of one model.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct QueuePolicy {
     /// Levels 1 (first) to this; 0: a request's priority is taken as it is.
     pub(crate) levels: u64,
-    /// Of a request that names none, or one that is not there.
+    /// The level of a request that names none, or one that is not there.
     pub(crate) default_level: u64,
-    /// Of every level that is not in `by_level`.
+    /// The bounds of every level that is not in `by_level`.
     pub(crate) default: Level,
     pub(crate) by_level: BTreeMap<u64, Level>,
 }

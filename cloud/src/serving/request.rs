@@ -17,8 +17,8 @@ pub(crate) struct Call {
     pub(crate) deadline: Instant,
 }
 
-/// Of its time, what is kept for the answer's way back: a part, and at most so much. What is computed up to the very
-/// deadline reaches nobody in time.
+/// The share of a call's time that is kept for the answer's way back, one part in so many, and the most that is kept. What
+/// is computed up to the very deadline reaches nobody in time.
 const WAY_BACK: u32 = 10;
 const LONGEST_WAY_BACK: Duration = Duration::from_millis(10);
 
@@ -30,7 +30,7 @@ impl Call {
         self.deadline.checked_sub(back).unwrap_or(self.deadline)
     }
 
-    /// Of the usual priority.
+    /// A call of the usual priority.
     pub(crate) fn new(arrived: Instant, deadline: Instant) -> Self {
         Self { priority: DEFAULT_PRIORITY, arrived, deadline }
     }
@@ -82,14 +82,14 @@ pub(crate) struct InferRequest {
     /// Echoed.
     pub(crate) id: String,
     pub(crate) parameters: Parameters,
-    /// In the client's order.
+    /// Inputs in the client's order.
     pub(crate) inputs: Vec<Named>,
     /// Empty: all.
     pub(crate) outputs: Vec<Wanted>,
 }
 
 impl InferRequest {
-    /// From arrival; `None` if it names none, or 0.
+    /// How long the client waits, from arrival; `None` if the request names no timeout, or 0.
     pub(crate) fn timeout(&self) -> Result<Option<Duration>, Failure> {
         match self.parameters.get("timeout").map(Parameter::whole) {
             None | Some(Some(0)) => Ok(None),
@@ -98,7 +98,7 @@ impl InferRequest {
         }
     }
 
-    /// As it stands in the request; what it means is the model's matter.
+    /// The priority as it stands in the request; what it means is the model's matter.
     pub(super) fn priority(&self) -> Result<Option<u64>, Failure> {
         match self.parameters.get("priority").map(Parameter::whole) {
             None => Ok(None),
@@ -115,7 +115,7 @@ pub(crate) struct InferResponse {
     pub(crate) version: String,
     pub(crate) id: String,
     pub(crate) parameters: Parameters,
-    /// In the order in which they were asked for, or the model's.
+    /// Outputs in the order in which they were asked for, or in the model's.
     pub(crate) outputs: Vec<Named>,
 }
 
@@ -129,11 +129,11 @@ impl InferResponse {
 /// Where an answer's time went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Phases {
-    /// From arrival until a batch was taken.
+    /// Time from arrival until a batch was taken.
     pub(crate) queue: Duration,
     /// Joining the batch's inputs.
     pub(crate) join: Duration,
-    /// In the engine.
+    /// Time in the engine.
     pub(crate) compute: Duration,
     /// Cutting the batch's outputs apart.
     pub(crate) split: Duration,

@@ -22,11 +22,11 @@ pub(crate) struct Traits {
     pub(crate) queue: QueuePolicy,
     /// Values that are not finite are refused, coming and going.
     pub(crate) finite_only: bool,
-    /// It belongs to the bundle, and stays.
+    /// True: the model belongs to the bundle, and clients cannot unload it.
     pub(crate) is_fixed: bool,
     /// Names of an output's classes, by output and index.
     pub(crate) labels: BTreeMap<String, Vec<String>>,
-    /// As it stands in the repository; empty where there is none.
+    /// The configuration as it stands in the repository; empty where there is none.
     pub(crate) config: inference::ModelConfig,
     /// SHA-256 of its file, where that may be replaced.
     pub(crate) digest: Option<[u8; 32]>,
@@ -62,9 +62,10 @@ const MOST_ROWS: usize = 1 << 16;
 pub(crate) enum Layout {
     /// Holds this many rows, which may be computed with others or apart from each other.
     Rows(usize),
-    /// Nothing that is known of: what comes is computed as it comes.
+    /// Nothing is known of the first axes: what comes is computed as it comes.
     Whole,
-    /// Of rows, and not as many in each input, or none: computed as it comes too, and by itself.
+    /// The first axes are of rows, but their numbers differ between inputs, or are 0: such a request is computed as it
+    /// comes, and shares no batch.
     Odd,
 }
 
@@ -83,7 +84,8 @@ pub(crate) struct Served {
     pub(crate) name: String,
     pub(crate) version: u64,
     pub(crate) model: Arc<dyn Model>,
-    /// It is made of other models, and `model` is its outside only: it takes samples, and BYTES for what they are.
+    /// True: the model is made of other models, and `model` is its outside only. Its rows are samples, and BYTES are files,
+    /// so that they need not be text.
     pub(crate) is_composite: bool,
     /// The engine that runs it, and why.
     pub(crate) choice: Choice,

@@ -13,9 +13,9 @@ use crate::failure::{Failure, Kind};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Ok,
-    /// It was well, and the model or the pool was not.
+    /// The request was well, and the model or the pool failed.
     Failed,
-    /// It was not one that the model takes.
+    /// The request was not one that the model takes.
     Invalid,
     /// There was no room for it, or something more urgent took that.
     Refused,
@@ -85,21 +85,21 @@ pub(crate) struct Counts {
     pub(crate) join: Total,
     pub(crate) compute: Total,
     pub(crate) split: Total,
-    /// By rows run together.
+    /// Batches and their compute time, by the number of rows run together.
     pub(crate) by_batch: BTreeMap<usize, Total>,
     /// Looking in the response cache, with success.
     pub(crate) cache_hit: Total,
     /// Looking in it without, and keeping the answer.
     pub(crate) cache_miss: Total,
-    /// Of requests that were answered.
+    /// Seconds and milliseconds of requests that were answered.
     pub(crate) request_seconds: Buckets,
     pub(crate) first_response_ms: Buckets,
-    /// Of entries that were answered.
+    /// Seconds that answered entries have waited.
     pub(crate) queue_seconds: Buckets,
-    /// Of batches that went well, as are the rows.
+    /// Seconds of batches that went well; their rows are counted beside.
     pub(crate) compute_seconds: Buckets,
     pub(crate) batch_rows: Buckets,
-    /// In the order of [`Outcome::ALL`].
+    /// Requests by what came of them, in the order of [`Outcome::ALL`].
     outcomes: [u64; Outcome::ALL.len()],
 }
 
@@ -136,7 +136,7 @@ impl Counts {
     }
 }
 
-/// Cheap to count; read as a copy.
+/// A model's counters, under a lock that is held for a few additions; they are read as a copy.
 #[derive(Debug, Default)]
 pub(crate) struct Statistics {
     counts: Mutex<Counts>,

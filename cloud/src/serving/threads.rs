@@ -21,7 +21,7 @@ const WAITING_BYTES: usize = 1 << 30;
 const WAITING_WORK: Duration = Duration::from_secs(30);
 /// A batch of several rows holds a thread no longer than this, by estimate.
 const LONGEST_BATCH: Duration = Duration::from_millis(20);
-/// Of model threads, on the scale from -20 to 19.
+/// The niceness of model threads, on the scale from -20 to 19.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 5;
 /// What a job is thought to take until some were seen.

@@ -46,7 +46,7 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
-    fn of(done: Result<Report, SwitchError>) -> Self {
+    pub(crate) fn of(done: Result<Report, SwitchError>) -> Self {
         match done {
             Ok(report) => Self::Done(report),
             Err(error) => Self::Refused { message: error.to_string(), is_bad_input: error.is_bad_input() },

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use millgate_shared::bundle::store::{self, Record, Store};
-use millgate_shared::bundle::{Bundle, BundleDigest, BundleError};
-use millgate_shared::digest::hex;
+use millgate_shared::bundle::{Bundle, BundleError};
 
 use crate::pool::{Given, PoolError};
 
@@ -51,7 +50,10 @@ impl Kept {
     /// Opens the bundle that is to be served. Blocks.
     pub(crate) fn choose(&self, configured: &Path) -> Result<Given, PoolError> {
         let Some(record) = self.record else { return Given::open(configured) };
-        let switched_to = || self.copy(record.active);
+        let switched_to = || {
+            let bundle = store::bundle_in(&self.state_dir, record.active)?;
+            Ok(Given { path: bundle.dir().to_owned(), bundle })
+        };
         match Bundle::digest_at(configured) {
             Ok(found) if record.follow(found).active == found => match Given::open(configured) {
                 Ok(given) => Ok(given),
@@ -62,19 +64,6 @@ impl Kept {
                 Given::open(configured)
             }),
             Err(_) => Given::open(configured).or_else(|error| instead(switched_to, error)),
-        }
-    }
-
-    fn copy(&self, digest: BundleDigest) -> Result<Given, BundleError> {
-        let path = self.state_dir.join(store::DIR_NAME).join(hex(digest.as_bytes()));
-        let bundle = Bundle::open(&path)?;
-        match bundle.digest() == digest {
-            true => Ok(Given { path, bundle }),
-            false => Err(BundleError::Digest {
-                file: path.display().to_string(),
-                expected: digest.to_string(),
-                found: bundle.digest().to_string(),
-            }),
         }
     }
 }

@@ -1,8 +1,11 @@
 //! What commands are told of bundles, as text and as JSON.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use millgate_shared::bundle::BundleDigest;
+use millgate_shared::bundle::manifest::Manifest;
+use millgate_shared::bundle::store::{self, StoreError};
 use serde::{Deserialize, Serialize};
 
 /// A bundle, as people and programs name it.
@@ -23,7 +26,7 @@ impl fmt::Display for Named {
 /// What came of a switch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Report {
-    /// False: the bundle was active already.
+    /// False if the bundle was active already.
     pub(crate) changed: bool,
     pub(crate) active: Named,
     /// What `rollback` would go back to; absent: nothing.
@@ -55,15 +58,41 @@ pub(crate) struct Before {
 /// Which bundles a pool has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct State {
-    /// Absent: the pool was started without a bundle.
+    /// Absent: the pool was started without a bundle, or was never started with this state directory.
     pub(crate) active: Option<Named>,
     pub(crate) previous: Option<Before>,
-    /// Where the configuration's bundle lies.
+    /// The configured bundle's path; absent: none is configured.
     pub(crate) configured: Option<PathBuf>,
     /// What lay there when it was last looked at.
     pub(crate) configured_digest: Option<String>,
     /// A switch is under way.
     pub(crate) is_under_way: bool,
+    pub(crate) is_running: bool,
+}
+
+impl Named {
+    /// A bundle whose manifest was read from the state directory; one that cannot be read has no name.
+    pub(super) fn kept(manifest: Option<Manifest>, digest: BundleDigest) -> Self {
+        let (name, version) = manifest.map(|it| (it.name, it.version)).unwrap_or_default();
+        Self { name, version, digest: digest.to_string() }
+    }
+}
+
+impl State {
+    /// Reads what the state directory of a pool says that does not run.
+    pub(crate) fn of_stopped(state_dir: &Path) -> Result<Self, StoreError> {
+        let record = store::look(state_dir)?;
+        let named = |digest| Ok(Named::kept(store::manifest_in(state_dir, digest)?, digest));
+        let previous = record.and_then(|record| record.previous).map(named).transpose()?;
+        Ok(Self {
+            active: record.map(|record| named(record.active)).transpose()?,
+            previous: previous.map(|named| Before { named, idle_seconds: None }),
+            configured: None,
+            configured_digest: record.map(|record| record.configured.to_string()),
+            is_under_way: false,
+            is_running: false,
+        })
+    }
 }
 
 impl fmt::Display for State {
@@ -79,14 +108,17 @@ impl fmt::Display for State {
                 None => write!(f, "kept on disk, not answered")?,
             }
         }
-        if let Some(path) = &self.configured {
-            write!(f, "\nconfigured  {}", path.display())?;
-            if let Some(digest) = &self.configured_digest {
-                write!(f, " ({digest})")?;
-            }
+        match (&self.configured, &self.configured_digest) {
+            (Some(path), Some(digest)) => write!(f, "\nconfigured  {} ({digest})", path.display())?,
+            (Some(path), None) => write!(f, "\nconfigured  {}", path.display())?,
+            (None, Some(digest)) => write!(f, "\nconfigured  {digest}")?,
+            (None, None) => {}
         }
         if self.is_under_way {
             write!(f, "\na switch is under way")?;
+        }
+        if !self.is_running {
+            write!(f, "\nthe pool is not running")?;
         }
         Ok(())
     }

@@ -183,4 +183,5 @@ async fn commands_come_over_a_socket_that_only_the_owner_reaches() {
     assert!(matches!(refused, control::Answer::Refused { is_bad_input: true, .. }));
     tasks.drain(Duration::from_secs(5)).await;
     assert!(control::ask(&state_dir, &control::Ask::Status).is_err());
+    assert!(!State::of_stopped(&state_dir).unwrap().is_running);
 }
