@@ -1,37 +1,43 @@
 //! A picture to a model's input size.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::{U8, U8x3};
+use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 
 use super::{Picture, PictureError};
 
 /// Resizes to `width` times `height` pixels with the antialiased triangle filter of `docs/bundles.md`; the aspect is
 /// not kept, and each channel is resized by itself. A side of 0, which no bundle has, counts as 1.
+///
+/// Grey and three channels have code of their own, and pictures of any other number are resized plane by plane: the
+/// code for a kind of pixel is large, and each takes seconds to compile.
 pub fn resize(picture: &Picture, width: u32, height: u32) -> Picture {
     let (width, height) = (width.max(1), height.max(1));
     if (picture.width(), picture.height()) == (width, height) {
         return picture.clone();
     }
-    let kind = match picture.channels().count() {
-        1 => PixelType::U8,
-        2 => PixelType::U8x2,
-        3 => PixelType::U8x3,
-        4 => PixelType::U8x4,
+    let resized = match picture.channels().count() {
+        1 => resize_pixels::<U8>(picture, width, height),
+        3 => resize_pixels::<U8x3>(picture, width, height),
         _ => {
             let each = picture.map_planes(|plane| Ok::<_, PictureError>(resize(&plane, width, height)));
             return each.expect("the planes have one size");
         }
     };
-    let source = ImageRef::new(picture.width(), picture.height(), picture.samples(), kind);
-    let source = source.expect("a picture has as many bytes as samples");
-    let mut target = Image::new(width, height, kind);
-    // No channel stands for the opacity of the others.
-    let options =
-        ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).use_alpha(false);
-    let resized = Resizer::new().resize(&source, &mut target, Some(&options));
-    resized.expect("both pictures have the same 8-bit channels and the whole source is used");
-    let resized = Picture::new(width, height, picture.channels(), target.into_vec());
+    let resized = Picture::new(width, height, picture.channels(), resized);
     resized.expect("the target has as many bytes as samples")
+}
+
+fn resize_pixels<P: PixelTrait>(picture: &Picture, width: u32, height: u32) -> Vec<u8> {
+    let source = TypedImageRef::<P>::from_buffer(picture.width(), picture.height(), picture.samples());
+    let source = source.expect("a picture has as many bytes as samples");
+    let mut resized = vec![0; width as usize * height as usize * picture.channels().count()];
+    let target = TypedImage::<P>::from_buffer(width, height, &mut resized);
+    let mut target = target.expect("the target has as many bytes as samples");
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+    let done = Resizer::new().resize_typed(&source, &mut target, Some(&options));
+    done.expect("the whole source is used");
+    resized
 }
 
 #[cfg(test)]
