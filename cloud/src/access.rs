@@ -34,7 +34,7 @@ mod quiet;
 pub mod rights;
 pub mod tokens;
 
-/// Of refusals for one reason one line is logged in so long, with the number of those in between.
+/// Refusals for one reason are logged at most once in this time, with the number of those in between.
 const LOG_PAUSE: Duration = Duration::from_secs(10);
 
 /// The book, and whoever asks it.
@@ -86,8 +86,8 @@ impl Access {
         }
     }
 
-    /// The same off the async threads, for whoever comes with a token that is not known. However many they are, one look
-    /// at a time is taken, and it serves all who came before it began.
+    /// Reads devices and tokens again, off the async threads, for a caller whose token is not known. However many such
+    /// callers there are, one look at a time is taken, and it serves all who came before it began.
     pub(crate) async fn look_for_new_tokens(self: &Arc<Self>) {
         let came = Instant::now();
         let mut looked = self.looked.lock().await;
@@ -243,7 +243,7 @@ impl Caller {
     }
 }
 
-/// As [`Rights::may_run`], for a name; `manifest` is that of the bundle which the pool hosts.
+/// Checks [`Rights::may_run`] for a model by name; `manifest` is that of the bundle which the pool hosts.
 pub(crate) fn may_run(rights: &Rights, manifest: Option<&Manifest>, model: &str) -> Result<(), Refusal> {
     let expert = manifest.and_then(|manifest| Some(&manifest.experts[manifest.expert_index(model)?].tasks));
     let kind = match expert {

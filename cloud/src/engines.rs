@@ -165,11 +165,11 @@ impl Engines {
                 model = name,
                 engine,
                 reason,
-                "no made-up input fits: served unproven, and never batched"
+                "no made-up input fits: the model is served unproven, and never batched"
             );
         }
         if let Err(error) = loaded.model.prepare(self.threads) {
-            tracing::warn!(model = name, engine, %error, "could not be made ready for every thread");
+            tracing::warn!(model = name, engine, %error, "the model could not be made ready for every thread");
         }
         loaded
     }

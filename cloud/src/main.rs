@@ -14,83 +14,96 @@ use millgate_shared::telemetry::{self, LogFormat};
 /// Models that still load when the pool is told to stop must not hold up its end.
 const LAST_GRACE: Duration = Duration::from_millis(200);
 
-/// The Millgate pool: hosts every expert of a bundle and answers the agents.
+/// The Millgate pool: hosts every expert of a bundle, answers the agents, and serves plain ONNX models.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Example:\n  millgate-cloud serve --bundle models/factory")]
+#[command(version, after_help = EXAMPLES)]
 struct Cli {
-    /// Logs as JSON lines instead of text; the variable MILLGATE_LOG sets the level
+    /// Write the log as JSON lines instead of text
     #[arg(long, global = true)]
     log_json: bool,
     #[command(subcommand)]
     command: Command,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  millgate-cloud serve --bundle models/factory
+  millgate-cloud serve --no-bundle --model-repository models/
+  millgate-cloud bundle verify models/factory
+  millgate-cloud enroll-token --config cloud.toml --tenant acme --device cam-7
+
+Exit codes: 0: the command is done. 1: it failed, and trying again may help. 2: what was given is at fault.
+The variable MILLGATE_LOG sets what is logged to standard error: error, warn, info, debug or trace,
+or a level for each target, as info,millgate_cloud=debug.";
+
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serves a bundle until SIGTERM or SIGINT
+    /// Serve a bundle and plain models until SIGTERM or Ctrl-C
     #[command(after_help = "Example:\n  millgate-cloud serve --bundle models/factory --grpc 127.0.0.1:8001")]
     Serve(ServeArgs),
-    /// Loads what `serve` would, and says which engine runs each model, and why
+    /// Load what `serve` would load, and say which engine runs each model and why
     #[command(after_help = "Example:\n  millgate-cloud check --config cloud.toml --output json")]
     Check {
         #[command(flatten)]
         args: ServeArgs,
+        /// How to write the answer
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
-    /// Lists the experts of a running pool
+    /// List the experts of a running pool
     #[command(
         after_help = "Examples:\n  millgate-cloud experts --pool http://127.0.0.1:8001 --output json\n  \
                             millgate-cloud experts --pool https://pool:8001 --ca ca.pem --token-file token"
     )]
     Experts(experts::ExpertsArgs),
-    /// Makes a claim token, with which a device enrols: `millgate-edge enroll`
+    /// Make a claim token, with which a device enrols by `millgate-edge enroll`
     #[command(
         after_help = "Example:\n  millgate-cloud enroll-token --config cloud.toml --tenant acme --device cam-7 --ttl 1h"
     )]
     EnrollToken(ClaimArgs),
-    /// Lists, revokes and restores devices
+    /// List, revoke and restore devices
     #[command(subcommand, after_help = "Example:\n  millgate-cloud devices list --config cloud.toml")]
     Devices(DevicesCommand),
-    /// Makes, lists and revokes API tokens for clients without a certificate
+    /// Make, list and revoke API tokens for clients without a certificate
     #[command(
         subcommand,
         after_help = "Example:\n  millgate-cloud api-token create --config cloud.toml --name dashboard"
     )]
     ApiToken(TokenCommand),
-    /// Brings ONNX Runtime in place, from a file that was downloaded; lists and removes what is there
+    /// Install ONNX Runtime from a downloaded file; list and remove what is installed
     #[command(
         subcommand,
         after_help = "Example:\n  pip download --no-deps onnxruntime && millgate-cloud engine install onnxruntime-*.whl"
     )]
     Engine(EngineCommand),
-    /// Looks at, proves or packs a bundle; has a running pool switch to another one
+    /// Inspect, verify or pack a bundle, or let a running pool switch to another one
     #[command(subcommand, after_help = "Example:\n  millgate-cloud bundle verify models/factory")]
     Bundle(BundleCommand),
 }
 
 #[derive(Debug, Subcommand)]
 enum DevicesCommand {
-    /// Lists the devices that have enrolled
+    /// List the devices that have enrolled
     #[command(after_help = "Example:\n  millgate-cloud devices list --config cloud.toml --output json")]
     List {
         #[command(flatten)]
         state: StateArgs,
+        /// How to write the answer
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
-    /// From now on a running pool refuses what the device asks
+    /// Revoke a device: a running pool refuses its requests from now on
     #[command(after_help = "Example:\n  millgate-cloud devices revoke acme/cam-7 --config cloud.toml")]
     Revoke {
-        /// tenant/device
+        /// Device as TENANT/NAME
         device: DeviceName,
         #[command(flatten)]
         state: StateArgs,
     },
-    /// Lets a revoked device in again
+    /// Let a revoked device in again
     #[command(after_help = "Example:\n  millgate-cloud devices restore acme/cam-7 --config cloud.toml")]
     Restore {
-        /// tenant/device
+        /// Device as TENANT/NAME
         device: DeviceName,
         #[command(flatten)]
         state: StateArgs,
@@ -99,22 +112,24 @@ enum DevicesCommand {
 
 #[derive(Debug, Subcommand)]
 enum TokenCommand {
-    /// Makes a token and prints it, the only time that it can be seen
+    /// Make a token and print it, which is the only time that it can be seen
     #[command(
         after_help = "Example:\n  millgate-cloud api-token create --config cloud.toml --name dashboard \\\n      --tasks inspect --models 'pcb-*' --ttl 90d"
     )]
     Create(TokenArgs),
-    /// Lists tokens, without what they are
+    /// List tokens by name, without their secrets
     #[command(after_help = "Example:\n  millgate-cloud api-token list --config cloud.toml")]
     List {
         #[command(flatten)]
         state: StateArgs,
+        /// How to write the answer
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
-    /// From now on a running pool refuses it
+    /// Revoke a token: a running pool refuses it from now on
     #[command(after_help = "Example:\n  millgate-cloud api-token revoke dashboard --config cloud.toml")]
     Revoke {
+        /// Name of the token, as `api-token list` shows it
         name: String,
         #[command(flatten)]
         state: StateArgs,
@@ -123,32 +138,34 @@ enum TokenCommand {
 
 #[derive(Debug, Subcommand)]
 enum EngineCommand {
-    /// Puts the library into the state folder, once it is proved to work on this machine; `serve` then finds it by itself
+    /// Copy the library into the state folder once it is proved to work on this machine; `serve` then finds it by itself
     #[command(
         after_help = "Examples:\n  millgate-cloud engine install onnxruntime-1.32.0-cp311-cp311-manylinux_2_28_x86_64.whl\n  \
                             millgate-cloud engine install onnxruntime-linux-x64-1.32.0.tgz --config cloud.toml"
     )]
     Install {
-        /// A wheel, a release's .tgz, the library, or a folder with one of these
+        /// Python wheel, .tgz of a release, the library itself, or a folder that holds one of these
         #[arg(value_name = "FILE|DIR")]
         from: PathBuf,
         #[command(flatten)]
         state: StateArgs,
+        /// How to write the answer
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
-    /// Lists the libraries that are there, in the order in which they are looked for
+    /// List the libraries that are found, in the order in which they are looked for
     #[command(after_help = "Example:\n  millgate-cloud engine list --config cloud.toml --output json")]
     List {
         #[command(flatten)]
         state: StateArgs,
+        /// How to write the answer
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
-    /// Takes an installed library out; a pool that runs with it goes on until it stops
+    /// Remove an installed library; a pool that runs with it keeps it until it stops
     #[command(after_help = "Example:\n  millgate-cloud engine remove 1.32.0 --config cloud.toml")]
     Remove {
-        /// As `engine list` shows it
+        /// Version to remove, as `engine list` shows it
         version: String,
         #[command(flatten)]
         state: StateArgs,
@@ -157,56 +174,61 @@ enum EngineCommand {
 
 #[derive(Debug, Subcommand)]
 enum BundleCommand {
-    /// Shows tasks, experts, costs, thresholds, sizes and digest
+    /// Show a bundle's tasks, experts, costs, thresholds, sizes and digest
     #[command(after_help = "Example:\n  millgate-cloud bundle inspect models/factory")]
     Inspect {
-        /// A directory or a .tar.zst
+        /// Bundle: a folder or a .tar.zst
         path: PathBuf,
+        /// How to write the answer
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
-    /// Checks digests, loads every model and runs the golden samples
+    /// Check a bundle's digests, load every model and run its golden samples
     #[command(after_help = "Example:\n  millgate-cloud bundle verify factory-1.1.0.tar.zst --output json")]
     Verify {
-        /// A directory or a .tar.zst
+        /// Bundle: a folder or a .tar.zst
         path: PathBuf,
+        /// How to write the answer
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
-    /// Packs a bundle into one file and opens that file again to prove it
+    /// Pack a bundle into one file, and open that file again to prove it
     #[command(after_help = "Example:\n  millgate-cloud bundle pack models/factory -o factory-1.1.0.tar.zst")]
     Pack {
-        /// A directory or a .tar.zst
+        /// Bundle: a folder or a .tar.zst
         path: PathBuf,
-        /// The .tar.zst to write
+        /// The .tar.zst file to write
         #[arg(short, long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Has a running pool switch to another bundle, without a restart; one that fails its checks changes nothing
+    /// Let a running pool switch to another bundle without a restart; one that fails its checks changes nothing
     #[command(
         after_help = "Example:\n  millgate-cloud bundle switch factory-1.1.0.tar.zst --config cloud.toml"
     )]
     Switch {
-        /// A directory or a .tar.zst, which the pool can read
+        /// Bundle that the pool can read: a folder or a .tar.zst
         path: PathBuf,
         #[command(flatten)]
         state: StateArgs,
+        /// How to write the answer
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
-    /// Has a running pool go back to the bundle before the last switch
+    /// Let a running pool go back to the bundle before the last switch
     #[command(after_help = "Example:\n  millgate-cloud bundle rollback --config cloud.toml")]
     Rollback {
         #[command(flatten)]
         state: StateArgs,
+        /// How to write the answer
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
-    /// Shows which bundle a running pool answers with, which one it had before, and which one is configured
+    /// Show which bundle a running pool answers with, which one it had before, and which one is configured
     #[command(after_help = "Example:\n  millgate-cloud bundle status --config cloud.toml --output json")]
     Status {
         #[command(flatten)]
         state: StateArgs,
+        /// How to write the answer
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },

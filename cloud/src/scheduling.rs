@@ -181,12 +181,12 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
         gone.into_iter().filter_map(|(queue, order)| self.remove(queue, order)).collect()
     }
 
-    /// Entries that wait.
+    /// How many entries wait.
     pub fn queued(&self) -> usize {
         self.waiting.entries
     }
 
-    /// The same, by model; none for a model of which nothing waits.
+    /// Entries that wait, by model; a model of which nothing waits is not in it.
     pub fn queued_by_model(&self) -> HashMap<ModelId, usize> {
         let mut queued = HashMap::new();
         for queue in self.queues.values() {

@@ -29,7 +29,7 @@ pub(crate) mod queue;
 
 pub use config::AdminConfig;
 
-/// Of a request, in bytes; the longest word is seven.
+/// The longest body of a request, in bytes; the longest word that one may hold has seven.
 const MOST_BODY: usize = 64;
 
 #[derive(Debug, Clone)]

@@ -256,7 +256,12 @@ impl Backlog {
             return self.again(seq, tries, late.left.as_ref()).await;
         }
         if let Some(left) = &late.left {
-            tracing::warn!(id, ?left, answered = late.answers.len(), "the pool will not answer all of it");
+            tracing::warn!(
+                id,
+                ?left,
+                answered = late.answers.len(),
+                "the pool will not answer all that a decision lacks"
+            );
         }
         let Some(rules) = rules.filter(|_| !late.answers.is_empty()) else {
             return self.refuse(seq, &id).await;
@@ -264,7 +269,7 @@ impl Backlog {
         match self.amend(&rules, work, late) {
             Ok((decision, record)) => self.commit(seq, decision, record, room, Closed::Amended),
             Err(error) => {
-                tracing::error!(id, error, "cannot be amended");
+                tracing::error!(id, error, "a decision cannot be amended");
                 self.refuse(seq, &id).await;
             }
         }
@@ -285,7 +290,7 @@ impl Backlog {
             // Lived through, should it have been a suspect.
             let (hand, item) = (this.hand.clone(), Item::Entry { id: decision.id });
             if tokio::task::spawn_blocking(move || hand.acquit(&item)).await.is_err() {
-                tracing::error!("that a suspect is none any more cannot be kept");
+                tracing::error!("the list of suspects cannot be written");
             }
             drop(room);
         });
@@ -307,11 +312,11 @@ impl Backlog {
     async fn again(&self, seq: u64, tries: u32, left: Option<&Left>) {
         let (pause, why) = match left {
             Some(Left::NotHere(message)) => {
-                tracing::debug!(seq, message, "the pool cannot answer it at the moment");
+                tracing::debug!(seq, message, "the pool cannot amend a decision at the moment");
                 (NOT_HERE_PAUSE, Again::NotHere)
             }
             Some(Left::Withheld(message)) => {
-                tracing::debug!(seq, message, "it may not be sent");
+                tracing::debug!(seq, message, "a waiting request may not be sent");
                 (PAUSES.longest, Again::NotHere)
             }
             Some(Left::Failed) => (PAUSES.of(tries + 1), Again::Failed),
@@ -321,7 +326,7 @@ impl Backlog {
     }
 
     async fn refuse(&self, seq: u64, id: &str) {
-        tracing::warn!(id, "its decision stays provisional");
+        tracing::warn!(id, "a decision stays provisional");
         self.spool.close(seq, Closed::Refused).await;
     }
 }

@@ -29,7 +29,7 @@ pub(crate) const UNUSABLE: u8 = 3;
 #[command(
     name = "millgate-edge",
     version,
-    about = "Decides on samples beside the machine, with or without the pool"
+    about = "Decides on samples beside the machine that makes them, with or without a pool of larger models"
 )]
 #[command(after_help = EXAMPLES)]
 pub struct Cli {
@@ -46,14 +46,14 @@ Examples:
   millgate-edge queue --config /etc/millgate/edge.toml
   millgate-edge bundle status --config /etc/millgate/edge.toml
 
-Exit codes: 0 done, 1 failed, 2 wrong usage or undecidable input, 3 configuration or bundle unusable, or no pool where
-`infer --require-cloud` wants one.
-MILLGATE_LOG sets what is logged to standard error: error, warn, info, debug, trace,
-or levels by target, as info,millgate_edge=debug.";
+Exit codes: 0: the command is done. 1: it failed, and trying again may help. 2: the usage is wrong or an input could not be
+decided. 3: the configuration or the bundle cannot be used, or `infer --require-cloud` lacks the pool.
+The variable MILLGATE_LOG sets what is logged to standard error: error, warn, info, debug or trace,
+or a level for each target, as info,millgate_edge=debug.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Decide on files and print one record each
+    /// Decide on files and print one record for each
     #[command(after_help = "\
 Examples:
   millgate-edge infer part_0001.png
@@ -61,32 +61,32 @@ Examples:
   millgate-edge infer captures/ --cloud https://pool.example:8001 --mode always --require-cloud --wait-cloud 2m
   millgate-edge infer board.png --part template=golden_board.png --mode never
 
-Exit codes: 0 everything was decided, 1 the decisions could not be written, 2 some input was not decided or the usage is
-wrong, 3 bundle or arguments cannot be used, or --require-cloud was not met (which goes before 2).
-A decision that wanted the pool and did not get it is `provisional`; the summary counts those, by reason.")]
+Exit codes: 0: everything was decided. 1: the decisions could not be written. 2: some input was not decided, or the usage is
+wrong. 3: the bundle or the arguments cannot be used, or --require-cloud was not met (which goes before 2).
+A decision that wanted the pool and did not get its answer is `provisional`; the summary counts those by reason.")]
     Infer(Box<infer::InferArgs>),
-    /// Watch folders, serve local gRPC, and write decisions, until SIGTERM
+    /// Run the agent until SIGTERM: watch folders, serve local gRPC and deliver decisions
     #[command(after_help = "\
 Example:
   millgate-edge run --config /etc/millgate/edge.toml
 
-deploy/edge/edge.toml documents every key. SIGTERM or Ctrl-C drains: what is in flight is decided and delivered.")]
+deploy/edge/edge.toml documents every key. On SIGTERM or Ctrl-C the agent decides and delivers what it has begun, then stops.")]
     Run(run::RunArgs),
-    /// Look at everything the agent depends on, and say what to do about what is wrong
+    /// Check everything that the agent depends on, and say what to do about what is wrong
     #[command(after_help = "\
 Examples:
   millgate-edge check --config /etc/millgate/edge.toml
   millgate-edge check --bundle models/factory --cloud https://pool.example:8001
   millgate-edge check --config /etc/millgate/edge.toml --output json")]
     Check(check::CheckArgs),
-    /// Get this device a certificate from a pool, with a claim token of that pool's
+    /// Get a certificate for this device from a pool, in exchange for a claim token of that pool
     #[command(after_help = "\
 Example (as the agent's user, who must be able to read the key):
   sudo -u millgate millgate-edge enroll --pool https://pool.example:8001 --token-file claim --device cam-7
 
-The token also says by which authority the pool is known. docs/security.md tells more.")]
+The token also names the authority by which the pool is known. docs/security.md tells more.")]
     Enroll(enroll::EnrollArgs),
-    /// Provisional decisions that await an answer of the pool: show, export, drop
+    /// Show, export or drop the provisional decisions that wait for an answer of the pool
     #[command(after_help = "\
 Examples:
   millgate-edge queue --config /etc/millgate/edge.toml
@@ -94,9 +94,9 @@ Examples:
   millgate-edge queue export /tmp/queue --config /etc/millgate/edge.toml
   millgate-edge queue drop --id 0193e2c8-… --config /etc/millgate/edge.toml
 
-Works while the agent runs, through its admin port, and when it does not.")]
+This works while the agent runs (through its admin port) and while it does not.")]
     Queue(queue::QueueArgs),
-    /// The bundle that the agent decides with: switch to another one, back, and show
+    /// Switch the agent to another bundle, switch it back, or show which one decides
     #[command(after_help = "\
 Examples:
   millgate-edge bundle switch /srv/bundles/factory-1.2.tar.zst --config /etc/millgate/edge.toml

@@ -100,7 +100,7 @@ impl Hand {
         for suspect in after.iter().filter(|suspect| !before.contains(suspect)) {
             let Suspect { item, deaths, .. } = suspect;
             let next = if suspect.is_aside() { "it is set aside" } else { "it comes last, and alone" };
-            tracing::warn!(?item, deaths, next, "was in hand when the agent died");
+            tracing::warn!(?item, deaths, next, "an item was in hand when the agent died");
         }
         let is_news = after != before;
         *this.suspects() = after;
@@ -215,7 +215,7 @@ impl Hand {
         if let Some(slots) = &self.0.slots
             && let Err(error) = slots.end()
         {
-            tracing::debug!(%error, "that the agent has ended by itself cannot be noted");
+            tracing::debug!(%error, "a note that the agent has ended by itself cannot be written");
         }
     }
 
@@ -223,7 +223,7 @@ impl Hand {
         let suspects = self.suspects().clone();
         let text = serde_json::to_vec_pretty(&suspects).unwrap_or_default();
         if let Err(error) = files::replace(&self.0.path, &text, files::PRIVATE) {
-            tracing::warn!(path = %self.0.path.display(), %error, "who is suspected cannot be kept");
+            tracing::warn!(path = %self.0.path.display(), %error, "the list of suspects cannot be written");
         }
     }
 }
@@ -234,12 +234,12 @@ fn read(path: &Path) -> Vec<Suspect> {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
         Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "who was suspected cannot be read");
+            tracing::warn!(path = %path.display(), %error, "the list of suspects cannot be read");
             return Vec::new();
         }
     };
     serde_json::from_slice(&text).unwrap_or_else(|error| {
-        tracing::warn!(path = %path.display(), %error, "who was suspected cannot be read");
+        tracing::warn!(path = %path.display(), %error, "the list of suspects cannot be read");
         Vec::new()
     })
 }

@@ -49,7 +49,7 @@ pub enum IdentityError {
     Record { path: PathBuf, reason: String },
 }
 
-/// Handle to it. Cheap to clone.
+/// A handle to the device's identity. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Identity {
     inner: Arc<Inner>,
@@ -58,7 +58,7 @@ pub struct Identity {
 #[derive(Debug)]
 struct Inner {
     store: Store,
-    /// Of the configuration.
+    /// PEM files of authorities that the configuration names.
     ca: Vec<PathBuf>,
     held: Arc<Held>,
     roots: Arc<Roots>,
@@ -86,14 +86,14 @@ impl Identity {
         Self::with_clock(config, Arc::new(Floor::kept(&Store::new(&config.dir).clock())))
     }
 
-    /// The same with another clock.
+    /// Opens the identity with a clock other than the one kept beside it. Blocks.
     pub fn with_clock(config: &IdentityConfig, clock: Arc<Floor>) -> Result<Self, IdentityError> {
         let identity = Self::bare(config, clock);
         identity.inner.load()?;
         Ok(identity)
     }
 
-    /// The same for an agent, which goes on without the pool if the files are no good, and tries them again when they
+    /// Opens the identity for an agent: where the files cannot be read it logs why and shows no certificate until they
     /// change. Blocks.
     pub fn open_or_bare(config: &IdentityConfig) -> Self {
         let identity = Self::bare(config, Arc::new(Floor::kept(&Store::new(&config.dir).clock())));
@@ -103,7 +103,7 @@ impl Identity {
         identity
     }
 
-    /// Nothing is read yet.
+    /// An identity of which no file was read yet.
     fn bare(config: &IdentityConfig, clock: Arc<Floor>) -> Self {
         let store = Store::new(&config.dir);
         let files = [store.certificate(), store.key(), store.authorities_file()];
@@ -121,19 +121,19 @@ impl Identity {
         Self { inner: Arc::new(inner) }
     }
 
-    /// For a connection to the pool; follows renewals and exchanged files by itself.
+    /// TLS configuration of a connection to the pool; it follows renewals and exchanged files by itself.
     pub fn client_config(&self, alpn: &[&[u8]]) -> Arc<ClientConfig> {
         let Inner { roots, held, clock, .. } = self.inner.as_ref();
         tls::client(Arc::clone(roots), Some(Arc::clone(held)), Arc::clone(clock), alpn)
     }
 
-    /// The same without showing a certificate: for renewing one that has ended.
+    /// TLS configuration that shows no certificate: for renewing one that has ended.
     fn nameless_config(&self) -> Arc<ClientConfig> {
         let Inner { roots, clock, .. } = self.inner.as_ref();
         tls::client(Arc::clone(roots), None, Arc::clone(clock), &[H2])
     }
 
-    /// Its metrics.
+    /// Registers the metrics of renewals.
     pub fn register(&self, registry: &mut Registry) {
         let Counts { renewed, failed, end } = &self.inner.counts;
         let help = "Certificates that the pool has renewed";

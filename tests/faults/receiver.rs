@@ -30,10 +30,10 @@ struct Shared {
 /// What was accepted.
 #[derive(Debug, Clone, Default)]
 pub struct Kept {
-    /// In the order of their first coming.
+    /// Bodies in the order of their first coming.
     pub bodies: Vec<String>,
     by_key: HashMap<String, String>,
-    /// Posted again with the same key and the same body, as after a lost answer.
+    /// How often a body was posted again with its key, as after a lost answer.
     pub again: usize,
     /// Keys posted again with another body, or with none at all.
     pub wrong: Vec<String>,

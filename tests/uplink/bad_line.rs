@@ -1,5 +1,5 @@
-//! The same over a line with packets that are delayed, cut, and sent from another address. Only where the machine lets a
-//! test make one.
+//! The uplink over a line with packets that are delayed, cut, and sent from another address. These tests run only where the
+//! machine lets a test make such a line.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -15,14 +15,14 @@ use crate::identity::devices::Device;
 /// How a caller is known.
 #[derive(Debug, Clone)]
 pub(crate) enum Who {
-    /// It came over plain text from this machine, and that is enough.
+    /// A caller over plain text from this machine, which is enough.
     Local,
-    /// The same from another machine.
+    /// A caller over plain text from another machine.
     Plain,
     Device(Arc<Certificate>),
-    /// By the hash of its token.
+    /// A caller with an API token, by the token's hash.
     Token(Fingerprint),
-    /// It sent something in place of a token.
+    /// A caller that sent something else in place of a token.
     Malformed,
     Nobody,
 }

@@ -13,7 +13,7 @@ pub(super) struct Quiet {
 #[derive(Debug)]
 struct Said {
     at: Instant,
-    /// Unsaid since.
+    /// How often the reason was left unsaid since.
     others: u64,
 }
 
@@ -22,7 +22,7 @@ impl Quiet {
         Self { pause, said: HashMap::new() }
     }
 
-    /// It has happened again. If it is to be said: how often it happened unsaid.
+    /// Counts a refusal; gives how many were left unsaid if this one is to be logged, else `None`.
     pub(super) fn note(&mut self, reason: &'static str, now: Instant) -> Option<u64> {
         let Some(said) = self.said.get_mut(reason) else {
             self.said.insert(reason, Said { at: now, others: 0 });

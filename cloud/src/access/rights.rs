@@ -44,7 +44,7 @@ impl Lists {
 /// What one caller may ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rights {
-    /// As refusals name it: "device acme/cam-7".
+    /// Name of the caller in refusals: "device acme/cam-7".
     who: String,
     tasks: Lists,
     models: Lists,

@@ -23,15 +23,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct ExpertsArgs {
-    /// The pool's gRPC address
+    /// URL of the pool's gRPC port
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8001")]
     pub pool: String,
-    /// PEM file of the authority that the pool's certificate is signed by (`ca.pem` in its `state_dir`)
+    /// PEM file of the authority that signed the pool's certificate (`ca.pem` in its `state_dir`)
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
-    /// File with an API token
+    /// File that holds an API token, as `millgate-cloud api-token create` printed it
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// How to write the answer
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
 }

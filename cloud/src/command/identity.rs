@@ -18,13 +18,13 @@ use crate::identity::claims::{self, Terms};
 use crate::identity::devices::{self, Device};
 use crate::identity::{StateDir, material};
 
-/// Whose devices and tokens.
+/// The pool whose devices and tokens are meant.
 #[derive(Debug, Clone, Default, Args)]
 pub struct StateArgs {
-    /// The pool's TOML file; its `state_dir` counts, and for claim tokens its `tls.certificate`
+    /// The pool's TOML file, of which `state_dir` is used, and `tls.certificate` for claim tokens
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Instead of the configuration's
+    /// Folder of the pool's state; overrides `state_dir` of the configuration
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 }
@@ -64,18 +64,19 @@ fn checked(what: &'static str, name: &str) -> Result<(), CommandError> {
 pub struct ClaimArgs {
     #[command(flatten)]
     pub state: StateArgs,
-    /// Whom the device will belong to
+    /// Tenant that the device will belong to
     #[arg(long, default_value = DEFAULT_TENANT)]
     pub tenant: String,
-    /// The only device that may use it; needed to replace one that is enrolled already
+    /// Name of the only device that may use the token; needed to enrol a device anew that is enrolled already
     #[arg(long)]
     pub device: Option<String>,
-    /// How long it can be used: 30m, 1h, 7d
+    /// How long the token can be used, as 30m, 1h or 7d
     #[arg(long, default_value = "1h", value_parser = duration)]
     pub ttl: Duration,
-    /// How many devices may enrol with it
+    /// How many devices may enrol with the token, 1 to 100000
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub uses: u32,
+    /// How to write the answer
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
 }
@@ -185,24 +186,26 @@ pub fn set_revoked(
 pub struct TokenArgs {
     #[command(flatten)]
     pub state: StateArgs,
-    /// What the token is called in lists, logs and refusals
+    /// Name of the token in lists, logs and refusals
     #[arg(long)]
     pub name: String,
-    /// Whose bounds hold for it
+    /// Tenant whose limits hold for the token
     #[arg(long, default_value = DEFAULT_TENANT)]
     pub tenant: String,
-    /// Tasks that may be asked with it; default: all that its tenant may
+    /// Tasks that may be asked with the token, separated by commas [default: all that its tenant may ask]
     #[arg(long, value_delimiter = ',')]
     pub tasks: Option<Vec<String>>,
-    /// Experts and other models that may be run with it; default: all that its tenant may
+    /// Experts and other models that may be run with the token, separated by commas; `pcb-*` names all that begin so [default:
+    /// all that its tenant may run]
     #[arg(long, value_delimiter = ',')]
     pub models: Option<Vec<String>>,
-    /// It may also load and unload models and change settings
+    /// Let the token also load and unload models and change settings
     #[arg(long)]
     pub admin: bool,
-    /// How long it is good: 12h, 90d; default: until it is revoked
+    /// How long the token is valid, as 12h or 90d [default: until it is revoked]
     #[arg(long, value_parser = duration)]
     pub ttl: Option<Duration>,
+    /// How to write the answer
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
 }
@@ -242,7 +245,7 @@ pub fn create_token(args: TokenArgs, out: &mut impl Write) -> Result<(), Command
     Ok(())
 }
 
-/// Lists API tokens, without what they are.
+/// Lists API tokens, without their secrets.
 pub fn list_tokens(state: &StateArgs, output: Output, out: &mut impl Write) -> Result<(), CommandError> {
     let tokens = tokens::list(&state.state()?)?;
     match output {

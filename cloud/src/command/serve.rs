@@ -13,34 +13,34 @@ use crate::server::Server;
 /// What overrides the file.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct ServeArgs {
-    /// TOML file; see deploy/cloud/cloud.toml for every key
+    /// Configuration as a TOML file, which flags override; deploy/cloud/cloud.toml documents every key with its default
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Bundle to host: a directory or a .tar.zst
+    /// Bundle to host: a folder or a .tar.zst
     #[arg(long, value_name = "PATH")]
     pub bundle: Option<PathBuf>,
     /// Host no bundle, only plain models
     #[arg(long, conflicts_with = "bundle")]
     pub no_bundle: bool,
-    /// Folder of plain ONNX models to serve besides, in Triton's or MLflow's shape; may be given several times
+    /// Folder of plain ONNX models to serve besides the bundle, laid out as for Triton or MLflow; may be given several times
     #[arg(long, value_name = "DIR")]
     pub model_repository: Vec<PathBuf>,
-    /// This node's name
+    /// Name of this node, which answers and metrics carry
     #[arg(long)]
     pub node: Option<String>,
-    /// gRPC listen address
+    /// Address and port to listen on for gRPC
     #[arg(long, value_name = "ADDRESS")]
     pub grpc: Option<SocketAddr>,
-    /// REST listen address
+    /// Address and port to listen on for REST
     #[arg(long, value_name = "ADDRESS")]
     pub http: Option<SocketAddr>,
-    /// Listen address of /metrics, /healthz and /readyz
+    /// Address and port to listen on for /metrics, /healthz and /readyz
     #[arg(long, value_name = "ADDRESS")]
     pub metrics: Option<SocketAddr>,
-    /// Threads that run models; 0 takes one a core
+    /// Threads that run models; 0 takes one for each core
     #[arg(long)]
     pub threads: Option<usize>,
-    /// libonnxruntime.so, to run models with ONNX Runtime where that is faster
+    /// Path of libonnxruntime.so, with which models run where that is faster
     #[arg(long, value_name = "FILE", env = "MILLGATE_ONNXRUNTIME")]
     pub onnxruntime_library: Option<PathBuf>,
 }

@@ -12,7 +12,7 @@ use super::trial::{Fit, Sample};
 /// The answers of one engine, by what they are for.
 type Answers = [(Sample, Vec<Array>)];
 
-/// Whose answers are right, as far as can be told.
+/// The engine whose answers are right, as far as can be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Believed {
     /// ONNX Runtime.

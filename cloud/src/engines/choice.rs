@@ -10,9 +10,9 @@ const WORTH_IT: f64 = 1.1;
 /// What a trial has shown of one engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Measured {
-    /// One row by itself.
+    /// Time for one row by itself.
     pub(crate) alone: Duration,
-    /// A row in the batch that is best for it.
+    /// Time for a row in the batch that is best for it.
     pub(crate) best: Duration,
 }
 
@@ -20,7 +20,7 @@ pub(crate) struct Measured {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Choice {
     pub(crate) engine: &'static str,
-    /// Of the file that it runs, where that is not the model's own: `int8`.
+    /// Precision of the file that runs, as `int8`; `None` where that is the model's own file.
     pub(crate) precision: Option<&'static str>,
     /// One line, for people.
     pub(crate) why: String,
@@ -30,7 +30,7 @@ pub(crate) struct Choice {
 }
 
 impl Choice {
-    /// Of a model that is made of others, each with an engine of its own.
+    /// The choice for a model that is made of others, each with an engine of its own.
     pub(crate) fn whole(engine: &'static str) -> Self {
         let measured = Measured { alone: Duration::ZERO, best: Duration::ZERO };
         Self {
@@ -42,7 +42,7 @@ impl Choice {
         }
     }
 
-    /// As decisions and answers name what ran: `tract`, `onnxruntime`, `onnxruntime-int8`.
+    /// Name in decisions and answers of what ran: `tract`, `onnxruntime`, `onnxruntime-int8`.
     pub(crate) fn name(&self) -> String {
         match self.precision {
             None => self.engine.to_owned(),

@@ -11,9 +11,9 @@ pub(super) struct Tolerance {
     pub(super) levels: f64,
 }
 
-/// Of one engine, for the same rows in another batch.
+/// The tolerance between answers of one engine to the same rows in different batches.
 pub(super) const OF_BATCHES: Tolerance = Tolerance { absolute: 1e-5, relative: 1e-4, levels: 0.0 };
-/// Of two engines, which add up in another order.
+/// The tolerance between two engines, which add up in another order.
 pub(super) const OF_ENGINES: Tolerance = Tolerance { absolute: 1e-4, relative: 1e-3, levels: 0.0 };
 /// The tolerance between two engines that compute with 8-bit numbers: a value half way between two steps is rounded to either.
 pub(super) const OF_QUANTISED: Tolerance = Tolerance { levels: 1.0, ..OF_ENGINES };

@@ -130,9 +130,9 @@ impl EnginesConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub(crate) engine: Preference,
-    /// Who said so.
+    /// Where the engine was asked for, in words.
     pub(crate) asked_by: &'static str,
-    /// Of one run.
+    /// Threads of one run.
     pub(crate) threads: usize,
     pub(crate) providers: Vec<Provider>,
     /// Providers that the library lacks are passed over with a warning.

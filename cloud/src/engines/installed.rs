@@ -24,7 +24,7 @@ pub struct Version {
 }
 
 impl Version {
-    /// As the file's name says.
+    /// The version that a library's file name says; `None` if it says none.
     pub(crate) fn of_library(path: &Path) -> Option<Self> {
         path.file_name()?.to_str()?.strip_prefix(LIBRARY)?.strip_prefix('.')?.parse().ok()
     }

@@ -54,7 +54,7 @@ pub(crate) struct OnnxRuntime {
 
 impl OnnxRuntime {
     pub(crate) const NAME: &str = "onnxruntime";
-    /// An older one lacks what is asked of it.
+    /// The oldest version that can do what is asked of it.
     pub(crate) const LEAST: Version = Version { major: 1, minor: ort::MINOR_VERSION, patch: 0 };
 
     /// Loads the library, or takes the one that this process has loaded, which must be the same.
@@ -62,12 +62,12 @@ impl OnnxRuntime {
         Ok(Self { library: Library::open(path)?, tuning: Tuning::default() })
     }
 
-    /// The same library, used otherwise.
+    /// An engine of this library that is used in another way.
     pub(crate) fn tuned(&self, tuning: Tuning) -> Self {
         Self { library: self.library.clone(), tuning }
     }
 
-    /// Of those providers, the ones that the library was built without.
+    /// Those of the providers that the library was built without.
     pub(crate) fn lacks(&self, providers: &[Provider]) -> Vec<Provider> {
         providers.iter().copied().filter(|provider| !session::is_available(*provider)).collect()
     }

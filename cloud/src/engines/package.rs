@@ -271,7 +271,7 @@ fn check_kind(library: &Path) -> Result<(), String> {
     }
 }
 
-/// As the library's symbols say: `VERS_1.32.0`.
+/// The version that the library's symbols say, as `VERS_1.32.0`; `None` if they say none.
 fn version_inside(library: &Path) -> io::Result<Option<Version>> {
     const MARK: &[u8] = b"VERS_";
     let bytes = std::fs::read(library)?;

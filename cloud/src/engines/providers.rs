@@ -71,7 +71,7 @@ pub(super) fn check(wanted: &[Provider]) -> Result<(), String> {
 /// What a session is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Selection {
-    /// In this order, beyond the CPU.
+    /// Providers to register beyond the CPU, in this order.
     pub(super) register: Vec<Provider>,
     /// Asked for and not there; to be passed over with a warning.
     pub(super) missing: Vec<Provider>,
@@ -79,8 +79,8 @@ pub(super) struct Selection {
     pub(super) cpu: bool,
 }
 
-/// Of those wanted, in their order, the ones that the library has. One that it lacks is an error, unless the CPU stands
-/// after it, or `may_lack`.
+/// Selects from the providers that are wanted, in their order, those that the library has. One that it lacks is an error,
+/// unless the CPU stands after it, or `may_lack`.
 pub(super) fn select(
     wanted: &[Provider],
     may_lack: bool,

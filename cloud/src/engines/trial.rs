@@ -27,11 +27,11 @@ const MOST_RUNS: usize = 200;
 const ENOUGH: Duration = Duration::from_millis(3);
 /// Larger batches are not tried once this much has gone.
 const BUDGET: Duration = Duration::from_millis(60);
-/// Nor when one would take longer: no thread is held by a batch for that long.
+/// Batches that would take longer than this are not tried: no thread is held by a batch for that long.
 const LONGEST: Duration = Duration::from_millis(20);
-/// Nor once a row costs so much more than alone.
+/// Larger batches are not tried once a row costs so many times what it costs alone.
 const HOPELESS: f64 = 1.25;
-/// Nor, from this many rows on, once twice as many gain less than a twentieth.
+/// From this many rows on, larger batches are not tried once twice as many rows gain less than a twentieth.
 const MANY: usize = 16;
 const STILL_PAYS: f64 = 0.95;
 /// No further guess is made once this much has gone.
@@ -45,7 +45,7 @@ pub(crate) struct Trial {
     pub(crate) rows_are_independent: bool,
     /// Inputs that it takes.
     pub(crate) fit: Option<Fit>,
-    /// Its answers to these, for inputs that are the same for every engine.
+    /// The model's answers to samples that are the same for every engine.
     pub(crate) samples: Vec<(Sample, Vec<Array>)>,
     /// Why no inputs are known that it takes, if that is so.
     pub(crate) unproven: Option<String>,
@@ -54,7 +54,7 @@ pub(crate) struct Trial {
 /// Inputs that a model takes.
 #[derive(Debug, Clone)]
 pub(crate) enum Fit {
-    /// Its configuration has brought them: its `model_warmup`.
+    /// The inputs that the model's configuration brings, in its `model_warmup`.
     Given(Arc<Vec<Array>>),
     /// Free axes, other than that of rows, have this length.
     Made { guess: Guess, length: usize },
@@ -145,7 +145,7 @@ impl Trial {
     }
 }
 
-/// Its first axes may be of rows, and no input says how the others are laid out.
+/// Whether a model's first axes may be of rows, and no input says how the others are laid out.
 fn is_of_rows(signature: &Signature) -> bool {
     signature.may_batch() && !signature.graph.roles.values().any(|role| role.is_of_layout())
 }

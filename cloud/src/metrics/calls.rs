@@ -32,12 +32,12 @@ impl CallGuard {
         Self { metrics, method, deadline, code: None }
     }
 
-    /// Its answer is worthless from then on.
+    /// Sets the time from which on the call's answer is worthless.
     pub(crate) fn until(&mut self, deadline: Instant) {
         self.deadline = deadline;
     }
 
-    /// It came to this end, as gRPC names it.
+    /// Ends the call with a code, as gRPC names it.
     pub(crate) fn end(mut self, code: &'static str) {
         self.code = Some(code);
     }

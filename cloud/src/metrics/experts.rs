@@ -19,11 +19,11 @@ pub(super) struct ExpertLabels {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunResult {
     Ok,
-    /// It ran, or was to run, and gave an error.
+    /// The expert ran, or was to run, and gave an error.
     Failed,
     /// The queue was full.
     Refused,
-    /// Its deadline had passed.
+    /// The request's deadline had passed.
     Expired,
 }
 

@@ -1,4 +1,4 @@
-//! The same under the names that Triton's dashboards ask for.
+//! The metrics once more under the names that Triton's dashboards ask for.
 //!
 //! Triton calls most of these counters, and its counters do not end in `_total`. In OpenMetrics a counter must; so they are
 //! of type `unknown` here. Queries see names and values only, and `rate` works on both. The classic format, which is

@@ -15,7 +15,7 @@ use crate::serving::statistics::Total;
 /// Triton's name for what runs ONNX files; clients look for it.
 const PLATFORM: &str = "onnxruntime_onnx";
 const BACKEND: &str = "onnxruntime";
-/// And for models made of others.
+/// Triton's name for the platform of models made of others.
 const ENSEMBLE: &str = "ensemble";
 
 fn platform(served: &Served) -> &'static str {

@@ -34,7 +34,7 @@ pub(super) fn bounded(root: &Path, path: &Path, most: u64) -> Result<Vec<u8>, Re
     Ok(bytes)
 }
 
-/// Of a file that was not written to in between.
+/// Whether a file was not written to between the two looks.
 fn is_same(before: &Metadata, after: &Metadata) -> bool {
     let changed = |metadata: &Metadata| (metadata.ctime(), metadata.ctime_nsec());
     before.len() == after.len()
@@ -42,7 +42,7 @@ fn is_same(before: &Metadata, after: &Metadata) -> bool {
         && changed(before) == changed(after)
 }
 
-/// Of files, one after the other; where one ends counts.
+/// Digest of files, one after the other; where one ends and the next begins counts.
 pub(super) fn digest<'a>(files: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
     let mut all = Sha256::new();
     for file in files {

@@ -17,13 +17,13 @@ use crate::serving::served::Traits;
 /// Which versions are served.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Chosen {
-    /// Lowest first.
+    /// Versions to serve, lowest first.
     pub(super) versions: Vec<u64>,
-    /// Named by the policy, and not there.
+    /// Versions that the policy names and that are not there.
     pub(super) absent: Vec<u64>,
 }
 
-/// Of `found`, lowest first; without a policy the highest alone.
+/// Chooses from `found`, lowest first, by the policy; without a policy the highest alone.
 pub(super) fn versions(policy: Option<&ModelVersionPolicy>, found: &[u64]) -> Result<Chosen, String> {
     let latest = |count: usize| found[found.len().saturating_sub(count)..].to_vec();
     let mut absent = Vec::new();

@@ -74,14 +74,14 @@ impl Repositories {
                     "set aside: the pool died {times} times while it loaded it; it is tried again when its files change, \
                      or when it is loaded by name"
                 );
-                tracing::warn!(model = name, reason, "not served");
+                tracing::warn!(model = name, reason, "a model is not served");
                 serving.unavailable(&name, Versions::new(), reason);
             } else if is_plain(&name) {
                 // Its error is logged, and in the index.
                 let _is_served = self.bring(serving, &name, places).is_ok();
             } else {
                 let error = RepositoryError::Name(name.clone()).to_string();
-                tracing::warn!(model = name, error, "not served");
+                tracing::warn!(model = name, error, "a model is not served");
                 serving.unavailable(&name, Versions::new(), error);
             }
         }
@@ -105,7 +105,7 @@ impl Repositories {
         if let Err(error) = &brought
             && !folders.is_empty()
         {
-            tracing::warn!(model = name, folder = folders.join(", "), %error, "not served");
+            tracing::warn!(model = name, folder = folders.join(", "), %error, "a model is not served");
         }
         brought
     }
@@ -129,7 +129,7 @@ impl Repositories {
         let place = place.map_err(|reason| refuse(Versions::new(), reason))?;
         let found = find(place).map_err(|error| refuse(Versions::new(), error.told()))?;
         for field in followed::ignored(&found.config) {
-            tracing::warn!(model = name, field, "set in config.pbtxt, and not followed");
+            tracing::warn!(model = name, field, "a field is set in config.pbtxt and not followed");
         }
         let mut versions = Versions::new();
         let mut failed = Vec::new();

@@ -68,9 +68,9 @@ struct Tensor {
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 struct Spec {
-    /// As numpy names it.
+    /// Name of the datatype in numpy.
     dtype: String,
-    /// -1: any length.
+    /// Axes; -1 is any length.
     shape: Vec<i64>,
 }
 

@@ -18,16 +18,16 @@ use crate::oip::describe::data_type;
 use crate::serving::batch::warm_up;
 use crate::serving::served::Served;
 
-/// Runs of one entry.
+/// The most runs of one entry.
 const MOST_RUNS: u32 = 1000;
-/// Bytes of one input, as of a request's.
+/// The most bytes of one input, as for a request's.
 const LARGEST: usize = 64 << 20;
 /// Beside the versions: where files of inputs lie.
 const FOLDER: &str = "warmup";
 
 /// What a model's configuration brings for its first runs.
 pub(super) struct Entry {
-    /// As an error names it.
+    /// Name of the entry in an error.
     field: String,
     runs: u32,
     /// In the signature's order.

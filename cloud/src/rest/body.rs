@@ -15,8 +15,8 @@ use crate::failure::Failure;
 
 /// What a client's word for its length is worth before anything has come.
 const FIRST: usize = 1 << 20;
-/// Of a body that is too long, so many bytes more are read and forgotten: a client that is still sending would
-/// otherwise lose the connection before it reads why.
+/// The most bytes beyond the limit that are read and forgotten: a client that is still sending would otherwise lose the
+/// connection before it reads why its body is refused.
 const FORGOTTEN: usize = 64 << 20;
 
 /// All of `body`, if it has at most `most` bytes.

@@ -84,7 +84,7 @@ pub(super) fn unpack(encoding: Encoding, packed: &[u8], most: usize) -> Result<B
     }
 }
 
-/// As fast as it goes: tensors seldom shrink much.
+/// Compresses an answer at the fastest level: tensors seldom shrink much.
 pub(super) fn pack(encoding: Encoding, parts: &[Bytes]) -> std::io::Result<Bytes> {
     fn write(mut encoder: impl Write, parts: &[Bytes]) -> std::io::Result<()> {
         parts.iter().try_for_each(|part| encoder.write_all(part))

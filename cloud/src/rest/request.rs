@@ -19,7 +19,7 @@ pub(super) const HEAD_LENGTH: &str = "inference-header-content-length";
 /// In which form the answer's outputs are wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Forms {
-    /// Of those that say nothing of themselves.
+    /// Whether outputs that say nothing of themselves are wanted as binary data.
     all_binary: bool,
     by_output: BTreeMap<String, bool>,
 }
@@ -30,7 +30,7 @@ impl Forms {
     }
 }
 
-/// `None`: the whole body is JSON.
+/// Length of the JSON head in bytes; `None` if the whole body is JSON.
 pub(super) fn head_length(headers: &HeaderMap) -> Result<Option<usize>, Failure> {
     let Some(value) = headers.get(HEAD_LENGTH) else { return Ok(None) };
     let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));

@@ -9,12 +9,12 @@ use super::{Batch, Profile, Scheduler, Started, limits};
 /// What has waited for most of its time is computed only if it takes this much less than is left: a batch's time
 /// varies, and what would end just in time ends late as often as not.
 const MARGIN: f64 = 1.1;
-/// A batch that lets somebody down must do this much more in the same time.
+/// Dropping an entry is allowed only if the batch then serves this factor more rows in the same time.
 const WORTH_LOSING: f64 = 1.1;
 /// Entries looked at beyond a batch's size, to tell how many of them it would serve.
 const LOOKED_AT: usize = 64;
 
-/// It has waited for more than half of its time, so more is asked than can be done: workers are never idle
+/// Whether an entry has waited for more than half of its time, so that more is asked than can be done: workers are never idle
 /// meanwhile.
 fn is_pressed<T>(now: Instant, order: &Order, entry: &Entry<T>) -> bool {
     now.saturating_duration_since(entry.arrived) > order.deadline.saturating_duration_since(now)

@@ -62,24 +62,24 @@ pub enum MostWaiting {
 /// Why something is not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// As many entries wait as may.
+    /// The most entries that may wait do so.
     Full,
-    /// As many entries of this model wait as may.
+    /// The most entries of this model that may wait do so.
     ModelFull,
-    /// As many bytes wait as may.
+    /// The most bytes that may wait do so.
     Bytes,
-    /// As much compute waits as may.
+    /// The most compute that may wait does so.
     Work,
-    /// What is before it takes until after its deadline.
+    /// What waits before the entry takes until after its deadline.
     Hopeless,
-    /// Its deadline is nearer than its own computing takes.
+    /// The entry's deadline is nearer than its own computing takes.
     TooShort,
     /// The model is gone.
     UnknownModel,
 }
 
 impl Refusal {
-    /// It depends on what else waits.
+    /// Whether the refusal depends on what else waits, so that a later try may be let in.
     pub fn is_for_now(self) -> bool {
         !matches!(self, Self::TooShort | Self::UnknownModel)
     }

@@ -11,7 +11,7 @@ use super::ModelId;
 pub(super) struct Order {
     pub(super) priority: u8,
     pub(super) deadline: Instant,
-    /// Unique.
+    /// A number that no other entry has.
     pub(super) number: u64,
 }
 
@@ -19,7 +19,7 @@ pub(super) struct Order {
 pub(super) struct Entry<T> {
     pub(super) rows: usize,
     pub(super) bytes: usize,
-    /// Its share of a good batch.
+    /// The entry's share of the time of a good batch.
     pub(super) work: Duration,
     pub(super) arrived: Instant,
     pub(super) payload: T,

@@ -133,7 +133,7 @@ impl Call {
         }
     }
 
-    /// It came to nothing: no answer at all.
+    /// Ends a call to which there was no answer at all.
     pub(super) fn broken(&mut self) {
         match self.kind {
             Kind::Grpc => self.code(Code::Unknown, ""),

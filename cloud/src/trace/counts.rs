@@ -11,11 +11,11 @@ use prometheus_client::registry::Registry;
 /// What became of spans that ended.
 #[derive(Debug, Default)]
 pub(crate) struct SpanCounts {
-    /// The collector has them.
+    /// Spans that the collector has.
     pub(super) exported: AtomicU64,
-    /// The collector could not be reached, or refused them.
+    /// Spans that the collector refused, or that did not reach it.
     pub(super) failed: AtomicU64,
-    /// As many waited as may.
+    /// Spans that were dropped because the most that may wait did.
     pub(super) dropped: AtomicU64,
 }
 
@@ -25,7 +25,7 @@ impl SpanCounts {
     }
 }
 
-/// Shows them.
+/// Shows the counts as metrics.
 #[derive(Debug)]
 struct Spans(Arc<SpanCounts>);
 

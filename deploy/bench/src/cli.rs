@@ -15,10 +15,10 @@ const EXAMPLES: &str = "Examples:
   millgate-load open --model dense --rate 500 --deadline-ms 50 --burst-rate 4000 --seconds 20
   millgate-load engine --file models/dense/1/model.onnx --threads 1,2 --batch 1,8,32
 
-Works with any server that speaks the Open Inference Protocol over gRPC: Millgate, Triton, MLServer, OpenVINO.
-Inputs are made from the model's metadata. Good requests are counted; poisoned ones stand apart.";
+The tool works with any server that speaks the Open Inference Protocol over gRPC: Millgate, Triton, MLServer, OpenVINO.
+It makes inputs from the model's metadata. Requests that are broken on purpose (--poison) are counted apart from the others.";
 
-/// Load for servers of the Open Inference Protocol: latency, throughput and goodput over gRPC.
+/// Measures latency, throughput and goodput of servers of the Open Inference Protocol over gRPC.
 #[derive(Debug, Parser)]
 #[command(name = "millgate-load", version, after_help = EXAMPLES)]
 pub struct Cli {
@@ -28,36 +28,37 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Clients that each send the next request when the last was answered
+    /// Load a server with clients that each send a request when the one before was answered
     #[command(
         after_help = "Example:\n  millgate-load closed --model dense --concurrency 1,8,64 --seconds 10"
     )]
     Closed(ClosedArgs),
-    /// Requests at random times at a rate, whether or not answers come; latency counts from when each was due
+    /// Load a server at a rate, at random times, whether or not answers come; latency counts from when each request was due
     #[command(
         after_help = "Example:\n  millgate-load open --model dense:3 --model text:1 --rate 900 --deadline-ms 50"
     )]
     Open(OpenArgs),
-    /// Waits until a server answers and models are ready
+    /// Wait until a server answers and models are ready
     #[command(after_help = "Example:\n  millgate-load ready --model dense --patience 60")]
     Ready(ReadyArgs),
-    /// Unloads and loads a model over and over and watches the server's memory
+    /// Unload and load a model again and again, and watch the server's memory
     #[command(after_help = "Example:\n  millgate-load reload --model dense --rounds 1000 --pid 4242")]
     Reload(ReloadArgs),
-    /// The built-in engine in this process, without a server
+    /// Measure the built-in engine in this process, without a server
     #[command(after_help = "Example:\n  millgate-load engine --file model.onnx --threads 1,2 --batch 1,8,32")]
     Engine(EngineArgs),
-    /// The built-in engine in this process, on models and inputs that a script has laid out
+    /// Run the built-in engine in this process on models and inputs that a script has laid out
     #[command(after_help = "Example:\n  millgate-load cases --dir target/node-cases")]
     Cases(CasesArgs),
 }
 
-/// Which server.
+/// The server to load, and how its results are written.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ServerArgs {
-    /// The server's gRPC address
+    /// URL of the server's gRPC port
     #[arg(long, default_value = "http://127.0.0.1:8001")]
     pub url: String,
+    /// How to write the results
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
 }
@@ -65,43 +66,43 @@ pub struct ServerArgs {
 /// How inputs are made where the model leaves it open.
 #[derive(Debug, Clone, clap::Args)]
 pub struct InputArgs {
-    /// Rows of each request, where the model leaves the first axis open
+    /// Rows of each request's inputs, where the model leaves their first axis open
     #[arg(long, default_value_t = 1)]
     pub rows: u32,
-    /// An input's whole shape, as INPUT:1,3,224,224; other open axes are 1
+    /// Whole shape of an input, as INPUT:1,3,224,224; may be given several times. Other open axes are 1
     #[arg(long, value_name = "INPUT:AXES")]
     pub shape: Vec<String>,
-    /// Integers are drawn from 0 up to, not including, this
+    /// Bound of the integers that inputs are filled with: 0 to N - 1
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub integers_below: usize,
-    /// Different requests for each model
+    /// How many different requests to make for each model
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub distinct: usize,
 }
 
-/// What both kinds of load share.
+/// Flags of both kinds of load.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LoadArgs {
     #[command(flatten)]
     pub server: ServerArgs,
     #[command(flatten)]
     pub inputs: InputArgs,
-    /// A model, with its share of the requests after a colon; may be given several times
+    /// Model to ask, with the weight of its share of the requests after a colon; may be given several times
     #[arg(long, value_name = "NAME[:WEIGHT]", required = true)]
     pub model: Vec<String>,
-    /// Connections, used in turn
+    /// How many connections to open; requests take them in turn
     #[arg(long, default_value_t = 4)]
     pub connections: usize,
-    /// Each request's deadline; goodput counts what is answered within it
+    /// Deadline of each request in milliseconds; goodput counts what is answered within it [default: none]
     #[arg(long, value_name = "MS")]
     pub deadline_ms: Option<f64>,
-    /// How long is measured
+    /// Seconds that are measured
     #[arg(long, default_value_t = 5.0)]
     pub seconds: f64,
-    /// How long is not measured before
+    /// Seconds of load before the measurement begins
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
     pub warm_up: f64,
-    /// Share of requests that are broken on purpose: not a number, a byte too few, an axis too long
+    /// Share of requests that are broken on purpose, 0 to 1: not a number, a byte too few, an axis too long
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     pub poison: f64,
     /// Send each request alone first, and count answers that differ from that later on
@@ -110,10 +111,10 @@ pub struct LoadArgs {
     /// Report the means of the numbers that the server sends along with its answers
     #[arg(long)]
     pub phases: bool,
-    /// Of inputs, order and times
+    /// Seed of inputs, order and times
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Threads of this client
+    /// Threads of this client's runtime
     #[arg(long, default_value_t = 1)]
     pub threads: usize,
 }
@@ -134,13 +135,13 @@ pub struct OpenArgs {
     /// Requests per second; several numbers are run one after the other
     #[arg(long, value_name = "R,…", value_delimiter = ',', required = true)]
     pub rate: Vec<f64>,
-    /// Requests per second in bursts
+    /// Requests per second within bursts [default: no bursts]
     #[arg(long, value_name = "R")]
     pub burst_rate: Option<f64>,
-    /// Length of a burst
+    /// Length of a burst in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 200.0)]
     pub burst_ms: f64,
-    /// From the start of one burst to that of the next
+    /// Milliseconds from the start of one burst to the start of the next
     #[arg(long, value_name = "MS", default_value_t = 2000.0)]
     pub burst_every_ms: f64,
 }
@@ -149,10 +150,10 @@ pub struct OpenArgs {
 pub struct ReadyArgs {
     #[command(flatten)]
     pub server: ServerArgs,
-    /// A model that must be ready; may be given several times
+    /// Model that must be ready; may be given several times [default: the server alone]
     #[arg(long, value_name = "NAME")]
     pub model: Vec<String>,
-    /// How long to wait
+    /// Seconds to wait before giving up
     #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
     pub patience: f64,
 }
@@ -161,41 +162,44 @@ pub struct ReadyArgs {
 pub struct ReloadArgs {
     #[command(flatten)]
     pub server: ServerArgs,
+    /// Model to unload and load
     #[arg(long, value_name = "NAME")]
     pub model: String,
+    /// How many times to unload and load it
     #[arg(long, default_value_t = 1000)]
     pub rounds: usize,
-    /// Fewer rounds if they take longer
+    /// Seconds after which no further round begins
     #[arg(long, value_name = "SECONDS", default_value_t = 600.0)]
     pub most_seconds: f64,
-    /// The server's process; what it started counts too
+    /// Process id of the server, whose memory is watched together with that of its child processes
     #[arg(long)]
     pub pid: u32,
 }
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct EngineArgs {
-    /// An ONNX file
+    /// ONNX file to run
     #[arg(long)]
     pub file: PathBuf,
     /// Threads with a session each; several numbers are run one after the other
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1")]
     pub threads: Vec<usize>,
-    /// Rows at a time; likewise
+    /// Rows of each run; several numbers are run one after the other
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,2,4,8,16,32")]
     pub batch: Vec<usize>,
-    /// How long each is measured
+    /// Seconds that each combination is measured
     #[arg(long, default_value_t = 0.5)]
     pub seconds: f64,
     #[command(flatten)]
     pub inputs: InputArgs,
+    /// How to write the results
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
 }
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct CasesArgs {
-    /// Holds a folder for each case
+    /// Folder that holds a folder for each case
     #[arg(long)]
     pub dir: PathBuf,
     /// Load each model for the shapes of its inputs alone, as a bundle's models are

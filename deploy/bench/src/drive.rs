@@ -31,7 +31,7 @@ pub struct Load {
     /// Share of poisoned requests.
     pub poison: f64,
     pub deadline: Option<Duration>,
-    /// Collect the numbers that the server sends along with its answers.
+    /// Whether to collect the numbers that the server sends along with its answers.
     pub phases: bool,
     pub seed: u64,
 }

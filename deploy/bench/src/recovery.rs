@@ -28,8 +28,8 @@ pub struct Recovery {
     pub share: f64,
     /// Share of the requests due outside, before each burst, that was answered in time.
     pub share_before: f64,
-    /// From a burst's end to the first 10 ms from which on requests are answered in time as before; `None` if that was
-    /// not seen before the next burst.
+    /// Milliseconds from a burst's end to the first 10 ms from which on requests are answered in time as before; `None` if
+    /// that was not seen before the next burst.
     pub recovery_ms: Option<f64>,
 }
 

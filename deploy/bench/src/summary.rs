@@ -59,10 +59,10 @@ pub struct Counts {
     pub in_time: usize,
     pub wrong: usize,
     pub unsent: usize,
-    /// By gRPC code.
+    /// Failed requests by gRPC code.
     pub errors: BTreeMap<&'static str, usize>,
     pub throughput: f64,
-    /// Right answers within the deadline.
+    /// Right answers within the deadline, per second.
     pub goodput: f64,
     /// Latency of right answers.
     pub latency_ms: Latency,

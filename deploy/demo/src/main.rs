@@ -22,40 +22,40 @@ const FAILED: u8 = 1;
 /// Bundle or samples are unusable; nothing was run.
 const UNUSABLE: u8 = 3;
 
-/// A pool and an agent in one go: replays recorded factory images and cuts the cloud off in the middle
+/// Starts a pool and an agent, replays recorded factory pictures through them, and cuts the cloud off in the middle
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Example: millgate-demo --risk 0.05 --output json")]
+#[command(version, after_help = "Examples:\n  millgate-demo\n  millgate-demo --risk 0.05 --output json")]
 struct Flags {
-    /// Bundle directory or .tar.zst for both sides
+    /// Bundle of both sides, a folder or a .tar.zst [default: the repository's models/factory]
     #[arg(long, value_name = "PATH", default_value = BUNDLE, hide_default_value = true)]
     bundle: PathBuf,
-    /// Directory with labels.jsonl and the images it names
+    /// Folder with labels.jsonl and the pictures that it names [default: the repository's deploy/demo/samples]
     #[arg(long, value_name = "DIR", default_value = SAMPLES, hide_default_value = true)]
     samples: PathBuf,
-    /// Accepted error rate of what stays local; the bundle's default if not given
+    /// Error rate to accept among decisions that stay local, 0.005 to 0.05 [default: the bundle's]
     #[arg(long)]
     risk: Option<f64>,
-    /// Milliseconds from accepting a sample to its decision
+    /// Milliseconds that a decision may take, from the acceptance of its sample on
     #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     deadline_ms: u64,
-    /// Milliseconds from one sample to the next [default: 90 on the screen, else 45]
+    /// Milliseconds from one sample to the next [default: 90 with `--output screen`, else 45]
     #[arg(long, value_name = "MS")]
     pace: Option<u64>,
-    /// Of the samples' order
+    /// Seed of the order in which samples come
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// [default: screen on a terminal, else text]
+    /// How to show the run [default: screen on a terminal, else text]
     #[arg(long, value_enum)]
     output: Option<Output>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Output {
-    /// Live, with keys to cut the cloud
+    /// A live screen with keys to cut the cloud off
     Screen,
-    /// Progress and a table
+    /// Lines of progress and a table at the end
     Text,
-    /// One object, on the last line
+    /// One JSON object at the end
     Json,
 }
 

@@ -85,7 +85,7 @@ pub struct Measured {
     pub decision: Result<Decision, String>,
     /// Time that [`millgate_edge::agent::Agent::decide`] took, from outside.
     pub latency: Duration,
-    /// The cable was cut when the decision began, or when it ended.
+    /// Whether the cable was cut when the decision began, or when it ended.
     pub in_outage: bool,
     pub edge_only: Result<String, String>,
     pub cloud_only: CloudOnly,

@@ -25,7 +25,7 @@ mod terminal;
 #[cfg(test)]
 mod tests;
 
-/// Between looks at the keyboard, each with a new picture.
+/// Time between looks at the keyboard, each with a new picture.
 const FRAME: Duration = Duration::from_millis(50);
 /// Height of the panels in lines, borders included.
 const PANELS_HEIGHT: u16 = 8;

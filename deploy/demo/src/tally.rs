@@ -13,13 +13,13 @@ mod tests;
 /// Counts and times of a run so far.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
-    /// Given to the agent.
+    /// Samples given to the agent.
     pub samples: usize,
-    /// Answered by it; the others are lost.
+    /// Samples that the agent answered; the others are lost.
     pub decided: usize,
     /// Answers beyond one a sample: a path or a decision's id that came before.
     pub duplicates: usize,
-    /// Over the samples that each of the three answered.
+    /// Score of the edge experts alone, over the samples that each of the three answered.
     pub edge_only: Score,
     pub mixture: Score,
     pub cloud_only: Score,
@@ -27,7 +27,7 @@ pub struct Tally {
     pub outage: Phase,
     /// Bytes sent to the pool, by what the decisions say.
     pub uplink_bytes: u64,
-    /// What it would have taken to send every sample's files.
+    /// Bytes that sending every sample's files would have taken.
     pub all_cloud_bytes: u64,
     /// Bytes on the wire as the link counted them; `None` until the run is over.
     pub wire_bytes: Option<u64>,

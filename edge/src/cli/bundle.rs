@@ -21,13 +21,13 @@ const REFUSED: u8 = 2;
 
 #[derive(Debug, Args)]
 pub struct BundleArgs {
-    /// edge.toml
+    /// Path of edge.toml
     #[arg(long, value_name = "FILE", env = "MILLGATE_EDGE_CONFIG", global = true)]
     config: Option<PathBuf>,
-    /// Override `state_dir` from the configuration
+    /// Folder of the agent's state; overrides `state_dir` of the configuration
     #[arg(long, value_name = "DIR", global = true)]
     state_dir: Option<PathBuf>,
-    /// How to print what came of it
+    /// Write the result as text for people or as one JSON object
     #[arg(long, value_enum, default_value_t = Output::Text, global = true)]
     output: Output,
     #[command(subcommand)]
@@ -37,13 +37,18 @@ pub struct BundleArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Switch the running agent to another bundle, once that has passed its checks
+    #[command(
+        after_help = "Example:\n  millgate-edge bundle switch factory-1.2.tar.zst --config /etc/millgate/edge.toml"
+    )]
     Switch {
-        /// A directory or a .tar.zst
+        /// Bundle that the agent can read: a folder or a .tar.zst
         path: PathBuf,
     },
     /// Switch back to the bundle before; a second time, forth again
+    #[command(after_help = "Example:\n  millgate-edge bundle rollback --config /etc/millgate/edge.toml")]
     Rollback,
     /// Show the active bundle, the one before and the configured one
+    #[command(after_help = "Example:\n  millgate-edge bundle status --config /etc/millgate/edge.toml")]
     Status,
 }
 

@@ -14,18 +14,18 @@ use crate::finding::Status;
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["config", "bundle"]))]
 pub struct CheckArgs {
-    /// edge.toml
+    /// Path of edge.toml
     #[arg(long, value_name = "FILE", env = "MILLGATE_EDGE_CONFIG")]
     config: Option<PathBuf>,
-    /// Instead of the configuration's
+    /// Bundle to look at, a folder or a .tar.zst; overrides `bundle` of the configuration
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
-    /// Instead of the configuration's
     #[command(flatten)]
     pool: PoolArgs,
-    /// Only what a start depends on: not the pool, folders and receivers, which may come later
+    /// Check only what a start needs; skip the pool, the watched folders and the sinks, which may come later
     #[arg(long)]
     local: bool,
+    /// Write the report as text for people or as one JSON object
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }

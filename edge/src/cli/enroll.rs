@@ -16,30 +16,33 @@ use crate::identity::store::Store;
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("claim").required(true).args(["token", "token_file"]))]
 pub struct EnrollArgs {
-    /// The pool's gRPC port, https://HOST:PORT
+    /// URL of the pool's gRPC port, as https://HOST:PORT
     #[arg(long, value_name = "URL")]
     pool: String,
-    /// What `millgate-cloud enroll-token` printed
+    /// Claim token that `millgate-cloud enroll-token` printed; other users of this device can see it among the flags
     #[arg(long, env = "MILLGATE_CLAIM_TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// A file with it: other users of this device can see flags
+    /// File that holds the claim token, which keeps it out of the list of processes
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// This device's name; not needed if the token was made for one device
+    /// Name of this device; leave it out if the token was made for one device
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     device: String,
-    /// Where to keep key and certificate; default: `identity.dir` of the configuration, or its default
+    /// Folder to keep the key and the certificate in [default: `identity.dir` of the configuration, else
+    /// /var/lib/millgate/identity]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// edge.toml, for `identity.dir` and `offload.proxy`
+    /// Path of edge.toml, of which `identity.dir` and `offload.proxy` are used
     #[arg(long, value_name = "FILE", env = "MILLGATE_EDGE_CONFIG")]
     config: Option<PathBuf>,
-    /// PEM file of an authority to know the pool by, instead of the one that the token names
+    /// PEM file of the authority that signed the pool's certificate, used instead of the one that the token names; may be
+    /// given several times
     #[arg(long, value_name = "FILE")]
     ca: Vec<PathBuf>,
-    /// Also if this device is enrolled already; its key stays
+    /// Enrol again even if this device is enrolled already; the private key is kept
     #[arg(long)]
     force: bool,
+    /// Write the result as text for people or as one JSON object
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }

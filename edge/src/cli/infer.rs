@@ -41,69 +41,72 @@ pub struct InferArgs {
     /// Pictures (PNG, JPEG, BMP, TIFF), or directories of them
     #[arg(required = true, value_name = "FILE|DIR")]
     pub paths: Vec<PathBuf>,
-    /// Bundle directory or .tar.zst
+    /// Bundle that decides: a folder or a .tar.zst
     #[arg(long, env = "MILLGATE_BUNDLE", default_value = "models/factory")]
     pub bundle: PathBuf,
     #[command(flatten)]
     pub pool: PoolArgs,
-    /// Another part of the one FILE given, such as template=FILE; else FILE's neighbour `<name>.<modality>.<ending>`
+    /// File of another modality of the one sample FILE, as template=golden.png; may be given several times [default: FILE's
+    /// neighbour `<name>.<modality>.<ending>`, where it is there]
     #[arg(long = "part", value_name = "MODALITY=FILE", value_parser = part)]
     pub parts: Vec<(String, PathBuf)>,
+    /// Task of the bundle to decide on
     #[arg(long, default_value = "inspect")]
     pub task: String,
-    /// When the pool is asked
+    /// When to ask the pool
     #[arg(long, value_enum, default_value_t = ModeArg::Confidence)]
     pub mode: ModeArg,
-    /// Experts of mode `pinned`, comma-separated
+    /// Names of the experts that answer in mode `pinned`, separated by commas
     #[arg(long, value_name = "EXPERT,…", value_delimiter = ',')]
     pub pinned: Vec<String>,
-    /// Accepted error rate of what stays local, 0.005 to 0.05; the bundle's default if not given
+    /// Error rate to accept among decisions that stay local, 0.005 to 0.05 [default: the bundle's]
     #[arg(long)]
     pub risk: Option<f64>,
-    /// What of a picture goes to the pool
+    /// Form in which a picture goes to the pool
     #[arg(long, value_enum, default_value_t = SendArg::Auto, value_name = "FORM")]
     pub send: SendArg,
-    /// Numbers of what goes up as tensor or features
+    /// Number format of what goes to the pool as a tensor or as features
     #[arg(long, value_enum, default_value_t = DatatypeArg::Fp32)]
     pub datatype: DatatypeArg,
-    /// How long a pool that is not there (yet) is waited for, each time; 0s: not at all
+    /// How long to wait for a pool that cannot be reached, as 30s or 2m, each time it is needed; 0s does not wait
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     pub wait_cloud: Duration,
-    /// Exit code 3 if a decision wanted the pool and did not get its answer, or if there is no pool
+    /// Exit with code 3 if a decision wanted the pool and lacks its answer, or if no pool is given
     #[arg(long)]
     pub require_cloud: bool,
-    /// Bits of 16-bit samples that count, 8 to 16; if not given, the file says it, or else its largest sample
+    /// How many bits of 16-bit samples count, 8 to 16 [default: what the file says, else what its largest sample needs]
     #[arg(long, value_name = "BITS")]
     pub bit_depth: Option<BitDepth>,
-    /// Milliseconds from reading a picture to its decision
+    /// Milliseconds that a decision may take, from the reading of its picture on
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub deadline_ms: u64,
-    /// Model threads, and pictures decided at a time [default: the processor's cores]
+    /// Threads that run models, which is also how many pictures are decided at a time [default: one for each core]
     #[arg(long)]
     pub threads: Option<usize>,
+    /// How to write the decisions
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For reading
+    /// Text for people
     Text,
-    /// One JSON object a line
+    /// One JSON object in each line
     Jsonl,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ModeArg {
-    /// If the local answer's risk is over the certified threshold
+    /// Ask if the local answer's risk is over the certified threshold
     Confidence,
-    /// Whenever the gate chose a cloud expert
+    /// Ask whenever the gate chose an expert that only the pool has
     Gate,
-    /// For every sample
+    /// Ask for every sample
     Always,
-    /// For none
+    /// Ask for no sample
     Never,
-    /// The experts of --pinned answer, and no others
+    /// Let the experts of --pinned answer, wherever they are, and no others
     Pinned,
 }
 
@@ -111,18 +114,21 @@ pub enum ModeArg {
 pub enum SendArg {
     /// The smallest form that leaves the pool's answer what it is
     Auto,
-    /// Its file's bytes, or a smaller lossless form
+    /// The file's bytes, or a smaller lossless form of its pixels
     Raw,
-    /// Resized and normalised, as the expert takes it
+    /// The picture resized and normalised as the expert takes it
     Tensor,
-    /// Its embedding alone
+    /// The picture's embedding alone
     Features,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum DatatypeArg {
+    /// 32-bit floating-point numbers, exact
     Fp32,
+    /// 16-bit floating-point numbers, half the bytes
     Fp16,
+    /// 8-bit integers, a quarter of the bytes
     Int8,
 }
 

@@ -1,4 +1,4 @@
-//! Which pool, and who this device is towards it, for commands without a configuration.
+//! Flags that name a pool and this device's certificate, for commands without a configuration.
 
 use std::path::PathBuf;
 
@@ -9,14 +9,14 @@ use crate::uplink::Pools;
 
 #[derive(Debug, Clone, Default, Args)]
 pub struct PoolArgs {
-    /// Pool to ask when the local answer is not sure enough, https://HOST:PORT, or http:// on loopback
+    /// URL of the pool to ask when the local answer is not sure enough: https://HOST:PORT, or http:// on loopback
     #[arg(long, env = "MILLGATE_CLOUD", value_name = "URL")]
     pub cloud: Option<String>,
-    /// Where `millgate-edge enroll` keeps this device's certificate, for https:// [default: the configuration's, or
-    /// /var/lib/millgate/identity]
+    /// Folder in which `millgate-edge enroll` keeps this device's certificate, needed for https:// [default: `identity.dir`
+    /// of the configuration, else /var/lib/millgate/identity]
     #[arg(long, value_name = "DIR")]
     pub identity: Option<PathBuf>,
-    /// Allows http:// to another machine, where anyone on the way may read and alter what is said
+    /// Allow http:// to another machine, although anyone on the way may read and alter what is said
     #[arg(long)]
     pub plaintext_beyond_loopback: bool,
 }

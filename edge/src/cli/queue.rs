@@ -21,12 +21,13 @@ const NOT_THERE: u8 = 2;
 
 #[derive(Debug, Args)]
 pub struct QueueArgs {
-    /// edge.toml
+    /// Path of edge.toml
     #[arg(long, value_name = "FILE", env = "MILLGATE_EDGE_CONFIG", global = true)]
     config: Option<PathBuf>,
-    /// Instead of the configuration's
+    /// Folder of the agent's state; overrides `state_dir` of the configuration
     #[arg(long, value_name = "DIR", global = true)]
     state_dir: Option<PathBuf>,
+    /// Write the result as text for people or as one JSON object
     #[arg(long, value_enum, default_value_t = Output::Text, global = true)]
     output: Output,
     #[command(subcommand)]
@@ -35,20 +36,31 @@ pub struct QueueArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Depth, bytes, oldest, next try, room left (this is the default)
+    /// Show how many decisions wait, their bytes, the oldest one, the next try and the room left (the default command)
+    #[command(after_help = "Example:\n  millgate-edge queue show --entries --config /etc/millgate/edge.toml")]
     Show {
-        /// Each entry, too
+        /// List each waiting decision as well
         #[arg(long)]
         entries: bool,
     },
-    /// Write each entry to a directory of its own: the record, what is open of it, and what would be sent
-    Export { dir: PathBuf },
-    /// Give entries up: their decisions stay provisional
+    /// Write each waiting decision to a folder of its own: its record, which answers it lacks, and what would be sent
+    #[command(
+        after_help = "Example:\n  millgate-edge queue export /tmp/queue --config /etc/millgate/edge.toml"
+    )]
+    Export {
+        /// Folder to write to; it is made if it is not there
+        dir: PathBuf,
+    },
+    /// Give waiting decisions up, so that they stay provisional
+    #[command(
+        after_help = "Example:\n  millgate-edge queue drop --id 0193e2c8-… --config /etc/millgate/edge.toml"
+    )]
     #[command(group = clap::ArgGroup::new("what").required(true).args(["id", "all"]))]
     Drop {
-        /// A decision's id; may be given more than once
+        /// Id of a decision to give up; may be given several times
         #[arg(long, value_name = "ID")]
         id: Vec<String>,
+        /// Give up every decision that waits
         #[arg(long)]
         all: bool,
     },

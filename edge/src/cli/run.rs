@@ -14,7 +14,7 @@ use crate::service::{Running, Service};
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// edge.toml
+    /// Path of edge.toml; deploy/edge/edge.toml documents every key
     #[arg(long, value_name = "FILE", env = "MILLGATE_EDGE_CONFIG")]
     config: PathBuf,
 }
@@ -81,7 +81,7 @@ fn reload(running: &Running, path: &Path, config: &mut EdgeConfig) {
         Ok(now) => {
             config.bundle.clone_from(&now.bundle);
             if now != *config {
-                tracing::warn!(path = %path.display(), "has changed; that takes effect at a restart");
+                tracing::warn!(path = %path.display(), "the configuration has changed; that takes effect at a restart");
             }
         }
         Err(error) => tracing::error!(%error, "the configuration has changed, and a restart would fail"),

@@ -54,7 +54,7 @@ impl Case {
         let (hand, item) = (self.hand.clone(), self.item.clone());
         // Writes a small file.
         if tokio::task::spawn_blocking(move || hand.acquit(&item)).await.is_err() {
-            tracing::error!("that a suspect is none any more cannot be kept");
+            tracing::error!("the list of suspects cannot be written");
         }
     }
 }

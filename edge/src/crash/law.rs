@@ -14,9 +14,9 @@ mod tests;
 
 /// Points at which a suspect is set aside.
 const MOST: u32 = 4;
-/// For a death of the process with the suspect alone in hand.
+/// Points for a death of the process with the suspect alone in hand.
 const ALONE: u32 = 2;
-/// The same where the machine has gone down with it, or where others were in hand too.
+/// Points for a death that says less: the machine went down too, or other items were in hand as well.
 const DOUBTFUL: u32 = 1;
 /// Suspects that are remembered; of more, the oldest are forgotten.
 const SUSPECTS: usize = 1024;
@@ -24,9 +24,9 @@ const SUSPECTS: usize = 1024;
 /// What to do with a sample that was in hand when the agent died.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Risk {
-    /// Decide it, with nothing else in hand; those that speak more for being the reason come later.
+    /// Decide the file with nothing else in hand; files that are likelier to be the reason come later.
     Alone { points: u32 },
-    /// Leave it: the agent has died over it so many times.
+    /// Leave the file alone: the agent has died over it so many times.
     Aside { deaths: u32 },
 }
 
@@ -45,7 +45,7 @@ pub(crate) enum Item {
     Call,
     /// Something in the state directory that a start reads.
     Part { name: String },
-    /// Of the spool, by its decision's id.
+    /// An entry of the spool, by its decision's id.
     Entry { id: String },
 }
 
@@ -53,7 +53,7 @@ pub(crate) enum Item {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Suspect {
     pub(crate) item: Item,
-    /// With it in hand.
+    /// Deaths of the agent with the item in hand.
     pub(crate) deaths: u32,
     pub(crate) points: u32,
 }

@@ -4,7 +4,7 @@ fn file(name: &str) -> Item {
     Item::Sample { source: "cam1".to_owned(), key: Key::new(name), face: Mark::new([1, 2]) }
 }
 
-/// As a process leaves its directory that dies with these in hand.
+/// Leaves the directory as a process does that dies with these in hand.
 async fn die(dir: &Path, in_hand: &[Item]) {
     let hand = Hand::open(dir);
     let mut held = Vec::new();

@@ -67,13 +67,13 @@ pub struct Enrolment {
     pub pool: String,
     /// A claim token.
     pub token: String,
-    /// Empty: the token says.
+    /// Name of the device; empty where the token names it.
     pub device: String,
     /// PEM files of authorities to trust instead of the one that the token names.
     pub ca: Vec<PathBuf>,
-    /// On the way to the pool.
+    /// Proxy on the way to the pool; `None` connects directly.
     pub proxy: Option<Proxy>,
-    /// Also if the device is enrolled already.
+    /// Enrols even if the device is enrolled already.
     pub force: bool,
 }
 

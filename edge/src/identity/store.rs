@@ -36,7 +36,7 @@ impl Store {
         self.dir.join("device.key")
     }
 
-    /// Its certificate, followed by those that lead to the authority.
+    /// Path of the device's certificate, followed in the file by those that lead to the authority.
     pub fn certificate(&self) -> PathBuf {
         self.dir.join("device.pem")
     }

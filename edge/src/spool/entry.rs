@@ -30,7 +30,7 @@ pub(crate) struct Entry {
     pub(crate) open: Open,
     /// The record of the first decision, as the sinks get it, with its line feed.
     pub(crate) line: String,
-    /// As they would have been sent; each names its experts.
+    /// Requests as they would have been sent; each names its experts.
     pub(crate) requests: Vec<v1::RunExpertsRequest>,
 }
 

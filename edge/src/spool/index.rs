@@ -40,7 +40,7 @@ pub(crate) struct Entry {
     /// The bundle it was decided with; it is amended by that one.
     pub(crate) digest: BundleDigest,
     pub(crate) state: State,
-    /// Asked without an answer.
+    /// How many times the pool was asked and gave no answer.
     pub(crate) tries: u32,
 }
 
@@ -49,7 +49,7 @@ pub(crate) enum State {
     Held,
     Waiting {
         due: Millis,
-        /// Also where the line is back before.
+        /// Whether `due` holds even if the line is back before.
         is_firm: bool,
     },
     Asked,
@@ -195,7 +195,7 @@ impl Index {
         numbers.into_iter().filter_map(|number| self.emptied(number)).collect()
     }
 
-    /// Its first decision has reached the sinks.
+    /// Lets an entry be asked from now on, since its first decision has reached the sinks.
     pub(crate) fn release(&mut self, id: &str, now: Millis) {
         let Some(seq) = self.by_id.get(id).copied() else { return };
         if let Some(entry) = self.entries.get_mut(&seq)
@@ -206,7 +206,7 @@ impl Index {
         }
     }
 
-    /// The next to be asked, if one is due.
+    /// Takes the entry that is to be asked next; `None` if none is due.
     pub(crate) fn take(&mut self, now: Millis) -> Option<(u64, Place)> {
         let (due, seq) = self.waiting.first().copied()?;
         if due > now {
@@ -218,7 +218,7 @@ impl Index {
         Some((seq, entry.place))
     }
 
-    /// It was asked and is to be asked again.
+    /// Puts an entry that was asked back, to be asked again at `due`.
     pub(crate) fn retry(&mut self, seq: u64, due: Millis, why: Again) {
         let Some(entry) = self.entries.get_mut(&seq) else { return };
         if entry.state == State::Asked {
@@ -242,7 +242,7 @@ impl Index {
         }
     }
 
-    /// It is closed: amended, refused, expired or dropped. Gives its segment, if nothing else in it is needed.
+    /// Removes an entry that was amended, refused, expired or dropped. Gives its segment if nothing else in it is needed.
     pub(crate) fn remove(&mut self, seq: u64) -> Option<Emptied> {
         self.take_out(seq, true)
     }
@@ -319,12 +319,12 @@ impl Index {
         self.entries.len()
     }
 
-    /// On the disk.
+    /// Bytes of all segments on the disk.
     pub(crate) fn bytes(&self) -> u64 {
         self.segments.values().map(|segment| segment.bytes).sum()
     }
 
-    /// Of entries that are needed.
+    /// Bytes of the entries that are still needed.
     pub(crate) fn live_bytes(&self) -> u64 {
         self.segments.values().map(|segment| segment.live_bytes).sum()
     }

@@ -177,7 +177,7 @@ impl<D: Disk> Keeper<D> {
         if !expired.is_empty() {
             tracing::warn!(
                 entries = expired.len(),
-                "too old to be amended; their decisions stay provisional"
+                "entries are too old to be amended; their decisions stay provisional"
             );
             self.close(&expired, Closed::Expired);
         }
@@ -268,7 +268,7 @@ impl<D: Disk> Keeper<D> {
                 }
                 Room::Compact(segment) => {
                     if let Err(error) = self.compact(segment) {
-                        tracing::warn!(segment, %error, "cannot be moved; tried again in a second");
+                        tracing::warn!(segment, %error, "an entry cannot be moved; the next try is in a second");
                         self.stuck.insert(segment);
                         failed = Some(error.to_string());
                     } else if self.index.bytes() >= before {
@@ -335,7 +335,7 @@ impl<D: Disk> Keeper<D> {
                 Ok(Some(body)) => match Entry::read(&body) {
                     Ok(entry) => return Some(Work { seq, entry, tries }),
                     Err(error) => {
-                        tracing::error!(seq, %error, "cannot be read; it will not be amended");
+                        tracing::error!(seq, %error, "an entry cannot be read; its decision will not be amended");
                         self.close(&[seq], Closed::Damaged);
                     }
                 },
@@ -365,7 +365,7 @@ impl<D: Disk> Keeper<D> {
         }
     }
 
-    /// Its bytes may tell somebody why.
+    /// Copies an entry's bytes aside, where they may tell somebody what is wrong with it.
     fn keep_aside(&mut self, seq: u64) {
         let Some(place) = self.index.get(seq).map(|known| known.place) else { return };
         let kept = match self.log.read(seq, place) {
@@ -374,7 +374,7 @@ impl<D: Disk> Keeper<D> {
             Err(error) => Err(error),
         };
         if let Err(error) = kept {
-            tracing::warn!(seq, %error, "cannot be kept aside");
+            tracing::warn!(seq, %error, "an entry cannot be kept aside");
         }
     }
 

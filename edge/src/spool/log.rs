@@ -18,11 +18,12 @@ mod tests;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sync {
-    /// Once it is on the disk: survives a power cut.
+    /// A write is done once it is on the disk, and survives a power cut.
     Always,
-    /// Once the system has it: survives a kill of the agent, not a power cut. The disk has it within a second.
+    /// A write is done once the system has it, and survives a kill of the agent, not a power cut. The disk has it within a
+    /// second.
     Second,
-    /// The same, and the system writes it when it likes.
+    /// A write is done once the system has it, which puts it on the disk when it likes.
     Never,
 }
 
@@ -31,7 +32,7 @@ pub enum Sync {
 pub(crate) struct Place {
     pub(crate) segment: u64,
     pub(crate) at: u64,
-    /// Of the whole frame.
+    /// Length of the whole frame, in bytes.
     pub(crate) len: u64,
 }
 
@@ -112,7 +113,7 @@ impl<D: Disk> Log<D> {
         for (name, len) in this.disk.list()? {
             match parse(&name) {
                 Some((number, salt)) => drop(this.segments.insert(number, Segment { name, salt, len })),
-                None => tracing::warn!(name, "is no segment of the spool; it is left alone"),
+                None => tracing::warn!(name, "a file is no segment of the spool; it is left alone"),
             }
         }
         let last = this.segments.keys().next_back().copied();
@@ -179,13 +180,19 @@ impl<D: Disk> Log<D> {
         match self.disk.set_aside(&aside, bytes) {
             Ok(true) => {
                 self.counts.damaged += 1;
-                tracing::error!(segment = name, at, bytes = bytes.len(), aside, "damaged; set aside");
+                tracing::error!(
+                    segment = name,
+                    at,
+                    bytes = bytes.len(),
+                    aside,
+                    "a damaged stretch of the spool is set aside"
+                );
             }
             Ok(false) => {}
             Err(error) => {
                 self.counts.damaged += 1;
                 self.unread.insert(number);
-                tracing::error!(segment = name, at, %error, "damaged, and cannot be set aside");
+                tracing::error!(segment = name, at, %error, "a damaged stretch of the spool cannot be set aside");
             }
         }
     }
@@ -308,7 +315,7 @@ impl<D: Disk> Log<D> {
             if let Err(error) = self.disk.remove(&segment.name)
                 && error.kind() != io::ErrorKind::NotFound
             {
-                tracing::warn!(segment = segment.name, %error, "cannot be removed; it still takes room");
+                tracing::warn!(segment = segment.name, %error, "a segment cannot be removed; it still takes room");
                 return false;
             }
             self.segments.remove(&number);
@@ -327,12 +334,12 @@ impl<D: Disk> Log<D> {
         synced.inspect_err(|error| tracing::warn!(%error, "a removed segment may come back")).is_ok()
     }
 
-    /// Of one, on the disk.
+    /// Bytes of one segment on the disk; 0 if there is no such segment.
     pub(crate) fn len_of(&self, number: u64) -> u64 {
         self.segments.get(&number).map_or(0, |segment| segment.len)
     }
 
-    /// Of all segments, on the disk.
+    /// Bytes of all segments on the disk.
     pub(crate) fn bytes(&self) -> u64 {
         self.segments.values().map(|segment| segment.len).sum()
     }

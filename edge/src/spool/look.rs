@@ -144,13 +144,14 @@ impl Look {
         self.entries.iter().map(|(.., listed)| listed.clone()).collect()
     }
 
-    /// As it lies on the disk.
+    /// An entry's bytes as they lie on the disk; `None` if it is not there or cannot be read.
     pub(crate) fn body(&mut self, id: &str) -> Option<Vec<u8>> {
         let (seq, place, _) = self.entries.iter().find(|(.., listed)| listed.id == id)?;
         self.log.read(*seq, *place).ok().flatten()
     }
 
-    /// `None`: all. Those whose first decision has yet to reach the sinks are left alone. Gives how many.
+    /// Drops the entries of these ids, or all where `ids` is `None`, but leaves alone those whose first decision has yet to
+    /// reach the sinks. Gives how many were dropped.
     pub fn discard(&mut self, ids: Option<&[String]>) -> Result<usize, LookError> {
         let is_meant =
             |listed: &Listed| listed.state == "waiting" && ids.is_none_or(|ids| ids.contains(&listed.id));

@@ -11,29 +11,29 @@ pub struct Status {
     pub entries: usize,
     /// Of them: by `sha256:<hex>` of the bundle that they were decided with, and are amended by.
     pub bundles: BTreeMap<String, usize>,
-    /// Of them: being asked right now.
+    /// How many of the entries are being asked right now.
     pub asked: usize,
-    /// On the disk, with what is not needed any more and not removed yet.
+    /// Bytes on the disk, with those that are not needed any more and not removed yet.
     pub bytes: u64,
-    /// Of the entries alone.
+    /// Bytes of the entries alone.
     pub live_bytes: u64,
     pub max_bytes: u64,
-    /// Age of the oldest, seconds.
+    /// Age of the oldest entry in seconds; `None` where there is none.
     pub oldest_seconds: Option<f64>,
-    /// Until the next entry is asked, as far as it is its own pause that is waited for, seconds.
+    /// Seconds until the next entry's own pause is over; `None` where no entry waits for its pause.
     pub next_try_seconds: Option<f64>,
-    /// What was taken over the last day, per hour.
+    /// Bytes taken in an hour, on the average of the last day.
     pub bytes_per_hour: f64,
-    /// At that rate, until it is full; none while nothing comes in.
+    /// Hours until the spool is full at that rate; `None` while nothing comes in.
     pub hours_left: Option<f64>,
-    /// Damaged stretches set aside in `quarantine`, and their bytes.
+    /// How many damaged stretches were set aside in the folder `quarantine`.
     pub quarantined: u64,
     pub quarantined_bytes: u64,
-    /// Since the start of the agent, by why.
+    /// Entries closed since the start of the agent, by reason.
     pub closed: BTreeMap<String, u64>,
-    /// Since the start of the agent: entries that found it full.
+    /// Entries that found the spool full, since the start of the agent.
     pub refused_full: u64,
-    /// refuse_new or drop_oldest.
+    /// What happens to an entry that finds the spool full: `refuse_new` or `drop_oldest`.
     pub when_full: String,
     /// Bytes written for each byte taken, since the start of the agent.
     pub write_amplification: Option<f64>,
@@ -48,6 +48,6 @@ pub struct Listed {
     pub bytes: u64,
     pub age_seconds: f64,
     pub tries: u32,
-    /// `sha256:<hex>`
+    /// Digest of the bundle that decided, as `sha256:<hex>`.
     pub bundle: String,
 }

@@ -64,7 +64,7 @@ impl Traffic {
         }
     }
 
-    /// Of each window, in hundredths.
+    /// Hundredths of each window's bytes that this traffic may use.
     fn share(self) -> u64 {
         match self {
             Self::Live => 100,
@@ -105,22 +105,22 @@ impl Refused {
 pub struct Ask {
     pub traffic: Traffic,
     pub bytes: u64,
-    /// Of the local answer; `None` where the operator's mode asks without one, at any price.
+    /// Risk of the local answer, 0 to 1; `None` where the operator's mode asks without one, at any price.
     pub risk: Option<f64>,
-    /// The line costs by the byte.
+    /// Whether the line costs by the byte.
     pub is_metered: bool,
 }
 
-/// As it lies in the state directory.
+/// The budget's state as it lies in the state directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Saved {
-    /// The budget's own clock, seconds.
+    /// The budget's own clock, in seconds.
     pub now: u64,
-    /// (slot, bytes)
+    /// Bytes spent in the last hour, as (slot, bytes).
     hour: Vec<(u64, u64)>,
     day: Vec<(u64, u64)>,
-    /// May have gone up since.
+    /// Bytes that may have gone up since the file was written.
     ahead: u64,
 }
 
@@ -168,7 +168,7 @@ impl Budget {
         this
     }
 
-    /// As if all of it were spent: what to go on from if nobody knows.
+    /// A budget of which all is spent: what to go on from if nobody knows what was.
     pub fn spent(limits: Limits, now: u64) -> Self {
         let mut this = Self::new(limits, now);
         for window in this.windows() {
@@ -237,12 +237,12 @@ impl Budget {
         Saved { now: self.now, hour: self.hour.slots(), day: self.day.slots(), ahead }
     }
 
-    /// It is on disk.
+    /// Takes note that `saved` is on the disk.
     pub fn has_saved(&mut self, saved: &Saved) {
         self.ahead = saved.ahead;
     }
 
-    /// They go.
+    /// Spends the bytes of what goes up now.
     pub fn spend(&mut self, bytes: u64) {
         let now = self.now;
         for window in self.windows() {
@@ -303,7 +303,7 @@ impl Window {
         Self { length, grain, limit, spent: VecDeque::new(), sum: 0 }
     }
 
-    /// Of a file: sorted, and none later than it was written.
+    /// Fills the window with a file's slots, sorted, and none later than the file was written.
     fn fill(&mut self, slots: &[(u64, u64)], now: u64) {
         let mut slots: Vec<(u64, u64)> =
             slots.iter().map(|(slot, bytes)| ((*slot).min(now / self.grain), *bytes)).collect();

@@ -84,7 +84,8 @@ pub(super) struct Bulk {
     pub(super) counts: Counts,
     /// The driver learns that calls are refused.
     pub(super) events: mpsc::Sender<Event>,
-    /// Over TCP, and made beside which live line: when that is lost, so is this one, whether it knows or not.
+    /// A TCP connection of its own, with the number of the live line it was made beside: when that line is lost so is this
+    /// one, whether it knows or not.
     pub(super) own: Option<(u64, Carrier)>,
 }
 
@@ -95,7 +96,7 @@ type Out = Pin<Box<dyn Future<Output = Ended> + Send>>;
 enum Ended {
     /// The connection is as good as before.
     Well,
-    /// It has to be made again.
+    /// The connection has to be made again.
     ConnectionLost,
 }
 

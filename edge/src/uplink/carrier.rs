@@ -19,7 +19,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 /// Behind the streams of live calls, where streams have priorities.
 const BULK_PRIORITY: i32 = -1;
 
-/// Cheap to clone; the connection ends with the last clone.
+/// A connection to a pool. Cheap to clone; the connection ends with the last clone.
 #[derive(Debug, Clone)]
 pub enum Carrier {
     Tcp(Channel),
@@ -34,7 +34,7 @@ impl Carrier {
         }
     }
 
-    /// The same connection for calls that give way to others; `None` where calls cannot.
+    /// A handle to this connection whose calls give way to others; `None` over TCP, where calls cannot.
     pub(super) fn for_bulk(&self) -> Option<Self> {
         match self {
             Self::Tcp(_) => None,

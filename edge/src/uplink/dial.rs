@@ -41,8 +41,8 @@ use super::resolver::Resolver;
 
 /// A dead peer is noticed after this much silence, twice.
 const KEEPALIVE: Duration = Duration::from_secs(1);
-/// Of a connection for bulk: a sign of life waits behind bytes that are let out slowly, and that is no reason to give up.
-/// Whether the pool is there is known from the live line.
+/// How long a connection for bulk may show no sign of life: a sign waits behind bytes that are let out slowly, and that is no
+/// reason to give up. Whether the pool is there is known from the live line.
 const BULK_KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// Dials one pool. Cheap to clone.
@@ -139,12 +139,12 @@ impl Dialler {
         &self.parts.memory
     }
 
-    /// The pool is as it said; or, with `None`, it has to prove that anew.
+    /// Remembers what the pool said of itself; `None` makes it prove that anew.
     pub(super) fn knows(&self, known: Option<Known>) {
         *self.parts.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
     }
 
-    /// Which of its lives the pool was in when it last said so.
+    /// Name of the life (start of the process) in which the pool last answered; `None` if it has not said.
     pub(super) fn life(&self) -> Option<String> {
         self.known().map(|known| known.listed.life).filter(|life| !life.is_empty())
     }

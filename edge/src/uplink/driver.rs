@@ -72,7 +72,7 @@ struct Open {
     writer: Writer,
     carrier: Carrier,
     reader: AbortHandle,
-    /// The pool has said something over it.
+    /// Whether the pool has said something over this line.
     has_answered: bool,
 }
 
@@ -80,11 +80,11 @@ struct Open {
 #[derive(Debug)]
 struct Waiting {
     call: Call,
-    /// It has gone out: each further time is paid for.
+    /// Whether the call has gone out, so that each further time is paid for.
     is_out: bool,
 }
 
-/// What others see of it.
+/// What others see of the driver.
 #[derive(Debug)]
 pub(super) struct Outlets {
     pub(super) link: watch::Sender<LinkState>,
@@ -242,7 +242,11 @@ impl Driver {
         let (pool, transport) = (dialler.pool().to_string(), line.carrier.transport());
         let usual = self.session.network_of(address);
         if is_upgrade && usual.is_some_and(|usual| line.known.answered_in > usual.mul_f64(WORSE) + WORSE_BY) {
-            tracing::debug!(pool, transport = transport.as_str(), "works, but is no better");
+            tracing::debug!(
+                pool,
+                transport = transport.as_str(),
+                "the other transport works, but is no better"
+            );
             return;
         }
         if !is_upgrade {

@@ -3,14 +3,14 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// As it is right now; `None` while nothing has been measured.
+/// What a call costs right now; each part is `None` while nothing has been measured.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Estimate {
-    /// On the line alone, there and back.
+    /// Time on the line alone, there and back.
     pub network: Option<Quantiles>,
-    /// In the pool: queue and computing.
+    /// Time in the pool: queue and computing.
     pub pool: Option<Quantiles>,
-    /// Both together, as a caller sees it.
+    /// Time of both together, as a caller sees it.
     pub total: Option<Quantiles>,
 }
 

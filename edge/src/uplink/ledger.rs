@@ -25,7 +25,7 @@ pub struct LedgerConfig {
     pub dir: Option<PathBuf>,
 }
 
-/// See the module's head. Cheap to clone.
+/// A handle to the device's account of bytes. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Ledger {
     shared: Arc<Shared>,
@@ -33,7 +33,7 @@ pub struct Ledger {
 
 #[derive(Debug)]
 struct Shared {
-    /// As configured.
+    /// Whether the configuration sets a limit.
     is_limited: bool,
     inner: Mutex<Inner>,
     counts: Counts,
@@ -42,14 +42,14 @@ struct Shared {
 #[derive(Debug)]
 struct Inner {
     budget: Budget,
-    /// Of the process's start, and the budget's time then.
+    /// When the process started, and the budget's time then.
     started: (Moment, u64),
     file: Option<PathBuf>,
-    /// As configured.
+    /// Whether the configuration says that the line costs by the byte.
     is_metered: bool,
-    /// As switched while running.
+    /// What the operator switched to while the agent runs; `None` leaves the configuration's word.
     switched: Option<bool>,
-    /// The last attempt to write failed.
+    /// Whether the last attempt to write failed.
     is_broken: bool,
 }
 

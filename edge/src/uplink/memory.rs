@@ -1,4 +1,5 @@
-//! Which transport worked last for each pool, over restarts: a site that blocks UDP is not asked again at every start.
+//! Remembers over restarts which transport worked last for each pool: a site that blocks UDP is not asked again at every
+//! start.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,10 +9,10 @@ use millgate_shared::files;
 
 use super::pools::Transport;
 
-/// Its file in the state directory.
+/// Name of the file in the state directory.
 const FILE: &str = "uplink.json";
 
-/// Cheap to clone.
+/// A handle to what is remembered. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Memory {
     path: Option<PathBuf>,

@@ -3,13 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-/// Bytes a second at first, and the bounds.
+/// Bytes a second at first; the bounds follow.
 const FIRST: f64 = 256.0 * 1024.0;
 const SLOWEST: f64 = 8.0 * 1024.0;
 const FASTEST: f64 = 256.0 * 1024.0 * 1024.0;
 /// A live call that takes this much longer on the line than the fastest of the last minute waits for bulk.
 const TOLERATED: Duration = Duration::from_millis(25);
-/// The same as a share of the fastest.
+/// A live call may also take longer by this share of the fastest.
 const TOLERATED_SHARE: f64 = 0.5;
 const GROWTH: f64 = 1.1;
 const CUT: f64 = 0.6;

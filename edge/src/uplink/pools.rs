@@ -1,4 +1,4 @@
-//! Which pools there are and how they may be reached, as the configuration says it.
+//! The pools of an agent and how they may be reached, as the configuration says it.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ impl Transport {
     }
 }
 
-/// Which of them may be used.
+/// Transports that may be used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Allowed {

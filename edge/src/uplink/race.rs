@@ -1,5 +1,4 @@
-//! In which order an address is tried, as happy eyeballs do it: what worked last first, families of addresses in turn.
-//! Pure.
+//! Orders the ways to a pool, as happy eyeballs do: what worked last comes first, families of addresses in turn. Pure.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,14 +7,14 @@ use super::pools::Transport;
 
 /// The next candidate starts this long after the one before, or when that one has failed.
 pub(super) const STAGGER: Duration = Duration::from_millis(100);
-/// Of one round; a name with more addresses than this is tried in part.
+/// The most addresses of one round; a name with more is tried in part.
 const MOST: usize = 8;
 
 /// One way to a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Candidate {
     pub(super) transport: Transport,
-    /// Of the pool, or of the proxy.
+    /// Address of the pool, or of the proxy on the way to it.
     pub(super) address: SocketAddr,
 }
 

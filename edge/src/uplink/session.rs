@@ -41,10 +41,10 @@ use call::{Attempt, Call, Gone};
 pub const MAX_IN_FLIGHT: usize = 1024;
 /// Attempts of one call, over all lines.
 pub const MAX_ATTEMPTS: u32 = 4;
-/// What hedges may add to the calls, and how many of them may come at once.
+/// Share of the calls that hedges may add.
 pub const HEDGE_SHARE: f64 = 0.05;
 const HEDGE_BURST: f64 = 3.0;
-/// The same for retries after a refusal.
+/// Share of the calls that retries after a refusal may add.
 pub const RETRY_SHARE: f64 = 0.1;
 const RETRY_BURST: f64 = 10.0;
 /// A call whose line broke waits so long for another.
@@ -56,7 +56,7 @@ const RETIRED_LIFE: Duration = Duration::from_secs(5);
 /// Attempts whose caller has gone, remembered so that their answers still teach how slow the pool is.
 const REMEMBERED: usize = 256;
 
-/// The line as others see it.
+/// State of the line as others see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkState {
     /// No pool is configured.
@@ -108,7 +108,7 @@ pub enum Replied {
     Answer { pool: Duration },
     /// Too much to do; worth another try after this time.
     Shed { retry_after: Option<Duration> },
-    /// It is leaving.
+    /// The pool is leaving.
     Unavailable,
     /// No other try will help.
     Refused(Missing),
@@ -155,10 +155,10 @@ pub struct Config {
 #[derive(Debug)]
 pub struct Session {
     config: Config,
-    /// In order of preference.
+    /// The pools' addresses in order of preference.
     addresses: Vec<Address>,
     calls: BTreeMap<u64, Call>,
-    /// Which call an attempt belongs to.
+    /// The call that each attempt belongs to.
     attempts: BTreeMap<u64, u64>,
     gone: VecDeque<Gone>,
     hedging: Bucket,
@@ -199,7 +199,7 @@ impl Session {
         self.calls.len()
     }
 
-    /// Of the address that the next call would go to.
+    /// What a call costs at the address that the next one would go to.
     pub fn estimate(&self) -> Estimate {
         let of = self.addresses.iter().find(|address| address.is_healthy()).or(self.addresses.first());
         of.map_or(Estimate::default(), |address| address.times.estimate())

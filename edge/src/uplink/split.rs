@@ -18,19 +18,19 @@ use super::estimate::Estimate;
 /// pool's last answers are worth less than being in time.
 const LEAST: Duration = Duration::from_millis(4);
 const LEAST_SHARE: u32 = 64;
-/// Kept back at most.
+/// At most one part in so many of a deadline is kept back.
 const MOST_SHARE: u32 = 4;
-/// Samples that count.
+/// How many of the last calls an estimate is made of.
 const MOST: usize = 128;
 /// Calls that an estimate must be made of before a call is held back for it.
 const KNOWN: usize = 8;
-/// Of the calls that would be held back one goes out in this time, lest an estimate that is out of date last for ever.
+/// One of the calls that would be held back goes out in this time, lest an estimate that is out of date last for ever.
 const TRIAL: Duration = Duration::from_secs(1);
 
 /// What becomes of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Plan {
-    /// It is waited for until then.
+    /// The call goes out, and its answer is waited for until then.
     Send {
         until: Instant,
     },

@@ -68,22 +68,22 @@ impl From<Form> for SendForm {
     }
 }
 
-/// `[offload.send]`.
+/// The table `[offload.send]` of the configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SendConfig {
-    /// Of modalities that `modality` does not name.
+    /// Form of the modalities that `modality` does not name.
     pub default: SendForm,
     /// How the numbers of tensors and embeddings are written, where `auto` does not see to it that they are exact.
     pub datatype: Numbers,
-    /// By name.
+    /// Form of each modality, by name.
     pub modality: BTreeMap<String, SendForm>,
 }
 
 /// The operator's policy for the modalities of one bundle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadPolicy {
-    /// What the operator says of each.
+    /// The form that the operator says for each modality.
     forms: By<ModalityIx, SendForm>,
     numbers: Numbers,
 }

@@ -3,8 +3,8 @@
 /// For people, or for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Output {
-    /// For reading
+    /// Text for people
     Text,
-    /// JSON: one object, or one a line
+    /// One JSON object, or one in each line
     Json,
 }

@@ -110,7 +110,10 @@ impl Signals {
             match self.next().await {
                 Asked::Stop(signal) => return signal,
                 Asked::Reload => {
-                    tracing::info!(signal = "SIGHUP", "nothing is read again at the moment; ignored")
+                    tracing::info!(
+                        signal = "SIGHUP",
+                        "a reload is ignored: nothing is read again at the moment"
+                    )
                 }
                 Asked::Nothing(signal) => ignored(signal),
             }

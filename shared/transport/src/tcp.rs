@@ -108,7 +108,7 @@ fn set(socket: &SockRef<'_>, role: Role) {
 fn note(once: &Once, setting: &str, set: io::Result<()>) {
     if let Err(error) = set {
         once.call_once(|| {
-            tracing::info!(setting, %error, "this kernel does without; calls beside bulk or loss take longer");
+            tracing::info!(setting, %error, "this kernel lacks a TCP setting; calls beside bulk or loss take longer");
         });
     }
 }

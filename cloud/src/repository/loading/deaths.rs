@@ -16,7 +16,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// As often the pool may die over a model.
+/// How often the pool may die over a model before the model is left out.
 const MOST: u32 = 3;
 /// Files of a model's folder that are looked at to tell whether it has changed.
 const FILES: usize = 4096;
@@ -24,7 +24,7 @@ const FILES: usize = 4096;
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 struct Kept {
-    /// By name, what its files look like.
+    /// What each model's files look like, by the model's name.
     loading: BTreeMap<String, String>,
     died: BTreeMap<String, Died>,
 }
@@ -35,7 +35,7 @@ struct Died {
     times: u32,
 }
 
-/// What is known of them.
+/// What is known of models over whose loading the pool died.
 #[derive(Debug, Default)]
 pub(super) struct Deaths {
     /// `None`: nothing is kept.
@@ -159,7 +159,7 @@ fn face(folders: &[PathBuf]) -> String {
 mod tests {
     use super::*;
 
-    /// As a pool leaves it that dies while it loads these.
+    /// Leaves the directory as a pool does that dies while it loads these models.
     fn die(dir: &Path, names: &[&str], folders: &[PathBuf]) {
         let deaths = Deaths::open(dir, "node-1");
         let loading: Vec<Loading<'_>> = names.iter().map(|name| deaths.enter(name, folders)).collect();

@@ -4,7 +4,7 @@ use millgate_shared::engine::{Axis, Port};
 
 use super::*;
 
-/// As MLflow 2 writes it, with all that is not read.
+/// A page as MLflow 2 writes it, with all that is not read.
 const PAGE: &str = r#"artifact_path: model
 flavors:
   onnx:

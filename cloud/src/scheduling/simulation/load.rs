@@ -15,13 +15,13 @@ pub(super) struct Load {
     pub(super) of_batches: bool,
     /// From when, after the warm-up, how long, and how much relative to the same.
     pub(super) burst: Option<(Duration, Duration, f64)>,
-    /// After the warm-up.
+    /// How long the load lasts after the warm-up.
     pub(super) length: Duration,
     /// Milliseconds; each as often.
     pub(super) deadlines: &'static [u64],
 }
 
-/// Of a person who waits, a line that waits, a report that is written.
+/// Deadlines, in milliseconds, of a line that waits, a person who waits, and a report that is written.
 pub(super) const MIXED: &[u64] = &[20, 100, 300];
 pub(super) const ONE: &[u64] = &[50];
 

@@ -19,7 +19,7 @@ pub(super) struct Report {
     pub(super) late: usize,
     /// What can be in time: all, or what the workers can do in their best batches meanwhile.
     pub(super) possible: f64,
-    /// Of those in time.
+    /// Latencies of the answers in time.
     latencies: Vec<Duration>,
     rows: usize,
     /// By when it arrived after the burst's end, in steps of [`WINDOW`]: offered, in time.
@@ -27,7 +27,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Of a burst only what arrives in it counts.
+    /// Adds a run; where the load has a burst, only what arrives in it counts.
     pub(super) fn add(&mut self, mix: &Mix, load: &Load, start: Instant, jobs: &[Job], ends: &[Outcome]) {
         let begin = start + WARM_UP;
         let (from, to) = match load.burst {

@@ -95,7 +95,7 @@ pub(crate) struct Reading {
 /// A file that was decided in an earlier run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Known {
-    /// Below the source's folder.
+    /// Path below the source's folder.
     pub(crate) relative: PathBuf,
     pub(crate) version: Version,
     /// `None`: it was set aside unread.

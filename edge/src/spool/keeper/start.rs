@@ -88,7 +88,7 @@ impl<D: Disk> Keeper<D> {
             let head = match Head::read(&body) {
                 Ok(head) => head,
                 Err(error) => {
-                    tracing::error!(seq, %error, "cannot be read; it is left alone");
+                    tracing::error!(seq, %error, "an entry cannot be read; it is left alone");
                     return false;
                 }
             };
@@ -106,7 +106,7 @@ impl<D: Disk> Keeper<D> {
                 match Entry::read(&body) {
                     Ok(entry) => orphans.push(Orphan { id: head.id.clone(), line: entry.line }),
                     Err(error) => {
-                        tracing::error!(seq, %error, "cannot be read; it is left alone");
+                        tracing::error!(seq, %error, "an entry cannot be read; it is left alone");
                         return false;
                     }
                 }
@@ -176,7 +176,10 @@ impl<D: Disk> Keeper<D> {
         spooled.retain(|id, _| !met.contains(id));
         let lost = spooled.values().filter(|is_closed| !**is_closed).count();
         if lost > 0 {
-            tracing::error!(entries = lost, "are in the journal and not in the spool; they stay provisional");
+            tracing::error!(
+                entries = lost,
+                "decisions are in the journal and not in the spool; they stay provisional"
+            );
             *self.closed.entry(Closed::Damaged.as_str()).or_default() += lost as u64;
             self.metrics.closed(Closed::Damaged).inc_by(lost as u64);
         }

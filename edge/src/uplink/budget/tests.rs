@@ -12,7 +12,7 @@ fn of(traffic: Traffic, bytes: u64) -> Ask {
     Ask { traffic, bytes, risk: None, is_metered: false }
 }
 
-/// As the ledger does it; the disk is a variable.
+/// Spends and saves as the ledger does; the disk is a variable.
 struct Device {
     budget: Budget,
     disk: Option<Saved>,
@@ -180,7 +180,7 @@ fn the_numbers_of_the_documents() {
     assert_eq!([0.0, 0.25, 0.5, 0.8, 0.9, 1.0].map(at), [0.0, 0.01, 0.06, 0.32, 0.57, 1.0]);
 }
 
-/// Of a stream that wants three times as much as may go, the riskier samples go, and most of what may go does.
+/// Where a stream wants three times as much as may go, the riskier samples go, and most of what may go does.
 #[test]
 fn the_bytes_go_to_the_highest_risks() {
     for seed in 0..200 {

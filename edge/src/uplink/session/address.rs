@@ -30,10 +30,10 @@ pub(super) enum Line {
     New,
     Up {
         line: u64,
-        /// Over the transport that is preferred.
+        /// Whether the line uses the transport that is preferred.
         is_best: bool,
     },
-    /// It broke a moment ago: calls wait for the next one until then.
+    /// The line broke a moment ago: calls wait for the next one until then.
     Reconnecting {
         since: Instant,
         until: Instant,
@@ -226,7 +226,7 @@ impl Address {
         self.suspected.is_some()
     }
 
-    /// It was asked for a sign of life and gave none.
+    /// Whether the pool was asked for a sign of life and gave none.
     pub(super) fn is_deaf(&self, now: Instant) -> bool {
         self.suspected.is_some_and(|since| since + self.patience() <= now)
     }

@@ -27,20 +27,20 @@ pub(super) struct Retry {
 pub(super) struct Gone {
     pub(super) attempt: Attempt,
     pub(super) deadline: Instant,
-    /// Its silence has been held against the address.
+    /// Whether the attempt's silence has been held against the address.
     pub(super) is_judged: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) deadline: Instant,
-    /// Out now.
+    /// Attempts that are out now.
     pub(super) attempts: Vec<Attempt>,
-    /// So far.
+    /// How many attempts have gone out so far.
     pub(super) sent: u32,
     pub(super) hedge_at: Option<Instant>,
     pub(super) retry: Option<Retry>,
-    /// Its line broke; it waits for another until then.
+    /// Until when the call waits for another line, where its own broke.
     pub(super) hold_until: Option<Instant>,
 }
 
