@@ -78,7 +78,7 @@ type Asking = Pin<Box<dyn Future<Output = Asked> + Send>>;
 
 struct Asked {
     work: Work,
-    /// Of the bundle that the entry was made with; `None`: nothing is known of it here.
+    /// Rules of the bundle that the entry was made with; `None` where nothing is known of it here.
     rules: Option<Arc<Rules>>,
     late: LateAnswers,
     took: Duration,
@@ -107,7 +107,7 @@ impl Run {
         self.began.elapsed().as_millis() as Millis
     }
 
-    /// Also live calls that came and went between two looks.
+    /// Takes note of live calls, of those too that came and went between two looks.
     fn see_live_calls(&mut self, agent: &Agent) {
         let (out, ever) = agent.live_calls();
         if out > 0 || ever != self.live_calls {

@@ -30,9 +30,9 @@ const BUNDLE_LIMIT: Duration = Duration::from_secs(120);
 pub struct Subject {
     /// edge.toml. None: only bundle, clock and pool.
     pub config: Option<PathBuf>,
-    /// Instead of the configuration's.
+    /// Bundle that is checked in place of the configuration's.
     pub bundle: Option<PathBuf>,
-    /// Instead of the configuration's.
+    /// Pools that are checked in place of the configuration's.
     pub pools: Option<Pools>,
     /// Where the device's certificate is, instead of where the configuration says.
     pub identity: Option<PathBuf>,

@@ -25,7 +25,7 @@ pub struct Input {
     /// The decision's, known before it is decided, so that what is kept of a sample can be told from others by it. Empty:
     /// one is drawn.
     pub id: String,
-    /// As it was given.
+    /// Path as it was given.
     pub path: String,
     pub source: Option<String>,
     pub part_id: Option<String>,

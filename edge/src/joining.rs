@@ -46,9 +46,9 @@ pub(crate) struct Part<T> {
     pub(crate) modality: String,
     /// The id of what it shows; not looked at where parts are joined by time.
     pub(crate) part_id: Option<String>,
-    /// Its own time, milliseconds since 1970; not looked at where parts are joined by part id.
+    /// The part's own time, in milliseconds since 1970; not looked at where parts are joined by part id.
     pub(crate) at: i64,
-    /// Its bytes, or whatever stands for them.
+    /// The part's bytes, or whatever stands for them.
     pub(crate) body: T,
 }
 

@@ -259,7 +259,7 @@ impl Journal {
     }
 }
 
-/// Its bytes are no journal's, and will never be.
+/// Whether the file's bytes are no journal's, and will never be.
 fn is_damaged(error: &redb::Error) -> bool {
     match error {
         redb::Error::Corrupted(_) => true,

@@ -80,7 +80,7 @@ pub(crate) enum Made {
 /// A record that is as safe as it has to be before it is committed.
 struct Kept {
     record: Record,
-    /// Its entry stands in the spool.
+    /// Whether the decision's entry stands in the spool.
     awaits: bool,
 }
 

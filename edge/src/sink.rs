@@ -57,7 +57,7 @@ pub enum WhenFull {
 /// The settings of one sink, and all that is done with them. Keys in what these functions say are the sink's own, without
 /// `sinks[0]`, unless they are given that as `at`.
 pub(crate) trait SinkSettings: fmt::Debug + Send + Sync {
-    /// Its `type` in edge.toml, which is its name in logs and metrics too.
+    /// The sink's `type` in edge.toml, which is its name in logs and metrics too.
     fn kind(&self) -> &'static str;
 
     /// Gives the first key that is wrong, beyond its type.

@@ -181,7 +181,7 @@ pub(crate) struct Taken {
     pub(crate) key: Key,
     /// Tells it from another of the same key without reading it; empty where nothing does.
     pub(crate) face: Mark,
-    /// Its own time, milliseconds since 1970; the same when it comes again.
+    /// The sample's own time, in milliseconds since 1970, which is the same when it comes again.
     pub(crate) born: u64,
     /// Where people find it: `sample.path` of its record.
     pub(crate) path: String,
@@ -196,8 +196,8 @@ pub(crate) struct Taken {
 
 /// What a sample consists of.
 pub(crate) enum Body {
-    /// Its parts, by their modalities, and what is known of the part that they show. Id, path and source are filled in from
-    /// what stands beside it.
+    /// The sample's parts, by their modalities, and what is known of the part that they show. Id, path and source are filled
+    /// in from what stands beside it.
     #[cfg_attr(not(test), expect(dead_code, reason = "for sources without files: folders read theirs"))]
     Here(Input),
     /// Something that is to be read, once there is room for it.

@@ -43,7 +43,7 @@ impl Peer {
         self.line != Line::Plain && self.certificate.is_none()
     }
 
-    /// Its place is its own only when a call is let in.
+    /// Gives the peer a seat, which is its own only when a call is let in.
     pub(super) fn at(self, seat: &Arc<Seat>) -> Self {
         Self { seat: Arc::downgrade(seat), ..self }
     }

@@ -116,12 +116,12 @@ impl Seat {
         &self.cut
     }
 
-    /// Its peer is being served: it stays.
+    /// Marks the seat's peer as being served, so that it stays.
     pub(crate) fn busy(&self) {
         self.set(None);
     }
 
-    /// Its peer has what it asked for.
+    /// Marks the seat's peer as having what it asked for.
     pub(crate) fn quiet(&self, now: Instant) {
         self.set(Some(now));
     }

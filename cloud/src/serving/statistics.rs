@@ -19,9 +19,9 @@ pub(crate) enum Outcome {
     Invalid,
     /// There was no room for it, or something more urgent took that.
     Refused,
-    /// Its deadline could not be met, or passed.
+    /// The request's deadline could not be met, or passed.
     Expired,
-    /// Its caller went away.
+    /// The request's caller went away.
     Cancelled,
 }
 

@@ -18,7 +18,7 @@ use crate::epochs::{Epochs, Refusal, Report, SwitchError};
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Switch {
-    /// As this device names it, absolute.
+    /// Path of the bundle as this device names it, absolute.
     pub(crate) path: PathBuf,
 }
 

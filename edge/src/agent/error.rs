@@ -11,7 +11,7 @@ pub enum DecideError {
     #[error("{}{unread}", prefix(unread, *.is_main))]
     Part {
         unread: Unread,
-        /// It is of the bundle's first modality.
+        /// Whether the part is of the bundle's first modality.
         is_main: bool,
     },
     #[error(transparent)]

@@ -45,7 +45,8 @@ impl Late {
         self.epoch.digest()
     }
 
-    /// As they would have been sent, one for each expert that is missing; pictures are encoded, which takes a moment.
+    /// Gives the requests as they would have been sent, one for each expert that is missing; pictures are encoded, which
+    /// takes a moment.
     pub(crate) fn into_requests(self) -> (Open, Vec<v1::RunExpertsRequest>) {
         let Self { open, epoch, sample, embeddings } = self;
         let (manifest, policy) = (epoch.manifest(), epoch.upload_policy());
@@ -62,7 +63,7 @@ impl Late {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct LateAnswers {
     pub(crate) answers: Vec<Answer>,
-    /// Of the experts that answered.
+    /// Runs of the experts that answered.
     pub(crate) runs: BTreeMap<ExpertIx, Run>,
     /// Sent, framing included.
     pub(crate) bytes: u64,

@@ -78,7 +78,7 @@ struct Written {
 /// What one expert takes of a modality.
 #[derive(Debug, Default)]
 struct Taken<'a> {
-    /// Of each input that is made of the value, the shape that the value may be reduced to; `None`: it is best as it is.
+    /// The shape that the value may be reduced to, for each input that is made of it; `None` where it is best as it is.
     reduced: Vec<Option<Vec<usize>>>,
     /// Names of its inputs of embeddings.
     embeddings: Vec<&'a str>,

@@ -12,8 +12,8 @@ pub struct ApiConfig {
     pub listen: SocketAddr,
     /// Allows `listen` to be other than loopback, where anyone on the network may call it and read along.
     pub plaintext_beyond_loopback: bool,
-    /// Its decisions also go to the sinks. The caller has its answer and does not wait for a sink: while sinks stand still
-    /// and too many records wait for them, a record is left out there, and counted.
+    /// Whether decisions on calls go to the sinks too. The caller has its answer and does not wait for a sink: while sinks
+    /// stand still and too many records wait for them, a record is left out there, and counted.
     pub record: bool,
 }
 

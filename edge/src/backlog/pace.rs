@@ -23,7 +23,7 @@ const CROWDED: f64 = 4.0;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     Answered,
-    /// It did not go out: that says nothing of line and pool.
+    /// The request did not go out, which says nothing of line and pool.
     StayedHere,
     /// Refused, late or lost: the pool or the line is the reason, not the entry.
     Trouble,

@@ -17,7 +17,7 @@ impl Partial {
         self.0.remove(&seq).unwrap_or_default()
     }
 
-    /// It is asked again later.
+    /// Keeps what an entry has of late answers until it is asked again.
     pub(crate) fn keep(&mut self, seq: u64, late: &LateAnswers) {
         if late.bytes == 0 {
             return;

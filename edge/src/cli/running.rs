@@ -21,9 +21,9 @@ pub(super) struct RunningAgent {
 /// What a running agent answered.
 pub(super) enum Answer {
     Ok(Vec<u8>),
-    /// It does not keep what was asked for.
+    /// The agent does not keep what was asked for.
     NotThere,
-    /// It says no, and why.
+    /// The agent refuses, and says why.
     Conflict(Vec<u8>),
 }
 

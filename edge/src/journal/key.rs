@@ -31,7 +31,7 @@ impl From<&Path> for Key {
     }
 }
 
-/// Its text, or where it has control characters or is no UTF-8 its bytes as digits.
+/// Writes the key's text, or its bytes as digits where it has control characters or is no UTF-8.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match std::str::from_utf8(&self.0) {

@@ -132,7 +132,7 @@ async fn a_record_of_several_samples_has_them_all_decided_and_forgets_those_that
     assert_eq!(journal.outbox().unwrap(), [(number + 1, post("b", 1, Some("b")))]);
 }
 
-/// As agents wrote it whose journal knew files alone.
+/// A journal as agents wrote it that knew files alone.
 #[tokio::test]
 async fn a_journal_of_another_format_is_refused_by_name_and_set_aside_by_a_start() {
     use redb::TableDefinition;

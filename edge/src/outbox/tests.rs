@@ -11,7 +11,7 @@ use crate::sink::{self, JsonlConfig, SinkConfig};
 
 const DEADLINE: Duration = Duration::from_millis(60);
 
-/// Of an agent without a pool, for risks that nothing here is certified for.
+/// An agent without a pool, and a sample whose risk nothing here is certified for.
 fn provisional(tasks: &Tasks) -> (Agent, Input) {
     let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/factory");
     let input = Input::from_file(&bundle.join("golden/steel-red-iron.png"), &factory(), &[], None).unwrap();

@@ -251,7 +251,8 @@ fn of_one_length() -> [Vec<u8>; 2] {
 }
 
 impl Device {
-    /// As a copier that keeps times: written under another name, and moved here; or written over what is there.
+    /// Puts a file as a copier does that keeps times: written under another name and moved here, or written over what is
+    /// there.
     fn put_at_one_time(&self, name: &str, bytes: &[u8], is_moved: bool) {
         let time = std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         let written = if is_moved { format!(".{name}.new") } else { name.to_owned() };

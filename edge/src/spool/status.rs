@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct Status {
     /// Provisional decisions that await an amendment.
     pub entries: usize,
-    /// Of them: by `sha256:<hex>` of the bundle that they were decided with, and are amended by.
+    /// Entries by the `sha256:<hex>` of the bundle that decided them, and that amends them.
     pub bundles: BTreeMap<String, usize>,
     /// How many of the entries are being asked right now.
     pub asked: usize,

@@ -68,7 +68,7 @@ pub struct Encoder {
     pub modality: String,
     /// Width of `embedding[N,dims]`.
     pub dims: usize,
-    /// As its modality's kind has it, without the batch axis; of a picture channels, height, width.
+    /// Shape of the input as its modality's kind has it, without the batch axis; of a picture channels, height, width.
     pub shape: Vec<usize>,
     /// Keys of its modality's kind.
     #[serde(default)]
@@ -92,7 +92,7 @@ pub struct Expert {
     pub name: String,
     pub tier: Tier,
     pub tasks: Vec<String>,
-    /// Of its logits, in order.
+    /// Labels of the expert's logits, in order.
     pub labels: Vec<String>,
     pub feature_dims: usize,
     #[serde(default)]
@@ -102,7 +102,7 @@ pub struct Expert {
     pub cost: Cost,
     pub competence: Competence,
     pub inputs: Vec<ExpertInput>,
-    /// It once more, for engines that run it faster so; nobody needs one.
+    /// Optional quantised copies of this expert, for engines that run them faster.
     #[serde(default)]
     pub variants: Vec<Variant>,
 }

@@ -154,7 +154,7 @@ impl Spec {
         self.modality.check(self)
     }
 
-    /// Its kind, once it was found.
+    /// The modality's kind, once it was found.
     pub fn modality(&self) -> &'static dyn Modality {
         self.modality
     }
@@ -201,7 +201,7 @@ pub struct Reading {
 /// How long making a form for the line may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effort {
-    /// As long as the smallest form takes.
+    /// Take as long as the smallest form needs.
     Full,
     /// Next to nothing.
     Quick,

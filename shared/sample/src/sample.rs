@@ -35,7 +35,7 @@ impl Sample {
         self.values.get(modality).and_then(Option::as_ref)
     }
 
-    /// The same values without the files that they were read from: for whoever will not send them on.
+    /// The values without the files that they were read from: for whoever will not send them on.
     pub fn without_originals(self) -> Self {
         let strip = |value: Option<Value>| value.map(|value| value.with_original(None));
         Self { values: self.values.into_iter().map(strip).collect() }
@@ -48,7 +48,8 @@ pub struct Read {
     pub sample: Sample,
     /// What was assumed of its parts, by modality.
     pub notes: Vec<Note>,
-    /// Of the bundle's first modality that is there, as its bytes came: lower-case hex; empty if none is.
+    /// SHA-256 of the bytes of the bundle's first modality that is there, as they came, in lower-case hexadecimal digits;
+    /// empty if none is.
     pub sha256: String,
 }
 
@@ -58,7 +59,7 @@ pub struct Read {
 pub struct Unread {
     /// The part that is wrong, by its place.
     pub at: usize,
-    /// As that part names it.
+    /// Name of the modality in the part.
     pub modality: String,
     pub source: Unreadable,
 }
@@ -167,13 +168,13 @@ pub struct Note {
 /// What is known of a sample besides its values. It goes into the record, never into a model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origin {
-    /// As it was given.
+    /// Path as it was given.
     pub path: String,
     pub source: Option<String>,
     pub part_id: Option<String>,
     /// RFC 3339.
     pub captured_at: Option<String>,
-    /// As [`Read::sha256`] has it.
+    /// SHA-256 as [`Read::sha256`] has it.
     pub sha256: String,
     /// What was assumed of its parts, by modality.
     pub notes: Vec<Note>,

@@ -1,4 +1,4 @@
-//! Which of the records that are about to be delivered again stand in the files already.
+//! Finds the records in the files that are about to be delivered again.
 
 use std::collections::HashSet;
 use std::fs::File;

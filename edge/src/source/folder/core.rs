@@ -43,7 +43,7 @@ pub(super) struct Rules {
 pub(super) enum Seen {
     /// Somebody wrote to it.
     Written,
-    /// Its writer closed it, or it was moved here.
+    /// The file's writer closed it, or it was moved here.
     Closed,
     /// Somebody looked at it.
     Listed,
@@ -54,7 +54,7 @@ pub(super) enum Seen {
 pub(super) struct Ready {
     pub(super) path: PathBuf,
     pub(super) version: Version,
-    /// Its writer was seen closing it, or it was moved here whole.
+    /// Whether the file's writer was seen closing it, or it was moved here whole.
     pub(super) is_closed: bool,
     /// The file will not be completed any more.
     pub(super) is_last_chance: bool,

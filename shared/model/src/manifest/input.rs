@@ -17,14 +17,14 @@ pub struct ExpertInput {
     pub modality: String,
     #[serde(default)]
     pub kind: InputKind,
-    /// As its modality's kind has it, without the batch axis: of a picture channels, height, width. Of an embedding its width
-    /// alone.
+    /// Shape of the input as its modality's kind has it, without the batch axis: of a picture channels, height, width; of an
+    /// embedding its width alone.
     pub shape: Vec<usize>,
     /// Keys of its modality's kind; none of an embedding.
     #[serde(default)]
     pub preprocess: Table,
-    /// As the model, a tensor on the wire and a golden tensor name it: the modality, or [`EMBEDDING`] with or without a
-    /// modality. Filled in when the manifest is read.
+    /// Name that the model, a tensor on the wire and a golden tensor give the input: the modality, or [`EMBEDDING`] with or
+    /// without a modality. Filled in when the manifest is read.
     #[serde(skip)]
     pub name: String,
     /// Makes it of a value. Filled in when the manifest is read; an embedding is not made so.

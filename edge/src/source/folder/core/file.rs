@@ -34,7 +34,7 @@ pub(super) struct File {
     pub(super) is_missed: bool,
     /// A writer was seen that has not been seen closing it.
     pub(super) is_written: bool,
-    /// Its writer was seen closing it, or it was moved here whole.
+    /// Whether the file's writer was seen closing it, or it was moved here whole.
     pub(super) is_closed: bool,
     /// The file was found to be unfinished.
     pub(super) is_incomplete: bool,
@@ -47,7 +47,7 @@ pub(super) struct File {
     /// The file was in hand when the agent died.
     pub(super) risk: Option<Risk>,
     pub(super) stage: Stage,
-    /// Its entry in [`Core::due`].
+    /// The file's entry in [`Core::due`].
     pub(super) due: Option<Instant>,
 }
 
@@ -73,7 +73,7 @@ pub(super) enum Doubt {
     Closed,
     /// Something about it was changed, if only its permissions.
     Changed,
-    /// Its number is another, which some network shares make up anew.
+    /// The file's inode is another, which some network shares make up anew.
     Inode,
 }
 

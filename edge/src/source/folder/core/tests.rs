@@ -68,7 +68,7 @@ impl Folder {
         self.core.settle(Path::new(name), outcome, None, self.now);
     }
 
-    /// It was read as it is now, and holds what is called by that number.
+    /// Settles a file that was read as it is now and holds what is called by that number.
     fn settle_read(&mut self, name: &str, outcome: Outcome, content: u8) {
         let reading = reading(self.files[Path::new(name)], content);
         self.core.settle(Path::new(name), outcome, reading, self.now);
