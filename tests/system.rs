@@ -17,6 +17,7 @@ mod identity;
 mod lines;
 mod metrics;
 mod mixture;
+mod modality;
 mod neighbours;
 mod nodes;
 mod observe;

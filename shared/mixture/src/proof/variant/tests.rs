@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn bundle() -> Bundle {
-    Bundle::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/factory")).unwrap()
+    Bundle::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/factory")).unwrap()
 }
 
 /// An expert of the shipped bundle, and its variant.
