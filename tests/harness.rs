@@ -156,6 +156,7 @@ pub async fn agent_with(cloud: Option<String>, change: impl FnOnce(&mut AgentCon
         queue: 64,
         bytes: BytesConfig::default(),
         bit_depths: BTreeMap::new(),
+        engine: millgate_edge::engines::usual(),
     };
     change(&mut config);
     let tasks = Tasks::new();

@@ -4,7 +4,7 @@
 
 use std::process::Command;
 
-use millgate_cloud::engines::Preference;
+use millgate_cloud::engines::{Kind, Preference};
 use system_tests::python::{onnxruntime_library, python, run};
 use system_tests::{pool_with, root};
 
@@ -22,7 +22,7 @@ async fn passes_with(engine: &'static str) -> Result<(), String> {
         let library = if engine == "tract" { std::path::PathBuf::new() } else { library };
         config.engines.onnxruntime_library = Some(library);
         if engine == "onnxruntime" {
-            config.engines.default = Preference::Onnxruntime;
+            config.engines.default = Preference::Only(Kind::ONNX_RUNTIME);
         }
     })
     .await;

@@ -1,7 +1,7 @@
 //! The engines that this pool has, and which one runs a model: the one that is asked for, or the faster one, measured
 //! when the model is loaded.
 //!
-//! * `config`: what an operator and a model's own configuration can say.
+//! * `table`: every engine that there is. `config`: what an operator and a model's own configuration can say.
 //! * `search`: where ONNX Runtime is looked for; `installed`: where `engine install` puts it. `install`: how it comes
 //!   there, from a `package`. `missing`: what is lost without it.
 //! * `trial`: a model's first runs with one engine. `choice`: from these to a decision. `arbiter`: which one to believe
@@ -16,13 +16,14 @@ use millgate_shared::engine::{Engine, EngineError, Model, OnnxFile, Shapes, Trac
 use millgate_shared::proto::inference::ModelConfig;
 
 use arbiter::Verdict;
-use choice::{Choice, Measured};
+use choice::{Alternative, Choice, Measured};
 use config::Wanted;
-pub use config::{EnginesConfig, ModelEngine, Preference};
+pub use config::{EnginesConfig, ModelEngine};
 use missing::with_remedy;
 use onnxruntime::{OnnxRuntime, Tuning};
 pub use providers::Provider;
 use search::Found;
+pub use table::{Kind, Preference};
 use trial::{Fit, Trial};
 
 mod arbiter;
@@ -42,6 +43,7 @@ mod package;
 #[cfg_attr(not(feature = "onnxruntime"), expect(dead_code, reason = "only ONNX Runtime has them"))]
 mod providers;
 pub(crate) mod search;
+mod table;
 pub(crate) mod trial;
 
 #[cfg(test)]
@@ -74,13 +76,6 @@ pub(crate) struct Loaded {
     pub(crate) choice: Choice,
 }
 
-/// One engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Tract,
-    OnnxRuntime,
-}
-
 /// A model's file, what is asked for it, and inputs that its configuration brings.
 #[derive(Clone, Copy)]
 struct Job<'a> {
@@ -106,10 +101,15 @@ impl Engines {
     }
 
     pub(crate) fn has(&self, kind: Kind) -> bool {
-        match kind {
-            Kind::Tract => true,
-            Kind::OnnxRuntime => self.onnxruntime.is_some(),
-        }
+        (kind.entry().is_here)(self)
+    }
+
+    fn has_onnxruntime(&self) -> bool {
+        self.onnxruntime.is_some()
+    }
+
+    fn open_onnxruntime(&self, wanted: &Wanted) -> Result<Box<dyn Engine>, String> {
+        Ok(Box::new(self.engine(wanted, false)?))
     }
 
     /// The ONNX Runtime library that is loaded.
@@ -135,9 +135,11 @@ impl Engines {
         let why = format!("asked for by {}", wanted.asked_by);
         let job = Job { file, wanted: &wanted, given };
         let loaded = match wanted.engine {
-            Preference::Auto => self.best(job)?,
-            Preference::Tract => of(self.tried(Kind::Tract, job, None)?, why),
-            Preference::Onnxruntime => of(self.tried(Kind::OnnxRuntime, job, None)?, why),
+            Preference::Auto => {
+                let others = Kind::others().filter(|kind| self.has(*kind));
+                others.fold(self.best(job)?, |best, kind| self.or_faster(best, kind, job))
+            }
+            Preference::Only(kind) => of(self.tried(kind, job, None)?, why),
         };
         Ok(self.prepared(name, loaded))
     }
@@ -174,13 +176,13 @@ impl Engines {
         loaded
     }
 
-    /// Loads and tries it with every engine, and keeps the best.
+    /// Loads and tries it with tract and ONNX Runtime, and keeps the better one.
     fn best(&self, job: Job<'_>) -> Result<Loaded, String> {
         if self.onnxruntime.is_none() {
             let why = "the only engine of this pool".to_owned();
-            return Ok(of(self.tried(Kind::Tract, job, None)?, why));
+            return Ok(of(self.tried(Kind::TRACT, job, None)?, why));
         }
-        let reference = self.tried(Kind::OnnxRuntime, job, None);
+        let reference = self.tried(Kind::ONNX_RUNTIME, job, None);
         if let Ok((_, trial)) = &reference
             && let Some(reason) = &trial.unproven
         {
@@ -193,7 +195,7 @@ impl Engines {
             let why = "only empty inputs fit, by which nothing can be compared".to_owned();
             return reference.map(|tried| of(tried, why));
         }
-        let usual = self.tried(Kind::Tract, job, fit.as_ref());
+        let usual = self.tried(Kind::TRACT, job, fit.as_ref());
         let verdict = match (&usual, &reference) {
             (Ok((_, usual)), Ok(reference)) => self.compared(job, usual, reference),
             _ => None,
@@ -207,6 +209,36 @@ impl Engines {
         // The other one is dropped here, and its memory with it.
         let (model, trial) = if choice.engine == OnnxRuntime::NAME { reference? } else { usual? };
         Ok(Loaded { model, trial, choice })
+    }
+
+    /// The model as this engine runs it, if it gives the answers of the one that is `best` so far, clearly faster.
+    fn or_faster(&self, mut best: Loaded, kind: Kind, job: Job<'_>) -> Loaded {
+        let is_quantised = best.model.signature().graph.is_quantised();
+        let names: Vec<&str> = best.model.signature().outputs.iter().map(|port| port.name.as_str()).collect();
+        let samples = &best.trial.samples;
+        let outcome = self.tried(kind, job, best.trial.fit.as_ref()).and_then(|tried| {
+            match arbiter::difference(&names, &tried.1.samples, samples, is_quantised) {
+                Some(difference) => Err(format!("gives other answers: {difference}")),
+                None if samples.is_empty() => Err("there is nothing to compare by".to_owned()),
+                None => Ok(tried),
+            }
+        });
+        let (before, measured) = (best.choice.clone(), best.choice.measured);
+        let outcome = match outcome {
+            Ok(tried) => match choice::gain(before.engine, measured, tried.1.measured()) {
+                Some(why) => {
+                    best = of(tried, why);
+                    best.choice.alternatives = before.alternatives;
+                    let outcome = Ok(measured);
+                    best.choice.alternatives.push(Alternative { engine: before.engine, outcome });
+                    return best;
+                }
+                None => Ok(tried.1.measured()),
+            },
+            Err(reason) => Err(reason),
+        };
+        best.choice.alternatives.push(Alternative { engine: kind.name(), outcome });
+        best
     }
 
     /// What is to be believed where the two give different answers; `None`: they do not.
@@ -240,25 +272,24 @@ impl Engines {
 
     /// `known`: inputs that another engine takes.
     fn tried(&self, kind: Kind, job: Job<'_>, known: Option<&Fit>) -> Result<Tried, String> {
-        let model = match kind {
-            Kind::Tract => Tract.load(job.file, Shapes::Any),
-            Kind::OnnxRuntime => self.engine(job.wanted, false)?.load(job.file, Shapes::Any),
-        };
+        let model = (kind.entry().open)(self, job.wanted)?.load(job.file, Shapes::Any);
         let text = |error: EngineError| error.to_string();
         let tried = model.map_err(text).and_then(|model| {
             let trial = trial::run(&model, known, job.given);
             let mut trial = trial.map_err(|error| format!("its self-test failed: {error}"))?;
-            if kind == Kind::Tract && !self.has(Kind::OnnxRuntime) {
+            if kind == Kind::TRACT && !self.has(Kind::ONNX_RUNTIME) {
                 trial.unproven = trial.unproven.map(with_remedy);
             }
             Ok((model, trial))
         });
         match (kind, &self.onnxruntime) {
-            (Kind::Tract, None) => tried.map_err(with_remedy),
-            (Kind::Tract, Some(_)) if job.wanted.engine == Preference::Tract => tried.map_err(|reason| {
-                let by = job.wanted.asked_by;
-                format!("{reason}; tract is asked for by {by}, `auto` would let ONNX Runtime try")
-            }),
+            (Kind::TRACT, None) => tried.map_err(with_remedy),
+            (Kind::TRACT, Some(_)) if job.wanted.engine == Preference::Only(Kind::TRACT) => {
+                tried.map_err(|reason| {
+                    let by = job.wanted.asked_by;
+                    format!("{reason}; tract is asked for by {by}, `auto` would let ONNX Runtime try")
+                })
+            }
             _ => tried,
         }
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use millgate_shared::bundle::BundleDigest;
 use millgate_shared::deciding::DecidingError;
+use millgate_shared::driver::DriverError;
 use millgate_shared::inputs::InputError;
-use millgate_shared::local::LocalError;
 use millgate_shared::runner::RunError;
 use millgate_shared::wire::WireError;
 
@@ -155,12 +155,12 @@ impl From<RunError> for Failure {
     }
 }
 
-impl From<LocalError> for Failure {
-    fn from(error: LocalError) -> Self {
+impl From<DriverError<Self>> for Failure {
+    fn from(error: DriverError<Self>) -> Self {
         match error {
-            LocalError::UnknownTask(_) => Self::field("sample.task", error.to_string()),
-            LocalError::Gate(error) => error.into(),
-            LocalError::Deciding(error) => error.into(),
+            DriverError::UnknownTask(_) => Self::field("sample.task", error.to_string()),
+            DriverError::Gate(failure) => failure,
+            DriverError::Deciding(error) => error.into(),
         }
     }
 }

@@ -71,7 +71,7 @@ impl Ran {
 impl Hosted {
     /// Loads and proves a bundle, and does not answer for it yet: blocks for as long as that takes.
     pub(crate) fn load(bundle: &Bundle, serving: &Serving) -> Result<Self, HostedError> {
-        let models = Arc::new(Models::load(bundle, Holding::All)?);
+        let models = Arc::new(Models::load(bundle, Holding::All, &Tract)?);
         let passed = golden::check(bundle, &models)?;
         let manifest = Arc::clone(models.manifest());
         let mut served = HashMap::new();
@@ -178,7 +178,7 @@ fn prepare(
     {
         tracing::warn!(model = name, engine = loaded.model.engine(), %error, "tract runs it instead");
         let why = format!("{} fails its golden samples: {error}", loaded.model.engine());
-        loaded = engines.load_with(Kind::Tract, name, &file, &config, why).map_err(not_ready)?;
+        loaded = engines.load_with(Kind::TRACT, name, &file, &config, why).map_err(not_ready)?;
     }
     let expert = bundle.manifest().experts.iter().find(|expert| expert.name == name);
     if let Some(variant) = expert.and_then(|expert| variants::best(engines, bundle, expert, &loaded)) {

@@ -2,31 +2,27 @@
 //!
 //! parts (read on a model thread) -> encoders -> gate -> choice -> experts, each where and when it fits -> combine
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
-use futures_util::future::{BoxFuture, try_join_all};
-use futures_util::stream::FuturesUnordered;
 use millgate_shared::array::Array;
 use millgate_shared::bundle::manifest::{InputKind, Manifest};
-use millgate_shared::competence::Answer;
 use millgate_shared::deciding::{DecidingError, Mode, Policy};
-use millgate_shared::decision::{Context, Decision, Missing, Run, Timings};
-use millgate_shared::embedding::{Embedding, Embeddings};
+use millgate_shared::decision::{Context, Decision, Timings};
+use millgate_shared::driver::{Ask, Closed, Driver, Gate};
 use millgate_shared::gate::Place;
-use millgate_shared::index::{By, EncoderIx, ExpertIx};
-use millgate_shared::inputs::{GATE_INPUTS, encoder_input, expert_inputs, gate_inputs};
-use millgate_shared::local::{Ask, choose, prices};
+use millgate_shared::index::{By, EncoderIx};
+use millgate_shared::inputs::encoder_input;
 use millgate_shared::part::{Limits, Part};
-use millgate_shared::sample::{self, Origin, Read, Sample, Unread};
+use millgate_shared::sample::{self, Origin, Read, Unread};
 
+use self::scheduled::{Scheduled, Seen};
 use crate::failure::Failure;
-use crate::hosted::{Hosted, Ran, ask, embed};
+use crate::hosted::Hosted;
 use crate::serving::Serving;
 use crate::serving::request::Call;
 
+mod scheduled;
 pub(crate) mod task;
 
 /// What is asked.
@@ -43,12 +39,6 @@ struct Prepared {
     /// `None` where its modality is absent, or nobody takes what it gives.
     inputs: By<EncoderIx, Option<Array>>,
     decode: Duration,
-}
-
-/// A sample and its embeddings.
-struct Seen {
-    sample: Sample,
-    embeddings: Embeddings,
 }
 
 /// Decides on a sample of these parts, which are read on a model thread; `refuse` says what is wrong with one of them.
@@ -68,83 +58,36 @@ pub(crate) async fn decide(
     let spec =
         spec.ok_or_else(|| Failure::field("sample.task", format!("`{task}` is not a task of this bundle")))?;
     let (known, needed) = (Arc::clone(manifest), needed(manifest, &policy.mode));
-    let is_encoded = needed.contains(&true);
+    let (is_encoded, is_pinned) = (needed.contains(&true), matches!(policy.mode, Mode::Pinned(_)));
     let bytes = parts.iter().map(|part| part.bytes.len()).sum();
     let read = move || prepare(&known, &needed, parts, refuse);
     let prepared = serving.on_thread(call, bytes, read).await?;
     let Prepared { read: Read { sample, notes, sha256 }, inputs, decode } = prepared;
     let origin = Origin { sha256, notes, ..origin };
 
-    let (mut encode, mut gate) = (Duration::ZERO, Duration::ZERO);
-    let is_pinned = matches!(policy.mode, Mode::Pinned(_));
-    let embeddings = if is_encoded {
-        let started = Instant::now();
-        let embeddings = embeddings(hosted, serving, inputs, call).await?;
-        encode = started.elapsed();
-        embeddings
-    } else {
-        Embeddings::default()
-    };
-    let scores = if is_pinned {
-        By::filled(manifest.experts.len(), 0.0)
-    } else {
-        let started = Instant::now();
-        let scores = scores(hosted, serving, &embeddings, &sample, call).await?;
-        gate = started.elapsed();
-        scores
-    };
-
     let places = By::filled(manifest.experts.len(), Place::Local);
-    let ask = Ask { task, policy, places, prices: prices(manifest) };
-    let mut deciding = choose(manifest, &sample, scores, ask, call.arrived)?;
-    let (seen, started) = (Arc::new(Seen { sample, embeddings }), Instant::now());
-    let (mut runs, mut first_failure) = (BTreeMap::new(), None);
-    let mut todo = deciding.start();
-    let mut under_way = FuturesUnordered::new();
-    loop {
-        for expert in todo.local.drain(..) {
-            under_way.push(one(hosted, serving, expert, Arc::clone(&seen), call));
-        }
-        let Some((expert, answer)) = under_way.next().await else { break };
-        todo = match answer {
-            Ok((answer, ran)) => {
-                let run = Run {
-                    place: place.to_owned(),
-                    latency_us: ran.phases.compute.as_micros() as u64,
-                    engine: ran.served.choice.name(),
-                    batch: ran.phases.batch.try_into().unwrap_or(u32::MAX),
-                };
-                runs.insert(expert, run);
-                deciding.answered(answer, Instant::now())
-            }
-            Err(failure) => {
-                let missing = match &failure {
-                    Failure::Refused { .. } => Missing::Shed,
-                    Failure::Deadline => Missing::Deadline,
-                    _ => {
-                        let name = &manifest.experts[expert].name;
-                        tracing::warn!(expert = name, error = %failure, "expert failed");
-                        Missing::Failed
-                    }
-                };
-                first_failure.get_or_insert(failure);
-                deciding.failed(expert, missing)
-            }
-        };
+    let ask = Ask { task, policy, places, presence: sample.presence(), started: call.arrived };
+    let mut scheduled = Scheduled::new(hosted, serving, place, call, Seen::new(sample), inputs);
+    if is_pinned && is_encoded {
+        // The gate is not run, and named experts take what encoders make.
+        scheduled.embed().await?;
     }
-    drop(under_way);
+    let mut driver = Driver::begin(manifest, &mut scheduled, ask).await?;
+    let started = Instant::now();
+    driver.run(&mut scheduled).await;
     let local = started.elapsed();
     let combining = Instant::now();
-    let outcome = match (deciding.finish(), first_failure) {
+    let (seen, spent, first_failure) = scheduled.into_parts();
+    let Closed { outcome, runs, .. } = match (driver.close(), first_failure) {
         // Nobody answered, and the first one says best why.
         (Err(DecidingError::NoAnswer(_)), Some(failure)) => return Err(failure),
-        (outcome, _) => outcome?,
+        (closed, _) => closed?,
     };
     let micros = |time: Duration| time.as_micros() as u64;
     let timings = Timings {
         decode: micros(decode),
-        encode: micros(encode),
-        gate: micros(gate),
+        encode: micros(spent.encode),
+        gate: micros(spent.gate),
         local: micros(local),
         uplink: 0,
         combine: micros(combining.elapsed()),
@@ -196,68 +139,9 @@ fn prepare(
     Ok(Prepared { read, inputs, decode })
 }
 
-/// `None` where a modality is absent.
-async fn embeddings(
-    hosted: &Hosted,
-    serving: &Serving,
-    inputs: By<EncoderIx, Option<Array>>,
-    call: Call,
-) -> Result<Embeddings, Failure> {
-    let runs = inputs.into_pairs().map(|(encoder, input)| async move {
-        let Some(input) = input else { return Ok(None) };
-        let embedding = embed(hosted, serving, encoder, input, call).await?;
-        Ok::<_, Failure>(Some(Embedding::of_encoder(embedding)))
-    });
-    Ok(Embeddings::new(try_join_all(runs).await?.into()))
-}
-
-/// A logit per expert.
-async fn scores(
-    hosted: &Hosted,
-    serving: &Serving,
-    embeddings: &Embeddings,
-    sample: &Sample,
-    call: Call,
-) -> Result<By<ExpertIx, f64>, Failure> {
-    let manifest = hosted.manifest();
-    let inputs = GATE_INPUTS.into_iter().zip(gate_inputs(manifest, sample, embeddings)?).collect();
-    let ran = ask(serving, hosted.gate(), inputs, call).await?;
-    Ok(values(&ran, "scores")?.iter().map(|score| f64::from(*score)).collect())
-}
-
-type One<'a> = BoxFuture<'a, (ExpertIx, Result<(Answer, Ran), Failure>)>;
-
-fn one<'a>(
-    hosted: &'a Hosted,
-    serving: &'a Serving,
-    expert: ExpertIx,
-    seen: Arc<Seen>,
-    call: Call,
-) -> One<'a> {
-    let work = async move {
-        let manifest = Arc::clone(hosted.manifest());
-        let labels = manifest.experts[expert].labels.len();
-        let inputs = move || Ok(expert_inputs(&manifest, expert, &seen.sample, &seen.embeddings)?);
-        let inputs = serving.on_thread(call, 0, inputs).await?;
-        let ran = hosted.expert(serving, expert, inputs, call).await?;
-        let answer = Answer::from_logits(expert, labels, values(&ran, "logits")?);
-        let answer =
-            answer.map_err(|error| Failure::Model(format!("expert `{}` {error}", ran.served.name)))?;
-        Ok((answer, ran))
-    };
-    Box::pin(async move { (expert, work.await) })
-}
-
-fn values<'a>(ran: &'a Ran, output: &str) -> Result<&'a [f32], Failure> {
-    let found = ran.output(output);
-    let found =
-        found.ok_or_else(|| Failure::Model(format!("model `{}` gave no `{output}`", ran.served.name)))?;
-    found.as_fp32().map_err(|error| Failure::Model(format!("model `{}`: {error}", ran.served.name)))
-}
-
 #[cfg(test)]
 mod tests {
-    use millgate_shared::index::Ix;
+    use millgate_shared::index::{ExpertIx, Ix};
 
     use super::*;
 

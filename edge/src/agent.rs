@@ -12,10 +12,10 @@ use millgate_shared::bundle::manifest::Manifest;
 use millgate_shared::bundle::{Bundle, BundleDigest, BundleError};
 use millgate_shared::deciding::{Mode, Policy};
 use millgate_shared::decision::{Decision, Missing};
-use millgate_shared::gate::Place;
+use millgate_shared::engine::Engine;
+use millgate_shared::gate::{Place, tier_places};
 use millgate_shared::image::BitDepth;
 use millgate_shared::index::{By, ExpertIx};
-use millgate_shared::local::tier_places;
 use millgate_shared::runner::RunError;
 use millgate_shared::shutdown::Tasks;
 use millgate_shared::workers::WorkError;
@@ -38,6 +38,8 @@ mod error;
 mod later;
 mod live;
 pub mod payload;
+#[cfg(test)]
+mod tests;
 
 pub use config::OffloadConfig;
 pub use epoch::{Epoch, Rules};
@@ -65,6 +67,8 @@ pub struct AgentConfig {
     pub bytes: BytesConfig,
     /// By source, how many bits of its 16-bit samples count.
     pub bit_depths: BTreeMap<String, BitDepth>,
+    /// Runs the models; see [`crate::engines`].
+    pub engine: &'static dyn Engine,
 }
 
 /// What goes up the line, and how much of it.

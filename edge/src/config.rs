@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use millgate_shared::engine::Engine;
 use millgate_shared::image::BitDepth;
 use millgate_shared::text_file;
 use millgate_shared::toml_file::{self, TomlError};
@@ -23,7 +24,7 @@ use crate::sink::SinkConfig;
 use crate::source::SourceConfig;
 use crate::spool::SpoolConfig;
 use crate::uplink::Pools;
-use crate::{sink, source};
+use crate::{engines, sink, source};
 
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,8 @@ pub struct EdgeConfig {
     /// Where the agent remembers which files it has decided, and keeps what is still to be delivered or amended. Must
     /// survive restarts.
     pub state_dir: PathBuf,
+    /// The engine that runs models: `tract`.
+    pub engine: String,
     /// Threads that run models. 0: one a core, at most 4.
     pub threads: usize,
     /// Samples that may wait for a model thread, and files that may be between being taken and being acknowledged by
@@ -80,6 +83,7 @@ impl Default for EdgeConfig {
             bundle: PathBuf::from("/var/lib/millgate/bundle"),
             task: "inspect".to_owned(),
             state_dir: PathBuf::from("/var/lib/millgate/state"),
+            engine: engines::usual().name().to_owned(),
             threads: 0,
             queue: 64,
             drain_grace: Duration::from_secs(10),
@@ -127,11 +131,20 @@ impl EdgeConfig {
         Ok(config)
     }
 
+    /// `engine`, as the agent takes it.
+    pub fn parsed_engine(&self) -> Result<&'static dyn Engine, Refused> {
+        engines::named(&self.engine).ok_or_else(|| Refused {
+            key: "engine".to_owned(),
+            message: format!("`{}` is none of {}", self.engine, engines::names().join(", ")),
+        })
+    }
+
     /// Gives the first thing that is wrong.
     pub fn check(&self) -> Result<(), Refused> {
         if self.task.is_empty() {
             return refuse("task", "is empty");
         }
+        self.parsed_engine()?;
         if self.queue == 0 {
             return refuse("queue", "must be at least 1");
         }

@@ -28,6 +28,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 mod crash;
+pub mod engines;
 mod epochs;
 pub mod finding;
 pub mod identity;

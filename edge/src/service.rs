@@ -350,6 +350,7 @@ async fn start_agent(
             },
         },
         bit_depths: config.bit_depths(),
+        engine: config.parsed_engine()?,
     };
     let tasks = tasks.clone();
     let start =

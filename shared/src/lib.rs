@@ -4,7 +4,7 @@
 //! through them:
 //!
 //! ```text
-//! bytes -> image (decode) -> sample -> workers: local (gate -> deciding: choose, run experts, risk)
+//! bytes -> image (decode) -> sample -> workers: local (gate -> driver: choose, run experts, risk)
 //!                                        └-> the pool, if deciding asks for it ─┐
 //!                                                    deciding: combine <────────┴──> decision
 //! ```
@@ -19,11 +19,12 @@
 //!   is made and recorded, pure. `transport`: [`transport`], gRPC between agent and pool.
 //! * `bundle`: [`bundle`], a bundle on disk. `wire`: [`wire`] and [`proto`], records and samples as protobuf. `identity`:
 //!   [`identity`], certificates, TLS, tokens.
-//! * `mixture`: [`embedding`], [`inputs`], [`runner`], [`workers`], [`local`], [`proof`]: what runs models.
+//! * `mixture`: [`embedding`], [`inputs`], [`runner`], [`driver`], [`workers`], [`local`], [`proof`]: what runs
+//!   models and decides.
 
 pub use millgate_array::each_values;
 pub use millgate_base::{digest, files, memory, panics, text_file, toml_file};
-pub use millgate_mixture::{embedding, inputs, local, proof, runner, workers};
+pub use millgate_mixture::{driver, embedding, inputs, local, proof, runner, workers};
 pub use millgate_model::{combine, competence, deciding, decision, gate};
 pub use millgate_rim::{metrics, output, shutdown, telemetry};
 pub use millgate_sample::{image, index, modality, part, sample};

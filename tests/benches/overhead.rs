@@ -11,6 +11,7 @@ use millgate_edge::agent::Ask;
 use millgate_shared::array::Array;
 use millgate_shared::bundle::Bundle;
 use millgate_shared::deciding::Mode;
+use millgate_shared::engine::Tract;
 use millgate_shared::index::ExpertIx;
 use millgate_shared::inputs::{expert_inputs, value_input};
 use millgate_shared::part::Limits;
@@ -93,11 +94,12 @@ async fn decision(product: &str) -> String {
 
 /// The engine's time for a decision's models; tensors are made before the clock starts.
 fn engine_calls(runner: &mut Runner, sample: &Sample, experts: &[ExpertIx]) -> Duration {
-    let gated = runner.gate(sample).expect("scores");
-    let mut spent = gated.encode + gated.gate;
+    let started = Instant::now();
+    let embeddings = runner.embeddings(sample).expect("embeddings");
+    runner.scores(sample, &embeddings).expect("scores");
+    let mut spent = started.elapsed();
     for expert in experts {
-        let embeddings = &gated.embeddings;
-        let inputs = expert_inputs(runner.models().manifest(), *expert, sample, embeddings).expect("inputs");
+        let inputs = expert_inputs(runner.models().manifest(), *expert, sample, &embeddings).expect("inputs");
         let started = Instant::now();
         runner.outputs(*expert, inputs).expect("outputs");
         spent += started.elapsed();
@@ -115,7 +117,7 @@ async fn unary() -> String {
     let pool = pool_with(|config| config.threads = 1).await;
     let mut client = ExpertServiceClient::connect(url(&pool)).await.expect("the pool");
     let bundle = Bundle::open(&bundle()).expect("the bundle");
-    let models = Arc::new(Models::load(&bundle, Holding::All).expect("its models"));
+    let models = Arc::new(Models::load(&bundle, Holding::All, &Tract).expect("its models"));
     let mut runner = models.runner().expect("a runner");
     let expert = models.manifest().expert_index("pcb-l").expect("pcb-l");
     let spec = &models.manifest().experts[expert];

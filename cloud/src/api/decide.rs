@@ -98,23 +98,15 @@ async fn decide(
 
 /// Every expert is within reach here, so modes differ only in whether the gate is asked.
 fn policy(manifest: &Manifest, request: &v1::DecideRequest, clock: Clock) -> Result<Policy, Failure> {
-    let mode = match request.mode.as_str() {
+    let standard = Policy { mode: Mode::Gate, ..Policy::for_bundle(manifest) };
+    let asked = standard.asked(&request.mode, request.risk, request.pinned.clone());
+    let asked = asked.map_err(|error| Failure::field(error.field, error.message))?;
+    let mode = match asked.mode {
         // The agent's question, whether to ask the cloud, does not arise in it.
-        "" | "confidence" => Mode::Gate,
-        name => Mode::from_name(name, request.pinned.clone()).ok_or_else(|| {
-            Failure::field("mode", format!("`{name}` is not one of {}", Mode::NAMES.join(", ")))
-        })?,
+        Mode::Confidence => Mode::Gate,
+        mode => mode,
     };
-    if request.pinned.is_empty() && matches!(mode, Mode::Pinned(_)) {
-        return Err(Failure::field("pinned", "must name the experts of mode `pinned`"));
-    }
-    let standard = Policy::for_bundle(manifest);
-    let risk = match request.risk {
-        0.0 => standard.risk,
-        risk if risk > 0.0 && risk < 1.0 => risk,
-        risk => return Err(Failure::field("risk", format!("{risk} is not between 0 and 1"))),
-    };
-    Ok(Policy { mode, risk, deadline: clock.deadline - clock.arrived, ..standard })
+    Ok(Policy { mode, deadline: clock.deadline - clock.arrived, ..asked })
 }
 
 fn origin(wire: &v1::Sample) -> Origin {

@@ -8,6 +8,7 @@ use std::time::Instant;
 use millgate_shared::bundle::archive;
 use millgate_shared::bundle::manifest::FILE_NAME;
 use millgate_shared::bundle::{Bundle, BundleError};
+use millgate_shared::engine::Tract;
 use millgate_shared::proof::golden::{self, Passed};
 use millgate_shared::proof::variant;
 use millgate_shared::runner::{Holding, Models};
@@ -86,7 +87,8 @@ impl Verified {
 fn verified(path: &Path) -> Result<Verified, CommandError> {
     let started = Instant::now();
     let bundle = open(path)?;
-    let models = Arc::new(Models::load(&bundle, Holding::All).map_err(|source| refused(path, source))?);
+    let models =
+        Arc::new(Models::load(&bundle, Holding::All, &Tract).map_err(|source| refused(path, source))?);
     let passed = golden::check(&bundle, &models).map_err(|source| refused(path, source))?;
     let variants = variant::check_all(&bundle).map_err(|source| refused(path, source))?;
     let experts = bundle.manifest().experts.len();

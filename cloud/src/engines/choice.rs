@@ -108,6 +108,12 @@ pub(crate) fn decide(
     Ok(Choice { engine, precision: None, why, measured, alternatives: vec![alternative] })
 }
 
+/// What is said of an engine that is taken in the place of another that gives the same answers; `None` where it is not
+/// clearly faster.
+pub(crate) fn gain(than: &str, before: Measured, after: Measured) -> Option<String> {
+    (ratio(before.best, after.best) >= WORTH_IT).then(|| faster(than, before, after))
+}
+
 fn ratio(of: Duration, to: Duration) -> f64 {
     of.as_secs_f64() / to.as_secs_f64().max(1e-9)
 }

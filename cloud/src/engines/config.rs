@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use millgate_shared::proto::inference::{ModelConfig, model_instance_group::Kind};
+use millgate_shared::proto::inference::{ModelConfig, model_instance_group};
 use serde::Deserialize;
 
 use super::providers::{self, Provider};
+use super::table::{Kind, Preference};
 
 /// More threads for one run than any machine has cores.
 const MOST_THREADS: usize = 256;
@@ -34,28 +35,6 @@ impl Default for EnginesConfig {
             onnxruntime_library: None,
             execution_providers: vec![Provider::Cpu],
             models: BTreeMap::new(),
-        }
-    }
-}
-
-/// Which engine is to run a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Preference {
-    /// The faster one, measured when the model is loaded.
-    #[default]
-    Auto,
-    Tract,
-    Onnxruntime,
-}
-
-impl Preference {
-    fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "auto" => Some(Self::Auto),
-            "tract" => Some(Self::Tract),
-            "onnxruntime" => Some(Self::Onnxruntime),
-            _ => None,
         }
     }
 }
@@ -92,10 +71,11 @@ impl EnginesConfig {
     /// The first key by which ONNX Runtime is asked for, so that a pool without it must not start.
     pub(super) fn wants_onnxruntime(&self) -> Option<String> {
         let is_beyond_cpu = |providers: &[Provider]| providers != [Provider::Cpu];
-        if self.default == Preference::Onnxruntime {
+        if self.default == Preference::Only(Kind::ONNX_RUNTIME) {
             return Some("engines.default".to_owned());
         }
-        let asking = self.models.iter().find(|(_, model)| model.engine == Some(Preference::Onnxruntime));
+        let asking =
+            self.models.iter().find(|(_, model)| model.engine == Some(Preference::Only(Kind::ONNX_RUNTIME)));
         if let Some((name, _)) = asking {
             return Some(format!("engines.models.{name}.engine"));
         }
@@ -151,8 +131,7 @@ impl OwnWish {
     fn read(config: &ModelConfig) -> Result<Self, String> {
         let parameter = |name: &str| config.parameters.get(name).map(|value| value.string_value.as_str());
         let engine = parameter("engine").map(|name| {
-            let known = Preference::from_name(name);
-            known.ok_or_else(|| format!("parameters `engine`: `{name}` is not auto, tract or onnxruntime"))
+            Preference::from_name(name).map_err(|message| format!("parameters `engine`: {message}"))
         });
         // Triton's name; 0 leaves it to the server.
         let threads = parameter("intra_op_thread_count").map(|count| match count.parse() {
@@ -166,7 +145,7 @@ impl OwnWish {
 
 /// Triton's way of asking for a GPU: an instance group of that kind, with accelerators before it.
 fn own_providers(config: &ModelConfig) -> Result<Option<Vec<Provider>>, String> {
-    let group = config.instance_group.iter().find(|group| group.kind() == Kind::Gpu);
+    let group = config.instance_group.iter().find(|group| group.kind() == model_instance_group::Kind::Gpu);
     let device = group.and_then(|group| group.gpus.first()).copied().unwrap_or(0);
     let device = u32::try_from(device).map_err(|_| format!("instance_group.gpus: {device} is negative"))?;
     let accelerators = config.optimization.as_ref().and_then(|it| it.execution_accelerators.as_ref());

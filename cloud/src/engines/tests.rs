@@ -1,8 +1,47 @@
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use millgate_shared::engine::{Session, Signature};
 
+use super::table::Entry;
 use super::*;
+
+/// Another engine, as far as anyone can see: here where a configuration asks for it.
+pub(super) const RENAMED: Entry = Entry {
+    name: "renamed",
+    is_here: |engines| Preference::from_name("renamed") == Ok(engines.config.default),
+    open: |_, _| Ok(Box::new(Renamed)),
+};
+
+#[derive(Debug)]
+struct Renamed;
+
+#[derive(Debug)]
+struct RenamedModel(Arc<dyn Model>);
+
+impl Engine for Renamed {
+    fn name(&self) -> &'static str {
+        RENAMED.name
+    }
+
+    fn load(&self, file: &OnnxFile, shapes: Shapes<'_>) -> Result<Arc<dyn Model>, EngineError> {
+        Ok(Arc::new(RenamedModel(Tract.load(file, shapes)?)))
+    }
+}
+
+impl Model for RenamedModel {
+    fn engine(&self) -> &'static str {
+        RENAMED.name
+    }
+
+    fn signature(&self) -> &Signature {
+        self.0.signature()
+    }
+
+    fn session(self: Arc<Self>) -> Result<Box<dyn Session>, EngineError> {
+        Arc::clone(&self.0).session()
+    }
+}
 
 fn gate() -> OnnxFile {
     let bytes = std::fs::read("../models/factory/gate/1/model.onnx").unwrap();
@@ -19,7 +58,8 @@ fn without_a_library_there_is_one_engine_and_it_says_so() {
     assert_eq!((loaded.choice.engine, loaded.model.engine()), ("tract", "tract"));
     assert_eq!(loaded.choice.why, "the only engine of this pool");
     assert!(loaded.trial.rows_are_independent && loaded.choice.measured.best <= loaded.choice.measured.alone);
-    let error = engines.load_with(Kind::OnnxRuntime, "gate", &gate(), &ModelConfig::default(), String::new());
+    let error =
+        engines.load_with(Kind::ONNX_RUNTIME, "gate", &gate(), &ModelConfig::default(), String::new());
     let error = error.unwrap_err();
     assert!(error.contains("engines.onnxruntime_library"), "{error}");
 }
@@ -35,11 +75,29 @@ fn a_library_that_cannot_be_loaded_is_an_error_with_its_key() {
 
 #[test]
 fn a_configuration_that_asks_for_what_is_not_here_is_an_error_that_says_who_asks() {
-    let (default, nothing) = (Preference::Onnxruntime, Some(PathBuf::new()));
+    let (default, nothing) = (Preference::Only(Kind::ONNX_RUNTIME), Some(PathBuf::new()));
     let config = EnginesConfig { default, onnxruntime_library: nothing, ..EnginesConfig::default() };
     let error = Engines::start(&config, Path::new("nowhere"), 1).unwrap_err().to_string();
     assert!(
         error.starts_with("`engines.onnxruntime_library`: ") && error.contains("`engines.default`"),
         "{error}"
     );
+}
+
+#[test]
+fn an_engine_of_the_table_runs_what_asks_for_it_by_name() {
+    let state = tempfile::tempdir().unwrap();
+    let nothing = Some(PathBuf::new());
+    let default = Preference::from_name("renamed").unwrap();
+    let config = EnginesConfig { default, onnxruntime_library: nothing, ..EnginesConfig::default() };
+    let engines = Engines::start(&config, state.path(), 1).unwrap();
+    let loaded = engines.load("gate", &gate(), &ModelConfig::default(), &[]).unwrap();
+    assert_eq!((loaded.choice.name().as_str(), loaded.model.engine()), ("renamed", "renamed"));
+    let (file, wanted) = (gate(), engines.config.of("gate", &ModelConfig::default()).unwrap());
+    let job = Job { file: &file, wanted: &wanted, given: &[] };
+    let compared = engines.or_faster(loaded, Kind::TRACT, job).choice;
+    let [other] = compared.alternatives.as_slice() else { panic!("{compared:?}") };
+    assert!(other.outcome.is_ok() && other.engine != compared.engine, "{compared:?}");
+    let error = Preference::from_name("fast").unwrap_err();
+    assert_eq!(error, "`fast` is none of auto, tract, onnxruntime, renamed");
 }

@@ -1,7 +1,7 @@
 //! Whether a variant of an expert is served in its place: if the golden samples agree, and it is faster, here and now.
 
 use millgate_shared::bundle::Bundle;
-use millgate_shared::bundle::manifest::{Expert, Variant, VariantEngine};
+use millgate_shared::bundle::manifest::{Expert, Variant};
 use millgate_shared::proof::variant::{Timed, compare_model, judge, open};
 use millgate_shared::proto::inference::ModelConfig;
 
@@ -32,12 +32,8 @@ fn tried(
     variant: &Variant,
     usual: &Loaded,
 ) -> Result<Loaded, String> {
-    let kind = match variant.engine {
-        VariantEngine::OnnxRuntime => Kind::OnnxRuntime,
-    };
-    if !engines.has(kind) {
-        return Err(format!("it is for {}, which this pool does not have", variant.engine.as_str()));
-    }
+    let kind = Kind::named(&variant.engine).filter(|kind| engines.has(*kind));
+    let kind = kind.ok_or_else(|| format!("it is for {}, which this pool does not have", variant.engine))?;
     let text = |error: millgate_shared::bundle::BundleError| error.to_string();
     let file = open(bundle, expert, variant).map_err(text)?;
     let config = ModelConfig::default();

@@ -3,9 +3,10 @@
 //! Each expert is a call of its own, so that one that is late or broken costs only itself; two cloud experts for one
 //! sample are rare.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -13,9 +14,10 @@ use futures_util::stream::FuturesUnordered;
 use millgate_shared::bundle::BundleDigest;
 use millgate_shared::bundle::manifest::{Expert, Manifest};
 use millgate_shared::competence::Answer;
+use millgate_shared::deciding::Todo;
 use millgate_shared::decision::{Missing, Run};
+use millgate_shared::driver::{Experts, Reply as Answered, Standing};
 use millgate_shared::index::ExpertIx;
-use millgate_shared::local::Stay;
 use millgate_shared::wire::read_tensor;
 use tokio::time::timeout_at;
 
@@ -36,6 +38,7 @@ pub(super) struct Calls {
 
 /// The calls of one decision.
 pub(super) struct Asking {
+    manifest: Arc<Manifest>,
     uplink: Option<Uplink>,
     /// The bundle of the decision.
     digest: BundleDigest,
@@ -46,17 +49,22 @@ pub(super) struct Asking {
     /// As long as it may have calls out.
     live_call: Option<LiveCall>,
     /// Experts that were not sent for, and why.
-    refused: Vec<(ExpertIx, Missing)>,
-    /// Of the experts that answered.
-    pub(super) runs: BTreeMap<ExpertIx, Run>,
+    refused: VecDeque<(ExpertIx, Missing)>,
     /// Sent, framing included.
     pub(super) bytes: u64,
     pub(super) waited: Duration,
 }
 
 impl Asking {
-    pub(super) fn new(uplink: Option<Uplink>, digest: BundleDigest, live: Live, ledger: Ledger) -> Self {
+    pub(super) fn new(
+        manifest: &Arc<Manifest>,
+        uplink: Option<Uplink>,
+        digest: BundleDigest,
+        live: Live,
+        ledger: Ledger,
+    ) -> Self {
         Self {
+            manifest: Arc::clone(manifest),
             uplink,
             digest,
             live,
@@ -64,20 +72,19 @@ impl Asking {
             ledger,
             calls: FuturesUnordered::new(),
             started: None,
-            refused: Vec::new(),
-            runs: BTreeMap::new(),
+            refused: VecDeque::new(),
             bytes: 0,
             waited: Duration::ZERO,
         }
     }
 
-    /// Sends the calls; their answers are awaited in [`Asking::collect`].
+    /// Sends the calls; their answers are what [`Experts::next`] gives.
     pub(super) fn start(&mut self, calls: Calls) {
         let Calls { calls, deadline } = calls;
         for (expert, upload) in calls {
             let sent = upload.and_then(|upload| self.send(upload, expert, deadline));
             if let Err(reason) = sent {
-                self.refused.push((expert, reason));
+                self.refused.push_back((expert, reason));
             }
         }
     }
@@ -104,25 +111,30 @@ impl Asking {
         }
     }
 
-    /// Feeds the answers to the decision until nothing is out or its patience ends.
-    pub(super) async fn collect(&mut self, stay: &mut Stay, manifest: &Manifest) {
-        for (expert, reason) in std::mem::take(&mut self.refused) {
-            stay.deciding.failed(expert, reason);
-        }
-        while let Some(until) = stay.deciding.wait_until() {
-            let Ok(Some((expert, reply))) = timeout_at(until.into(), self.calls.next()).await else { break };
-            match reply.and_then(|reply| read(&manifest.experts[expert], expert, reply)) {
-                Ok((answer, run)) => {
-                    self.runs.insert(expert, run);
-                    stay.deciding.answered(answer, Instant::now());
-                }
-                Err(reason) => {
-                    stay.deciding.failed(expert, reason);
-                }
-            }
-        }
+    /// No call is out any more, or none is waited for.
+    pub(super) fn ended(&mut self) {
         self.live_call = None;
         self.waited = self.started.map_or(Duration::ZERO, |started| started.elapsed());
+    }
+}
+
+impl Experts for Asking {
+    /// Experts are asked of the pool with payloads that only a model thread makes, in [`Asking::start`]: whoever is named
+    /// later cannot be asked.
+    fn ask(&mut self, todo: Todo, _: Standing) -> Vec<String> {
+        let late = todo.local.into_iter().chain(todo.remote);
+        self.refused.extend(late.map(|expert| (expert, Missing::Failed)));
+        Vec::new()
+    }
+
+    async fn next(&mut self, until: Instant) -> Option<Answered> {
+        if let Some((expert, reason)) = self.refused.pop_front() {
+            return Some(Answered { expert, at: Instant::now(), answer: Err(reason) });
+        }
+        let (expert, reply) = timeout_at(until.into(), self.calls.next()).await.ok()??;
+        let manifest = &self.manifest;
+        let answer = reply.and_then(|reply| read(&manifest.experts[expert], expert, reply));
+        Some(Answered { expert, at: Instant::now(), answer })
     }
 }
 

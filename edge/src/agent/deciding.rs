@@ -1,34 +1,66 @@
 //! One input's way through the agent.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use millgate_shared::bundle::manifest::Manifest;
-use millgate_shared::deciding::Todo;
+use millgate_shared::deciding::{Policy, Todo};
 use millgate_shared::decision::{Context, Decision, Timings};
-use millgate_shared::index::ExpertIx;
-use millgate_shared::local::{Ask as LocalAsk, LocalError, Stay, prices};
+use millgate_shared::driver::{Ask as Choose, Closed, Driver, Experts, Gate, Reply, Standing};
+use millgate_shared::embedding::Embeddings;
+use millgate_shared::gate::Place;
+use millgate_shared::index::{By, ExpertIx};
+use millgate_shared::local::{Local, Spent, to_the_end};
 use millgate_shared::modality::image::BIT_DEPTH;
 use millgate_shared::part::{Attributes, Limits, Part};
-use millgate_shared::runner::Runner;
-use millgate_shared::sample::{self, Origin, Read};
+use millgate_shared::runner::{RunError, Runner};
+use millgate_shared::sample::{self, Origin, Read, Sample};
 use millgate_shared::workers::Ticket;
 use tokio::sync::mpsc;
 
 use super::asking::{Asking, Calls};
-use super::payload::{self, Outgoing};
+use super::payload::{self, Outgoing, Seen};
 use super::{Agent, Ask, DecideError, Decided, Epoch, Late};
 use crate::crash::Held;
 use crate::input::{Input, draw_id};
 
+/// A sample, read.
+#[derive(Debug)]
+struct Arrived {
+    sample: Sample,
+    id: String,
+    origin: Origin,
+    decode: Duration,
+}
+
 /// A sample after its visit to a model thread.
 #[derive(Debug)]
 struct Visited {
-    stay: Stay,
+    driver: Driver,
+    sample: Sample,
+    embeddings: Option<Embeddings>,
     id: String,
     origin: Origin,
-    todo: Todo,
-    decode_us: u64,
+    decode: Duration,
+    spent: Spent,
+}
+
+/// What a visit to a model thread is made with.
+struct Visit<'a> {
+    task: String,
+    policy: Policy,
+    places: By<ExpertIx, Place>,
+    started: Instant,
+    outgoing: Outgoing<'a>,
+    send: &'a mpsc::Sender<Calls>,
+}
+
+/// A sample on a model thread, from which its calls to the pool go out.
+struct OnThread<'a> {
+    local: Local<'a>,
+    manifest: &'a Manifest,
+    outgoing: Outgoing<'a>,
+    send: &'a mpsc::Sender<Calls>,
 }
 
 pub(super) async fn decide(
@@ -42,7 +74,7 @@ pub(super) async fn decide(
     let manifest = epoch.manifest();
     let task = ask.task.unwrap_or_else(|| epoch.task().to_owned());
     let policy = ask.policy.unwrap_or_else(|| epoch.policy().clone());
-    let (places, prices) = (agent.places(epoch), prices(manifest));
+    let places = agent.places(epoch);
     let depths = &agent.parts.config.bit_depths;
     let depth = input.source.as_ref().and_then(|source| depths.get(source));
     let attributes =
@@ -54,15 +86,14 @@ pub(super) async fn decide(
     let (upload, ledger) = (Arc::clone(epoch.upload_policy()), agent.parts.ledger.clone());
     let visit = move |runner: &mut Runner, ticket: Ticket<'_>| {
         let _in_hand = held;
-        let local = LocalAsk { task: &task, policy, places, prices };
         let outgoing = Outgoing { policy: &upload, ledger: &ledger };
-        let mut visited = arrive(runner, input, attributes, local, started)?;
-        payload::prepare(runner, &mut visited.stay, outgoing.policy);
-        Ok::<_, DecideError>(work(runner, visited, &ticket, outgoing, &send))
+        let arrived = arrive(runner.models().manifest(), input, attributes)?;
+        let visit = Visit { task, policy, places, started, outgoing, send: &send };
+        visit.run(runner, arrived, &|| ticket.is_cancelled())
     };
     let parts = &agent.parts;
-    let uplink = parts.uplink.clone();
-    let mut asking = Asking::new(uplink, epoch.digest(), parts.live.clone(), parts.ledger.clone());
+    let (uplink, live, ledger) = (parts.uplink.clone(), parts.live.clone(), parts.ledger.clone());
+    let mut asking = Asking::new(manifest, uplink, epoch.digest(), live, ledger);
     let visiting = epoch.workers.run(visit);
     tokio::pin!(visiting);
     let visited = loop {
@@ -75,31 +106,25 @@ pub(super) async fn decide(
     while let Ok(calls) = calls.try_recv() {
         asking.start(calls);
     }
-    asking.collect(&mut visited.stay, manifest).await;
+    visited.driver.run(&mut asking).await;
+    asking.ended();
     close(agent, epoch, visited, asking, started)
 }
 
-/// Decode, gate, choice. `attributes` are those of the sample's source.
-fn arrive(
-    runner: &mut Runner,
-    input: Input,
-    attributes: Attributes,
-    ask: LocalAsk<'_>,
-    started: Instant,
-) -> Result<Visited, DecideError> {
-    let manifest = Arc::clone(runner.models().manifest());
+/// Reads what came. `attributes` are those of the sample's source.
+fn arrive(manifest: &Manifest, input: Input, attributes: Attributes) -> Result<Arrived, DecideError> {
     let decoding = Instant::now();
     let id = if input.id.is_empty() { draw_id() } else { input.id };
     let mut parts = input.parts;
-    complete(&manifest, &mut parts, &input.attributes);
-    complete(&manifest, &mut parts, &attributes);
+    complete(manifest, &mut parts, &input.attributes);
+    complete(manifest, &mut parts, &attributes);
     let read = sample::read(&manifest.modalities, &parts, &Limits::default());
     let Read { sample, notes, sha256 } = read.map_err(|unread| DecideError::Part {
         is_main: manifest.main_modality().is_some_and(|main| main.name == unread.modality),
         unread,
     })?;
     drop(parts);
-    let decode_us = decoding.elapsed().as_micros() as u64;
+    let decode = decoding.elapsed();
     let origin = Origin {
         path: input.path,
         source: input.source,
@@ -108,9 +133,7 @@ fn arrive(
         sha256,
         notes: input.notes.into_iter().chain(notes).collect(),
     };
-    let mut stay = Stay::begin(runner, sample, ask, started).map_err(DecideError::Local)?;
-    let todo = stay.start();
-    Ok(Visited { stay, id, origin, todo, decode_us })
+    Ok(Arrived { sample, id, origin, decode })
 }
 
 /// Gives parts the attributes that their kind has and that they do not bring.
@@ -124,36 +147,65 @@ fn complete(manifest: &Manifest, parts: &mut [Part], attributes: &Attributes) {
     }
 }
 
-/// The local experts, and what is to be asked of the pool before and after them.
-fn work(
-    runner: &mut Runner,
-    mut visited: Visited,
-    ticket: &Ticket<'_>,
-    outgoing: Outgoing<'_>,
-    send: &mpsc::Sender<Calls>,
-) -> Visited {
-    let Todo { local, remote } = std::mem::take(&mut visited.todo);
-    ask(runner, &mut visited, remote, outgoing, send);
-    let further = visited.stay.run(runner, Todo { local, remote: Vec::new() }, &|| ticket.is_cancelled());
-    ask(runner, &mut visited, further, outgoing, send);
-    visited
+impl Visit<'_> {
+    /// Gate, choice, calls to the pool and local experts; no further expert is run once `is_cancelled`.
+    fn run(
+        self,
+        runner: &mut Runner,
+        arrived: Arrived,
+        is_cancelled: &dyn Fn() -> bool,
+    ) -> Result<Visited, DecideError> {
+        let manifest = Arc::clone(runner.models().manifest());
+        let Self { task, policy, places, started, outgoing, send } = self;
+        let Arrived { sample, id, origin, decode } = arrived;
+        let ask = Choose { task: &task, policy, places, presence: sample.presence(), started };
+        let local = Local::new(runner, sample, is_cancelled);
+        let mut here = OnThread { local, manifest: &manifest, outgoing, send };
+        let driver = to_the_end(async {
+            let mut driver = Driver::begin(&manifest, &mut here, ask).await?;
+            payload::prepare(&manifest, &mut here.local, outgoing.policy);
+            driver.run(&mut here).await;
+            Ok(driver)
+        });
+        let driver = driver.map_err(DecideError::Driver)?;
+        let (sample, embeddings, spent) = here.local.into_parts();
+        Ok(Visited { driver, sample, embeddings, id, origin, decode, spent })
+    }
 }
 
-fn ask(
-    runner: &Runner,
-    visited: &mut Visited,
-    experts: Vec<ExpertIx>,
-    outgoing: Outgoing<'_>,
-    send: &mpsc::Sender<Calls>,
-) {
-    if experts.is_empty() {
-        return;
+impl Experts for OnThread<'_> {
+    /// Sends what the pool is to be asked before a local expert is run.
+    fn ask(&mut self, todo: Todo, standing: Standing) -> Vec<String> {
+        let Todo { local, remote } = todo;
+        let mut notes = Vec::new();
+        if !remote.is_empty() {
+            let none = Embeddings::default();
+            let embeddings = self.local.known_embeddings().unwrap_or(&none);
+            let seen = Seen { sample: self.local.sample(), embeddings };
+            let calls;
+            (calls, notes) = payload::calls(self.manifest, seen, remote, self.outgoing, standing);
+            // There is room for both lists; the caller may have gone.
+            let _gone = self.send.try_send(Calls { calls, deadline: standing.deadline }).is_err();
+        }
+        notes.extend(self.local.ask(Todo { local, remote: Vec::new() }, standing));
+        notes
     }
-    let manifest = runner.models().manifest();
-    let calls = payload::calls(manifest, &mut visited.stay, experts, outgoing);
-    let deadline = visited.stay.deciding.deadline();
-    // There is room for both lists; the caller may have gone.
-    let _gone = send.try_send(Calls { calls, deadline }).is_err();
+
+    fn next(&mut self, until: Instant) -> impl Future<Output = Option<Reply>> + Send {
+        self.local.next(until)
+    }
+}
+
+impl Gate for OnThread<'_> {
+    type Error = RunError;
+
+    fn embed(&mut self) -> impl Future<Output = Result<(), RunError>> + Send {
+        self.local.embed()
+    }
+
+    fn score(&mut self) -> impl Future<Output = Result<By<ExpertIx, f64>, RunError>> + Send {
+        self.local.score()
+    }
 }
 
 /// Combine and record.
@@ -165,28 +217,26 @@ fn close(
     started: Instant,
 ) -> Result<Decided, DecideError> {
     let manifest = epoch.manifest();
-    let Visited { stay, id, origin, decode_us, .. } = visited;
+    let Visited { driver, sample, embeddings, id, origin, decode, spent } = visited;
     let combining = Instant::now();
-    let task = stay.deciding.task_index();
-    let closed = stay.deciding.close();
-    let (outcome, open) = closed.map_err(|error| DecideError::Local(LocalError::Deciding(error)))?;
-    let mut runs = stay.runs;
-    runs.extend(asking.runs);
+    let closed = driver.close().map_err(|error| DecideError::Driver(error.into()))?;
+    let Closed { task, outcome, open, runs } = closed;
+    let micros = |time: Duration| time.as_micros() as u64;
     let context = Context {
         id,
         manifest,
         digest: epoch.digest(),
         task: &manifest.tasks[task],
-        sample: &stay.sample,
+        sample: &sample,
         origin,
         runs,
         uplink_bytes: asking.bytes,
         timings: Timings {
-            decode: decode_us,
-            encode: stay.encode.as_micros() as u64,
-            gate: stay.gate.as_micros() as u64,
-            local: stay.local.as_micros() as u64,
-            uplink: asking.waited.as_micros() as u64,
+            decode: micros(decode),
+            encode: micros(spent.encode),
+            gate: micros(spent.gate),
+            local: micros(spent.experts),
+            uplink: micros(asking.waited),
             combine: 0,
             total: 0,
         },
@@ -197,7 +247,6 @@ fn close(
         uplink.combined(combining.elapsed());
     }
     decision.timings_us.total = started.elapsed().as_micros() as u64;
-    let (sample, embeddings) = (stay.sample, stay.embeddings);
     let late = open.map(|open| Late { open, epoch: Arc::clone(epoch), sample, embeddings });
     Ok(Decided { decision, late })
 }

@@ -39,7 +39,7 @@ impl Epoch {
     pub(super) fn start(bundle: &Bundle, path: &Path, config: &AgentConfig) -> Result<Self, StartError> {
         let path = || path.to_path_buf();
         let refuse = |source| StartError::Bundle { path: path(), source: Box::new(source) };
-        let models = Arc::new(Models::load(bundle, Holding::Edge).map_err(refuse)?);
+        let models = Arc::new(Models::load(bundle, Holding::Edge, config.engine).map_err(refuse)?);
         let policy = policy(config, models.manifest())?;
         let rules = Rules::new(models.digest(), Arc::clone(models.manifest()), config)?;
         golden::check(bundle, &models).map_err(refuse)?;

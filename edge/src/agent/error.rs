@@ -1,6 +1,7 @@
 //! Why an input got no decision.
 
-use millgate_shared::local::LocalError;
+use millgate_shared::driver::DriverError;
+use millgate_shared::runner::RunError;
 use millgate_shared::sample::Unread;
 use millgate_shared::workers::WorkError;
 
@@ -15,7 +16,7 @@ pub enum DecideError {
         is_main: bool,
     },
     #[error(transparent)]
-    Local(LocalError),
+    Driver(DriverError<RunError>),
     #[error(transparent)]
     Workers(WorkError),
 }
@@ -31,9 +32,9 @@ impl DecideError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Part { unread, .. } => unread.source.code,
-            Self::Local(LocalError::UnknownTask(_)) => "unknown_task",
-            Self::Local(LocalError::Gate(_)) => "gate_failed",
-            Self::Local(LocalError::Deciding(_)) => "no_answer",
+            Self::Driver(DriverError::UnknownTask(_)) => "unknown_task",
+            Self::Driver(DriverError::Gate(_)) => "gate_failed",
+            Self::Driver(DriverError::Deciding(_)) => "no_answer",
             Self::Workers(WorkError::Full { .. }) => "queue_full",
             Self::Workers(WorkError::Stopped) => "stopped",
             Self::Workers(WorkError::Panicked) => "panicked",

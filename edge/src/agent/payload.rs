@@ -10,13 +10,13 @@ use std::time::Instant;
 
 use millgate_shared::bundle::manifest::{ExpertInput, InputKind, Manifest};
 use millgate_shared::decision::Missing;
+use millgate_shared::driver::Standing;
 use millgate_shared::embedding::{Embedding, Embeddings};
 use millgate_shared::index::{By, ExpertIx, ModalityIx};
-use millgate_shared::local::Stay;
+use millgate_shared::local::Local;
 use millgate_shared::modality::Effort;
 use millgate_shared::part::{Part, Value};
 use millgate_shared::proto::v1;
-use millgate_shared::runner::Runner;
 use millgate_shared::sample::Sample;
 use millgate_shared::wire::{Numbers, write_packed, write_part};
 
@@ -251,15 +251,13 @@ pub(super) struct Outgoing<'a> {
 }
 
 /// Has the sample's embeddings made, if the policy sends any: the rest of this module runs no model.
-pub(super) fn prepare(runner: &mut Runner, stay: &mut Stay, policy: &UploadPolicy) {
-    let models = Arc::clone(runner.models());
-    let manifest = models.manifest();
+pub(super) fn prepare(manifest: &Manifest, local: &mut Local<'_>, policy: &UploadPolicy) {
     let sends = |input: &ExpertInput| {
         let form = manifest.modality_index(&input.modality).map(|modality| policy.form(modality));
         input.kind == InputKind::Embedding && form != Some(Form::Raw)
     };
     let is_needed = manifest.experts.iter().any(|expert| expert.inputs.iter().any(sends));
-    if is_needed && let Err(error) = stay.embeddings(runner) {
+    if is_needed && let Err(error) = local.embeddings() {
         tracing::warn!(%error, "no embedding to send");
     }
 }
@@ -291,27 +289,26 @@ pub(super) fn uploads(
     experts.into_iter().map(|expert| (expert, upload(expert))).collect()
 }
 
-/// One live call for each expert, its bytes spent, or why it does not go.
+/// One live call for each expert, its bytes spent, or why it does not go; and what the record is to say of those that
+/// do not.
 pub(super) fn calls(
     manifest: &Manifest,
-    stay: &mut Stay,
+    seen: Seen<'_>,
     experts: Vec<ExpertIx>,
     outgoing: Outgoing<'_>,
-) -> Vec<(ExpertIx, Result<Upload, Missing>)> {
-    let none = Embeddings::default();
-    let embeddings = stay.known_embeddings().unwrap_or(&none);
-    let seen = Seen { sample: &stay.sample, embeddings };
+    standing: Standing,
+) -> (Vec<(ExpertIx, Result<Upload, Missing>)>, Vec<String>) {
     let mut calls = uploads(manifest, outgoing.policy, seen, experts);
-    let (risk, deadline) = (stay.deciding.local_risk(), stay.deciding.deadline());
+    let (mut notes, Standing { local_risk, deadline }) = (Vec::new(), standing);
     for (expert, call) in &mut calls {
         let Ok(upload) = call else { continue };
         upload.set_timeout(deadline.saturating_duration_since(Instant::now()).as_micros() as u64);
-        if let Err(refused) = outgoing.ledger.take(Traffic::Live, upload.form(), upload.bytes(), risk) {
-            stay.deciding.note(&format!("{} not asked: {refused}", manifest.experts[*expert].name));
+        if let Err(refused) = outgoing.ledger.take(Traffic::Live, upload.form(), upload.bytes(), local_risk) {
+            notes.push(format!("{} not asked: {refused}", manifest.experts[*expert].name));
             *call = Err(Missing::Budget);
         }
     }
-    calls
+    (calls, notes)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millgate_shared::deciding::{Mode, Policy};
+use millgate_shared::deciding::Policy;
 use millgate_shared::proto::v1;
 use millgate_shared::transport::timeout;
 use millgate_shared::wire::read_parts;
@@ -59,20 +59,8 @@ fn policy(
     pinned: Vec<String>,
     limit: Option<Duration>,
 ) -> Result<Policy, Status> {
-    let mut policy = epoch.policy().clone();
-    if !mode.is_empty() {
-        policy.mode = Mode::from_name(&mode, pinned)
-            .ok_or_else(|| bad_field("mode", &format!("`{mode}` is none of {}", Mode::NAMES.join(", "))))?;
-        if matches!(&policy.mode, Mode::Pinned(names) if names.is_empty()) {
-            return Err(bad_field("pinned", "names no expert, and mode is `pinned`"));
-        }
-    }
-    if risk != 0.0 {
-        if !(risk > 0.0 && risk < 1.0) {
-            return Err(bad_field("risk", &format!("{risk} is not above 0 and below 1")));
-        }
-        policy.risk = risk;
-    }
+    let policy = epoch.policy().clone().asked(&mode, risk, pinned);
+    let mut policy = policy.map_err(|error| bad_field(error.field, &error.message))?;
     if let Some(limit) = limit {
         policy.deadline = policy.deadline.min(limit.saturating_sub(TRAVEL));
     }

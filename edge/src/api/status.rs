@@ -7,7 +7,7 @@ use millgate_shared::bundle::BundleDigest;
 use millgate_shared::deciding::DecidingError;
 use millgate_shared::decision::Missing;
 use millgate_shared::digest::hex;
-use millgate_shared::local::LocalError;
+use millgate_shared::driver::DriverError;
 use millgate_shared::wire::{self, WireError};
 use millgate_shared::workers::WorkError;
 use tonic::{Code, Status};
@@ -45,9 +45,9 @@ pub(super) fn of(error: &DecideError) -> Status {
             let WireError { field, message } = wire::unread(PARTS, unread);
             bad_field(&field, &message)
         }
-        DecideError::Local(LocalError::UnknownTask(_)) => bad_field("sample.task", &message),
-        DecideError::Local(LocalError::Gate(_)) => Status::internal(shortened(&message)),
-        DecideError::Local(LocalError::Deciding(error)) => deciding(error),
+        DecideError::Driver(DriverError::UnknownTask(_)) => bad_field("sample.task", &message),
+        DecideError::Driver(DriverError::Gate(_)) => Status::internal(shortened(&message)),
+        DecideError::Driver(DriverError::Deciding(error)) => deciding(error),
         DecideError::Workers(WorkError::Full { .. }) => {
             let details = ErrorDetails::with_retry_info(Some(RETRY_AFTER));
             Status::with_error_details(Code::ResourceExhausted, message, details)

@@ -8,11 +8,13 @@ use std::time::Instant;
 use millgate_shared::bundle::manifest::{Manifest, product_of};
 use millgate_shared::bundle::{Bundle, BundleError};
 use millgate_shared::deciding::Mode;
+use millgate_shared::engine::Engine;
 use millgate_shared::proof::golden;
 use millgate_shared::runner::{Holding, Models};
 
 use super::send;
 use crate::config::EdgeConfig;
+use crate::engines;
 use crate::finding::Item;
 
 /// Gives the bundle if it can be opened.
@@ -36,7 +38,8 @@ pub(super) fn check(path: &Path, config: Option<&EdgeConfig>) -> (Option<Arc<Bun
         }
         items.push(send::check(bundle.manifest(), config));
     }
-    items.push(golden(&bundle));
+    let engine = config.and_then(|config| config.parsed_engine().ok());
+    items.push(golden(&bundle, engine.unwrap_or_else(engines::usual)));
     (Some(bundle), items)
 }
 
@@ -103,9 +106,9 @@ fn risk(manifest: &Manifest, asked_for: f64) -> Option<Item> {
     })
 }
 
-fn golden(bundle: &Bundle) -> Item {
+fn golden(bundle: &Bundle, engine: &dyn Engine) -> Item {
     let started = Instant::now();
-    let models = match Models::load(bundle, Holding::Edge) {
+    let models = match Models::load(bundle, Holding::Edge, engine) {
         Ok(models) => Arc::new(models),
         Err(error) => return Item::failed("golden samples", error.to_string(), advice(&error)),
     };

@@ -16,6 +16,7 @@ use millgate_shared::telemetry;
 use millgate_shared::wire::Numbers;
 
 use crate::agent::{Agent, AgentConfig, Ask, BytesConfig, StartError};
+use crate::engines;
 use crate::input::{self, Input, Naming};
 use crate::record;
 use crate::uplink::upload::{SendConfig, SendForm};
@@ -167,6 +168,7 @@ impl InferArgs {
             queue: 2 * threads,
             bytes: BytesConfig { send: self.send_config(), ..BytesConfig::default() },
             bit_depths: BTreeMap::new(),
+            engine: engines::usual(),
         }
     }
 

@@ -47,6 +47,11 @@ impl FixedModel {
         Self { model, inputs: self.inputs.clone(), outputs: self.outputs.clone(), order: self.order.clone() }
     }
 
+    /// The name of the engine that runs it.
+    pub fn engine(&self) -> &'static str {
+        self.model.engine()
+    }
+
     pub fn inputs(&self) -> &[FixedPort] {
         &self.inputs
     }

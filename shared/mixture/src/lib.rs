@@ -5,9 +5,11 @@
 //! * [`embedding`]: what encoders make of a sample.
 //! * [`inputs`]: what models are given.
 //! * [`runner`]: a bundle's models with one thread's state; turns samples into scores and answers.
-//! * [`workers`]: the threads that run them, behind one bounded queue. [`local`]: a sample's stay on such a thread.
+//! * [`driver`]: one sample's way to its verdict, over experts that run wherever they run.
+//! * [`workers`]: the threads that run models, behind one bounded queue. [`local`]: a sample's visit to such a thread.
 //! * [`proof`]: golden samples and variants, run before a bundle is used.
 
+pub mod driver;
 pub mod embedding;
 pub mod inputs;
 pub mod local;

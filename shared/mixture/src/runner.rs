@@ -4,12 +4,11 @@
 //! touches a model, and it runs on threads made for that, never on an async one.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use millgate_array::Array;
 use millgate_bundle::{Bundle, BundleDigest, BundleError};
 use millgate_engine::fixed::{FixedModel, FixedPort, FixedSession};
-use millgate_engine::{EngineError, Tract};
+use millgate_engine::{Engine, EngineError};
 use millgate_model::manifest::{Manifest, Tier, model_path};
 use millgate_sample::index::{By, EncoderIx, ExpertIx};
 use millgate_sample::sample::Sample;
@@ -54,24 +53,14 @@ pub enum RunError {
     NotFinite { model: String },
 }
 
-/// What the gate made of a sample.
-#[derive(Debug, Clone)]
-pub struct Gated {
-    /// One logit per expert.
-    pub scores: By<ExpertIx, f64>,
-    pub embeddings: Embeddings,
-    pub encode: Duration,
-    pub gate: Duration,
-}
-
 impl Models {
     /// Loads the models; their golden samples are not run here (see [`crate::proof::golden`]).
-    pub fn load(bundle: &Bundle, holding: Holding) -> Result<Self, BundleError> {
+    pub fn load(bundle: &Bundle, holding: Holding, engine: &dyn Engine) -> Result<Self, BundleError> {
         let manifest = Arc::new(bundle.manifest().clone());
         let load = |name: &str, inputs: &[FixedPort]| {
             let file = model_path(name);
             let onnx = bundle.read(&file)?;
-            let model = FixedModel::load(&Tract, &onnx, inputs)
+            let model = FixedModel::load(engine, &onnx, inputs)
                 .map_err(|error| BundleError::Model { file, source: error.into() })?;
             Ok::<_, BundleError>(Arc::new(model))
         };
@@ -125,6 +114,11 @@ impl Models {
     /// The model of an expert that is held here.
     pub fn expert(&self, expert: ExpertIx) -> Option<&Arc<FixedModel>> {
         self.experts.get(expert)?.as_ref().map(|loaded| &loaded.model)
+    }
+
+    /// The engine that runs an expert here, by its own name; empty where the expert is not held.
+    pub fn engine_of(&self, expert: ExpertIx) -> &'static str {
+        self.expert(expert).map_or("", |model| model.engine())
     }
 
     /// Every model that is held here, by name.
@@ -193,16 +187,16 @@ impl Runner {
         Ok(Embeddings::new(embeddings))
     }
 
-    /// Encodes what is present and scores the experts.
-    pub fn gate(&mut self, sample: &Sample) -> Result<Gated, RunError> {
-        let started = Instant::now();
-        let embeddings = self.embeddings(sample)?;
+    /// The gate's logit for each expert, by what the encoders made of the sample.
+    pub fn scores(
+        &mut self,
+        sample: &Sample,
+        embeddings: &Embeddings,
+    ) -> Result<By<ExpertIx, f64>, RunError> {
         let manifest = &self.models.manifest;
-        let encode = started.elapsed();
-        let inputs = gate_inputs(manifest, sample, &embeddings)?.into();
+        let inputs = gate_inputs(manifest, sample, embeddings)?.into();
         let outputs = run(&manifest.gate.name, &mut self.gate, inputs)?;
-        let scores = named(&self.gate, &outputs, "scores").iter().map(|score| f64::from(*score)).collect();
-        Ok(Gated { scores, embeddings, encode, gate: started.elapsed() - encode })
+        Ok(named(&self.gate, &outputs, "scores").iter().map(|score| f64::from(*score)).collect())
     }
 
     /// An expert's logits for a sample.

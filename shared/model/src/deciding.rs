@@ -28,7 +28,7 @@ mod policy;
 mod tests;
 
 pub use open::{AmendError, Open, OpenAnswer, Wanted};
-pub use policy::{Mode, Policy};
+pub use policy::{Mode, Policy, PolicyError};
 
 /// Why there can be no decision.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

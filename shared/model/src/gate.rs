@@ -9,7 +9,7 @@ use millgate_sample::index::{By, ExpertIx, ModalityIx};
 
 use crate::competence::softmax;
 use crate::decision::Missing;
-use crate::manifest::{Expert, Manifest, Task};
+use crate::manifest::{Expert, Manifest, Task, Tier};
 
 /// Where an expert can be run from here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,14 @@ pub enum Place {
     Absent(Missing),
     /// In the pool, but of the modality with this index it needs what the operator lets nobody have.
     Withheld(ModalityIx),
+}
+
+/// Experts of tier `edge` here, those of tier `cloud` at `cloud`.
+pub fn tier_places(manifest: &Manifest, cloud: Place) -> By<ExpertIx, Place> {
+    manifest.experts.map(|expert| match expert.tier {
+        Tier::Edge => Place::Local,
+        Tier::Cloud => cloud,
+    })
 }
 
 /// Why an expert cannot be picked for a sample.
@@ -66,9 +74,9 @@ impl Ranking {
         task: &Task,
         presence: &By<ModalityIx, bool>,
         scores: By<ExpertIx, f64>,
-        prices: By<ExpertIx, f64>,
         places: By<ExpertIx, Place>,
     ) -> Self {
+        let prices = manifest.experts.map(|expert| expert.price);
         let mut masks: By<ExpertIx, Option<Mask>> =
             manifest.experts.map(|expert| mask(manifest, task, presence, expert));
         let eligible: Vec<f64> = scores
@@ -125,10 +133,9 @@ mod tests {
 
     fn ranking(presence: &[bool; 2], scores: &[f64; 3], places: &[Place; 3]) -> Ranking {
         let manifest = manifest();
-        let prices = manifest.experts.map(|expert| expert.price);
         let presence = By::from(*presence);
         let task = &manifest.tasks[TaskIx::new(0)];
-        Ranking::new(&manifest, task, &presence, (*scores).into(), prices, (*places).into())
+        Ranking::new(&manifest, task, &presence, (*scores).into(), (*places).into())
     }
 
     fn order(ranking: &Ranking) -> Vec<usize> {

@@ -151,8 +151,9 @@ pub struct Variant {
     /// Stands beside the expert's `model.onnx`.
     pub file: String,
     pub precision: Precision,
-    /// What it was made for.
-    pub engine: VariantEngine,
+    /// The engine that it was made for, by name: none that every agent and pool has. Who does not have it serves the
+    /// expert without.
+    pub engine: String,
     /// How far a logit of a golden sample may be from FP32's.
     pub logit_tolerance: f32,
     pub measured: Measured,
@@ -168,20 +169,6 @@ impl Precision {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Int8 => "int8",
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum VariantEngine {
-    OnnxRuntime,
-}
-
-impl VariantEngine {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::OnnxRuntime => "onnxruntime",
         }
     }
 }

@@ -68,7 +68,7 @@ const DEMO: Floors = &[
 
 const EDGE: Floors = &[
     &["backoff"],
-    &["finding", "identity", "input", "joining", "journal", "settings"],
+    &["engines", "finding", "identity", "input", "joining", "journal", "settings"],
     &["crash", "record", "uplink"],
     &["agent", "sink", "source", "spool"],
     &["epochs", "outbox"],
@@ -95,7 +95,8 @@ const IDENTITY: Floors = &[
     &["dial"],
 ];
 
-const MIXTURE: Floors = &[&["embedding"], &["inputs"], &["runner"], &["local", "workers"], &["proof"]];
+const MIXTURE: Floors =
+    &[&["driver", "embedding"], &["inputs"], &["runner"], &["local", "workers"], &["proof"]];
 
 const MODEL: Floors =
     &[&["digest", "manifest"], &["competence"], &["combine"], &["decision"], &["gate"], &["deciding"]];

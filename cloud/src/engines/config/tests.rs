@@ -16,7 +16,11 @@ fn with_parameter(name: &str, value: &str) -> ModelConfig {
 }
 
 fn on_gpu(gpus: Vec<i32>) -> ModelConfig {
-    let group = ModelInstanceGroup { kind: Kind::Gpu.into(), gpus, ..ModelInstanceGroup::default() };
+    let group = ModelInstanceGroup {
+        kind: model_instance_group::Kind::Gpu.into(),
+        gpus,
+        ..ModelInstanceGroup::default()
+    };
     ModelConfig { instance_group: vec![group], ..ModelConfig::default() }
 }
 
@@ -42,13 +46,13 @@ fn what_is_nearer_to_the_model_counts_and_the_operator_has_the_last_word() {
     let own = with_parameter("engine", "auto");
     let of = |name: &str, own: &ModelConfig| config.of(name, own).unwrap();
     let a = of("a", &own);
-    assert_eq!((a.engine, a.threads), (Preference::Onnxruntime, 3));
+    assert_eq!((a.engine, a.threads), (Preference::Only(Kind::ONNX_RUNTIME), 3));
     assert!(a.asked_by.contains("pool"));
     let b = of("b", &own);
     assert_eq!((b.engine, b.threads), (Preference::Auto, 1));
     assert!(b.asked_by.contains("config.pbtxt"));
     let c = of("c", &ModelConfig::default());
-    assert_eq!((c.engine, c.asked_by), (Preference::Tract, "`engines.default`"));
+    assert_eq!((c.engine, c.asked_by), (Preference::Only(Kind::TRACT), "`engines.default`"));
     assert_eq!((c.providers, c.may_lack), (vec![Provider::Cpu], false));
 }
 

@@ -59,7 +59,7 @@ fn of(manifest: Manifest, files: Vec<Vec<u8>>) -> Recorded {
         manifest.modalities.iter().zip(files).map(|(spec, file)| Part::file(&spec.name, file)).collect();
     let sample = read(&manifest, parts);
     let bundle = Bundle::open(std::path::Path::new("../models/factory")).unwrap();
-    let models = Arc::new(Models::load(&bundle, Holding::Edge).unwrap());
+    let models = Arc::new(Models::load(&bundle, Holding::Edge, crate::engines::usual()).unwrap());
     let embeddings = models.runner().unwrap().embeddings(&sample).unwrap();
     Recorded { manifest, sample, embeddings }
 }

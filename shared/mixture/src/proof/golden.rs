@@ -11,14 +11,15 @@ use millgate_bundle::{Bundle, BundleError};
 use millgate_engine::fixed::{FixedModel, FixedPort};
 use millgate_model::deciding::{Mode, Policy};
 use millgate_model::decision::Missing;
-use millgate_model::gate::Place;
+use millgate_model::gate::{Place, tier_places};
 use millgate_model::manifest::{FILE_NAME, GoldenDecision, golden_path, model_path};
 use millgate_sample::part::{Limits, Part};
 use millgate_sample::sample;
 use safetensors::{Dtype, SafeTensors};
 
-use crate::local::{Ask, Stay, prices, tier_places};
-use crate::runner::{Models, Runner};
+use crate::driver::{Ask, Driver, DriverError};
+use crate::local::{Local, to_the_end};
+use crate::runner::{Models, RunError, Runner};
 
 /// How far a golden decision's probability and risk may be off.
 const DECISION_TOLERANCE: f64 = 0.01;
@@ -146,12 +147,15 @@ fn check_decision(bundle: &Bundle, runner: &mut Runner, golden: &GoldenDecision)
     let policy =
         Policy { mode: Mode::Never, deadline: Duration::from_secs(60), ..Policy::for_bundle(&manifest) };
     let places = tier_places(&manifest, Place::Absent(Missing::Offline));
-    let ask = Ask { task: &golden.task, policy, places, prices: prices(&manifest) };
-    let mut stay =
-        Stay::begin(runner, read.sample, ask, Instant::now()).map_err(|error| refuse(error.to_string()))?;
-    let todo = stay.start();
-    stay.run(runner, todo, &|| false);
-    let outcome = stay.deciding.finish().map_err(|error| refuse(error.to_string()))?;
+    let (presence, started) = (read.sample.presence(), Instant::now());
+    let ask = Ask { task: &golden.task, policy, places, presence, started };
+    let mut local = Local::new(runner, read.sample, &|| false);
+    let decided = to_the_end(async {
+        let mut driver = Driver::begin(&manifest, &mut local, ask).await?;
+        driver.run(&mut local).await;
+        Ok::<_, DriverError<RunError>>(driver.close()?)
+    });
+    let outcome = decided.map_err(|error| refuse(error.to_string()))?.outcome;
     let task =
         manifest.task(&golden.task).ok_or_else(|| refuse(format!("`{}` is not a task", golden.task)))?;
 

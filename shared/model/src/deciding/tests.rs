@@ -19,10 +19,9 @@ fn policy(mode: Mode) -> Policy {
 fn deciding(mode: Mode, places: [Place; 3]) -> (Deciding, Instant) {
     let manifest = Arc::new(manifest());
     let presence = By::from([true, true]);
-    let prices = manifest.experts.map(|expert| expert.price);
     let task = TaskIx::new(0);
     let spec = &manifest.tasks[task];
-    let ranking = Ranking::new(&manifest, spec, &presence, SCORES.into(), prices, places.into());
+    let ranking = Ranking::new(&manifest, spec, &presence, SCORES.into(), places.into());
     let now = Instant::now();
     (Deciding::new(&manifest, task, &presence, ranking, policy(mode), now).unwrap(), now)
 }

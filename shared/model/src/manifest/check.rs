@@ -178,12 +178,18 @@ fn variants(key: &str, variants: &[Variant]) -> Result<(), Refused> {
         if !file.ends_with(".onnx") || file == MODEL_FILE {
             return Err(refuse(format!("{key}.file"), format!("`{file}` is no `.onnx` file of its own")));
         }
+        plain_name(&format!("{key}.engine"), &variant.engine)?;
+        if variant.engine == "tract" {
+            let message = "is `tract`, which every agent and pool has: a variant is for another engine";
+            return Err(refuse(format!("{key}.engine"), message));
+        }
         let others = &variants[..at];
         if others.iter().any(|other| other.file == *file) {
             return Err(refuse(format!("{key}.file"), format!("`{file}` stands twice")));
         }
-        if others.iter().any(|other| (other.engine, other.precision) == (variant.engine, variant.precision)) {
-            let (precision, engine) = (variant.precision.as_str(), variant.engine.as_str());
+        if others.iter().any(|other| (&other.engine, other.precision) == (&variant.engine, variant.precision))
+        {
+            let (precision, engine) = (variant.precision.as_str(), &variant.engine);
             return Err(refuse(key, format!("there is another one in {precision} for {engine}")));
         }
         if !(variant.logit_tolerance > 0.0 && variant.logit_tolerance <= 1.0) {

@@ -27,10 +27,9 @@ fn many() -> Arc<Manifest> {
 
 fn deciding(manifest: &Arc<Manifest>, mode: &Mode, scores: &[f64], cloud: Place) -> Deciding {
     let places = [Place::Local, cloud, cloud, cloud, cloud].into();
-    let prices = By::filled(manifest.experts.len(), 0.0);
     let (presence, task) = (By::from([true, true]), TaskIx::new(0));
     let scores = scores.to_vec().into();
-    let ranking = Ranking::new(manifest, &manifest.tasks[task], &presence, scores, prices, places);
+    let ranking = Ranking::new(manifest, &manifest.tasks[task], &presence, scores, places);
     let policy = Policy { mode: mode.clone(), ..Policy::for_bundle(manifest) };
     let mut deciding = Deciding::new(manifest, task, &presence, ranking, policy, Instant::now()).unwrap();
     deciding.start();
