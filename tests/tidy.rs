@@ -172,6 +172,32 @@ fn the_readmes_two_commands_are_there() {
     assert!(readme.contains("<!-- test -->"));
 }
 
+/// Where doc comments may begin as fragments still.
+const UNMENDED: [&str; 2] = ["edge/src/agent/asking.rs", "shared/mixture/"];
+
+/// A doc comment must be true on its own page: it begins with the thing or a verb.
+#[test]
+fn doc_comments_begin_with_their_subject() {
+    let fragments = ["Also ", "And ", "It ", "Likewise", "Nor ", "Of ", "The same "];
+    for path in rust_files() {
+        let place = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+        if UNMENDED.iter().any(|part| place.starts_with(part)) {
+            continue;
+        }
+        let mut is_within = false;
+        for (at, line) in read(&path).lines().map(str::trim_start).enumerate() {
+            let text = line.strip_prefix("/// ");
+            let fragment = text.and_then(|text| fragments.iter().find(|word| text.starts_with(**word)));
+            assert!(
+                is_within || fragment.is_none(),
+                "{place}:{}: a doc comment begins with {fragment:?}",
+                at + 1
+            );
+            is_within = line.starts_with("///");
+        }
+    }
+}
+
 /// The fuzz targets are a workspace of their own, which no other build would find out of date.
 #[test]
 fn the_fuzz_targets_lock_file_follows_the_manifests() {

@@ -198,12 +198,12 @@ pub struct Reading {
     pub remarks: Vec<(&'static str, String)>,
 }
 
-/// How long making a form for the line may take.
+/// Time that making a form for the line may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effort {
     /// Take as long as the smallest form needs.
     Full,
-    /// Next to nothing.
+    /// Take next to no time.
     Quick,
 }
 

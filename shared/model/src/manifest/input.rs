@@ -27,7 +27,7 @@ pub struct ExpertInput {
     /// without a modality. Filled in when the manifest is read.
     #[serde(skip)]
     pub name: String,
-    /// Makes it of a value. Filled in when the manifest is read; an embedding is not made so.
+    /// What makes the input of a value. Filled in when the manifest is read; an embedding is not made so.
     #[serde(skip, default = "unprepared")]
     pub prepare: Arc<dyn Prepare>,
 }
