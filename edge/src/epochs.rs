@@ -16,12 +16,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
+use millgate_shared::bundle::manifest::Manifest;
 use millgate_shared::bundle::store::{self, Record, Store, StoreError};
 use millgate_shared::bundle::{Bundle, BundleDigest};
 use millgate_shared::digest::hex;
 use tokio::runtime::Handle;
 
 use crate::agent::{Agent, Epoch, Rules, StartError};
+use crate::input::Naming;
 use crate::spool::Spool;
 pub(crate) use counts::Counts;
 use counts::Outcome;
@@ -47,6 +49,11 @@ pub(crate) enum SwitchError {
     /// The bundle fails its checks, or is not one that the configuration can be used with.
     #[error(transparent)]
     Refused(#[from] StartError),
+    #[error(
+        "bundle {}: its modalities are {found}, those in use {used}, and the sources find files by them; \
+         name it in the configuration and start the agent anew", path.display()
+    )]
+    Modalities { path: PathBuf, found: String, used: String },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("the switch panicked; the log says more")]
@@ -56,7 +63,7 @@ pub(crate) enum SwitchError {
 impl SwitchError {
     /// The bundle that was given is at fault, not the machine or the moment.
     pub(crate) fn is_bad_input(&self) -> bool {
-        matches!(self, Self::Refused(_))
+        matches!(self, Self::Refused(_) | Self::Modalities { .. })
     }
 }
 
@@ -67,6 +74,8 @@ pub(crate) struct Epochs(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     agent: Agent,
+    /// How the sources name files, from the start on; `None`: there are no sources.
+    naming: Option<Naming>,
     /// `None`: nothing is ever amended.
     spool: Option<Spool>,
     state_dir: PathBuf,
@@ -87,7 +96,14 @@ struct Known {
 }
 
 impl Epochs {
-    pub(crate) fn new(agent: &Agent, spool: Option<Spool>, kept: Kept, counts: Counts) -> Self {
+    /// `naming` is how the sources name files; `None`: there are no sources.
+    pub(crate) fn new(
+        agent: &Agent,
+        naming: Option<Naming>,
+        spool: Option<Spool>,
+        kept: Kept,
+        counts: Counts,
+    ) -> Self {
         let Kept { state_dir, configured, store } = kept;
         if let Err(reason) = &store {
             tracing::warn!(reason, "the bundle cannot be switched while this agent runs");
@@ -95,6 +111,7 @@ impl Epochs {
         let known = store.as_ref().map(known).unwrap_or_default();
         let this = Self(Arc::new(Inner {
             agent: agent.clone(),
+            naming,
             spool,
             state_dir,
             configured: Mutex::new(configured),
@@ -281,7 +298,17 @@ impl Epochs {
         path: &Path,
         bundle: &Bundle,
     ) -> Result<Report, SwitchError> {
-        let is_active = self.0.agent.epoch().digest() == next.active;
+        let used = self.0.agent.epoch();
+        let is_active = used.digest() == next.active;
+        if self.0.naming.as_ref().is_some_and(|naming| *naming != Naming::of(bundle.manifest())) {
+            let names = |manifest: &Manifest| {
+                let names: Vec<&str> = manifest.modalities.iter().map(|modality| &*modality.name).collect();
+                names.join(", ")
+            };
+            let (found, used) = (names(bundle.manifest()), names(used.manifest()));
+            return Err(SwitchError::Modalities { path: path.to_path_buf(), found, used });
+        }
+        drop(used);
         let own = store.take(bundle)?;
         let epoch = match is_active {
             true => None,

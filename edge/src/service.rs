@@ -30,10 +30,10 @@ use crate::agent::{Agent, AgentConfig, BytesConfig};
 use crate::api::{self, Calls};
 use crate::backlog::Backlog;
 use crate::config::EdgeConfig;
-use crate::crash::{Gate, Hand};
+use crate::crash::Hand;
 use crate::epochs::{self, Epochs};
 use crate::identity::Identity;
-use crate::journal::{self, Journal, JournalError, JournalHandle, Known, Post};
+use crate::journal::{JournalError, JournalHandle, Known, Post};
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::settings::Refused;
@@ -43,8 +43,10 @@ use crate::source::{Left, Starting, Taken, Tidy, joined};
 use crate::spool::{self, Spool, Started};
 use crate::uplink::ledger::LedgerConfig;
 use desk::Desk;
+use kept::Kept;
 
 mod desk;
+mod kept;
 #[cfg(test)]
 mod tests;
 
@@ -153,7 +155,8 @@ impl Service {
         let journal = journal.map(|journal| journal.start(config.queue.max(JOURNAL_QUEUE))).transpose()?;
         let started = start_spool(&config, journal.as_ref(), spooled, &undelivered, &metrics, &hand).await?;
         let (spool, orphans) = started.map(|started| (started.spool, started.orphans)).unzip();
-        let epochs = Epochs::new(&agent, spool.clone(), bundles, metrics.epochs.clone());
+        let naming = (!config.sources.is_empty()).then(|| agent.naming());
+        let epochs = Epochs::new(&agent, naming, spool.clone(), bundles, metrics.epochs.clone());
         epochs.begin().await;
         let tidy = Tidy::new(&config.sources, &agent.naming());
         let outbox = Outbox::new(
@@ -356,44 +359,6 @@ async fn start_agent(
     let start =
         move || epochs::start(config, &state_dir, &tasks).map_err(|error| StartError::Agent(Box::new(error)));
     tokio::task::spawn_blocking(start).await.map_err(|_| StartError::Panicked)?
-}
-
-/// What earlier runs have left in the state directory.
-struct Kept {
-    /// `None`: nothing has to survive a restart.
-    journal: Option<Journal>,
-    /// What each source has had decided.
-    known: Vec<Vec<Known>>,
-    /// Whether each decision id that the spool may hold is closed.
-    spooled: HashMap<String, bool>,
-    undelivered: Vec<(u64, Post)>,
-}
-
-impl Kept {
-    async fn open(config: &EdgeConfig, hand: &Hand) -> Result<Self, StartError> {
-        let is_needed = !config.sources.is_empty() || has_spool(config);
-        let _in_hand = match hand.part(journal::FILE_NAME) {
-            Gate::Open(held) => Some(held),
-            Gate::Aside { deaths } => {
-                let why = format!("the agent died {deaths} times that it read it");
-                Journal::set_aside(&config.state_dir, &why)?;
-                None
-            }
-        };
-        // What an earlier configuration has promised goes out under this one too.
-        let journal = match is_needed || Journal::is_in(&config.state_dir) {
-            true => Some(Journal::open_soon(&config.state_dir).await?),
-            false => None,
-        };
-        let undelivered = journal.as_ref().map(Journal::outbox).transpose()?.unwrap_or_default();
-        let Some(journal) = journal.filter(|_| is_needed || !undelivered.is_empty()) else {
-            return Ok(Self { journal: None, known: vec![], spooled: HashMap::new(), undelivered });
-        };
-        let known: Result<_, _> =
-            config.sources.iter().map(|source| journal.known(source.settings().name())).collect();
-        let spooled = journal.spooled()?;
-        Ok(Self { known: known?, spooled, undelivered, journal: Some(journal) })
-    }
 }
 
 /// There is a pool that may answer later, and something that may be amended.

@@ -211,8 +211,8 @@ async fn what_was_promised_goes_out_also_where_folders_and_pool_are_gone_from_th
     let mut device = Device::new();
     device.config.sources.clear();
     device.start().await.drain().await;
-    assert!(!device.config.state_dir.join(journal::FILE_NAME).exists());
-    let journal = Journal::open(&device.config.state_dir).unwrap().start(4).unwrap();
+    assert!(!device.config.state_dir.join(crate::journal::FILE_NAME).exists());
+    let journal = crate::journal::Journal::open(&device.config.state_dir).unwrap().start(4).unwrap();
     let line = b"{\"id\":\"promised\"}\n".to_vec();
     let post = Post { id: "promised".to_owned(), version: 1, line, of: Vec::new() };
     journal.post(post, false).await.unwrap();
