@@ -18,7 +18,7 @@ static ENGINES: &[Entry] = &[
 
 /// One engine of the table.
 pub(super) struct Entry {
-    /// As decisions, metrics, configuration and bundles name it.
+    /// Name of the engine in decisions, metrics, configuration and bundles.
     pub(super) name: &'static str,
     /// Whether this pool has it.
     pub(super) is_here: fn(&Engines) -> bool,

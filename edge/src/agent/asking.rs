@@ -46,7 +46,7 @@ pub(super) struct Asking {
     calls: FuturesUnordered<Call>,
     started: Option<Instant>,
     live: Live,
-    /// As long as it may have calls out.
+    /// Marks the time in which the decision may have calls out.
     live_call: Option<LiveCall>,
     /// Experts that were not sent for, and why.
     refused: VecDeque<(ExpertIx, Missing)>,

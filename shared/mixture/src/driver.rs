@@ -97,7 +97,7 @@ pub struct Closed {
     pub outcome: Outcome,
     /// What late answers need to be worked in; `None` if there is nobody to ask later.
     pub open: Option<Open>,
-    /// Of the experts that answered.
+    /// Runs of the experts that answered.
     pub runs: BTreeMap<ExpertIx, Run>,
 }
 
