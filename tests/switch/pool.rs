@@ -171,7 +171,7 @@ async fn under_load_no_call_fails_and_no_decision_mixes_bundles() {
     };
 
     // To and fro: the first is loaded under load, the others are there already.
-    for turn in 0..24 {
+    for turn in 0..50 {
         let done = match turn % 3 {
             0 => switch_to(state.path(), if turn % 2 == 0 { new.path() } else { old.path() }).await,
             _ => roll_back(state.path()).await,

@@ -322,7 +322,7 @@ impl<D: Disk> Store<D> {
         let entries = std::fs::read_dir(&self.dir).map_err(|error| {
             tracing::warn!(dir = %self.dir.display(), %error, "cannot be listed");
         });
-        let named = |entry: io::Result<std::fs::DirEntry>| Some(entry.ok()?.file_name().into_string().ok()?);
+        let named = |entry: io::Result<std::fs::DirEntry>| entry.ok()?.file_name().into_string().ok();
         entries.into_iter().flatten().filter_map(named).collect()
     }
 }
