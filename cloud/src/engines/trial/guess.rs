@@ -162,9 +162,12 @@ pub(crate) struct Numbers {
     random: fastrand::Rng,
 }
 
+/// A seed whose first rows of two whole numbers are 1 0, 0 1, 1 1: none is what another guess gives, and they differ at once.
+const SEED: u64 = 3;
+
 impl Default for Numbers {
     fn default() -> Self {
-        Self { random: fastrand::Rng::with_seed(1) }
+        Self { random: fastrand::Rng::with_seed(SEED) }
     }
 }
 

@@ -11,18 +11,22 @@ const ACK_DELAY: u64 = 5_000;
 /// Longest time, in microseconds, that a burst of losses lasts: idle periods do not extend it.
 const BURST: u64 = 50_000;
 
-/// What a line is drawn from: the same numbers for the same seed.
+/// What a line is drawn from: the same numbers for the same seed. xorshift64*, written out here, since the bounds of the laws
+/// were found in its worlds.
 #[derive(Debug, Clone)]
-pub(super) struct Random(fastrand::Rng);
+pub(super) struct Random(u64);
 
 impl Random {
     pub(super) fn new(seed: u64) -> Self {
-        Self(fastrand::Rng::with_seed(seed))
+        Self((seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
     /// A number from 0 to 1.
     pub(super) fn share(&mut self) -> f64 {
-        self.0.f64()
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// A number from `low` to `high`, spread evenly over the powers of ten.
