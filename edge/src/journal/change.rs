@@ -17,7 +17,8 @@ const DECIDED: TableDefinition<'_, (&str, &[u8]), &[u8]> = TableDefinition::new(
 /// Number → (decision id, version, line).
 const OUTBOX: TableDefinition<'_, u64, (&str, u32, &[u8])> = TableDefinition::new("outbox");
 /// (the same number, 0…) → (source, key, mark) of each sample that the record is about.
-const OUTBOX_OF: TableDefinition<'_, (u64, u32), (&str, &[u8], &[u8])> = TableDefinition::new("outbox_of");
+const OUTBOX_OF: TableDefinition<'_, (u64, u32), Of<'_>> = TableDefinition::new("outbox_of");
+type Of<'a> = (&'a str, &'a [u8], &'a [u8]);
 /// Decision id → whether it is closed. An entry of the spool whose id is not here was never committed.
 const SPOOLED: TableDefinition<'_, &str, bool> = TableDefinition::new("spooled");
 

@@ -1,7 +1,7 @@
 //! A sink for tests: it keeps what it is given, or takes nothing while it is shut.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Deserialize;
 
@@ -48,11 +48,11 @@ impl Write for Memory {
     const BATCH: usize = 8;
 
     fn write(&mut self, batch: &[Record]) -> Result<(), WriteError> {
-        let mut shelf = self.0.lock().unwrap();
+        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if shelf.is_shut {
             return Err(WriteError::Later("is shut".to_owned()));
         }
-        let text = |record: &Record| String::from_utf8(record.json().to_vec()).unwrap();
+        let text = |record: &Record| String::from_utf8_lossy(record.json()).into_owned();
         shelf.lines.extend(batch.iter().map(text));
         Ok(())
     }

@@ -111,9 +111,11 @@ async fn run(mut joining: Joining<Taken>, mut arriving: mpsc::Receiver<Taken>, o
             send(&out, ready).await;
             return;
         };
-        match part_of(taken).map(|part| joining.add(part, now)) {
-            Ok(Ok(joined)) => ready.extend(joined.into_iter().filter_map(sample)),
-            Ok(Err(Refused { part, why })) => ready.push(refused(part.body, why)),
+        match part_of(taken) {
+            Ok(part) => match joining.add(part, now) {
+                Ok(joined) => ready.extend(joined.into_iter().filter_map(sample)),
+                Err(Refused { part, why }) => ready.push(refused(part.body, why)),
+            },
             // Not a part: it goes its own way.
             Err(taken) => ready.push(*taken),
         }

@@ -50,16 +50,16 @@ impl Tidier {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Tidied::Removed),
             Err(error) => return Err(error),
         }
-        let beside = naming.beside(&path).into_iter().map(|(_, path)| path).filter(|path| path.is_file());
+        let mut beside = naming.beside(&path).into_iter().map(|(_, path)| path).filter(|path| path.is_file());
         match after {
             After::Keep => {}
             After::Delete => {
                 std::fs::remove_file(&path)?;
-                beside.map(std::fs::remove_file).collect::<io::Result<()>>()?;
+                beside.try_for_each(std::fs::remove_file)?;
             }
             After::Move(dir) => {
                 move_into(dir, root, &path, id)?;
-                beside.map(|path| move_into(dir, root, &path, id)).collect::<io::Result<()>>()?;
+                beside.try_for_each(|path| move_into(dir, root, &path, id))?;
             }
         }
         Ok(Tidied::Removed)

@@ -32,10 +32,6 @@ pub(crate) struct Started {
 impl Spool {
     /// Reads the log and starts the thread. `spooled` is what the journal knows (see [`crate::journal`]); of
     /// `undelivered` ids the first decision is still on its way. Each segment is in `hand` while it is read.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "called once; each is what an earlier run has left, or a part of this one"
-    )]
     pub(crate) fn start(
         state_dir: &std::path::Path,
         config: &SpoolConfig,
@@ -62,7 +58,6 @@ pub(super) fn segment_bytes(max_bytes: u64) -> u64 {
 }
 
 impl<D: Disk> Keeper<D> {
-    #[expect(clippy::too_many_arguments, reason = "as for Spool::start")]
     pub(super) fn open(
         disk: D,
         config: &SpoolConfig,
