@@ -107,7 +107,7 @@ fn a_manifest_is_checked_by_the_kinds_that_it_names() {
         "{unknown}"
     );
     for (from, to, key) in [
-        ("settings = { length = 3 }", "settings = { size = 3 }", "`modalities[2].settings.size`"),
+        ("settings = { length = 3 }", "settings = { size = 3 }", "size`"),
         ("settings = { length = 3 }", "settings = { length = 4 }", ".shape`"),
         ("scale = 0.5", "scale = \"half\"", ".preprocess.scale`"),
         ("reference = \"usual_force\"", "reference = \"image\"", "`modalities[2].reference`"),

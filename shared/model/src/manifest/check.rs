@@ -40,6 +40,10 @@ fn modalities(manifest: &Manifest) -> Result<(), Refused> {
             let message = format!("`{}` is what the encoders' embeddings are called", modality.name);
             return Err(refuse(format!("modalities[{at}].name"), message));
         }
+        // Part of file names.
+        plain_name(&format!("modalities[{at}].name"), &modality.name)?;
+    }
+    for (at, modality) in manifest.modalities.iter().enumerate() {
         if let Some(name) = &modality.reference {
             let refuse = |message: &str| {
                 Err(refuse(format!("modalities[{at}].reference"), format!("`{name}` {message}")))

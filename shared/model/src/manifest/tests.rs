@@ -69,7 +69,7 @@ fn each_mistake_is_named_by_its_key() {
         ("std = 0.25", "std = 0.0", "`encoders[0].preprocess.std`"),
         ("std = 0.25", "std = [0.25, 0.5]", "`encoders[0].preprocess.std`"),
         ("mean = 0.5", "mean = nan", "`encoders[0].preprocess.mean`"),
-        ("mean = 0.5", "means = 0.5", "`encoders[0].preprocess.means`"),
+        ("mean = 0.5", "means = 0.5", "means`"),
         ("price = 0.5", "price = nan", "`experts[2].price`"),
         ("macs = 1000", "macs = 0", "`experts[2].cost.macs`"),
         ("drop_below = 0.25", "drop_below = 0.5", "`combine.drop_below`"),
