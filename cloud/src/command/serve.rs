@@ -16,7 +16,7 @@ pub struct ServeArgs {
     /// Configuration as a TOML file, which flags override; deploy/cloud/cloud.toml documents every key with its default
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Bundle to host: a folder or a .tar.zst
+    /// Bundle to host: a folder or a .tar.zst [default: models/factory]
     #[arg(long, value_name = "PATH")]
     pub bundle: Option<PathBuf>,
     /// Host no bundle, only plain models
@@ -25,22 +25,22 @@ pub struct ServeArgs {
     /// Folder of plain ONNX models to serve besides the bundle, laid out as for Triton or MLflow; may be given several times
     #[arg(long, value_name = "DIR")]
     pub model_repository: Vec<PathBuf>,
-    /// Name of this node, which answers and metrics carry
+    /// Name of this node, which answers and metrics carry [default: node-1]
     #[arg(long)]
     pub node: Option<String>,
-    /// Address and port to listen on for gRPC
+    /// Address and port to listen on for gRPC [default: 127.0.0.1:8001]
     #[arg(long, value_name = "ADDRESS")]
     pub grpc: Option<SocketAddr>,
-    /// Address and port to listen on for REST
+    /// Address and port to listen on for REST [default: 127.0.0.1:8000]
     #[arg(long, value_name = "ADDRESS")]
     pub http: Option<SocketAddr>,
-    /// Address and port to listen on for /metrics, /healthz and /readyz
+    /// Address and port to listen on for /metrics, /healthz and /readyz [default: 127.0.0.1:8002]
     #[arg(long, value_name = "ADDRESS")]
     pub metrics: Option<SocketAddr>,
-    /// Threads that run models; 0 takes one for each core
+    /// Threads that run models; 0 takes one for each core [default: 0]
     #[arg(long)]
     pub threads: Option<usize>,
-    /// Path of libonnxruntime.so, with which models run where that is faster
+    /// Path of libonnxruntime.so, with which models run where that is faster [default: the first that `engine list` shows]
     #[arg(long, value_name = "FILE", env = "MILLGATE_ONNXRUNTIME")]
     pub onnxruntime_library: Option<PathBuf>,
 }

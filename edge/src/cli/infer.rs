@@ -39,7 +39,7 @@ pub const UNUSABLE: u8 = 3;
 
 #[derive(Debug, Clone, Args)]
 pub struct InferArgs {
-    /// Pictures (PNG, JPEG, BMP, TIFF), or directories of them
+    /// Pictures (PNG, JPEG, BMP, TIFF or GIF), or folders of them
     #[arg(required = true, value_name = "FILE|DIR")]
     pub paths: Vec<PathBuf>,
     /// Bundle that decides: a folder or a .tar.zst
