@@ -5,7 +5,6 @@
 //! policy check before it is sent (see `uplink::upload`).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Instant;
 
 use millgate_shared::bundle::manifest::{ExpertInput, InputKind, Manifest};

@@ -6,7 +6,7 @@ use millgate_array::Array;
 use millgate_model::manifest::Manifest;
 use millgate_sample::index::{By, EncoderIx};
 
-/// One modality's place in the shared space, `[1, dims]`.
+/// Place of one modality's value in the shared space, `[1, dims]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Embedding(Array);
 
@@ -25,10 +25,10 @@ impl Embedding {
     }
 }
 
-/// Those of one sample.
+/// Embeddings of one sample.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Embeddings {
-    /// `None` where its modality is absent.
+    /// Embedding by encoder; `None` where its modality is absent.
     by_encoder: By<EncoderIx, Option<Embedding>>,
 }
 
@@ -37,12 +37,13 @@ impl Embeddings {
         Self { by_encoder }
     }
 
-    /// That of a modality, if it is present and has an encoder.
+    /// Gives the embedding of a modality, if it is present and has an encoder.
     pub fn of(&self, manifest: &Manifest, modality: &str) -> Option<&Embedding> {
         self.by_encoder.get(manifest.encoder_index(modality)?)?.as_ref()
     }
 
-    /// In the encoders' order, as the gate takes them: zeros where a modality is absent.
+    /// Gives the embeddings one after the other in the encoders' order, as the gate takes them: zeros where a
+    /// modality is absent.
     pub fn row(&self, manifest: &Manifest) -> Vec<f32> {
         let mut row = Vec::new();
         for (encoder, embedding) in manifest.encoders.iter().zip(&self.by_encoder) {

@@ -10,7 +10,7 @@ use crate::embedding::Embeddings;
 /// Names of the gate's inputs.
 pub const GATE_INPUTS: [&str; 2] = ["embeddings", "presence"];
 
-/// Why an input cannot be made.
+/// Reason why an input cannot be made.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum InputError {
     #[error("modality `{0}` is absent")]
@@ -19,8 +19,8 @@ pub enum InputError {
     Array { input: String, source: ArrayError },
 }
 
-/// The gate's inputs, in the order of [`GATE_INPUTS`]: the embeddings one after the other, zeros where a modality is absent,
-/// and 1 for each modality that is there.
+/// Makes the gate's inputs, in the order of [`GATE_INPUTS`]: the embeddings one after the other, zeros where a
+/// modality is absent, and 1 for each modality that is there.
 pub fn gate_inputs(
     manifest: &Manifest,
     sample: &Sample,
@@ -40,7 +40,7 @@ pub fn gate_inputs(
     ])
 }
 
-/// An encoder's input; `None` where its modality is absent.
+/// Makes an encoder's input; `None` where its modality is absent.
 pub fn encoder_input(
     manifest: &Manifest,
     encoder: &Encoder,
@@ -51,14 +51,14 @@ pub fn encoder_input(
     value.map(|value| encoder.prepare.prepare(value).map_err(refuse)).transpose()
 }
 
-/// An expert's input that is a modality's value.
+/// Makes an expert's input that is a modality's value.
 pub fn value_input(manifest: &Manifest, input: &ExpertInput, sample: &Sample) -> Result<Array, InputError> {
     let value = manifest.modality_index(&input.modality).and_then(|index| sample.value(index));
     let value = value.ok_or_else(|| InputError::Absent(input.modality.clone()))?;
     input.prepare.prepare(value).map_err(|source| InputError::Array { input: input.name.clone(), source })
 }
 
-/// An expert's inputs in the manifest's order.
+/// Makes an expert's inputs, in the manifest's order.
 pub fn expert_inputs(
     manifest: &Manifest,
     expert: ExpertIx,

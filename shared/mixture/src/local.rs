@@ -21,7 +21,7 @@ use crate::runner::{RunError, Runner};
 pub struct Spent {
     pub encode: Duration,
     pub gate: Duration,
-    /// In experts, their inputs included.
+    /// Time in experts, their inputs included.
     pub experts: Duration,
 }
 
@@ -29,7 +29,7 @@ pub struct Spent {
 pub struct Local<'a> {
     runner: &'a mut Runner,
     sample: Sample,
-    /// `None` until somebody needs them: without the gate nobody may.
+    /// Embeddings; `None` until somebody needs them: without the gate nobody may.
     embeddings: Option<Embeddings>,
     /// Experts to run, the next one last.
     queue: Vec<ExpertIx>,
@@ -38,7 +38,7 @@ pub struct Local<'a> {
 }
 
 impl<'a> Local<'a> {
-    /// No further expert is run once `is_cancelled`.
+    /// Brings a sample to a model thread. No further expert is run once `is_cancelled`.
     pub fn new(runner: &'a mut Runner, sample: Sample, is_cancelled: &'a dyn Fn() -> bool) -> Self {
         let (queue, spent) = (Vec::new(), Spent::default());
         Self { runner, sample, embeddings: None, queue, is_cancelled, spent }
@@ -48,7 +48,7 @@ impl<'a> Local<'a> {
         &self.sample
     }
 
-    /// The sample's embeddings; the encoders run once for each sample at most.
+    /// Gives the sample's embeddings; the encoders run once for each sample at most.
     pub fn embeddings(&mut self) -> Result<&Embeddings, RunError> {
         let embeddings = match self.embeddings.take() {
             Some(embeddings) => embeddings,
@@ -57,12 +57,12 @@ impl<'a> Local<'a> {
         Ok(self.embeddings.insert(embeddings))
     }
 
-    /// The embeddings that were made already, if any were.
+    /// Gives the embeddings that were made already, if any were.
     pub fn known_embeddings(&self) -> Option<&Embeddings> {
         self.embeddings.as_ref()
     }
 
-    /// What is left when the visit ends.
+    /// Gives what is left when the visit ends.
     pub fn into_parts(self) -> (Sample, Option<Embeddings>, Spent) {
         (self.sample, self.embeddings, self.spent)
     }

@@ -16,22 +16,22 @@ use millgate_sample::sample::Sample;
 use crate::embedding::{Embedding, Embeddings};
 use crate::inputs::{GATE_INPUTS, InputError, encoder_input, expert_inputs, gate_inputs};
 
-/// Which experts a process holds.
+/// Choice of experts that a process holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holding {
-    /// Only those of tier `edge`.
+    /// Experts of tier `edge` alone.
     Edge,
     All,
 }
 
-/// The models of one bundle, loaded.
+/// Models of one bundle, loaded.
 #[derive(Debug)]
 pub struct Models {
     manifest: Arc<Manifest>,
     digest: BundleDigest,
     encoders: By<EncoderIx, Arc<FixedModel>>,
     gate: Arc<FixedModel>,
-    /// `None` where this process does not hold it.
+    /// Model of each expert; `None` where this process does not hold it.
     experts: By<ExpertIx, Option<Loaded>>,
 }
 
@@ -111,17 +111,17 @@ impl Models {
         self.experts.get(expert).is_some_and(Option::is_some)
     }
 
-    /// The model of an expert that is held here.
+    /// Gives the model of an expert that is held here; `None` for any other.
     pub fn expert(&self, expert: ExpertIx) -> Option<&Arc<FixedModel>> {
         self.experts.get(expert)?.as_ref().map(|loaded| &loaded.model)
     }
 
-    /// The engine that runs an expert here, by its own name; empty where the expert is not held.
+    /// Names the engine that runs an expert here; empty where the expert is not held.
     pub fn engine_of(&self, expert: ExpertIx) -> &'static str {
         self.expert(expert).map_or("", |model| model.engine())
     }
 
-    /// Every model that is held here, by name.
+    /// Lists every model that is held here, by name.
     pub fn all(&self) -> impl Iterator<Item = (&str, &Arc<FixedModel>)> {
         let encoders = self.manifest.encoders.iter().map(|encoder| encoder.name.as_str()).zip(&self.encoders);
         let gate = [(self.manifest.gate.name.as_str(), &self.gate)];
@@ -152,7 +152,7 @@ impl Models {
     }
 }
 
-/// One thread's hold on the models.
+/// State of one thread for the models of a bundle.
 #[derive(Debug)]
 pub struct Runner {
     models: Arc<Models>,
@@ -166,7 +166,7 @@ impl Runner {
         &self.models
     }
 
-    /// What the encoders make of what is present.
+    /// Runs the encoders on what is present.
     pub fn embeddings(&mut self, sample: &Sample) -> Result<Embeddings, RunError> {
         let manifest = &self.models.manifest;
         let mut embeddings = By::default();
@@ -187,7 +187,7 @@ impl Runner {
         Ok(Embeddings::new(embeddings))
     }
 
-    /// The gate's logit for each expert, by what the encoders made of the sample.
+    /// Runs the gate on what the encoders made of the sample: a logit for each expert.
     pub fn scores(
         &mut self,
         sample: &Sample,
@@ -199,7 +199,7 @@ impl Runner {
         Ok(named(&self.gate, &outputs, "scores").iter().map(|score| f64::from(*score)).collect())
     }
 
-    /// An expert's logits for a sample.
+    /// Runs an expert on a sample and gives its logits.
     pub fn logits(
         &mut self,
         expert: ExpertIx,
@@ -213,7 +213,7 @@ impl Runner {
         Ok(fp32(name, &outputs.swap_remove(logits))?.to_vec())
     }
 
-    /// All of an expert's outputs, in its model's order, for inputs in the manifest's order.
+    /// Runs an expert on inputs in the manifest's order, and gives all outputs in its model's order.
     pub fn outputs(&mut self, expert: ExpertIx, inputs: Vec<Array>) -> Result<Vec<Array>, RunError> {
         let name = &self.models.manifest.experts[expert].name;
         let session = self.experts[expert].as_mut().ok_or_else(|| RunError::NotHeld(name.clone()))?;
@@ -221,7 +221,7 @@ impl Runner {
     }
 }
 
-/// `shape` without the batch axis.
+/// Makes a port of a shape without the batch axis.
 pub(crate) fn port(name: &str, shape: &[usize]) -> FixedPort {
     FixedPort { name: name.to_owned(), shape: [1].iter().chain(shape).copied().collect() }
 }
@@ -235,12 +235,12 @@ fn run(name: &str, session: &mut FixedSession, inputs: Vec<Array>) -> Result<Vec
     Ok(outputs)
 }
 
-/// A model's own FP32 output; [`FixedSession::run`] gives no others.
+/// Reads a model's own FP32 output; [`FixedSession::run`] gives no others.
 fn fp32<'a>(model: &str, output: &'a Array) -> Result<&'a [f32], RunError> {
     output.as_fp32().map_err(|source| RunError::Engine { model: model.to_owned(), source: source.into() })
 }
 
-/// An output that was required when the model was loaded.
+/// Finds an output that was required when the model was loaded.
 fn named<'a>(session: &FixedSession, outputs: &'a [Array], name: &str) -> &'a [f32] {
     let index = session.model().output_index(name);
     index.and_then(|index| outputs.get(index)).map_or(&[], |output| output.as_fp32().unwrap_or(&[]))

@@ -14,7 +14,7 @@ use crate::runner::{Models, RunError, Runner};
 
 type Job = Box<dyn FnOnce(&mut Runner) + Send>;
 
-/// Handle to the threads. Cheap to clone; the threads end when the last handle is gone.
+/// Handle to the model threads. Cheap to clone; the threads end when the last handle is gone.
 #[derive(Debug, Clone)]
 pub struct Workers {
     models: Arc<Models>,
@@ -32,7 +32,7 @@ pub enum WorkError {
     Panicked,
 }
 
-/// What a piece of work knows of itself when it starts.
+/// Facts that a piece of work knows of itself when it starts.
 #[derive(Debug, Clone, Copy)]
 pub struct Ticket<'a> {
     /// Time spent in the queue.
@@ -51,7 +51,7 @@ impl<T: std::fmt::Debug> Caller for oneshot::Sender<T> {
 }
 
 impl Ticket<'_> {
-    /// Nobody waits for the result any more.
+    /// True if nobody waits for the result any more.
     pub fn is_cancelled(&self) -> bool {
         self.caller.is_gone()
     }
@@ -78,7 +78,7 @@ impl Workers {
         self.threads
     }
 
-    /// Jobs that wait.
+    /// Number of jobs that wait.
     pub fn queued(&self) -> usize {
         self.jobs.len()
     }

@@ -21,10 +21,10 @@ use crate::driver::{Ask, Driver, DriverError};
 use crate::local::{Local, to_the_end};
 use crate::runner::{Models, RunError, Runner};
 
-/// How far a golden decision's probability and risk may be off.
+/// Most that a golden decision's probability and risk may be off.
 const DECISION_TOLERANCE: f64 = 0.01;
 
-/// What was run.
+/// Counts of what was run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Passed {
     pub models: usize,
@@ -49,7 +49,7 @@ pub fn check(bundle: &Bundle, models: &Arc<Models>) -> Result<Passed, BundleErro
     Ok(passed)
 }
 
-/// One model against its golden tensors; gives the number of rows.
+/// Runs one model against its golden tensors; gives the number of rows.
 pub fn check_model(bundle: &Bundle, name: &str, model: &Arc<FixedModel>) -> Result<usize, BundleError> {
     let Samples { inputs, outputs, count } = samples(bundle, name, model.inputs(), model.outputs())?;
     let refuse = |message: String| BundleError::Golden { file: golden_path(name), message };
@@ -79,16 +79,16 @@ pub fn check_model(bundle: &Bundle, name: &str, model: &Arc<FixedModel>) -> Resu
     Ok(count)
 }
 
-/// A model's golden tensors, by port, by row.
+/// Golden tensors of a model, by port and by row.
 #[derive(Debug)]
 pub(super) struct Samples {
     pub(super) inputs: Vec<Vec<Array>>,
     pub(super) outputs: Vec<Vec<Array>>,
-    /// Rows of each of them, at least 1.
+    /// Number of rows of each port, at least 1.
     pub(super) count: usize,
 }
 
-/// Reads those of some ports; each port's shape has the batch axis 1.
+/// Reads the golden tensors of some ports; each port's shape has the batch axis 1.
 pub(super) fn samples(
     bundle: &Bundle,
     name: &str,
@@ -108,7 +108,7 @@ pub(super) fn samples(
     Ok(Samples { inputs, outputs, count })
 }
 
-/// By port, by row: the tensors named `<prefix>.<port>`.
+/// Reads the tensors named `<prefix>.<port>`, by port and by row.
 fn rows(tensors: &SafeTensors<'_>, prefix: &str, ports: &[FixedPort]) -> Result<Vec<Vec<Array>>, String> {
     let read = |port: &FixedPort| {
         let name = format!("{prefix}.{}", port.name);
@@ -130,7 +130,7 @@ fn rows(tensors: &SafeTensors<'_>, prefix: &str, ports: &[FixedPort]) -> Result<
     ports.iter().map(read).collect()
 }
 
-/// A whole sample, decided by the local experts alone.
+/// Decides a whole golden sample by the local experts alone.
 fn check_decision(bundle: &Bundle, runner: &mut Runner, golden: &GoldenDecision) -> Result<(), BundleError> {
     let manifest = Arc::clone(runner.models().manifest());
     let main = manifest.modalities.iter().find_map(|spec| golden.parts.get(&spec.name));
