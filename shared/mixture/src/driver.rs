@@ -1,4 +1,4 @@
-//! One sample's way from its bytes' last reading to its verdict: the one driver of [`Deciding`], over experts that run
+//! One sample's way from what was read of it to its verdict: the one driver of [`Deciding`], over experts that run
 //! wherever they run.
 //!
 //! ```text
@@ -32,6 +32,7 @@ mod tests;
 #[derive(Debug, Clone)]
 pub struct Reply {
     pub expert: ExpertIx,
+    /// When it came.
     pub at: Instant,
     /// The answer and how it was computed, or why there is none.
     pub answer: Result<(Answer, Run), Missing>,

@@ -4,7 +4,7 @@
 //! ```text
 //! Deciding::new ── start() ──> run these here, ask those of the pool (modes gate, always, pinned)
 //!        answered / failed ──> substitutes to run; the pool to ask, once the local answers are in (mode confidence)
-//!        wait_until()      ──> None: finish() now; Some(t): wait for answers until t, then finish()
+//!        wait_until()      ──> None: close() now; Some(t): wait for answers until t, then close()
 //! ```
 //!
 //! The gate proposes, confidence disposes: chosen local experts run first, and the chosen cloud expert is called only if
@@ -232,13 +232,8 @@ impl Deciding {
         }
     }
 
-    /// Closes the sample: what is still out is missing by deadline.
-    pub fn finish(self) -> Result<Outcome, DecidingError> {
-        self.close().map(|(outcome, _)| outcome)
-    }
-
-    /// Closes the sample like [`Deciding::finish`], and gives what a late answer of the pool needs to be worked in;
-    /// `None` if there is nobody to ask later.
+    /// Closes the sample: what is still out is missing by deadline. Gives what a late answer of the pool needs to be
+    /// worked in as well; `None` if there is nobody to ask later.
     pub fn close(mut self) -> Result<(Outcome, Option<Open>), DecidingError> {
         let late: Vec<ExpertIx> = self.pending_local.drain(..).chain(self.pending_remote.drain(..)).collect();
         self.missing.extend(late.into_iter().map(|expert| (expert, Missing::Deadline)));

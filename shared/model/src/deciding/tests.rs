@@ -32,6 +32,10 @@ fn says(expert: usize, good: f64) -> Answer {
     Answer { expert: x(expert), probabilities }
 }
 
+fn finish(deciding: Deciding) -> Result<Outcome, DecidingError> {
+    deciding.close().map(|(outcome, _)| outcome)
+}
+
 fn x(expert: usize) -> ExpertIx {
     ExpertIx::new(expert)
 }
@@ -50,7 +54,7 @@ fn a_sure_local_answer_stays_local() {
     assert_eq!(deciding.start(), local(&[0]));
     assert_eq!(deciding.answered(says(0, 0.95), now), Todo::default());
     assert_eq!(deciding.wait_until(), None);
-    let outcome = deciding.finish().unwrap();
+    let outcome = finish(deciding).unwrap();
     assert_eq!(outcome.state, State::Final);
     assert_eq!(outcome.mixed.verdict, 0);
     assert!((outcome.why.local_risk.unwrap() - 0.05).abs() < 1e-9);
@@ -66,7 +70,7 @@ fn an_unsure_one_asks_the_cloud_and_the_better_answer_wins() {
     assert_eq!(deciding.wait_until(), Some(deciding.deadline()));
     deciding.answered(says(2, 0.01), now + MS);
     assert_eq!(deciding.wait_until(), None);
-    let outcome = deciding.finish().unwrap();
+    let outcome = finish(deciding).unwrap();
     assert_eq!((outcome.state, outcome.mixed.verdict), (State::Final, 1));
     assert_eq!(outcome.mixed.weights, [0.0, 1.0]);
 }
@@ -105,7 +109,7 @@ fn a_cloud_that_does_not_answer_leaves_an_honest_local_answer() {
     let (mut deciding, now) = deciding(Mode::Confidence, UP);
     deciding.start();
     deciding.answered(says(0, 0.6), now);
-    let outcome = deciding.finish().unwrap();
+    let outcome = finish(deciding).unwrap();
     assert_eq!((outcome.state, outcome.mixed.verdict), (State::Provisional, 0));
     let degraded = outcome.degraded.unwrap();
     assert_eq!(degraded.reason, Missing::Deadline);
@@ -120,7 +124,7 @@ fn an_outage_is_noted_only_where_the_cloud_was_wanted() {
         assert_eq!(deciding.start(), local(&[0]));
         assert_eq!(deciding.answered(says(0, good), now), Todo::default());
         assert_eq!(deciding.wait_until(), None);
-        let outcome = deciding.finish().unwrap();
+        let outcome = finish(deciding).unwrap();
         assert_eq!(outcome.degraded.map(|degraded| degraded.reason), expected);
     }
 }
@@ -131,7 +135,7 @@ fn a_failed_local_expert_is_replaced_by_its_substitute() {
     deciding.start();
     assert_eq!(deciding.failed(x(0), Missing::Failed), local(&[1]));
     assert_eq!(deciding.answered(says(1, 0.8), now), Todo::default());
-    let outcome = deciding.finish().unwrap();
+    let outcome = finish(deciding).unwrap();
     assert_eq!(outcome.answers[0].answer.expert, x(1));
     assert_eq!(outcome.degraded.unwrap().missing[0].name, "a-s");
 }
@@ -143,7 +147,7 @@ fn with_no_local_answer_at_all_the_cloud_is_asked() {
     deciding.failed(x(0), Missing::Failed);
     assert_eq!(deciding.failed(x(1), Missing::Failed), remote(&[2]));
     deciding.answered(says(2, 0.9), now);
-    assert_eq!(deciding.finish().unwrap().answers.len(), 1);
+    assert_eq!(finish(deciding).unwrap().answers.len(), 1);
 }
 
 #[test]
@@ -152,7 +156,7 @@ fn no_answer_from_anyone_is_an_error_that_names_them() {
     deciding.start();
     deciding.failed(x(0), Missing::Failed);
     deciding.failed(x(1), Missing::Failed);
-    let message = deciding.finish().unwrap_err().to_string();
+    let message = finish(deciding).unwrap_err().to_string();
     assert_eq!(message, "no expert answered: a-s (failed), all-s (failed), a-l (offline)");
 }
 
@@ -190,7 +194,7 @@ fn an_answer_nobody_asked_for_is_ignored() {
     assert_eq!(deciding.answered(says(2, 0.1), now), Todo::default());
     deciding.answered(says(0, 0.9), now);
     deciding.answered(says(0, 0.1), now);
-    assert_eq!(deciding.finish().unwrap().answers.len(), 1);
+    assert_eq!(finish(deciding).unwrap().answers.len(), 1);
 }
 
 proptest! {
@@ -230,7 +234,7 @@ proptest! {
             started(todo, &mut out);
             prop_assert!(deciding.wait_until().is_none_or(|until| until <= deciding.deadline()));
         }
-        match deciding.finish() {
+        match finish(deciding) {
             Ok(outcome) => {
                 prop_assert_eq!(outcome.answers.len(), answered);
                 prop_assert!((outcome.mixed.weights.iter().sum::<f64>() - 1.0).abs() < 1e-9);
@@ -252,7 +256,7 @@ fn where_policy_withholds_the_only_cloud_expert_the_rule_says_so() {
     assert_eq!(deciding.answered(says(1, 0.6), now), Todo::default());
     assert!(deciding.local_risk().unwrap() > 0.1);
     deciding.note("a note");
-    let outcome = deciding.finish().unwrap();
+    let outcome = finish(deciding).unwrap();
     assert_eq!(outcome.state, State::Final);
     assert!(outcome.why.rule.starts_with("local: risk 0."), "{}", outcome.why.rule);
     assert!(outcome.why.rule.ends_with("but no cloud expert may be asked; a note"), "{}", outcome.why.rule);
