@@ -16,14 +16,16 @@ static ENGINES: &[Entry] = &[
     super::tests::RENAMED,
 ];
 
+/// Opens an engine as a model wants it, or says why this pool does not have it.
+type Open = fn(&Engines, &Wanted) -> Result<Box<dyn Engine>, String>;
+
 /// One engine of the table.
 pub(super) struct Entry {
     /// Name of the engine in decisions, metrics, configuration and bundles.
     pub(super) name: &'static str,
     /// Whether this pool has it.
     pub(super) is_here: fn(&Engines) -> bool,
-    /// The engine as a model wants it, or why this pool does not have it.
-    pub(super) open: fn(&Engines, &Wanted) -> Result<Box<dyn Engine>, String>,
+    pub(super) open: Open,
 }
 
 /// An engine, by its place in the table.
