@@ -4,7 +4,6 @@
 //! PUT and not POST: a page in the device's own browser can make it post to any port without asking, but not put.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
@@ -40,15 +39,14 @@ struct Admin {
     draining: CancellationToken,
 }
 
-/// Serves until `tasks` stop; gives the address. `intake` are the tasks that take samples; `state_dir` is where the command
-/// line finds the way to the `spool` and to the `epochs`.
+/// Serves until `tasks` stop; gives the address. `intake` are the tasks that take samples. The command line finds the way to
+/// `spool` and `epochs` in the state directory.
 pub(crate) fn start(
     listener: TcpListener,
     agent: &Agent,
     metrics: &Arc<Metrics>,
     spool: Option<Spool>,
     epochs: &Epochs,
-    state_dir: &Path,
     intake: &Tasks,
     tasks: &Tasks,
 ) -> std::io::Result<SocketAddr> {
@@ -62,7 +60,11 @@ pub(crate) fn start(
         .route("/metered", get(metered).put(switch_metered))
         .layer(DefaultBodyLimit::max(MOST_BODY))
         .with_state(admin)
-        .merge(door::behind(queue::routes(spool).merge(bundle::routes(epochs.clone())), state_dir, address));
+        .merge(door::behind(
+            queue::routes(spool).merge(bundle::routes(epochs.clone())),
+            epochs.state_dir(),
+            address,
+        ));
     let stop = tasks.token().clone().cancelled_owned();
     tasks.spawn(async move {
         if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {

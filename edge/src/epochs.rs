@@ -21,6 +21,7 @@ use millgate_shared::bundle::store::{self, Record, Store, StoreError};
 use millgate_shared::bundle::{Bundle, BundleDigest};
 use millgate_shared::digest::hex;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use crate::agent::{Agent, Epoch, Rules, StartError};
 use crate::input::Naming;
@@ -67,6 +68,13 @@ impl SwitchError {
     }
 }
 
+/// What a change of the bundle does about another one that is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    Yes,
+    No,
+}
+
 /// Handle to the agent's bundles. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Epochs(Arc<Inner>);
@@ -83,6 +91,8 @@ struct Inner {
     configured: Mutex<PathBuf>,
     /// Locked for as long as a switch takes. An error says why nothing can be kept.
     store: Mutex<Result<Store, String>>,
+    /// Room for one look at the configured bundle, and for one that waits.
+    following: Semaphore,
     /// What the record says, for whoever asks during a switch.
     known: Mutex<Known>,
     rules: Mutex<BTreeMap<BundleDigest, Arc<Rules>>>,
@@ -116,6 +126,7 @@ impl Epochs {
             state_dir,
             configured: Mutex::new(configured),
             store: Mutex::new(store),
+            following: Semaphore::new(2),
             known: Mutex::new(known),
             rules: Mutex::default(),
             counts,
@@ -126,7 +137,7 @@ impl Epochs {
 
     /// Switches to the bundle at a path. Returns when decisions are made with it, or when it is refused.
     pub(crate) async fn switch(&self, path: PathBuf) -> Result<Report, SwitchError> {
-        self.alone(move |this, store| {
+        self.alone(Waits::No, move |this, store| {
             let bundle = StartError::open(&path)?;
             let next = this.record(store)?.switched(bundle.digest());
             this.take(store, next, &path, &bundle)
@@ -136,7 +147,7 @@ impl Epochs {
 
     /// Switches back to the bundle before; a second time, forth again.
     pub(crate) async fn roll_back(&self) -> Result<Report, SwitchError> {
-        self.alone(|this, store| {
+        self.alone(Waits::No, |this, store| {
             let next = this.record(store)?.rolled_back().ok_or(SwitchError::NothingBefore)?;
             let path = this.own_path(next.active);
             let refuse = |source| StartError::Bundle { path: path.clone(), source: Box::new(source) };
@@ -147,10 +158,12 @@ impl Epochs {
     }
 
     /// Switches to the bundle that lies now at the configured path, if it is another one than when that was last followed.
-    /// `configured` is that path.
+    /// `configured` is that path. Waits for a switch that is under way; where another call waits already, that one will do.
     pub(crate) async fn follow(&self, configured: PathBuf) -> Result<Report, SwitchError> {
-        *self.0.configured.lock().unwrap_or_else(PoisonError::into_inner) = configured.clone();
-        self.alone(move |this, store| {
+        *self.0.configured.lock().unwrap_or_else(PoisonError::into_inner) = configured;
+        let Ok(_place) = self.0.following.try_acquire() else { return Ok(self.report(false)) };
+        self.alone(Waits::Yes, |this, store| {
+            let configured = this.0.configured.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let refuse = |source| StartError::Bundle { path: configured.clone(), source: Box::new(source) };
             let record = this.record(store)?;
             let found = Bundle::digest_at(&configured).map_err(refuse)?;
@@ -175,6 +188,10 @@ impl Epochs {
             is_under_way,
             is_running: true,
         }
+    }
+
+    pub(crate) fn state_dir(&self) -> &Path {
+        &self.0.state_dir
     }
 
     /// Lets the store go, so that another process can have it, unless a switch is under way.
@@ -214,31 +231,42 @@ impl Epochs {
     /// Runs a change of the bundle, with no other beside it, and says what came of it.
     async fn alone(
         &self,
+        waits: Waits,
         change: impl FnOnce(&Self, &mut Store) -> Result<Report, SwitchError> + Send + 'static,
     ) -> Result<Report, SwitchError> {
-        let this = self.clone();
-        let (handle, counted) = (Handle::current(), self.clone());
+        let (this, handle) = (self.clone(), Handle::current());
+        // Also where its caller has gone meanwhile it is done to the end, counted and logged.
         let work = move || {
-            let mut locked = match this.0.store.try_lock() {
-                Ok(locked) => locked,
-                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => return Err(SwitchError::UnderWay),
-            };
-            let store = locked.as_mut().map_err(|reason| SwitchError::NoStore(reason.clone()))?;
-            let done = change(&this, store);
-            this.tidy(store, &handle);
+            let done = this.change(waits, change, &handle);
+            this.0.counts.count(match &done {
+                Ok(report) if report.changed => Outcome::Switched,
+                Ok(_) => Outcome::Unchanged,
+                Err(error) if error.is_bad_input() => Outcome::Refused,
+                Err(_) => Outcome::Failed,
+            });
+            if let Err(error) = &done {
+                tracing::error!(%error, "the bundle was not switched; deciding with the one before");
+            }
             done
         };
-        let done = tokio::task::spawn_blocking(work).await.unwrap_or(Err(SwitchError::Panicked));
-        counted.0.counts.count(match &done {
-            Ok(report) if report.changed => Outcome::Switched,
-            Ok(_) => Outcome::Unchanged,
-            Err(error) if error.is_bad_input() => Outcome::Refused,
-            Err(_) => Outcome::Failed,
-        });
-        if let Err(error) = &done {
-            tracing::error!(%error, "the bundle was not switched; deciding with the one before");
-        }
+        tokio::task::spawn_blocking(work).await.unwrap_or(Err(SwitchError::Panicked))
+    }
+
+    fn change(
+        &self,
+        waits: Waits,
+        change: impl FnOnce(&Self, &mut Store) -> Result<Report, SwitchError>,
+        handle: &Handle,
+    ) -> Result<Report, SwitchError> {
+        let mut locked = match self.0.store.try_lock() {
+            Ok(locked) => locked,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) if waits == Waits::No => return Err(SwitchError::UnderWay),
+            Err(TryLockError::WouldBlock) => self.0.store.lock().unwrap_or_else(PoisonError::into_inner),
+        };
+        let store = locked.as_mut().map_err(|reason| SwitchError::NoStore(reason.clone()))?;
+        let done = change(self, store);
+        self.tidy(store, handle);
         done
     }
 

@@ -193,11 +193,8 @@ impl Service {
             }
             None => None,
         };
-        let state_dir = &*config.state_dir;
         let admin = admin
-            .map(|listener| {
-                admin::start(listener, &agent, &metrics, spool, &epochs, state_dir, &intake, &base)
-            })
+            .map(|listener| admin::start(listener, &agent, &metrics, spool, &epochs, &intake, &base))
             .transpose();
         let admin = admin.map_err(|source| StartError::Listen {
             key: "admin.listen",

@@ -98,6 +98,7 @@ pub struct Uplink {
     troubles: watch::Receiver<Vec<Trouble>>,
     estimate: watch::Receiver<Estimate>,
     live: watch::Receiver<Option<bulk::Live>>,
+    events: mpsc::Sender<driver::Event>,
     held: watch::Sender<BundleDigest>,
     counts: Counts,
     split: Arc<Mutex<Split>>,
@@ -168,7 +169,7 @@ impl Uplink {
             pace,
             ledger,
             kept,
-            (events, happened),
+            (events.clone(), happened),
             outlets,
             incoming,
             certificate,
@@ -176,7 +177,19 @@ impl Uplink {
             tasks,
         );
         let split = Arc::default();
-        Ok(Self { calls, backlog, link, troubles, estimate, live, held, counts, split, diallers: all })
+        Ok(Self {
+            calls,
+            backlog,
+            link,
+            troubles,
+            estimate,
+            live,
+            events,
+            held,
+            counts,
+            split,
+            diallers: all,
+        })
     }
 
     /// The agent decides with this bundle from now on; a pool that does not answer for it is not asked any more.
@@ -189,6 +202,14 @@ impl Uplink {
     pub fn may_hold(&self, digest: BundleDigest) -> bool {
         let live = self.live.borrow().as_ref().map(|live| live.address);
         live.and_then(|address| self.diallers.get(address)).is_none_or(|dialler| dialler.may_hold(digest))
+    }
+
+    /// Has the pool that is asked now say again what it holds, once in a while at most.
+    pub(crate) fn look_again(&self) {
+        if let Some(line) = self.live.borrow().as_ref().map(|live| live.line) {
+            // Where there is no room, whoever asks next asks again.
+            let _later = self.events.try_send(driver::Event::Doubted { line }).is_err();
+        }
     }
 
     pub fn link(&self) -> LinkState {

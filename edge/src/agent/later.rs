@@ -138,6 +138,8 @@ impl Agent {
             return late;
         };
         if !uplink.may_hold(rules.digest()) {
+            // It may do so by now.
+            uplink.look_again();
             let message = format!("the pool does not answer for the bundle {}", rules.digest());
             leave(Left::NotHere(message), &mut late);
             return late;
