@@ -254,12 +254,12 @@ async fn an_embedding_that_is_sent_is_answered_as_one_that_the_pool_makes() {
         }
     }
     // What was sent goes before what could be made.
-    let zeros = Array::new(vec![1, features::DIMS], vec![0.0; features::DIMS].into()).unwrap();
+    let zeros = Array::new(vec![1, features::DIMS], vec![0.0_f32; features::DIMS].into()).unwrap();
     let both = request(parts.clone(), vec![write_tensor("embedding", &zeros)]);
     let response = client.run_experts(both).await.unwrap().into_inner();
     assert!(output(&response, "logits").as_fp32().unwrap().iter().all(|logit| *logit == 0.0));
     // And what is neither sent nor to be made is named.
-    let pixels = Array::new(vec![1, 1, 64, 64], vec![0.0; 4096].into()).unwrap();
+    let pixels = Array::new(vec![1, 1, 64, 64], vec![0.0_f32; 4096].into()).unwrap();
     let without = request(Vec::new(), vec![write_tensor("image", &pixels)]);
     let status = client.run_experts(without).await.unwrap_err();
     assert!(status.message().contains("embedding"), "{status}");

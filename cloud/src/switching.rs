@@ -23,11 +23,13 @@ use crate::hosted::{Hosted, HostedError};
 use crate::pool::{Given, Pool};
 use counts::{Counts, Outcome};
 use kept::Kept;
+use loader::Loader;
 use report::{Before, Named, Report, State};
 
 pub(crate) mod control;
 pub(crate) mod counts;
 pub(crate) mod kept;
+mod loader;
 pub(crate) mod report;
 #[cfg(test)]
 mod tests;
@@ -73,6 +75,7 @@ pub(crate) struct Switcher {
     store: Mutex<Result<Store, String>>,
     /// What the store's record says, for whoever asks during a switch.
     known: Mutex<Known>,
+    loader: Loader,
     counts: Counts,
 }
 
@@ -97,7 +100,14 @@ impl Switcher {
         }
         let known = Mutex::new(store.as_ref().map(known).unwrap_or_default());
         let configured = configured.map(Path::to_owned);
-        Self { pool, configured, store: Mutex::new(store), known, counts: Counts::default() }
+        Self {
+            pool,
+            configured,
+            store: Mutex::new(store),
+            known,
+            loader: Loader::start(),
+            counts: Counts::default(),
+        }
     }
 
     /// This process has the store, and nobody else.
@@ -127,7 +137,7 @@ impl Switcher {
                 Some(hosted) => hosted,
                 None => {
                     let own = store.bundle(next.active).map_err(|error| SwitchError::bundle(&path, error))?;
-                    self.load(&path, &own)?
+                    self.load(&path, own)?
                 }
             };
             self.activate(store, next, &path, hosted)
@@ -227,13 +237,13 @@ impl Switcher {
         let own = store.take(bundle)?;
         let hosted = match self.answered(next.active) {
             Some(hosted) => hosted,
-            None => self.load(path, &own)?,
+            None => self.load(path, own)?,
         };
         self.activate(store, next, path, hosted)
     }
 
-    fn load(&self, path: &Path, bundle: &Bundle) -> Result<Arc<Hosted>, SwitchError> {
-        self.pool.load_bundle(bundle).map_err(|error| SwitchError::bundle(path, error))
+    fn load(&self, path: &Path, bundle: Bundle) -> Result<Arc<Hosted>, SwitchError> {
+        self.loader.load(&self.pool, bundle).map_err(|error| SwitchError::bundle(path, error))
     }
 
     /// The bundle with this digest, if it is loaded.
