@@ -191,10 +191,17 @@ fn signals_that_mean_no_stop_end_nothing() {
     assert_eq!(line.signal(Signal::QUIT).code(), Some(0));
 }
 
-/// Whether the agent's notes say that a file of this name is in hand.
+/// Whether the agent's notes say that a file of this name is in hand: a slot that was let go keeps its text, with a length
+/// of 0.
 fn is_in_hand(line: &Line, name: &str) -> bool {
     let notes = std::fs::read(line.path("state/in_hand")).unwrap_or_default();
-    notes.windows(name.len()).any(|part| part == name.as_bytes())
+    let mut slots = notes.chunks(2048);
+    slots.any(|slot| {
+        let Some((length, rest)) = slot.split_first_chunk() else { return false };
+        let text = &rest[4.min(rest.len())..];
+        let text = &text[..text.len().min(u32::from_le_bytes(*length) as usize)];
+        text.windows(name.len()).any(|part| part == name.as_bytes())
+    })
 }
 
 /// Kills the agent while it has a file in hand, as a decoder that crashes does. True if it did, false if `is_over` came

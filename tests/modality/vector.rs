@@ -12,7 +12,7 @@ const DELTA: &str = "delta";
 
 /// So many numbers, in files of JSON: `[1.5, -2, 0]`.
 #[derive(Debug)]
-pub struct Vectors;
+pub(crate) struct Vectors;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
