@@ -268,13 +268,16 @@ pub(super) struct Seen<'a> {
     pub(super) embeddings: &'a Embeddings,
 }
 
+/// By expert, what it is to be sent, or why that stays here.
+pub(super) type Uploads = Vec<(ExpertIx, Result<Upload, Missing>)>;
+
 /// What each expert would be sent, cleared; nothing is spent for it yet. For calls now and for those that wait.
 pub(super) fn uploads(
     manifest: &Manifest,
     policy: &UploadPolicy,
     seen: Seen<'_>,
     experts: impl IntoIterator<Item = ExpertIx>,
-) -> Vec<(ExpertIx, Result<Upload, Missing>)> {
+) -> Uploads {
     let mut screened = Screened::new(manifest, policy, seen.sample, seen.embeddings);
     let mut upload = |expert: ExpertIx| {
         let Payload { parts, tensors } = screened.payload(expert).ok_or(Missing::Failed)?;
@@ -296,7 +299,7 @@ pub(super) fn calls(
     experts: Vec<ExpertIx>,
     outgoing: Outgoing<'_>,
     standing: Standing,
-) -> (Vec<(ExpertIx, Result<Upload, Missing>)>, Vec<String>) {
+) -> (Uploads, Vec<String>) {
     let mut calls = uploads(manifest, outgoing.policy, seen, experts);
     let (mut notes, Standing { local_risk, deadline }) = (Vec::new(), standing);
     for (expert, call) in &mut calls {
