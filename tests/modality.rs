@@ -20,7 +20,7 @@ mod vector;
 
 /// The shipped manifest with two vectors beside its pictures, one of which an expert takes.
 fn with_vectors(kinds: &[&'static dyn Modality], from: &str, to: &str) -> Result<Manifest, String> {
-    let text = std::fs::read_to_string(bundle().join("bundle.toml")).unwrap();
+    let text = std::fs::read_to_string(bundle().join("bundle.toml")).map_err(|error| error.to_string())?;
     let modalities = r#"
 [[modalities]]
 name = "force"

@@ -1,7 +1,7 @@
 //! Where samples come from.
 //!
-//! A source hands each sample over once, as a [`Taken`], when there is room for it. What it keeps of it until then stays
-//! where nothing can lose it: a file in its folder, a message unacknowledged at its broker. It learns by the [`Receipt`]
+//! A source hands each sample over once, as a `Taken`, when there is room for it. What it keeps of it until then stays
+//! where nothing can lose it: a file in its folder, a message unacknowledged at its broker. It learns by the `Receipt`
 //! when the outbox holds the decision, and what became of the sample. What was decided is remembered by key and mark in
 //! the `journal`, which a source is given at its start.
 

@@ -47,8 +47,8 @@ pub struct InferArgs {
     pub bundle: PathBuf,
     #[command(flatten)]
     pub pool: PoolArgs,
-    /// File of another modality of the one sample FILE, as template=golden.png; may be given several times [default: FILE's
-    /// neighbour `<name>.<modality>.<ending>`, where it is there]
+    /// File of another modality of the one sample FILE, as template=golden.png; may be given several times. Without it
+    /// FILE's neighbour `<name>.<modality>.<ending>` is taken, where it is there
     #[arg(long = "part", value_name = "MODALITY=FILE", value_parser = part)]
     pub parts: Vec<(String, PathBuf)>,
     /// Task of the bundle to decide on
