@@ -152,7 +152,9 @@ fn a_full_disk_leaves_the_old_bundle_and_an_error_that_names_the_file() {
         store.tidy(&BTreeSet::new());
         drop(store);
         world.check(&[Some(world.first())]);
-        assert_eq!(world.names(), [name(world.old.digest()), RECORD_NAME.to_owned()], "room is given back");
+        let mut kept = [name(world.old.digest()), RECORD_NAME.to_owned()];
+        kept.sort();
+        assert_eq!(world.names(), kept, "room is given back");
     }
 }
 
