@@ -30,7 +30,7 @@ pub(crate) struct Rules {
     pub(crate) most: usize,
 }
 
-/// By what parts belong together.
+/// What makes parts belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum By {
     PartId,
@@ -257,7 +257,7 @@ fn joined(by: By, one: &Tie, other: &Tie) -> Option<Tie> {
     }
 }
 
-/// By how many milliseconds a sample grows.
+/// Milliseconds by which a sample grows.
 fn stretch(before: &Tie, after: &Tie) -> u64 {
     match (before, after) {
         (Tie::Times(from, to), Tie::Times(now_from, now_to)) => {

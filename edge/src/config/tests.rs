@@ -17,7 +17,7 @@ fn the_shipped_file_is_the_defaults() {
     assert_eq!(EdgeConfig::parse("edge.toml", SHIPPED).unwrap(), EdgeConfig::default());
 }
 
-/// That the examples show every key with its default is tested where each kind is.
+/// Each kind of source and sink tests that its example shows every key with its default.
 #[test]
 fn the_shipped_examples_can_be_used_as_they_are() {
     let config = EdgeConfig::parse("edge.toml", &shipped()).unwrap();

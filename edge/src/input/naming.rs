@@ -101,7 +101,7 @@ fn text(name: Option<&std::ffi::OsStr>) -> Option<&str> {
 pub(crate) mod tests {
     use super::*;
 
-    /// That of the shipped bundle.
+    /// The naming of the shipped bundle.
     pub(crate) fn factory() -> Naming {
         let text = std::fs::read_to_string("../models/factory/bundle.toml").unwrap();
         Naming::of(&Manifest::parse(&text).unwrap())

@@ -1,6 +1,6 @@
 //! The decision id of a source's sample.
 //!
-//! It is derived, not drawn: when the agent was killed before a decision was committed to the journal, the sample comes again
+//! The id is derived, not drawn: when the agent was killed before a decision was committed to the journal, the sample comes again
 //! and is decided again, and an entry of the spool that was written before is known to be the same one's. It has the form of a
 //! UUIDv7, with the sample's own time as its time.
 

@@ -37,7 +37,7 @@ pub struct JoinConfig {
     pub most: usize,
 }
 
-/// By what parts belong together.
+/// What makes parts belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JoinBy {

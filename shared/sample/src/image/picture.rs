@@ -53,7 +53,7 @@ impl fmt::Display for Channels {
 
 /// A picture of 8-bit samples, 0 dark to 255 bright; never empty. A clone shares the samples.
 ///
-/// It is an [`Array`] of UINT8 and the shape `[height, width, channels]`: row-major, top row first, the channels of a pixel
+/// A picture is an [`Array`] of UINT8 and the shape `[height, width, channels]`: row-major, top row first, the channels of a pixel
 /// side by side.
 #[derive(Clone, PartialEq)]
 pub struct Picture {
