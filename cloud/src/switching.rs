@@ -290,7 +290,7 @@ pub(crate) fn roll_back_stopped(state_dir: &Path) -> Result<Report, SwitchError>
     let bundle = store.bundle(next.active);
     bundle.map_err(|error| SwitchError::bundle(&store_path(next.active), error))?;
     store.commit(next)?;
-    let active = Named::kept(store.manifest(next.active)?, next.active);
+    let active = Named::kept(store.manifest(next.active)?.as_ref(), next.active);
     Ok(Report { changed: true, active, previous: known(&store).previous })
 }
 
@@ -315,17 +315,12 @@ fn known(store: &Store) -> Known {
     let record = store.record();
     let previous = record
         .and_then(|record| record.previous)
-        .map(|digest| Named::kept(store.manifest(digest).ok().flatten(), digest));
+        .map(|digest| Named::kept(store.manifest(digest).ok().flatten().as_ref(), digest));
     Known { record, previous }
 }
 
 fn named(hosted: &Hosted) -> Named {
-    let manifest = hosted.manifest();
-    Named {
-        name: manifest.name.clone(),
-        version: manifest.version.clone(),
-        digest: hosted.digest().to_string(),
-    }
+    Named::new(hosted.manifest(), hosted.digest())
 }
 
 /// How a message names a copy in the store.

@@ -181,7 +181,7 @@ impl Epochs {
         let is_under_way = matches!(self.0.store.try_lock(), Err(TryLockError::WouldBlock));
         let known = self.known().clone();
         State {
-            active: Some(Named::of_epoch(&self.0.agent.epoch())),
+            active: Some(named(&self.0.agent.epoch())),
             previous: known.previous,
             configured: Some(self.0.configured.lock().unwrap_or_else(PoisonError::into_inner).clone()),
             configured_digest: known.record.map(|record| record.configured.to_string()),
@@ -345,7 +345,7 @@ impl Epochs {
         let known_before = next.previous.is_none_or(|previous| store.bundle(previous).is_ok());
         store.commit(if known_before { next } else { Record { previous: None, ..next } })?;
         if let Some(epoch) = epoch {
-            let Named { name, version, digest } = Named::of_epoch(&epoch);
+            let Named { name, version, digest } = named(&epoch);
             self.0.agent.enter(epoch);
             tracing::info!(name, version, digest, "the bundle was switched");
         }
@@ -355,13 +355,13 @@ impl Epochs {
     }
 
     fn report(&self, changed: bool) -> Report {
-        let active = Named::of_epoch(&self.0.agent.epoch());
+        let active = named(&self.0.agent.epoch());
         Report { changed, active, previous: self.known().previous.clone() }
     }
 
     fn show(&self) {
         let previous = self.known().previous.clone();
-        self.0.counts.show(&Named::of_epoch(&self.0.agent.epoch()), previous.as_ref());
+        self.0.counts.show(&named(&self.0.agent.epoch()), previous.as_ref());
     }
 
     fn own_path(&self, digest: BundleDigest) -> PathBuf {
@@ -388,14 +388,15 @@ pub(crate) fn roll_back_stopped(store: &mut Store) -> Result<Report, SwitchError
     Ok(Report { changed: true, active, previous: known(store).previous })
 }
 
-impl Named {
-    fn of_epoch(epoch: &Epoch) -> Self {
-        Self::new(epoch.manifest(), epoch.digest())
-    }
+fn named(epoch: &Epoch) -> Named {
+    Named::new(epoch.manifest(), epoch.digest())
 }
 
 fn known(store: &Store) -> Known {
     let record = store.record();
     let previous = record.and_then(|record| record.previous);
-    Known { record, previous: previous.map(|digest| Named::kept(store.manifest(digest), digest)) }
+    Known {
+        record,
+        previous: previous.map(|digest| Named::kept(store.manifest(digest).ok().flatten().as_ref(), digest)),
+    }
 }

@@ -3,48 +3,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use millgate_shared::bundle::BundleDigest;
-use millgate_shared::bundle::manifest::Manifest;
+pub(crate) use millgate_shared::bundle::report::{Named, Report};
 use millgate_shared::bundle::store::{self, StoreError};
 use serde::{Deserialize, Serialize};
-
-/// A bundle, as people and programs name it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Named {
-    pub(crate) name: String,
-    pub(crate) version: String,
-    pub(crate) digest: String,
-}
-
-impl fmt::Display for Named {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, version, digest } = self;
-        write!(f, "{name} {version} ({digest})")
-    }
-}
-
-/// What came of a switch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Report {
-    /// False if the bundle was active already.
-    pub(crate) changed: bool,
-    pub(crate) active: Named,
-    /// What `rollback` would go back to; absent: nothing.
-    pub(crate) previous: Option<Named>,
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.changed {
-            true => write!(f, "switched to {}", self.active)?,
-            false => write!(f, "already active: {}", self.active)?,
-        }
-        match &self.previous {
-            Some(previous) => write!(f, "; before: {previous}"),
-            None => Ok(()),
-        }
-    }
-}
 
 /// The bundle before the active one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,19 +31,11 @@ pub(crate) struct State {
     pub(crate) is_running: bool,
 }
 
-impl Named {
-    /// A bundle whose manifest was read from the state directory; one that cannot be read has no name.
-    pub(super) fn kept(manifest: Option<Manifest>, digest: BundleDigest) -> Self {
-        let (name, version) = manifest.map(|it| (it.name, it.version)).unwrap_or_default();
-        Self { name, version, digest: digest.to_string() }
-    }
-}
-
 impl State {
     /// Reads what the state directory of a pool says that does not run.
     pub(crate) fn of_stopped(state_dir: &Path) -> Result<Self, StoreError> {
         let record = store::look(state_dir)?;
-        let named = |digest| Ok(Named::kept(store::manifest_in(state_dir, digest)?, digest));
+        let named = |digest| Ok(Named::kept(store::manifest_in(state_dir, digest)?.as_ref(), digest));
         let previous = record.and_then(|record| record.previous).map(named).transpose()?;
         Ok(Self {
             active: record.map(|record| named(record.active)).transpose()?,

@@ -3,31 +3,11 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use millgate_shared::bundle::BundleDigest;
-use millgate_shared::bundle::manifest::Manifest;
+pub(crate) use millgate_shared::bundle::report::{Named, Report};
 use millgate_shared::bundle::store::{self, StoreError};
 use serde::{Deserialize, Serialize};
 
 use super::SwitchError;
-
-/// A bundle, as people and programs name it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Named {
-    pub(crate) name: String,
-    pub(crate) version: String,
-    /// `sha256:<hex>`
-    pub(crate) digest: String,
-}
-
-/// What came of a switch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Report {
-    /// False: the bundle was active already.
-    pub(crate) changed: bool,
-    pub(crate) active: Named,
-    /// What `rollback` would go back to; absent: nothing.
-    pub(crate) previous: Option<Named>,
-}
 
 /// Why a switch was refused, or failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,21 +32,6 @@ pub(crate) struct State {
     pub(crate) is_running: bool,
 }
 
-impl Named {
-    pub(super) fn new(manifest: &Manifest, digest: BundleDigest) -> Self {
-        let (name, version) = (manifest.name.clone(), manifest.version.clone());
-        Self { name, version, digest: digest.to_string() }
-    }
-
-    /// A bundle whose manifest was read from the state directory; one that cannot be read has no name.
-    pub(super) fn kept(manifest: Result<Option<Manifest>, StoreError>, digest: BundleDigest) -> Self {
-        match manifest {
-            Ok(Some(manifest)) => Self::new(&manifest, digest),
-            Ok(None) | Err(_) => Self { digest: digest.to_string(), ..Self::default() },
-        }
-    }
-}
-
 impl Refusal {
     pub(crate) fn of(error: &SwitchError) -> Self {
         Self { error: error.to_string(), is_bad_input: error.is_bad_input() }
@@ -77,7 +42,8 @@ impl State {
     /// Reads what the state directory of an agent that does not run says.
     pub(crate) fn of_stopped(state_dir: &Path) -> Result<Self, StoreError> {
         let record = store::look(state_dir)?;
-        let named = |digest| Named::kept(store::manifest_in(state_dir, digest), digest);
+        let named =
+            |digest| Named::kept(store::manifest_in(state_dir, digest).ok().flatten().as_ref(), digest);
         Ok(Self {
             active: record.map(|record| named(record.active)),
             previous: record.and_then(|record| record.previous).map(named),
@@ -86,26 +52,6 @@ impl State {
             is_under_way: false,
             is_running: false,
         })
-    }
-}
-
-impl fmt::Display for Named {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, version, digest } = self;
-        write!(f, "{name} {version} ({digest})")
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.changed {
-            true => write!(f, "switched to {}", self.active)?,
-            false => write!(f, "already active: {}", self.active)?,
-        }
-        match &self.previous {
-            Some(previous) => write!(f, "; before: {previous}"),
-            None => Ok(()),
-        }
     }
 }
 

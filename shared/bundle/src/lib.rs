@@ -25,6 +25,7 @@ use millgate_base::digest::hex;
 use millgate_base::toml_file::TomlError;
 
 pub mod archive;
+pub mod report;
 pub mod store;
 
 pub use millgate_model::digest::{BundleDigest, NotADigest};
