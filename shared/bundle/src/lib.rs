@@ -4,6 +4,7 @@
 //! samples (its room `proof`). Nothing is used before both.
 //!
 //! * [`archive`]: a bundle as one file. [`store`]: the bundles that a process keeps copies of, and which is active.
+//!   [`report`]: what commands are told of them.
 //!
 //! ```no_run
 //! use std::path::Path;
