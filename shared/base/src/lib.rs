@@ -4,6 +4,7 @@
 //!
 //! * [`digest`]: SHA-256 as text. [`files`]: files that are replaced whole. [`memory`]: what may still be taken of it.
 //!   [`panics`]: panics of code that is not ours. [`text_file`]: text, read with errors that say what is wrong.
+//!   [`trouble`]: whose an I/O error is.
 //! * [`toml_file`]: settings, read with errors that name the key.
 //!
 //! ```
@@ -23,3 +24,4 @@ pub mod memory;
 pub mod panics;
 pub mod text_file;
 pub mod toml_file;
+pub mod trouble;

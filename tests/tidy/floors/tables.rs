@@ -40,7 +40,7 @@ pub(super) const HOUSES: &[(&str, Floors)] = &[
     ("shared/wire", WIRE),
 ];
 
-const BASE: Floors = &[&["digest", "files", "memory", "panics", "text_file"], &["toml_file"]];
+const BASE: Floors = &[&["digest", "files", "memory", "panics", "text_file", "trouble"], &["toml_file"]];
 
 const CLOUD: Floors = &[
     &["door", "failure", "identity", "readiness", "scheduling", "trace"],
