@@ -9,10 +9,11 @@
 //! * Priority is strict: what is of low priority is computed when nothing else waits. It does not starve for ever: it
 //!   is refused or dropped when its deadline cannot be met. Under equal priorities and deadlines models take turns as
 //!   their requests came.
+//! * A model whose runs do not end in time is `held`: it gets no further worker until they are over.
 //! * What can no longer make its deadline is dropped before it is computed, and refused on arrival where that can be
 //!   foreseen. The foresight is optimistic: a pessimistic one refuses what would have made it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ use queue::{Order, Queue, Waiting};
 mod admission;
 mod curve;
 mod forming;
+mod held;
 mod limits;
 mod queue;
 #[cfg(test)]
@@ -106,6 +108,8 @@ pub struct Scheduler<K, T> {
     heads: BTreeMap<Order, u64>,
     /// Every entry's queue, best first.
     ranked: BTreeMap<Order, (u64, Duration)>,
+    /// Models that get no worker for now.
+    held: HashSet<ModelId>,
     /// Batches under way: when each should end.
     running: HashMap<u64, Instant>,
     waiting: Waiting,
@@ -125,6 +129,7 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
             by_bucket: HashMap::new(),
             heads: BTreeMap::new(),
             ranked: BTreeMap::new(),
+            held: HashSet::new(),
             running: HashMap::new(),
             waiting: Waiting::default(),
             waiting_of: BTreeMap::new(),
@@ -148,6 +153,7 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
     pub fn remove_model(&mut self, model: ModelId) -> Vec<T> {
         self.models.remove(&model);
         self.ran.remove(&model);
+        self.held.remove(&model);
         let of_model = self.by_bucket.iter().filter(|((of, _), _)| *of == model);
         let queues: Vec<u64> = of_model.map(|(_, queue)| *queue).collect();
         let mut left = Vec::new();
@@ -226,6 +232,9 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
         if self.is_full(offer.model, offer.priority) {
             return Err(Refused { payload, why: Refusal::ModelFull, retry_after: self.retry_after() });
         }
+        if self.is_held_full(offer.model) {
+            return Err(Refused { payload, why: Refusal::Held, retry_after: self.retry_after() });
+        }
         let shed = match self.make_room(&order, offer.bytes, work) {
             Ok(shed) => shed,
             Err(why) => return Err(Refused { payload, why, retry_after: self.retry_after() }),
@@ -271,6 +280,10 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
             }
             if self.heads.get(&order) != Some(&queue) {
                 // Its head was dropped; the next one may stand elsewhere.
+                continue;
+            }
+            if self.queues.get(&queue).is_some_and(|queue| self.held.contains(&queue.model())) {
+                after = Some(order);
                 continue;
             }
             if let Some(until) = self.company(now, queue) {

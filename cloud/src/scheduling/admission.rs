@@ -26,7 +26,8 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
         }
         let under_way = self.running.values().map(|end| end.saturating_duration_since(now));
         let under_way: Duration = under_way.fold(Duration::ZERO, Duration::saturating_add);
-        let wait = under_way.saturating_add(self.before(order)) / self.limits.workers.max(1) as u32;
+        let before = self.before(order).saturating_sub(self.held_before(order));
+        let wait = under_way.saturating_add(before) / self.limits.workers.max(1) as u32;
         if in_time(wait) { Ok(()) } else { Err(Refusal::Hopeless) }
     }
 

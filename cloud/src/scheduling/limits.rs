@@ -66,6 +66,8 @@ pub enum Refusal {
     Full,
     /// The most entries of this model that may wait do so.
     ModelFull,
+    /// A run of the model has not ended in time, and the most entries that may wait for that do so.
+    Held,
     /// The most bytes that may wait do so.
     Bytes,
     /// The most compute that may wait does so.
@@ -88,6 +90,7 @@ impl Refusal {
         match self {
             Self::Full => "the queue is full",
             Self::ModelFull => "the model's queue is full",
+            Self::Held => "a run of the model does not end, and enough wait for that",
             Self::Bytes => "too many bytes wait",
             Self::Work => "too much work waits",
             Self::Hopeless => "the deadline cannot be met",
