@@ -226,10 +226,14 @@ async fn a_token_that_is_revoked_ends_also_on_an_open_stream() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenants_bounds_hold_for_its_devices() {
     let acme = TenantConfig {
-        name: "acme".to_owned(),
-        tasks: None,
         models: names(&["steel-*"]),
-        devices: vec![DeviceBounds { name: "cam-1".to_owned(), tasks: None, models: names(&["steel-s"]) }],
+        devices: vec![DeviceBounds {
+            name: "cam-1".to_owned(),
+            tasks: None,
+            models: names(&["steel-s"]),
+            priority: None,
+        }],
+        ..TenantConfig::named("acme")
     };
     let tls = tls_pool_with(|config, _| config.tenants = vec![acme]).await;
     let mut one = tls.device("acme", "cam-1").await.connect(&tls.pool).await;

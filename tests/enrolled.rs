@@ -84,6 +84,7 @@ impl TlsPool {
             tasks: None,
             models: None,
             admin: false,
+            priority: None,
             created: now(),
             expires: None,
             revoked: None,

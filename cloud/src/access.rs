@@ -5,7 +5,7 @@
 //! * [`rights`]: what a caller may ask for. `book`: who has which. Both are pure. [`tokens`]: the API tokens on disk.
 //! * `layer`: before the services. `quiet`: a log that cannot be flooded. Here: the book as it is now, and counting.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use crate::door::peer::{Line, Peer};
 use crate::failure::Failure;
 use crate::identity::{StateDir, StateError, devices};
+use crate::principal::{Principal, Standing};
 use book::{Book, Denial, Who};
 use config::{Loopback, TenantConfig};
 use counts::Counts;
@@ -176,7 +177,7 @@ fn bearer(headers: &HeaderMap) -> Option<Result<Secret, bool>> {
     Some(Secret::from_api_token(token).ok_or_else(|| token.starts_with(API_PREFIX)))
 }
 
-/// Whoever makes a call; in the extensions of each request.
+/// Whoever makes a call; in the extensions of each request, next to the [`Principal`] that it is for.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     access: Arc<Access>,
@@ -189,6 +190,27 @@ impl Caller {
     pub(crate) fn rights(&self) -> Result<Arc<Rights>, Failure> {
         let rights = self.access.book().rights(&self.who, Timestamp::now());
         rights.map_err(|denial| self.denied(denial))
+    }
+
+    /// What share of the compute its calls have, as things are now, and whose calls they are.
+    pub(crate) fn standing(&self) -> Result<Arc<Standing>, Failure> {
+        Ok(self.standing_by(self.rights()?.as_ref()))
+    }
+
+    fn standing_by(&self, rights: &Rights) -> Arc<Standing> {
+        let standing = rights.standing().cloned();
+        standing.unwrap_or_else(|| Arc::new(Standing::usual(self.stranger())))
+    }
+
+    /// Whom its call is for, with these rights; without any it is known by its address.
+    fn principal(&self, rights: Option<&Rights>) -> Principal {
+        let standing = rights.and_then(Rights::standing);
+        standing.map_or_else(|| self.stranger(), |standing| standing.principal.clone())
+    }
+
+    fn stranger(&self) -> Principal {
+        let address = self.peer.as_ref().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.addr.ip());
+        Principal::at(address)
     }
 
     fn denied(&self, denial: Denial) -> Failure {
@@ -210,7 +232,7 @@ impl Caller {
         }
         let mut changes = self.access.changes.subscribe();
         loop {
-            if let Err(denial) = self.is_granted() {
+            if let Err(denial) = self.granted() {
                 return self.denied(denial);
             }
             if changes.changed().await.is_err() {
@@ -219,9 +241,9 @@ impl Caller {
         }
     }
 
-    /// Whether it may ask for anything at all; counts nothing.
-    fn is_granted(&self) -> Result<(), Denial> {
-        self.access.book().rights(&self.who, Timestamp::now()).map(drop)
+    /// What it may ask for, if anything at all; counts nothing.
+    fn granted(&self) -> Result<Arc<Rights>, Denial> {
+        self.access.book().rights(&self.who, Timestamp::now())
     }
 
     fn check(&self, check: impl FnOnce(&Rights) -> Result<(), Refusal>) -> Result<(), Failure> {

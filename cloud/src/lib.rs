@@ -18,7 +18,8 @@
 //! * `switching`: another bundle while the pool runs. [`pool`]: what this node serves. [`hosted`]: the bundle, proved on its golden samples. `mixture`: one decision.
 //! * `api`: the gRPC services. Work that nobody waits for any more is not computed: a call that is dropped or past its
 //!   deadline takes its jobs with it.
-//! * [`identity`]: the pool's authority, its certificate, its devices. [`access`]: who may call what.
+//! * [`identity`]: the pool's authority, its certificate, its devices. [`access`]: who may call what. `principal`:
+//!   whom a call is for, and what share of the compute that one has.
 //! * [`engines`]: what runs a model, and which of two does.
 //! * `oip`: the Open Inference Protocol's messages. `repository`: plain ONNX files from folders.
 //! * `serving`, [`scheduling`]: models by name, what waits for them, batches, model threads.
@@ -59,6 +60,7 @@ pub mod metrics;
 mod mixture;
 mod oip;
 pub mod pool;
+mod principal;
 pub mod readiness;
 pub mod repository;
 mod rest;

@@ -61,12 +61,13 @@ pub(crate) async fn decide(
     let (is_encoded, is_pinned) = (needed.contains(&true), matches!(policy.mode, Mode::Pinned(_)));
     let bytes = parts.iter().map(|part| part.bytes.len()).sum();
     let read = move || prepare(&known, &needed, parts, refuse);
-    let prepared = serving.on_thread(call, bytes, read).await?;
+    let prepared = serving.on_thread(call.clone(), bytes, read).await?;
     let Prepared { read: Read { sample, notes, sha256 }, inputs, decode } = prepared;
     let origin = Origin { sha256, notes, ..origin };
 
     let places = By::filled(manifest.experts.len(), Place::Local);
     let ask = Ask { task, policy, places, presence: sample.presence(), started: call.arrived };
+    let arrived = call.arrived;
     let mut scheduled = Scheduled::new(hosted, serving, place, call, Seen::new(sample), inputs);
     if is_pinned && is_encoded {
         // The gate is not run, and named experts take what encoders make.
@@ -91,7 +92,7 @@ pub(crate) async fn decide(
         local: micros(local),
         uplink: 0,
         combine: micros(combining.elapsed()),
-        total: micros(call.arrived.elapsed()),
+        total: micros(arrived.elapsed()),
     };
     let context = Context {
         id: uuid::Uuid::now_v7().to_string(),

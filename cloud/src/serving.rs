@@ -45,7 +45,10 @@ pub(crate) mod statistics;
 mod threads;
 
 /// Parameters that are ours; all others part the batches.
-const OWN_PARAMETERS: [&str; 2] = ["priority", "timeout"];
+const OWN_PARAMETERS: [&str; 2] = [PRIORITY, "timeout"];
+/// The rank that is asked for; and the one at which an answer was served that had no right to the former.
+const PRIORITY: &str = "priority";
+const PRIORITY_GRANTED: &str = "priority_granted";
 /// Whether an answer was kept, where answers are; a parameter of it.
 const CACHE_HIT: &str = "cache_hit";
 
@@ -258,17 +261,13 @@ impl Serving {
         self.models.index()
     }
 
-    /// A model's own default timeout may bring the deadline forward.
-    pub(crate) async fn infer(
-        &self,
-        request: InferRequest,
-        arrived: Instant,
-        deadline: Instant,
-    ) -> Result<InferResponse, Failure> {
+    /// A model's own default timeout may bring the deadline forward, and the request may ask for a rank.
+    pub(crate) async fn infer(&self, request: InferRequest, call: Call) -> Result<InferResponse, Failure> {
+        let Call { arrived, deadline, .. } = call;
         let served = self.find(&request.model, &request.version)?;
         let mut counted = Counted { served: &served.served, arrived, deadline, outcome: None };
         let mut traced = Inference::begin(&served, &request.id, arrived);
-        let answer = self.answer(&served, request, arrived, deadline, &mut traced).await;
+        let answer = self.answer(&served, request, call, &mut traced).await;
         counted.outcome = Some(answer.as_ref().map_or_else(Outcome::of, |_| Outcome::Ok));
         traced.end(answer.as_ref().err());
         answer
@@ -278,15 +277,15 @@ impl Serving {
         &self,
         served: &Arc<Deployed>,
         request: InferRequest,
-        arrived: Instant,
-        deadline: Instant,
+        mut call: Call,
         traced: &mut Inference,
     ) -> Result<InferResponse, Failure> {
         let wanted = wanted(served, &request)?;
         let (priority, own) = served.traits.queue.of(request.priority()?);
-        let own = own.and_then(|timeout| arrived.checked_add(timeout));
-        let deadline = own.map_or(deadline, |own| own.min(deadline));
-        let call = Call { priority, arrived, deadline };
+        let own = own.and_then(|timeout| call.arrived.checked_add(timeout));
+        call.deadline = own.map_or(call.deadline, |own| own.min(call.deadline));
+        let is_ranked = call.rank(priority) || !request.parameters.contains_key(PRIORITY);
+        let granted = (!is_ranked).then_some(call.priority);
         let parameters = bucket_parameters(&request.parameters);
         let inputs = ordered(served, request.inputs)?;
         let cache = self.cache.as_ref().filter(|cache| cache.is_for(served)).zip(served.id());
@@ -298,7 +297,7 @@ impl Serving {
                 if let Some(outputs) = cache.get(&key) {
                     served.statistics.cached(true, looking.elapsed());
                     traced.cached();
-                    let mut parameters = phase_parameters(&Phases::default());
+                    let mut parameters = phase_parameters(&Phases::default(), granted);
                     parameters.insert(CACHE_HIT.to_owned(), Parameter::Bool(true));
                     let output = |at: usize| outputs.get(at).cloned();
                     return response(&served.served, request.id, parameters, &wanted, output).await;
@@ -308,7 +307,7 @@ impl Serving {
         };
         let done = self.compute(served, inputs, parameters, call).await?;
         traced.computed(std::iter::once(&done.phases));
-        let mut parameters = phase_parameters(&done.phases);
+        let mut parameters = phase_parameters(&done.phases, granted);
         if let Some((cache, key, looked)) = key {
             let keeping = Instant::now();
             cache.put(key, done.outputs.clone());
@@ -327,7 +326,7 @@ impl Serving {
         F: FnOnce() -> Result<T, Failure> + Send + 'static,
     {
         let (job, result) = job::job(work);
-        self.threads.submit_job(call, bytes, job)?;
+        self.threads.submit_job(&call, bytes, job)?;
         let result = tokio::time::timeout_at(call.deadline.into(), result).await;
         result.map_err(|_| Failure::Deadline)?.unwrap_or(Err(Failure::Stopped))
     }
@@ -428,8 +427,9 @@ fn ordered(served: &Deployed, inputs: Vec<Named>) -> Result<Vec<Array>, Failure>
     places.into_iter().zip(ports).map(missing).collect()
 }
 
-/// Where the time went, for the caller.
-fn phase_parameters(phases: &Phases) -> Parameters {
+/// Where the time went, for the caller; and the rank at which it was served, if it asked for a better one in vain.
+fn phase_parameters(phases: &Phases, granted: Option<u8>) -> Parameters {
+    let granted = granted.map(|rank| (PRIORITY_GRANTED, Parameter::Int64(rank.into())));
     let micros = |time: std::time::Duration| Parameter::Int64(time.as_micros() as i64);
     [
         ("queue_us", micros(phases.queue)),
@@ -439,6 +439,7 @@ fn phase_parameters(phases: &Phases) -> Parameters {
         ("batch", Parameter::Int64(phases.batch as i64)),
     ]
     .into_iter()
+    .chain(granted)
     .map(|(name, value)| (name.to_owned(), value))
     .collect()
 }

@@ -11,6 +11,7 @@ use super::config::{Loopback, TenantConfig};
 use super::rights::{Refusal, Rights};
 use super::tokens::Token;
 use crate::identity::devices::Device;
+use crate::principal::{Principal, Standing};
 
 /// How a caller is known.
 #[derive(Debug, Clone)]
@@ -139,7 +140,7 @@ impl Book {
             Some((hash, KnownToken { name, expires, is_revoked: revoked.is_some(), rights }))
         };
         Self {
-            local: trusted(Rights::full("this machine")),
+            local: trusted(Rights::full("this machine").with_standing(Standing::local())),
             plain: trusted(Rights::unbounded("whoever comes over plain text from another machine")),
             devices: devices.into_iter().filter_map(device).collect(),
             tokens: tokens.into_iter().filter_map(token).collect(),
@@ -192,19 +193,30 @@ impl Book {
 
 fn of_token(tenants: &[TenantConfig], token: &Token) -> Result<Rights, Denial> {
     let rights = Rights::unbounded(format!("API token `{}`", token.name)).with_admin(token.admin);
-    let mut rights = within_tenant(tenants, &token.tenant, rights)?.0;
+    let (mut rights, tenant) = within_tenant(tenants, &token.tenant, rights)?;
     rights.narrow(token.tasks.as_deref(), token.models.as_deref());
-    Ok(rights)
+    let principal = Principal::token(&token.tenant, &token.name);
+    Ok(rights.with_standing(standing(principal, tenant, token.priority)))
 }
 
 fn of_device(tenants: &[TenantConfig], name: &DeviceName) -> Result<Rights, Denial> {
     let rights = Rights::unbounded(format!("device {name}"));
     let (rights, tenant) = within_tenant(tenants, name.tenant(), rights)?;
     let bounds = tenant.and_then(|tenant| tenant.devices.iter().find(|it| it.name == name.device()));
+    let principal = Principal::device(name.tenant(), name.device());
+    let rights = rights.with_standing(standing(principal, tenant, bounds.and_then(|bounds| bounds.priority)));
     Ok(match bounds {
         Some(bounds) => rights.within_device(bounds),
         None => rights,
     })
+}
+
+/// `priority` is its own right, where it has one.
+fn standing(principal: Principal, tenant: Option<&TenantConfig>, priority: Option<u8>) -> Standing {
+    let usual = Standing::usual(principal);
+    let share = tenant.map_or(usual.share, |tenant| tenant.share);
+    let priority = priority.or_else(|| tenant.map(|tenant| tenant.priority)).unwrap_or(usual.priority);
+    Standing { share, priority, ..usual }
 }
 
 fn within_tenant<'a>(

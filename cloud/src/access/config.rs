@@ -3,6 +3,11 @@
 use millgate_shared::identity::name;
 use serde::Deserialize;
 
+use crate::principal::{USUAL_PRIORITY, USUAL_SHARE};
+
+/// A share may be so large, relative to one of 1.
+const LARGEST_SHARE: u32 = 1000;
+
 /// `[access]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -32,9 +37,31 @@ pub struct TenantConfig {
     pub tasks: Option<Vec<String>>,
     /// Experts and other models that may be run; absent: all. A name may end in `*`.
     pub models: Option<Vec<String>>,
+    /// The tenant's share of the compute where several ask for more than there is, relative to those of others, 1 to 1000.
+    /// Default 1.
+    #[serde(default = "usual_share")]
+    pub share: u32,
+    /// The best rank that a request may ask for by its parameter `priority`, 1 to 255; better ones are served at this one.
+    /// An API token made with `--priority` has its own. Default 128, the rank of requests that ask for none.
+    #[serde(default = "usual_priority")]
+    pub priority: u8,
     /// Narrower bounds for single devices.
     #[serde(default)]
     pub devices: Vec<DeviceBounds>,
+}
+
+impl TenantConfig {
+    /// Without any bound, with the usual share and rank.
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            tasks: None,
+            models: None,
+            share: USUAL_SHARE,
+            priority: USUAL_PRIORITY,
+            devices: Vec::new(),
+        }
+    }
 }
 
 /// `[[tenants.devices]]`.
@@ -44,6 +71,16 @@ pub struct DeviceBounds {
     pub name: String,
     pub tasks: Option<Vec<String>>,
     pub models: Option<Vec<String>>,
+    /// The best rank that its requests may ask for, 1 to 255, in place of its tenant's.
+    pub priority: Option<u8>,
+}
+
+fn usual_share() -> u32 {
+    USUAL_SHARE
+}
+
+fn usual_priority() -> u8 {
+    USUAL_PRIORITY
 }
 
 /// What cannot be used: its key, and why.
@@ -56,9 +93,18 @@ pub(crate) fn check(tenants: &[TenantConfig]) -> Result<(), (&'static str, Strin
         if tenants[..at].iter().any(|other| other.name == tenant.name) {
             return refuse("tenants.name", format!("`{}` stands twice", tenant.name));
         }
+        if !(1..=LARGEST_SHARE).contains(&tenant.share) {
+            return refuse("tenants.share", format!("is {}, must be 1 to {LARGEST_SHARE}", tenant.share));
+        }
+        if tenant.priority == 0 {
+            return refuse("tenants.priority", "is 0, must be 1 to 255".to_owned());
+        }
         for (at, device) in tenant.devices.iter().enumerate() {
             if let Err(error) = name::check("device", &device.name) {
                 return refuse("tenants.devices.name", error.to_string());
+            }
+            if device.priority == Some(0) {
+                return refuse("tenants.devices.priority", "is 0, must be 1 to 255".to_owned());
             }
             if tenant.devices[..at].iter().any(|other| other.name == device.name) {
                 return refuse("tenants.devices.name", format!("`{}` stands twice", device.name));

@@ -1,5 +1,6 @@
-//! The layer before all services, for gRPC and REST alike: it puts the [`super::Caller`] into each request, and turns
-//! away at once whoever is nobody. What is open to all is a short list of paths.
+//! The layer before all services, for gRPC and REST alike: it puts the [`super::Caller`] and the
+//! [`crate::principal::Principal`] into each request, and turns away at once whoever is nobody. What is open to all is a
+//! short list of paths.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -78,28 +79,34 @@ where
         let AccessLayer { access, is_open, refuse } = self.layer.clone();
         let caller = access.caller(request.extensions().get::<Peer>(), request.headers());
         let is_open = is_open(request.uri().path());
-        let granted = if is_open { Ok(()) } else { caller.is_granted() };
+        let granted = if is_open { Ok(caller.granted().ok()) } else { caller.granted().map(Some) };
         if granted == Err(Denial::UnknownToken) {
             // It may have been made a moment ago. The one that is ready serves; its clone is made ready at the next call.
             let next = self.inner.clone();
             let mut inner = std::mem::replace(&mut self.inner, next);
             return Box::pin(async move {
                 access.look_for_new_tokens().await;
-                if let Err(failure) = caller.rights() {
-                    return Ok(refuse(&failure));
-                }
+                let rights = match caller.rights() {
+                    Ok(rights) => rights,
+                    Err(failure) => return Ok(refuse(&failure)),
+                };
                 caller.is_served();
+                request.extensions_mut().insert(caller.principal(Some(&rights)));
                 request.extensions_mut().insert(caller);
                 inner.call(request).await
             });
         }
-        if let Err(denial) = granted {
-            let failure = caller.denied(denial);
-            return Box::pin(std::future::ready(Ok(refuse(&failure))));
-        }
+        let rights = match granted {
+            Ok(rights) => rights,
+            Err(denial) => {
+                let failure = caller.denied(denial);
+                return Box::pin(std::future::ready(Ok(refuse(&failure))));
+            }
+        };
         if !is_open {
             caller.is_served();
         }
+        request.extensions_mut().insert(caller.principal(rights.as_deref()));
         request.extensions_mut().insert(caller);
         Box::pin(self.inner.call(request))
     }

@@ -1,8 +1,10 @@
 //! What a caller may ask for. Pure: no clock, no files, no connection.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::config::{DeviceBounds, TenantConfig};
+use crate::principal::Standing;
 
 /// A list of names that are allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -49,6 +51,8 @@ pub struct Rights {
     tasks: Lists,
     models: Lists,
     is_admin: bool,
+    /// What it may have of the compute; `None`: that hangs on where the call comes from.
+    standing: Option<Arc<Standing>>,
 }
 
 /// What is refused, and why.
@@ -79,7 +83,13 @@ pub enum Kind<'a> {
 impl Rights {
     /// Everything.
     pub fn full(who: impl Into<String>) -> Self {
-        Self { who: who.into(), tasks: Lists::default(), models: Lists::default(), is_admin: true }
+        Self {
+            who: who.into(),
+            tasks: Lists::default(),
+            models: Lists::default(),
+            is_admin: true,
+            standing: None,
+        }
     }
 
     /// Every task and model, but nothing that changes the pool.
@@ -104,6 +114,14 @@ impl Rights {
 
     pub fn with_admin(self, is_admin: bool) -> Self {
         Self { is_admin, ..self }
+    }
+
+    pub(crate) fn with_standing(self, standing: Standing) -> Self {
+        Self { standing: Some(Arc::new(standing)), ..self }
+    }
+
+    pub(crate) fn standing(&self) -> Option<&Arc<Standing>> {
+        self.standing.as_ref()
     }
 
     pub fn who(&self) -> &str {

@@ -22,6 +22,9 @@ pub struct Token {
     pub models: Option<Vec<String>>,
     #[serde(default)]
     pub admin: bool,
+    /// The best rank that may be asked for, 1 to 255; absent: its tenant's.
+    #[serde(default)]
+    pub priority: Option<u8>,
     pub created: Timestamp,
     /// Absent: never.
     #[serde(default)]

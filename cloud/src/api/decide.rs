@@ -83,7 +83,7 @@ async fn decide(
     let (task, parts) = (sample.task, read_parts("sample.parts", sample.parts)?);
     let question = Question { task: &task, policy, origin };
     let refuse = |error| unread("sample.parts", &error).into();
-    let call = Call::new(clock.arrived, clock.deadline);
+    let call = Call::new(caller.standing()?, clock.arrived, clock.deadline);
     let decision =
         mixture::decide(&hosted, pool.serving(), &pool.place(), question, parts, refuse, call).await?;
     for share in &decision.experts {

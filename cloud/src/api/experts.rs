@@ -107,11 +107,12 @@ async fn run(
     }
     let experts = named(manifest, &request.experts)?;
     let input = Input::new(manifest, request.parts, request.tensors)?;
-    let call = Call::new(clock.arrived, clock.deadline);
-    let inputs = input.inputs(hosted, &experts, api.pool.serving(), call).await?;
+    let call = Call::new(caller.standing()?, clock.arrived, clock.deadline);
+    let inputs = input.inputs(hosted, &experts, api.pool.serving(), call.clone()).await?;
+    let call = &call;
     let runs = experts.iter().zip(inputs).map(|(expert, inputs)| async move {
         let ran = match inputs {
-            Ok(inputs) => hosted.expert(api.pool.serving(), *expert, inputs, call).await,
+            Ok(inputs) => hosted.expert(api.pool.serving(), *expert, inputs, call.clone()).await,
             Err(failure) => Err(failure),
         };
         count(api, &manifest.experts[*expert].name, &ran);

@@ -9,7 +9,7 @@ use super::{Api, status};
 use crate::access::Caller;
 use crate::failure::Failure;
 use crate::pool::Pool;
-use crate::serving::request::{InferRequest, InferResponse};
+use crate::serving::request::{Call, InferRequest, InferResponse};
 
 /// What is known of a call before its request is read.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +43,8 @@ impl Api {
             let clock = Clock::new(at, deadline, timeout, self.default_deadline);
             guard.until(clock.deadline);
             let serving = self.pool.serving();
-            let work = async { write(serving.infer(request, at, clock.deadline).await?, kept).await };
+            let call = Call::new(caller.standing()?, at, clock.deadline);
+            let work = async { write(serving.infer(request, call).await?, kept).await };
             clock.limit(work).await
         };
         let answer = answer.await;

@@ -89,12 +89,12 @@ impl Input {
             let parts = self.parts.iter().map(|part| part.bytes.len());
             let bytes = parts.chain(self.tensors.iter().map(|tensor| tensor.data.len())).sum();
             let experts = experts.to_vec();
-            serving.on_thread(call, bytes, move || self.read(&manifest, &experts)).await?
+            serving.on_thread(call.clone(), bytes, move || self.read(&manifest, &experts)).await?
         };
-        let runs = read
-            .encoders
-            .into_pairs()
-            .map(|(encoder, input)| async move { Some(embed(hosted, serving, encoder, input?, call).await) });
+        let call = &call;
+        let runs = read.encoders.into_pairs().map(|(encoder, input)| async move {
+            Some(embed(hosted, serving, encoder, input?, call.clone()).await)
+        });
         let embeddings: By<EncoderIx, _> = join_all(runs).await.into();
         let array = |made| match made {
             Made::Ready(tensor) => Ok(tensor),

@@ -202,6 +202,10 @@ pub struct TokenArgs {
     /// Let the token also load and unload models and change settings
     #[arg(long)]
     pub admin: bool,
+    /// The best rank that requests with the token may ask for, 1 (first) to 255; 128 is that of requests that ask for none
+    /// [default: what its tenant may]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..))]
+    pub priority: Option<u8>,
     /// How long the token is valid, as 12h or 90d [default: until it is revoked]
     #[arg(long, value_parser = duration)]
     pub ttl: Option<Duration>,
@@ -222,6 +226,7 @@ pub fn create_token(args: TokenArgs, out: &mut impl Write) -> Result<(), Command
         tasks: args.tasks,
         models: args.models,
         admin: args.admin,
+        priority: args.priority,
         created: Timestamp::now(),
         expires: args.ttl.map(after).transpose()?,
         revoked: None,
@@ -290,6 +295,7 @@ fn token_json(token: &Token) -> Value {
         "tasks": token.tasks,
         "models": token.models,
         "admin": token.admin,
+        "priority": token.priority,
         "created": token.created,
         "expires": token.expires,
         "revoked": token.revoked,

@@ -105,7 +105,7 @@ impl Experts for Scheduled<'_> {
     fn ask(&mut self, todo: Todo, _: Standing) -> Vec<String> {
         // Every expert is within reach here, and none is anywhere else.
         for expert in todo.local.into_iter().chain(todo.remote) {
-            let answer = answer(self.hosted, self.serving, expert, self.seen.clone(), self.call);
+            let answer = answer(self.hosted, self.serving, expert, self.seen.clone(), self.call.clone());
             self.under_way.push(Box::pin(async move { (expert, answer.await) }));
         }
         Vec::new()
@@ -123,11 +123,11 @@ impl Gate for Scheduled<'_> {
 
     async fn embed(&mut self) -> Result<(), Failure> {
         let started = Instant::now();
-        let (hosted, serving, call) = (self.hosted, self.serving, self.call);
+        let (hosted, serving, call) = (self.hosted, self.serving, &self.call);
         let inputs = std::mem::take(&mut self.inputs);
         let runs = inputs.into_pairs().map(|(encoder, input)| async move {
             let Some(input) = input else { return Ok(None) };
-            let embedding = embed(hosted, serving, encoder, input, call).await?;
+            let embedding = embed(hosted, serving, encoder, input, call.clone()).await?;
             Ok::<_, Failure>(Some(Embedding::of_encoder(embedding)))
         });
         self.seen.embeddings = Arc::new(Embeddings::new(try_join_all(runs).await?.into()));
@@ -140,7 +140,7 @@ impl Gate for Scheduled<'_> {
         let Seen { sample, embeddings } = &self.seen;
         let inputs = gate_inputs(self.hosted.manifest(), sample, embeddings)?;
         let inputs = GATE_INPUTS.into_iter().zip(inputs).collect();
-        let ran = ask(self.serving, self.hosted.gate(), inputs, self.call).await?;
+        let ran = ask(self.serving, self.hosted.gate(), inputs, self.call.clone()).await?;
         let scores = values(&ran, "scores")?.iter().map(|score| f64::from(*score)).collect();
         self.spent.gate += started.elapsed();
         Ok(scores)
@@ -157,7 +157,7 @@ async fn answer(
     let manifest = Arc::clone(hosted.manifest());
     let labels = manifest.experts[expert].labels.len();
     let inputs = move || Ok(expert_inputs(&manifest, expert, &seen.sample, &seen.embeddings)?);
-    let inputs = serving.on_thread(call, 0, inputs).await?;
+    let inputs = serving.on_thread(call.clone(), 0, inputs).await?;
     let ran = hosted.expert(serving, expert, inputs, call).await?;
     let answer = Answer::from_logits(expert, labels, values(&ran, "logits")?);
     let answer = answer.map_err(|error| Failure::Model(format!("expert `{}` {error}", ran.served.name)))?;

@@ -117,7 +117,7 @@ impl Composite for TaskModel {
             let by_input: Vec<Vec<Bytes>> = inputs.into_iter().map(elements).collect::<Result<_, _>>()?;
             let decisions = (0..rows).map(|row| {
                 let files = by_input.iter().map(|elements| elements[row].clone());
-                self.row(hosted, serving, row, files.collect(), call)
+                self.row(hosted, serving, row, files.collect(), call.clone())
             });
             // A row's own parts wait in the queue; more rows at a time would only fill it.
             let decisions: Vec<Decision> =

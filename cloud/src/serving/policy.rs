@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::principal::USUAL_PRIORITY;
 use crate::scheduling::MostWaiting;
-
-/// Priority of a request that names none: explicit ones up to 127 go first.
-pub(super) const DEFAULT_PRIORITY: u8 = 128;
 
 /// The bounds of one level of priority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,7 +32,7 @@ impl QueuePolicy {
     pub(super) fn of(&self, asked: Option<u64>) -> (u8, Option<Duration>) {
         let asked = asked.unwrap_or(0);
         if self.levels == 0 {
-            let priority = if asked == 0 { DEFAULT_PRIORITY } else { u8::try_from(asked).unwrap_or(u8::MAX) };
+            let priority = if asked == 0 { USUAL_PRIORITY } else { u8::try_from(asked).unwrap_or(u8::MAX) };
             return (priority, self.default.timeout);
         }
         let level = if (1..=self.levels).contains(&asked) { asked } else { self.default_level };
@@ -43,7 +41,7 @@ impl QueuePolicy {
 
     /// The default level stands where requests of other models stand, the others before and behind it.
     fn priority(&self, level: u64) -> u8 {
-        let centre = u64::from(DEFAULT_PRIORITY);
+        let centre = u64::from(USUAL_PRIORITY);
         let priority = if level < self.default_level {
             centre.saturating_sub(self.default_level - level)
         } else {
@@ -61,7 +59,7 @@ impl QueuePolicy {
             return self.default.most_waiting.map_or(MostWaiting::Unbounded, MostWaiting::All);
         }
         // Levels farther from the default share the priority of the farthest of these, and its bound.
-        let (before, behind) = (u64::from(DEFAULT_PRIORITY), u64::from(u8::MAX - DEFAULT_PRIORITY));
+        let (before, behind) = (u64::from(USUAL_PRIORITY), u64::from(u8::MAX - USUAL_PRIORITY));
         let near = self.default_level.saturating_sub(before).max(1)
             ..=self.levels.min(self.default_level.saturating_add(behind));
         let bounds: BTreeMap<u8, usize> =

@@ -1,16 +1,18 @@
 //! An inference request and its answer, whatever protocol carried them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millgate_shared::array::Array;
 
-use super::policy::DEFAULT_PRIORITY;
 use crate::failure::Failure;
+use crate::principal::{Standing, USUAL_PRIORITY};
 
-/// One call's time and rank.
-#[derive(Debug, Clone, Copy)]
+/// One call's time and rank, and whom it is for. Cheap to clone.
+#[derive(Debug, Clone)]
 pub(crate) struct Call {
+    pub(crate) standing: Arc<Standing>,
     /// 0 is served first.
     pub(crate) priority: u8,
     pub(crate) arrived: Instant,
@@ -30,9 +32,16 @@ impl Call {
         self.deadline.checked_sub(back).unwrap_or(self.deadline)
     }
 
-    /// A call of the usual priority.
-    pub(crate) fn new(arrived: Instant, deadline: Instant) -> Self {
-        Self { priority: DEFAULT_PRIORITY, arrived, deadline }
+    /// A call that asks for no priority.
+    pub(crate) fn new(standing: Arc<Standing>, arrived: Instant, deadline: Instant) -> Self {
+        let priority = standing.priority.max(USUAL_PRIORITY);
+        Self { standing, priority, arrived, deadline }
+    }
+
+    /// Takes the rank that is asked for, or the best that its caller has a right to. False: that is a worse one.
+    pub(super) fn rank(&mut self, priority: u8) -> bool {
+        self.priority = priority.max(self.standing.priority);
+        self.priority == priority
     }
 }
 

@@ -56,7 +56,7 @@ impl Serving {
             let (reply, answer) = oneshot::channel();
             let layout = if batches { Layout::Rows(*rows) } else { layout };
             let entry = Entry { served: Arc::clone(served), inputs, layout, arrived: call.arrived, reply };
-            self.threads.submit(model, call, bucket.clone(), entry)?;
+            self.threads.submit(model, &call, bucket.clone(), entry)?;
             replies.push(async { answer.await.unwrap_or(Err(Failure::Stopped)) });
         }
         let done = tokio::time::timeout_at(call.deadline.into(), try_join_all(replies)).await;

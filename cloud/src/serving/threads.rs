@@ -118,7 +118,7 @@ impl Threads {
     pub(crate) fn submit(
         &self,
         model: ModelId,
-        call: Call,
+        call: &Call,
         bucket: Bucket,
         entry: Entry,
     ) -> Result<(), Failure> {
@@ -131,7 +131,7 @@ impl Threads {
     }
 
     /// `bytes` is what it holds while it waits.
-    pub(crate) fn submit_job(&self, call: Call, bytes: usize, job: Box<dyn Job>) -> Result<(), Failure> {
+    pub(crate) fn submit_job(&self, call: &Call, bytes: usize, job: Box<dyn Job>) -> Result<(), Failure> {
         let (priority, deadline) = (call.priority, call.due());
         let bucket = Bucket { shapes: Vec::new(), parameters: String::new(), alone: None };
         let offer = Offer { model: self.jobs, bucket, rows: 1, bytes, priority, deadline };

@@ -43,6 +43,7 @@ pub(super) const HOUSES: &[(&str, Floors)] = &[
 const BASE: Floors = &[&["digest", "files", "memory", "panics", "text_file", "trouble"], &["toml_file"]];
 
 const CLOUD: Floors = &[
+    &["principal"],
     &["door", "failure", "identity", "readiness", "scheduling", "trace"],
     &["access", "engines", "heavy"],
     &["serving"],

@@ -18,6 +18,7 @@ fn token(name: &str, hash: Fingerprint) -> Token {
         tasks: None,
         models: None,
         admin: false,
+        priority: None,
         created: at(0),
         expires: None,
         revoked: None,
@@ -110,12 +111,13 @@ fn this_machine_may_do_all_and_nobody_else_changes_the_pool_unasked() {
 #[test]
 fn a_tenants_bounds_hold_for_its_devices_and_its_tokens() {
     let list = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
-    let narrow = DeviceBounds { name: "cam-1".to_owned(), tasks: None, models: list(&["pcb-s"]) };
+    let narrow =
+        DeviceBounds { name: "cam-1".to_owned(), tasks: None, models: list(&["pcb-s"]), priority: None };
     let acme = TenantConfig {
-        name: "acme".to_owned(),
         tasks: list(&["inspect"]),
         models: list(&["pcb-*"]),
         devices: vec![narrow],
+        ..TenantConfig::named("acme")
     };
     let mut scoped = token("scoped", [1; 32]);
     scoped.models = list(&["pcb-l", "steel-l"]);

@@ -7,9 +7,10 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::engines::{Engines, EnginesConfig};
+use crate::principal::Standing;
 use crate::serving::catalogue::Listed;
 use crate::serving::config::CacheConfig;
-use crate::serving::request::{InferRequest, Named};
+use crate::serving::request::{Call, InferRequest, Named};
 
 const GATE: &str = "../models/factory/gate/1/model.onnx";
 const ENCODER: &str = "../models/factory/image-encoder/1/model.onnx";
@@ -172,7 +173,8 @@ async fn what_was_asked_before_a_model_went_is_answered() {
     };
     let ask = || {
         let now = Instant::now();
-        Box::pin(house.serving.infer(request(), now, now + Duration::from_secs(60)))
+        let standing = Arc::new(Standing::local());
+        Box::pin(house.serving.infer(request(), Call::new(standing, now, now + Duration::from_secs(60))))
     };
     let before = Arc::downgrade(&house.serving.find("gate", "").unwrap());
     let mut replaced = ask();
