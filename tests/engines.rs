@@ -12,7 +12,9 @@ use system_tests::{Ran, root, run};
 fn check(config: &str) -> (Ran, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("cloud.toml");
-    std::fs::write(&file, config).unwrap();
+    // Another test's pool may have kept a bundle in the usual state directory.
+    let state_dir = folder.path().join("state");
+    std::fs::write(&file, format!("state_dir = {state_dir:?}\n{config}")).unwrap();
     (run("millgate-cloud", &["check", "--config", file.to_str().unwrap(), "--output", "json"]), folder)
 }
 
