@@ -13,6 +13,7 @@ use crate::access::config as access;
 pub use crate::access::config::{AccessConfig, DeviceBounds, Loopback, TenantConfig};
 pub use crate::door::config::QuicConfig;
 use crate::engines::EnginesConfig;
+pub use crate::guests::GuestsConfig;
 pub use crate::identity::config::{DevicesConfig, TlsConfig};
 pub use crate::serving::config::CacheConfig;
 pub use crate::trace::config::TracesConfig;
@@ -73,6 +74,12 @@ pub struct CloudConfig {
     pub traces: TracesConfig,
     /// What runs the models that are served by name.
     pub engines: EnginesConfig,
+    /// The processes that models run in.
+    pub guests: GuestsConfig,
+    /// Program that a model's process is started as; it calls [`crate::worker::asked`] before all else. No key of the file:
+    /// the binary sets it to itself. Default none: models run in this process.
+    #[serde(skip)]
+    pub worker_program: Option<PathBuf>,
 }
 
 impl Default for CloudConfig {
@@ -103,6 +110,8 @@ impl Default for CloudConfig {
             cache: CacheConfig::default(),
             traces: TracesConfig::default(),
             engines: EnginesConfig::default(),
+            guests: GuestsConfig::default(),
+            worker_program: None,
         }
     }
 }
@@ -150,6 +159,7 @@ impl CloudConfig {
             self.devices.check(),
             access::check(&self.tenants),
             self.engines.check(),
+            self.guests.check(),
         ];
         if let Some((key, message)) = rooms.into_iter().find_map(Result::err) {
             return Err(ConfigError::Value { key, message });

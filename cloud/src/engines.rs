@@ -6,6 +6,7 @@
 //!   there, from a `package`. `missing`: what is lost without it.
 //! * `trial`: a model's first runs with one engine. `choice`: from these to a decision. `arbiter`: which one to believe
 //!   where they differ; `closeness`: do they?
+//! * `guest`: engines whose models live in worker processes.
 //! * `onnxruntime`: the second engine; `providers`: what it computes with.
 
 use std::path::Path;
@@ -30,6 +31,7 @@ mod arbiter;
 pub(crate) mod choice;
 mod closeness;
 mod config;
+pub(crate) mod guest;
 pub(crate) mod install;
 pub(crate) mod installed;
 pub(crate) mod missing;

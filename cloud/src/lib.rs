@@ -20,7 +20,8 @@
 //!   deadline takes its jobs with it.
 //! * [`identity`]: the pool's authority, its certificate, its devices. [`access`]: who may call what. `principal`:
 //!   whom a call is for, and what share of the compute that one has.
-//! * [`engines`]: what runs a model, and which of two does.
+//! * [`engines`]: what runs a model, and which of two does. [`guests`]: the processes that models run in; [`worker`]: what
+//!   such a process does.
 //! * `oip`: the Open Inference Protocol's messages. `repository`: plain ONNX files from folders.
 //! * `serving`, [`scheduling`]: models by name, what waits for them, batches, model threads.
 //! * [`metrics`], `admin`, `trace`: what an operator sees. [`readiness`]: whether work is wanted.
@@ -53,6 +54,7 @@ pub mod failure;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod guests;
 mod heavy;
 pub mod hosted;
 pub mod identity;
@@ -69,6 +71,7 @@ pub mod server;
 mod serving;
 mod switching;
 mod trace;
+pub mod worker;
 
 pub use config::CloudConfig;
 pub use server::{Running, ServeError, Server};

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use millgate_cloud::command::identity::{self, ClaimArgs, StateArgs, TokenArgs};
 use millgate_cloud::command::serve::{ServeArgs, serve};
 use millgate_cloud::command::{CommandError, Output, bundle, check, engine, experts};
+use millgate_cloud::worker;
 use millgate_shared::identity::DeviceName;
 use millgate_shared::telemetry::{self, LogFormat};
 
@@ -235,6 +236,9 @@ enum BundleCommand {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = worker::asked() {
+        return code;
+    }
     let cli = Cli::parse();
     // A report is for whoever asked; the log stays out of its way.
     let level = if matches!(cli.command, Command::Serve(_)) { "info" } else { "warn" };
@@ -255,12 +259,16 @@ fn run(command: Command) -> Result<(), CommandError> {
     let mut out = std::io::stdout().lock();
     match command {
         Command::Serve(args) => {
+            let args = with_workers(args);
             let runtime = runtime()?;
             let served = runtime.block_on(serve(args.resolve()?));
             runtime.shutdown_timeout(LAST_GRACE);
             served
         }
-        Command::Check { args, output } => runtime()?.block_on(check::check(args, output, &mut out)),
+        Command::Check { args, output } => {
+            let args = with_workers(args);
+            runtime()?.block_on(check::check(args, output, &mut out))
+        }
         Command::Experts(args) => runtime()?.block_on(experts::experts(&args, &mut out)),
         Command::EnrollToken(args) => identity::enroll_token(args, &mut out),
         Command::Devices(DevicesCommand::List { state, output }) => {
@@ -297,6 +305,11 @@ fn run(command: Command) -> Result<(), CommandError> {
         }
         Command::Bundle(BundleCommand::Status { state, output }) => bundle::status(&state, output, &mut out),
     }
+}
+
+/// Models run in processes of their own, which this program is started as.
+fn with_workers(args: ServeArgs) -> ServeArgs {
+    ServeArgs { worker_program: Some(PathBuf::from(worker::THIS_PROGRAM)), ..args }
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {

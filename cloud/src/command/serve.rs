@@ -43,6 +43,9 @@ pub struct ServeArgs {
     /// Path of libonnxruntime.so, with which models run where that is faster [default: the first that `engine list` shows]
     #[arg(long, value_name = "FILE", env = "MILLGATE_ONNXRUNTIME")]
     pub onnxruntime_library: Option<PathBuf>,
+    /// Program that models' processes are started as; the binary sets it to itself.
+    #[arg(skip)]
+    pub worker_program: Option<PathBuf>,
 }
 
 impl ServeArgs {
@@ -67,6 +70,7 @@ impl ServeArgs {
                 onnxruntime_library: self.onnxruntime_library.or(base.engines.onnxruntime_library),
                 ..base.engines
             },
+            worker_program: self.worker_program,
             ..base
         };
         config.check()?;

@@ -72,6 +72,11 @@ impl OnnxRuntime {
         providers.iter().copied().filter(|provider| !session::is_available(*provider)).collect()
     }
 
+    /// What the library says of its own build, version first.
+    pub(crate) fn build(&self) -> &'static str {
+        ort::info()
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.library.path()
     }

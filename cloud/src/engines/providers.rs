@@ -4,11 +4,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// One of them, on a device where there may be several.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Provider {
     Cpu,
     Cuda(u32),
@@ -44,6 +44,12 @@ impl FromStr for Provider {
             ("tensorrt", device) => Ok(Self::TensorRt(device.unwrap_or(0))),
             _ => Err(unknown()),
         }
+    }
+}
+
+impl From<Provider> for String {
+    fn from(provider: Provider) -> Self {
+        provider.to_string()
     }
 }
 

@@ -20,6 +20,12 @@ pub(crate) struct Tuning {
     pub(crate) plain: bool,
 }
 
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { threads: 1, providers: vec![Provider::Cpu], may_lack: false, plain: false }
+    }
+}
+
 /// There is none: it is never made.
 #[derive(Debug, Clone)]
 pub(crate) struct OnnxRuntime(PathBuf);
@@ -38,6 +44,10 @@ impl OnnxRuntime {
 
     pub(crate) fn lacks(&self, providers: &[Provider]) -> Vec<Provider> {
         providers.to_vec()
+    }
+
+    pub(crate) fn build(&self) -> &'static str {
+        ""
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -59,8 +59,15 @@ enum Output {
     Json,
 }
 
+fn main() -> ExitCode {
+    if let Some(code) = millgate_cloud::worker::asked() {
+        return code;
+    }
+    start()
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn start() -> ExitCode {
     let flags = Flags::parse();
     let output = flags.output.unwrap_or(match io::stdout().is_terminal() {
         true => Output::Screen,

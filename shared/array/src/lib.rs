@@ -193,6 +193,30 @@ impl Values {
         })
     }
 
+    /// Makes `count` elements of which `fill` writes the protocol's raw bytes, `size` of them, where they will stay. An
+    /// error if they do not fit, if there is no memory for them, or the one of `fill`.
+    pub fn filled<E: From<ArrayError>>(
+        datatype: Datatype,
+        count: usize,
+        size: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let expected = datatype.size().map_or(Some(size), |element| element.checked_mul(count));
+        let expected = expected.ok_or(ArrayError::TooLarge)?;
+        if size != expected {
+            return Err(ArrayError::RawLength { datatype, count, expected, got: size }.into());
+        }
+        raw::filled(datatype, count, size, fill)
+    }
+
+    /// Size of the protocol's raw bytes.
+    pub fn raw_size(&self) -> usize {
+        match self {
+            Self::Bytes(values) => values.iter().map(|value| raw::PREFIX + value.len()).sum(),
+            other => other.len() * other.datatype().size().unwrap_or(1),
+        }
+    }
+
     /// Writes the protocol's raw bytes.
     pub fn to_raw(&self) -> Vec<u8> {
         match self {

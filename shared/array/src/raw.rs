@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use bytemuck::{AnyBitPattern, NoUninit};
+use bytemuck::{AnyBitPattern, NoUninit, Zeroable};
 use bytes::Bytes;
 
-use super::{ArrayError, Values};
+use super::{ArrayError, Datatype, Values};
 
 /// Length prefix of an element of BYTES.
-const PREFIX: usize = 4;
+pub(super) const PREFIX: usize = 4;
 
 // What follows reads memory as it lies.
 const _: () = assert!(cfg!(target_endian = "little"), "raw contents are little-endian");
@@ -16,6 +16,42 @@ const _: () = assert!(cfg!(target_endian = "little"), "raw contents are little-e
 /// Reads numbers; `raw` must be a whole number of elements.
 pub(super) fn collect<T: AnyBitPattern + NoUninit>(raw: &[u8]) -> Vec<T> {
     bytemuck::pod_collect_to_vec(raw)
+}
+
+/// `size` is what `count` elements take; for BYTES it is anything.
+pub(super) fn filled<E: From<ArrayError>>(
+    datatype: Datatype,
+    count: usize,
+    size: usize,
+    fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+) -> Result<Values, E> {
+    fn made<T: Zeroable + AnyBitPattern + NoUninit, E: From<ArrayError>>(
+        count: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<Vec<T>, E> {
+        let mut values = bytemuck::try_zeroed_vec::<T>(count).map_err(|()| ArrayError::TooLarge)?;
+        fill(bytemuck::cast_slice_mut(&mut values))?;
+        Ok(values)
+    }
+    Ok(match datatype {
+        Datatype::Bool => {
+            let bytes: Vec<u8> = made(count, fill)?;
+            Values::Bool(bytes.into_iter().map(|byte| byte != 0).collect())
+        }
+        Datatype::Uint8 => Values::Uint8(made(count, fill)?),
+        Datatype::Uint16 => Values::Uint16(made(count, fill)?),
+        Datatype::Uint32 => Values::Uint32(made(count, fill)?),
+        Datatype::Uint64 => Values::Uint64(made(count, fill)?),
+        Datatype::Int8 => Values::Int8(made(count, fill)?),
+        Datatype::Int16 => Values::Int16(made(count, fill)?),
+        Datatype::Int32 => Values::Int32(made(count, fill)?),
+        Datatype::Int64 => Values::Int64(made(count, fill)?),
+        Datatype::Fp16 => Values::Fp16(made(count, fill)?),
+        Datatype::Bf16 => Values::Bf16(made(count, fill)?),
+        Datatype::Fp32 => Values::Fp32(made(count, fill)?),
+        Datatype::Fp64 => Values::Fp64(made(count, fill)?),
+        Datatype::Bytes => Values::Bytes(elements(count, &made::<u8, E>(size, fill)?)?),
+    })
 }
 
 pub(super) fn bytes<T: NoUninit>(values: &[T]) -> Vec<u8> {

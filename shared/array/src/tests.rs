@@ -83,3 +83,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn values_are_filled_where_they_stay() {
+    let samples = [
+        Values::Bool(vec![true, false]),
+        Values::Uint8(vec![1, 2, 3]),
+        Values::Int64(vec![-1, i64::MAX]),
+        Values::Fp32(vec![0.5, -2.0]),
+        Values::Bytes(vec![Bytes::from_static(b"ab"), Bytes::new()]),
+        Values::Fp64(Vec::new()),
+    ];
+    for values in samples {
+        let raw = values.to_raw();
+        assert_eq!(values.raw_size(), raw.len());
+        let filled = Values::filled::<ArrayError>(values.datatype(), values.len(), raw.len(), |bytes| {
+            bytes.copy_from_slice(&raw);
+            Ok(())
+        });
+        assert_eq!(filled, Ok(values));
+    }
+    let short = Values::filled::<ArrayError>(Datatype::Fp32, 2, 7, |_| Ok(()));
+    assert!(matches!(short, Err(ArrayError::RawLength { expected: 8, got: 7, .. })));
+    let vast = Values::filled::<ArrayError>(Datatype::Fp64, usize::MAX / 4, 8, |_| Ok(()));
+    assert_eq!(vast, Err(ArrayError::TooLarge));
+}

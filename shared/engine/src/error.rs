@@ -2,6 +2,8 @@
 
 use millgate_array::{ArrayError, Datatype};
 
+use crate::ending::Ending;
+
 /// Opsets of the default ONNX domain that a bundle may use.
 pub const OPSETS: std::ops::RangeInclusive<i64> = 13..=20;
 
@@ -50,4 +52,10 @@ pub enum EngineError {
     /// without a word.
     #[error("input `{name}` holds {what}, of which tract's {node} makes a number; {REMEDY}")]
     Unheard { name: String, what: &'static str, node: String },
+    /// The process that the model ran in has ended, and with it whatever it computed.
+    #[error("{0}")]
+    Ended(Ending),
+    /// What another process said that has no kind of its own here.
+    #[error("{0}")]
+    Told(String),
 }

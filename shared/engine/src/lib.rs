@@ -3,6 +3,7 @@
 //!
 //! Rooms, lowest first; each uses only rooms of a line above its own:
 //!
+//! * [`ending`]: how the process of a model ended.
 //! * `error`: why a model cannot be loaded or run. [`graph`]: what a file's operations show without running them. `port`:
 //!   inputs and outputs.
 //! * [`external`]: weights that lie in files beside the model's. `onnx`: a file's bytes as ONNX's own messages. [`zipmap`]:
@@ -24,12 +25,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub use ending::{Cause, Doing, Ending};
 pub use error::{EngineError, OPSETS, REMEDY};
 pub use port::{Axis, Port};
-pub use running::{Engine, Model, OnnxFile, Session, Shapes};
+pub use running::{Ender, Engine, Model, OnnxFile, Session, Shapes, Took};
 pub use signature::Signature;
 pub use tract::Tract;
 
+pub mod ending;
 mod error;
 pub mod external;
 pub mod fixed;

@@ -73,6 +73,11 @@ pub trait Model: Send + Sync + std::fmt::Debug {
         true
     }
 
+    /// False while what runs the model is started again after it has ended: a run then waits for that.
+    fn is_ready(&self) -> bool {
+        true
+    }
+
     fn session(self: Arc<Self>) -> Result<Box<dyn Session>, EngineError>;
 }
 
@@ -81,4 +86,31 @@ pub trait Session: Send {
     /// Runs the model: all outputs in the signature's order, for inputs in the signature's order. Inputs were checked
     /// against the signature; whatever else is wrong with them is an error of this run alone.
     fn run(&mut self, inputs: Vec<Array>) -> Result<Vec<Array>, EngineError>;
+
+    /// Runs the model as [`Session::run`] does, and says how much memory that took, where it can be known: it costs a
+    /// little time, and what other threads take meanwhile is counted as well.
+    fn run_measured(&mut self, inputs: Vec<Array>) -> Result<(Vec<Array>, Option<Took>), EngineError> {
+        Ok((self.run(inputs)?, None))
+    }
+
+    /// A handle by which another thread can end a run that goes on for too long; `None` where runs cannot be ended.
+    fn ender(&self) -> Option<Arc<dyn Ender>> {
+        None
+    }
+}
+
+/// Ends a run of one session from outside.
+pub trait Ender: Send + Sync + std::fmt::Debug {
+    /// Ends whatever computes the run, for the reason `why`: "it took more than 3 s". The run returns
+    /// [`EngineError::Ended`] with that reason. Where none is under way, the next one begins anew.
+    fn end(&self, why: String);
+}
+
+/// Memory of a process around one run, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Took {
+    /// What it held when the run began.
+    pub before: u64,
+    /// The most that it held until the run was over.
+    pub peak: u64,
 }

@@ -44,10 +44,10 @@ const BASE: Floors = &[&["digest", "files", "memory", "panics", "text_file", "tr
 
 const CLOUD: Floors = &[
     &["principal"],
-    &["door", "failure", "identity", "readiness", "scheduling", "trace"],
+    &["door", "failure", "guests", "identity", "readiness", "scheduling", "trace"],
     &["access", "engines", "heavy"],
     &["serving"],
-    &["config", "hosted", "oip"],
+    &["config", "hosted", "oip", "worker"],
     &["mixture", "repository"],
     &["pool"],
     &["metrics", "switching"],
@@ -81,6 +81,7 @@ const EDGE: Floors = &[
 ];
 
 const ENGINE: Floors = &[
+    &["ending"],
     &["error", "graph", "port"],
     &["external", "onnx", "zipmap"],
     &["signature"],

@@ -1,0 +1,154 @@
+//! How the process that runs a model ended, in words that its owner can act on.
+
+use std::fmt;
+use std::time::Duration;
+
+/// The end of a process, and what it did when it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    pub cause: Cause,
+    pub doing: Doing,
+    /// The last that it said on standard error; empty if it said nothing.
+    pub said: String,
+}
+
+/// What a process did when it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    Starting,
+    Loading,
+    Running,
+}
+
+impl Doing {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Loading => "loading",
+            Self::Running => "running",
+        }
+    }
+}
+
+/// Why a process ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// The kernel ended it by this signal.
+    Signal(i32),
+    /// It asked for more memory than this limit, in bytes, leaves it.
+    Memory(u64),
+    /// It was ended from outside, for this reason: "it took more than 60 s".
+    Ended(String),
+    /// It ended itself with this exit code.
+    Exit(i32),
+    /// It was ended because what it said made no sense.
+    Nonsense(String),
+    /// It could not be started.
+    NotStarted(String),
+    /// It ended too often, and is not started again for this long.
+    Resting(Duration),
+}
+
+impl Cause {
+    /// Name of the kind in metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Signal(_) => "signal",
+            Self::Memory(_) => "memory",
+            Self::Ended(_) => "ended",
+            Self::Exit(_) => "exit",
+            Self::Nonsense(_) => "nonsense",
+            Self::NotStarted(_) => "not_started",
+            Self::Resting(_) => "resting",
+        }
+    }
+
+    /// Every name that [`Cause::name`] gives to a process that has run.
+    pub const NAMES: [&'static str; 5] = ["signal", "memory", "ended", "exit", "nonsense"];
+}
+
+/// Signals that end a process, by number and name; the numbers are those of Linux.
+const SIGNALS: [(i32, &str); 12] = [
+    (1, "SIGHUP"),
+    (2, "SIGINT"),
+    (3, "SIGQUIT"),
+    (4, "SIGILL"),
+    (5, "SIGTRAP"),
+    (6, "SIGABRT"),
+    (7, "SIGBUS"),
+    (8, "SIGFPE"),
+    (9, "SIGKILL"),
+    (11, "SIGSEGV"),
+    (15, "SIGTERM"),
+    (31, "SIGSYS"),
+];
+/// The signal by which the kernel makes room where memory runs out.
+const KILL: i32 = 9;
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signal(number) => {
+                let name = SIGNALS.iter().find(|(known, _)| known == number).map(|(_, name)| *name);
+                write!(f, "was ended by signal {number}")?;
+                match name {
+                    Some(name) if *number == KILL => {
+                        write!(f, " ({name}), as the kernel does where memory runs out")
+                    }
+                    Some(name) => write!(f, " ({name})"),
+                    None => Ok(()),
+                }
+            }
+            Self::Memory(limit) => write!(f, "needed more than {} MiB of memory", limit >> 20),
+            Self::Ended(why) => write!(f, "was ended: {why}"),
+            Self::Exit(code) => write!(f, "ended itself with exit code {code}"),
+            Self::Nonsense(what) => write!(f, "was ended, since it {what}"),
+            Self::NotStarted(why) => write!(f, "could not be started: {why}"),
+            Self::Resting(pause) => {
+                write!(f, "ended again and again, and is started again in {} s", pause.as_secs() + 1)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the model's process {}", self.cause)?;
+        match self.cause {
+            Cause::NotStarted(_) | Cause::Resting(_) | Cause::Ended(_) => {}
+            _ => write!(f, " while {} it", self.doing.as_str())?,
+        }
+        match self.said.as_str() {
+            "" => Ok(()),
+            said => write!(f, "; it said: {said}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ending_says_what_ended_it_and_when() {
+        let ending = |cause, doing, said: &str| Ending { cause, doing, said: said.to_owned() }.to_string();
+        assert_eq!(
+            ending(Cause::Signal(8), Doing::Loading, ""),
+            "the model's process was ended by signal 8 (SIGFPE) while loading it"
+        );
+        assert_eq!(
+            ending(Cause::Memory(2 << 30), Doing::Running, "no memory"),
+            "the model's process needed more than 2048 MiB of memory while running it; it said: no memory"
+        );
+        assert_eq!(
+            ending(Cause::Ended("it took more than 60 s".to_owned()), Doing::Running, ""),
+            "the model's process was ended: it took more than 60 s"
+        );
+        assert!(ending(Cause::Signal(9), Doing::Running, "").contains("where memory runs out"));
+        assert!(ending(Cause::Signal(40), Doing::Running, "").contains("signal 40 while"));
+        assert_eq!(
+            ending(Cause::Resting(Duration::from_millis(1500)), Doing::Starting, ""),
+            "the model's process ended again and again, and is started again in 2 s"
+        );
+    }
+}
