@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use millgate_shared::files;
+use millgate_shared::{bounded, files};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use crate::journal::{Key, Mark};
@@ -230,7 +230,7 @@ impl Hand {
 
 /// Nobody, where the file is absent or no good.
 fn read(path: &Path) -> Vec<Suspect> {
-    let text = match std::fs::read(path) {
+    let text = match bounded::read(path, bounded::TEXT) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
         Err(error) => {

@@ -11,8 +11,8 @@
 //!
 //! The crates, lowest first; each knows only crates of a line above its own:
 //!
-//! * `base`: [`digest`], [`files`], [`memory`], [`panics`], [`text_file`], [`toml_file`], [`trouble`]. `array`: [`mod@array`], what models
-//!   take and give.
+//! * `base`: [`bounded`], [`digest`], [`files`], [`memory`], [`panics`], [`tarball`], [`text_file`], [`toml_file`],
+//!   [`trouble`]. `array`: [`mod@array`], what models take and give.
 //! * `rim`: [`output`], [`shutdown`], [`telemetry`], [`metrics`]. `engine`: [`engine`] runs ONNX; nothing else names tract. `sample`:
 //!   [`index`], [`image`], [`part`], [`modality`], [`sample`], what comes in.
 //! * `model`: [`manifest`](bundle::manifest), [`competence`], [`combine`], [`decision`], [`gate`], [`deciding`]: how a decision
@@ -23,7 +23,7 @@
 //!   models and decides.
 
 pub use millgate_array::each_values;
-pub use millgate_base::{digest, files, memory, panics, text_file, toml_file, trouble};
+pub use millgate_base::{bounded, digest, files, memory, panics, tarball, text_file, toml_file, trouble};
 pub use millgate_mixture::{driver, embedding, inputs, local, proof, runner, workers};
 pub use millgate_model::{combine, competence, deciding, decision, gate};
 pub use millgate_rim::{metrics, output, shutdown, telemetry};

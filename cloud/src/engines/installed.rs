@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use millgate_shared::bounded;
 use serde::{Deserialize, Serialize};
 
 /// In the state folder.
@@ -100,7 +101,7 @@ fn read(folder: &Path) -> Option<Installed> {
     let version = folder.file_name()?.to_str()?.strip_prefix(PREFIX)?.parse().ok()?;
     let mut names = std::fs::read_dir(folder).ok()?.filter_map(Result::ok);
     let library = names.find(|entry| is_library(&entry.file_name().to_string_lossy()))?.path();
-    let origin = std::fs::read(folder.join(ORIGIN)).ok();
+    let origin = bounded::read(&folder.join(ORIGIN), bounded::RECORD).ok();
     let origin = origin.and_then(|text| serde_json::from_slice(&text).ok());
     Some(Installed { version, library, origin })
 }

@@ -3,10 +3,13 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
+use millgate_shared::bounded;
 use millgate_shared::digest::hex;
+use millgate_shared::tarball::{self, Bounds};
 use sha2::{Digest, Sha256};
 
 use super::installed::{Version, is_library};
@@ -135,14 +138,18 @@ fn folder(source: &Path, into: &Path) -> io::Result<Vec<Written>> {
 }
 
 fn archive(source: &Path, into: &Path) -> io::Result<Vec<Written>> {
-    let mut file = BufReader::new(File::open(source)?);
+    let file = File::open(source)?;
+    let packed = bounded::size_of(&file, LARGEST)?;
+    let mut file = BufReader::new(file);
     let mut magic = [0; 4];
     let read = file.by_ref().take(4).read(&mut magic)?;
     file.rewind()?;
-    let mut taking = Taking::new(into);
+    // What is passed over is unpacked too, on the way to the next member.
+    let bounds = Bounds { members: MOST_MEMBERS, bytes: 2 * LARGEST }.of_packed(packed);
+    let mut taking = Taking { left: LARGEST.min(bounds.bytes), ..Taking::new(into) };
     match &magic[..read] {
         b"PK\x03\x04" => from_zip(file, &mut taking)?,
-        [0x1f, 0x8b, ..] => from_tar(GzDecoder::new(file), &mut taking)?,
+        [0x1f, 0x8b, ..] => from_tar(GzDecoder::new(file), bounds, &mut taking)?,
         b"\x7fELF" => {
             let name = source.file_name().unwrap_or_default().to_string_lossy();
             let name = if is_wanted(&name) { &name } else { "libonnxruntime.so" };
@@ -172,22 +179,16 @@ fn from_zip(file: impl Read + Seek, taking: &mut Taking<'_>) -> io::Result<()> {
     Ok(())
 }
 
-fn from_tar(file: impl Read, taking: &mut Taking<'_>) -> io::Result<()> {
-    // What is passed over is unpacked too, on the way to the next member.
-    let bounded = file.take(2 * LARGEST);
-    for (at, entry) in tar::Archive::new(bounded).entries()?.enumerate() {
-        if at >= MOST_MEMBERS {
-            return Err(wrong(format!("has more than {MOST_MEMBERS} members")));
-        }
-        let mut entry = entry?;
-        let name = entry.path()?.file_name().map(|name| name.to_string_lossy().into_owned());
+fn from_tar(unpacked: impl Read, bounds: Bounds, taking: &mut Taking<'_>) -> io::Result<()> {
+    tarball::each(unpacked, bounds, |member, mut content| {
+        let name = member.path.file_name().map(|name| name.to_string_lossy().into_owned());
         if let Some(name) = name.filter(|name| is_wanted(name))
-            && entry.header().entry_type().is_file()
+            && member.kind.is_file()
         {
-            taking.take(&name, &mut entry)?;
+            taking.take(&name, &mut content)?;
         }
-    }
-    Ok(())
+        Ok(ControlFlow::Continue(()))
+    })
 }
 
 fn wrong(reason: String) -> io::Error {
@@ -218,7 +219,10 @@ impl<'a> Taking<'a> {
         let mut out = Hashing { out: BufWriter::new(File::create_new(&path)?), hash: Sha256::new() };
         let copied = io::copy(&mut from.take(self.left + 1), &mut out)?;
         if copied > self.left {
-            return Err(wrong(format!("{name} and what is before it are more than {LARGEST} bytes")));
+            return Err(wrong(format!(
+                "{name} is more than the {} bytes that may still be unpacked of it",
+                self.left
+            )));
         }
         self.left -= copied;
         out.flush()?;
@@ -273,14 +277,32 @@ fn check_kind(library: &Path) -> Result<(), String> {
 
 /// The version that the library's symbols say, as `VERS_1.32.0`; `None` if they say none.
 fn version_inside(library: &Path) -> io::Result<Option<Version>> {
+    version_in(&mut File::open(library)?)
+}
+
+/// Looks through it piece by piece: libraries can be as large as memory.
+fn version_in(library: &mut impl Read) -> io::Result<Option<Version>> {
     const MARK: &[u8] = b"VERS_";
-    let bytes = std::fs::read(library)?;
-    let marks = bytes.windows(MARK.len()).enumerate().filter(|(_, window)| *window == MARK);
-    let version = |(at, _): (usize, &[u8])| {
-        let text = bytes[at + MARK.len()..].iter().take(16).take_while(|byte| **byte != 0);
-        String::from_utf8(text.copied().collect()).ok()?.parse().ok()
-    };
-    Ok(marks.filter_map(version).next())
+    const LONGEST: usize = 16;
+    const PIECE: u64 = 1 << 20;
+    let mut piece = Vec::new();
+    loop {
+        let read = library.by_ref().take(PIECE).read_to_end(&mut piece)?;
+        let is_end = read == 0;
+        // A mark whose version may not be here whole is found with the next piece.
+        let until = if is_end { piece.len() } else { piece.len().saturating_sub(MARK.len() + LONGEST) };
+        let marks =
+            piece.windows(MARK.len()).enumerate().filter(|(at, window)| *at < until && *window == MARK);
+        let version = |(at, _): (usize, &[u8])| {
+            let text = piece[at + MARK.len()..].iter().take(LONGEST).take_while(|byte| **byte != 0);
+            String::from_utf8(text.copied().collect()).ok()?.parse().ok()
+        };
+        let found = marks.filter_map(version).next();
+        if found.is_some() || is_end {
+            return Ok(found);
+        }
+        piece.drain(..until);
+    }
 }
 
 /// The head of a library for this machine, with this text in it, which nothing can load.

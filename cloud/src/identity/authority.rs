@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use millgate_shared::files;
 use millgate_shared::identity::{Certificate, DeviceName, Fingerprint, pem};
+use millgate_shared::{bounded, files};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose,
     IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
@@ -70,7 +70,7 @@ impl Authority {
         }
         let certificate = pem::certificates(&certificate_path)?.remove(0);
         let io = |source| StateError::Io { path: key_path.clone(), source };
-        let key = std::fs::read_to_string(&key_path).map_err(io)?;
+        let key = bounded::read_to_string(&key_path, bounded::RECORD).map_err(io)?;
         let bad =
             |error: rcgen::Error| StateError::Content { path: key_path.clone(), reason: error.to_string() };
         let key = KeyPair::from_pem(&key).map_err(bad)?;

@@ -5,11 +5,11 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use millgate_shared::files;
 use millgate_shared::identity::certificate::CertificateError;
 use millgate_shared::identity::held::HeldError;
 use millgate_shared::identity::pem::PemError;
 use millgate_shared::identity::roots::RootsError;
+use millgate_shared::{bounded, files};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -93,7 +93,7 @@ impl StateDir {
     /// The rows of a table; none if it was never written.
     pub fn rows<T: DeserializeOwned>(&self, table: &str) -> Result<Vec<T>, StateError> {
         let path = self.file(table);
-        let text = match std::fs::read(&path) {
+        let text = match bounded::read(&path, bounded::TABLE) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(source) => return Err(StateError::Io { path, source }),

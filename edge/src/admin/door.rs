@@ -15,7 +15,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use millgate_shared::digest::hex;
-use millgate_shared::files;
+use millgate_shared::{bounded, files};
 use serde::{Deserialize, Serialize};
 
 /// The file's name in the state directory.
@@ -30,7 +30,8 @@ pub(crate) struct Door {
 
 impl Door {
     pub(crate) fn read(state_dir: &Path) -> io::Result<Self> {
-        serde_json::from_slice(&std::fs::read(state_dir.join(FILE_NAME))?).map_err(io::Error::other)
+        serde_json::from_slice(&bounded::read(&state_dir.join(FILE_NAME), bounded::RECORD)?)
+            .map_err(io::Error::other)
     }
 
     /// With a new token.

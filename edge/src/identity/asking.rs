@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millgate_shared::files;
 use millgate_shared::identity::dial::{DialError, H2, dial_through};
 use millgate_shared::identity::held::Chain;
 use millgate_shared::identity::roots::Pinned;
@@ -13,6 +12,7 @@ use millgate_shared::identity::{Certificate, Floor, Roots, pem, tls};
 use millgate_shared::proto::v1;
 use millgate_shared::proto::v1::enrollment_service_client::EnrollmentServiceClient;
 use millgate_shared::transport::tcp::Proxy;
+use millgate_shared::{bounded, files};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::ClientConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -143,7 +143,7 @@ pub(super) async fn renew(
 
 fn read_key(store: &Store) -> Result<Option<KeyPair>, AskError> {
     let path = store.key();
-    match std::fs::read_to_string(&path) {
+    match bounded::read_to_string(&path, bounded::RECORD) {
         Ok(text) => {
             let bad = |error: rcgen::Error| IdentityError::Record { path, reason: error.to_string() };
             Ok(Some(KeyPair::from_pem(&text).map_err(bad)?))

@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use millgate_shared::files;
 use millgate_shared::identity::held::Chain;
 use millgate_shared::identity::pem;
+use millgate_shared::{bounded, files};
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
@@ -74,7 +74,7 @@ impl Store {
 
     pub fn record(&self) -> Result<Option<Record>, IdentityError> {
         let path = self.record_file();
-        let text = match std::fs::read(&path) {
+        let text = match bounded::read(&path, bounded::RECORD) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(IdentityError::Io { path, source }),

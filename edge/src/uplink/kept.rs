@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use millgate_shared::files;
+use millgate_shared::{bounded, files};
 use serde::{Deserialize, Serialize};
 
 use super::budget::Saved;
@@ -38,7 +38,7 @@ pub(super) fn path(dir: &Path) -> PathBuf {
 impl Kept {
     /// `None` if there is none.
     pub(super) fn read(path: &Path) -> Result<Option<Self>, KeptError> {
-        let text = match std::fs::read(path) {
+        let text = match bounded::read(path, bounded::RECORD) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(KeptError::File { path: path.to_owned(), source }),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use millgate_shared::files;
+use millgate_shared::{bounded, files};
 
 use super::pools::Transport;
 
@@ -23,7 +23,7 @@ impl Memory {
     /// What cannot be read is as good as never written: it is a hint.
     pub(super) fn open(dir: Option<&Path>) -> Self {
         let path = dir.map(|dir| dir.join(FILE));
-        let text = path.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
+        let text = path.as_ref().and_then(|path| bounded::read_to_string(path, bounded::RECORD).ok());
         let winners = text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         Self { path, winners: Arc::new(Mutex::new(winners)) }
     }

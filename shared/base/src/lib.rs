@@ -2,9 +2,10 @@
 //!
 //! Rooms, lowest first; each uses only rooms of a line above its own:
 //!
-//! * [`digest`]: SHA-256 as text. [`files`]: files that are replaced whole. [`memory`]: what may still be taken of it.
-//!   [`panics`]: panics of code that is not ours. [`text_file`]: text, read with errors that say what is wrong.
-//!   [`trouble`]: whose an I/O error is.
+//! * [`bounded`]: files, read within bounds. [`digest`]: SHA-256 as text. [`files`]: files that are replaced whole.
+//!   [`memory`]: what may still be taken of it. [`panics`]: panics of code that is not ours. [`tarball`]: archives, within
+//!   bounds. [`trouble`]: whose an I/O error is.
+//! * [`text_file`]: text, read with errors that say what is wrong.
 //! * [`toml_file`]: settings, read with errors that name the key.
 //!
 //! ```
@@ -18,10 +19,12 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+pub mod bounded;
 pub mod digest;
 pub mod files;
 pub mod memory;
 pub mod panics;
+pub mod tarball;
 pub mod text_file;
 pub mod toml_file;
 pub mod trouble;

@@ -4,6 +4,8 @@
 use std::io::{Error, ErrorKind, Result};
 use std::path::Path;
 
+use crate::bounded;
+
 /// Reason why bytes are no text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotText {
@@ -39,9 +41,9 @@ pub fn decode(bytes: &[u8]) -> std::result::Result<&str, NotText> {
 }
 
 /// Reads a file as text, without a byte order mark. Where it is no text, the error is [`ErrorKind::InvalidData`] with
-/// a [`NotText`] inside.
+/// a [`NotText`] inside; where it is larger than [`bounded::TEXT`], it is as [`bounded::read`] has it.
 pub fn read(path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path)?;
+    let bytes = bounded::read(path, bounded::TEXT)?;
     decode(&bytes).map(str::to_owned).map_err(|error| Error::new(ErrorKind::InvalidData, error))
 }
 

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use millgate_base::bounded::{self, TooLarge};
 use millgate_base::digest::hex;
 use millgate_base::toml_file::TomlError;
 
@@ -36,6 +37,10 @@ pub use millgate_model::manifest::{self, Manifest};
 pub const SIGNATURE: &str = "model.sig";
 /// A manifest larger than this is refused unread, in bytes.
 const MANIFEST_LIMIT: u64 = 4 << 20;
+/// Most files of a bundle.
+const MAX_FILES: usize = 10_000;
+/// Most bytes of a bundle's files together.
+const MAX_BYTES: u64 = 8 << 30;
 
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
@@ -91,11 +96,7 @@ impl Bundle {
     fn open_dir(dir: &Path) -> Result<Self, BundleError> {
         let path = dir.join(manifest::FILE_NAME);
         let io = |source| BundleError::Io { path: path.clone(), source };
-        let size = path.metadata().map_err(io)?.len();
-        if size > MANIFEST_LIMIT {
-            return Err(io(io::Error::other(format!("is {size} bytes, over the limit of {MANIFEST_LIMIT}"))));
-        }
-        let text = std::fs::read_to_string(&path).map_err(io)?;
+        let text = bounded::read_to_string(&path, MANIFEST_LIMIT).map_err(io)?;
         let manifest = Manifest::parse(&text)?;
         let digest = BundleDigest::of(text.as_bytes());
         let bundle = Self { dir: dir.to_path_buf(), manifest, digest, _unpacked: None };
@@ -110,8 +111,7 @@ impl Bundle {
         }
         let path = path.join(manifest::FILE_NAME);
         let io = |source| BundleError::Io { path: path.clone(), source };
-        let mut bytes = Vec::new();
-        File::open(&path).map_err(io)?.take(MANIFEST_LIMIT).read_to_end(&mut bytes).map_err(io)?;
+        let bytes = bounded::read(&path, MANIFEST_LIMIT).map_err(io)?;
         Ok(BundleDigest::of(&bytes))
     }
 
@@ -134,7 +134,7 @@ impl Bundle {
     /// A file of the bundle; what is read is what was checked, or an error.
     pub fn read(&self, file: &str) -> Result<Vec<u8>, BundleError> {
         let path = self.dir.join(file);
-        let bytes = std::fs::read(&path).map_err(|source| BundleError::Io { path, source })?;
+        let bytes = bounded::read(&path, MAX_BYTES).map_err(|source| BundleError::Io { path, source })?;
         self.check_digest(file, &hex(&Sha256::digest(&bytes)))?;
         Ok(bytes)
     }
@@ -145,12 +145,19 @@ impl Bundle {
     }
 
     fn check_files(&self) -> Result<(), BundleError> {
+        let count = self.files().count();
+        if count > MAX_FILES {
+            let path = self.dir.join(manifest::FILE_NAME);
+            let source = io::Error::other(format!("lists {count} files, a bundle has at most {MAX_FILES}"));
+            return Err(BundleError::Io { path, source });
+        }
+        let mut left = MAX_BYTES;
         for file in self.files() {
             let path = self.dir.join(file);
             if !path.is_file() {
                 return Err(BundleError::MissingFile { file: file.to_owned() });
             }
-            let found = file_digest(&path).map_err(|source| BundleError::Io { path, source })?;
+            let found = file_digest(&path, &mut left).map_err(|source| BundleError::Io { path, source })?;
             self.check_digest(file, &found)?;
         }
         self.check_unlisted(&self.dir, "")
@@ -186,15 +193,51 @@ impl Bundle {
     }
 }
 
-fn file_digest(path: &Path) -> io::Result<String> {
+/// Digest of a file, and what is left of the bytes that a bundle may have.
+fn file_digest(path: &Path, left: &mut u64) -> io::Result<String> {
     let mut file = File::open(path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 64 << 10];
+    // A sparse file is refused by its size, and one that grows once it has grown too much.
+    let most = *left;
+    bounded::size_of(&file, most).map_err(|error| beyond(&error))?;
     loop {
         let read = file.read(&mut buffer)?;
         if read == 0 {
             return Ok(hex(&hasher.finalize()));
         }
+        *left = left
+            .checked_sub(read as u64)
+            .ok_or_else(|| beyond(&io::Error::from(TooLarge::Endless { most })))?;
         hasher.update(&buffer[..read]);
+    }
+}
+
+fn beyond(error: &io::Error) -> io::Error {
+    let what = format!("{error}: a bundle's files are at most {MAX_BYTES} bytes together");
+    io::Error::new(io::ErrorKind::FileTooLarge, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_files_of_a_bundle_have_a_bound_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("weights.onnx");
+        std::fs::write(&path, b"12345").unwrap();
+        let mut left = 12;
+        for expected in [7, 2] {
+            assert_eq!(file_digest(&path, &mut left).unwrap(), hex(&Sha256::digest(b"12345")));
+            assert_eq!(left, expected);
+        }
+        let error = file_digest(&path, &mut left).unwrap_err().to_string();
+        assert!(error.starts_with("is 5 bytes, more than the 2 that are read"), "{error}");
+        File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        let error = file_digest(&path, &mut { MAX_BYTES }).unwrap_err().to_string();
+        assert!(error.contains("1099511627776") && error.contains("8589934592 bytes together"), "{error}");
+        let error = file_digest(Path::new("/dev/zero"), &mut 1_000_000).unwrap_err().to_string();
+        assert!(error.contains("more than the 1000000"), "{error}");
     }
 }

@@ -25,6 +25,7 @@ use sha2::{Digest, Sha256};
 use super::manifest::{self, Manifest};
 use super::{Bundle, BundleDigest, BundleError, SIGNATURE};
 use disk::{Disk, OnDisk};
+use millgate_base::bounded;
 use millgate_base::digest::hex;
 pub use record::{NotARecord, Record};
 
@@ -88,7 +89,7 @@ pub fn manifest_in(state_dir: &Path, digest: BundleDigest) -> Result<Option<Mani
 fn manifest_of(dir: &Path, digest: BundleDigest) -> Result<Option<Manifest>, StoreError> {
     for path in [dir.join(name(digest)).join(manifest::FILE_NAME), dir.join(format!("{}.toml", name(digest)))]
     {
-        let text = match std::fs::read_to_string(&path) {
+        let text = match bounded::read_to_string(&path, super::MANIFEST_LIMIT) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(source) => return Err(StoreError::Read { path, source }),
@@ -349,7 +350,7 @@ fn is_digest(name: &str) -> bool {
 /// The record of a store's folder; `None` where there is none.
 fn read_record(dir: &Path) -> Result<Option<Result<Record, NotARecord>>, StoreError> {
     let path = dir.join(RECORD_NAME);
-    match std::fs::read(&path) {
+    match bounded::read(&path, bounded::RECORD) {
         Ok(bytes) => Ok(Some(Record::read(&bytes))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(StoreError::Read { path, source }),

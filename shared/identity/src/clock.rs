@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use millgate_base::files;
+use millgate_base::{bounded, files};
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
 
@@ -55,7 +55,7 @@ impl Floor {
     /// Makes a clock that takes `system` for the system's: a device whose clock is wrong.
     pub fn with_system(path: Option<&Path>, system: fn() -> SystemTime) -> Self {
         let kept = path.and_then(|path| {
-            let text = std::fs::read_to_string(path).ok()?;
+            let text = bounded::read_to_string(path, bounded::RECORD).ok()?;
             let seconds = text.trim().parse().ok();
             if seconds.is_none() {
                 tracing::warn!(path = %path.display(), "the last known time is unreadable, and is left out");

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use millgate_base::bounded;
 use millgate_base::text_file::{self, NotText};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -23,7 +24,8 @@ impl PemError {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, PemError> {
-    let bytes = std::fs::read(path).map_err(|source| PemError::Read { path: path.to_owned(), source })?;
+    let bytes = bounded::read(path, bounded::TEXT)
+        .map_err(|source| PemError::Read { path: path.to_owned(), source })?;
     match text_file::decode(&bytes) {
         Ok(text) => Ok(text.as_bytes().to_vec()),
         Err(error @ NotText::OtherUtf(_)) => {

@@ -40,7 +40,11 @@ pub(super) const HOUSES: &[(&str, Floors)] = &[
     ("shared/wire", WIRE),
 ];
 
-const BASE: Floors = &[&["digest", "files", "memory", "panics", "text_file", "trouble"], &["toml_file"]];
+const BASE: Floors = &[
+    &["bounded", "digest", "files", "memory", "panics", "tarball", "trouble"],
+    &["text_file"],
+    &["toml_file"],
+];
 
 const CLOUD: Floors = &[
     &["principal"],

@@ -110,7 +110,10 @@ fn no_more_is_unpacked_than_there_is_room_for() {
     let mut taking = Taking { left: 10, ..Taking::new(into.path()) };
     taking.take("libonnxruntime.so", &mut &[0; 8][..]).unwrap();
     let error = taking.take("libonnxruntime_providers_cuda.so", &mut &[0; 1_000][..]).unwrap_err();
-    assert!(error.to_string().contains("libonnxruntime_providers_cuda.so and what is before it"), "{error}");
+    assert!(
+        error.to_string().contains("libonnxruntime_providers_cuda.so is more than the 2 bytes"),
+        "{error}"
+    );
     let written = into.path().join("libonnxruntime_providers_cuda.so").metadata().unwrap().len();
     assert_eq!(written, 3, "not a byte more than tells that it is too much");
 }
@@ -132,4 +135,44 @@ fn a_folder_is_a_library_s_a_package_s_or_one_with_a_wheel() {
     std::os::unix::fs::symlink("libonnxruntime.so.1.32.0", inside.join("libonnxruntime.so")).unwrap();
     let taken = take(given.path(), into().path()).unwrap();
     assert_eq!((taken.version.minor, taken.source_sha256), (32, None));
+}
+
+#[test]
+fn small_packages_that_would_unpack_to_gigabytes_are_refused() {
+    let packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut writer = tar::Builder::new(packed);
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::XHeader);
+    header.set_size(2 << 30);
+    header.set_cksum();
+    writer.append(&header, &[b'a'; 1024][..]).unwrap();
+    let named = writer.into_inner().unwrap().finish().unwrap();
+    let (taken_of_it, _) = taken("a.tgz", &named);
+    let error = taken_of_it.unwrap_err();
+    assert!(error.contains("2147483648 bytes") || error.contains("67108864 bytes"), "{error}");
+
+    let zeros = vec![0; 80 << 20];
+    let name = "onnxruntime/capi/libonnxruntime.so.1.32.0";
+    for (file, content) in [("a.whl", wheel(&[(name, &zeros)])), ("a.tgz", release(&[(name, &zeros)]))] {
+        let (taken_of_it, _) = taken(file, &content);
+        let error = taken_of_it.unwrap_err();
+        assert!(error.contains(" bytes that "), "{file}, {} bytes: {error}", content.len());
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (sparse, into) = (dir.path().join("a.whl"), tempfile::tempdir().unwrap());
+    File::create(&sparse).unwrap().set_len(1 << 40).unwrap();
+    let error = take(&sparse, into.path()).unwrap_err().to_string();
+    assert!(error.contains("a.whl: is 1099511627776 bytes"), "{error}");
+}
+
+#[test]
+fn a_version_is_found_wherever_it_stands_in_a_library() {
+    const PIECE: usize = 1 << 20;
+    for at in [0, 100, PIECE - 12, PIECE - 3, PIECE, 2 * PIECE - 30, 3 * PIECE] {
+        let mut library = vec![1; at];
+        library.extend_from_slice(b"VERS_1.32.0\0");
+        assert_eq!(version_in(&mut &*library).unwrap().unwrap().minor, 32, "at {at}");
+    }
+    assert_eq!(version_in(&mut &b"VERS_"[..]).unwrap(), None);
+    assert_eq!(version_in(&mut io::repeat(1).take(3 << 20)).unwrap(), None);
 }

@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek};
+use std::io::{self, Seek};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use millgate_shared::files;
+use millgate_shared::{bounded, files};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -113,8 +113,7 @@ fn open(path: &Path) -> io::Result<(File, Kept)> {
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
     // Of a pool that runs beside this one under the same name.
     flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-    let mut text = Vec::new();
-    file.read_to_end(&mut text)?;
+    let text = bounded::read_open(&file, bounded::TEXT)?;
     file.rewind()?;
     Ok((file, serde_json::from_slice(&text).unwrap_or_default()))
 }

@@ -3,9 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use millgate_shared::bounded;
+
 use super::After;
 use super::face::{Content, Reading, Stat, Version, path_of, unmark};
-use crate::input::Naming;
+use crate::input::{FILE_LIMIT, Naming};
 use crate::journal::{Key, Mark};
 use crate::source::{Tidied, Tidies};
 
@@ -71,7 +73,7 @@ fn is_decided(path: &Path, stat: Stat, file: &Decided) -> io::Result<bool> {
     match file.reading {
         _ if stat.version != file.version => Ok(false),
         Some(reading) if stat != reading.stat && reading.content != Content::UNREAD => {
-            Ok(Content::of(&std::fs::read(path)?) == reading.content)
+            Ok(Content::of(&bounded::read(path, FILE_LIMIT)?) == reading.content)
         }
         _ => Ok(true),
     }

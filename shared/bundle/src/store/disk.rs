@@ -2,10 +2,11 @@
 
 use std::fmt::Debug;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 
-use millgate_base::files;
+use super::super::MAX_BYTES;
+use millgate_base::{bounded, files};
 
 /// Changes of a file system. What a method has written is on the disk when it returns; the names of files and folders
 /// are once [`Disk::sync_names`] has returned.
@@ -32,7 +33,9 @@ impl Disk for OnDisk {
     }
 
     fn copy(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        files::write_new(to, &mut File::open(from)?, files::PRIVATE)
+        let file = File::open(from)?;
+        let size = bounded::size_of(&file, MAX_BYTES)?;
+        files::write_new(to, &mut file.take(size), files::PRIVATE)
     }
 
     fn write(&mut self, path: &Path, mut bytes: &[u8]) -> io::Result<()> {
