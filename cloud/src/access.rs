@@ -213,6 +213,11 @@ impl Caller {
         Principal::at(address)
     }
 
+    /// What this caller can make happen has happened; if it is to be logged, how often it has happened unsaid.
+    pub(crate) fn noted(&self, reason: &'static str) -> Option<u64> {
+        self.access.noted(reason)
+    }
+
     fn denied(&self, denial: Denial) -> Failure {
         self.access.denied(denial, self.peer.as_ref().map(|peer| peer.addr))
     }

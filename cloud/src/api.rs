@@ -23,6 +23,8 @@ use tonic_reflection::server::Error as ReflectionError;
 use crate::access::layer::AccessLayer;
 use crate::access::{Access, Caller};
 use crate::failure::Failure;
+use crate::holding::layer::{HoldingLayer, Protocol};
+use crate::holding::{Account, Hold, Holding};
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::readiness::Readiness;
@@ -132,6 +134,16 @@ impl Api {
         AccessLayer::new(Arc::clone(access), is_open, |failure| status::of(failure).into_http())
     }
 
+    /// The layer that must wrap the routes inside of that of access; see [`crate::holding`].
+    pub(crate) fn holding(holding: &Arc<Holding>) -> HoldingLayer<Body> {
+        let protocol = Protocol::<Body> {
+            refuse: |failure| status::of(failure).into_http(),
+            arriving: Some((MAX_MESSAGE_BYTES, status::of)),
+            fail: |failure| Ok(status::last(failure)),
+        };
+        HoldingLayer::new(Arc::clone(holding), protocol)
+    }
+
     /// The clock of a unary call that may name a `timeout` besides its gRPC deadline.
     fn clock<T>(&self, request: &Request<T>, timeout: Option<Duration>) -> Clock {
         Clock::new(Instant::now(), deadline::of(request), timeout, self.default_deadline)
@@ -154,6 +166,23 @@ impl Api {
 /// The caller of a request; an error if it came past the layer of access.
 fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     crate::access::caller(request.extensions()).map_err(|failure| status::of(&failure))
+}
+
+/// What the messages of a request hold; `None` if it came past the layer of holding.
+fn account<T>(request: &Request<T>) -> Option<Account> {
+    request.extensions().get::<Account>().cloned()
+}
+
+/// What a unary request holds.
+fn held<T>(request: &Request<T>) -> Option<Hold> {
+    request.extensions().get::<Account>()?.next()
+}
+
+/// The account of a stream, each of whose messages is asked about.
+fn claimed<T>(request: &Request<T>) -> Option<Account> {
+    let account = account(request);
+    account.iter().for_each(Account::claim);
+    account
 }
 
 fn reply<T>(answer: Result<T, Failure>) -> Result<Response<T>, Status> {

@@ -14,6 +14,7 @@ pub use crate::access::config::{AccessConfig, DeviceBounds, Loopback, TenantConf
 pub use crate::door::config::QuicConfig;
 use crate::engines::EnginesConfig;
 pub use crate::guests::GuestsConfig;
+pub use crate::holding::config::HoldingConfig;
 pub use crate::identity::config::{DevicesConfig, TlsConfig};
 pub use crate::serving::config::CacheConfig;
 pub use crate::trace::config::TracesConfig;
@@ -69,6 +70,7 @@ pub struct CloudConfig {
     pub quic: QuicConfig,
     pub devices: DevicesConfig,
     pub access: AccessConfig,
+    pub holding: HoldingConfig,
     pub tenants: Vec<TenantConfig>,
     pub cache: CacheConfig,
     pub traces: TracesConfig,
@@ -106,6 +108,7 @@ impl Default for CloudConfig {
             quic: QuicConfig::default(),
             devices: DevicesConfig::default(),
             access: AccessConfig::default(),
+            holding: HoldingConfig::default(),
             tenants: Vec::new(),
             cache: CacheConfig::default(),
             traces: TracesConfig::default(),
@@ -158,6 +161,7 @@ impl CloudConfig {
             self.tls.check(),
             self.devices.check(),
             access::check(&self.tenants),
+            self.holding.check(),
             self.engines.check(),
             self.guests.check(),
         ];

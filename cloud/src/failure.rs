@@ -31,6 +31,9 @@ pub enum Failure {
     NoBundle,
     #[error("the deadline has passed")]
     Deadline,
+    /// What comes in comes too slowly, or not at all any more.
+    #[error("{0} took too long to arrive")]
+    Late(&'static str),
     #[error("the pool is stopping")]
     Stopped,
     /// A model did not do what it should.
@@ -123,7 +126,7 @@ impl Failure {
             Self::Bundle { .. } | Self::NoBundle | Self::Unservable { .. } | Self::Precondition(_) => {
                 Kind::Precondition
             }
-            Self::Deadline => Kind::Deadline,
+            Self::Deadline | Self::Late(_) => Kind::Deadline,
             Self::Stopped | Self::NotReady { .. } => Kind::Unavailable,
             Self::Model(_) => Kind::Internal,
             Self::Refused { .. } => Kind::Refused,

@@ -20,6 +20,7 @@
 //!   deadline takes its jobs with it.
 //! * [`identity`]: the pool's authority, its certificate, its devices. [`access`]: who may call what. `principal`:
 //!   whom a call is for, and what share of the compute that one has.
+//! * `holding`: the bytes and calls that each caller has, before anything is read.
 //! * [`engines`]: what runs a model, and which of two does. [`guests`]: the processes that models run in; [`worker`]: what
 //!   such a process does.
 //! * `oip`: the Open Inference Protocol's messages. `repository`: plain ONNX files from folders.
@@ -56,6 +57,7 @@ pub mod failure;
 pub mod fuzzing;
 pub mod guests;
 mod heavy;
+mod holding;
 pub mod hosted;
 pub mod identity;
 pub mod metrics;

@@ -65,7 +65,6 @@ impl Principal {
         Self { tenant: Tenant::Named(tenant.into()), name: Name::Token(token.into()) }
     }
 
-    #[cfg(test)]
     pub(crate) fn tenant(&self) -> &Tenant {
         &self.tenant
     }

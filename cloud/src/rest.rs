@@ -16,6 +16,8 @@ use crate::access::Access;
 use crate::access::layer::AccessLayer;
 use crate::api::{Api, server_metadata};
 use crate::failure::Failure;
+use crate::holding::Holding;
+use crate::holding::layer::{HoldingLayer, Protocol};
 use crate::oip::json;
 use crate::readiness::Readiness;
 
@@ -51,6 +53,16 @@ const OPEN: &str = "/v2/health/";
 /// Must wrap the router; see [`crate::access`].
 pub(crate) fn access(access: &Arc<Access>) -> AccessLayer<Body> {
     AccessLayer::new(Arc::clone(access), |path| path.starts_with(OPEN), status::refuse)
+}
+
+/// Must wrap the router inside of [`access`]; see [`crate::holding`].
+pub(crate) fn holding(holding: &Arc<Holding>) -> HoldingLayer<Body> {
+    let protocol = Protocol::<Body> {
+        refuse: status::refuse,
+        arriving: None,
+        fail: |failure| Err(axum::Error::new(failure.clone())),
+    };
+    HoldingLayer::new(Arc::clone(holding), protocol)
 }
 
 pub(crate) fn router(api: Api, readiness: Readiness) -> Router {

@@ -23,6 +23,7 @@ use crate::door::http1;
 use crate::door::incoming::{Door, HTTP2_PREFACE};
 use crate::door::quic::QuicDoor;
 use crate::engines::{Engines, EnginesError, search};
+use crate::holding::Holding;
 use crate::identity::StateError;
 use crate::identity::material::Material;
 use crate::metrics::Metrics;
@@ -45,10 +46,12 @@ const HTTP_1: &[u8] = b"http/1.1";
 /// device whose power was cut holds a connection no longer than that.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes a client may send ahead, on a stream and on a connection. HTTP/2's default of 64 KiB costs a tensor several
+/// Bytes a client may send ahead at most, on a stream and on a connection. HTTP/2's default of 64 KiB costs a tensor several
 /// round trips.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Doors where calls come in, each of which has so many connections.
+const DOORS: usize = 2;
 /// What the operators' side gets to finish after the last call.
 const ADMIN_GRACE: Duration = Duration::from_millis(500);
 /// What the collector gets to take the last spans.
@@ -174,9 +177,11 @@ fn serve(
     let (loopback, tenants) = (config.access.loopback, config.tenants.clone());
     let access = Arc::new(Access::open(&config.state_dir, loopback, tenants)?);
     let counts = Arc::new(Counts::default());
+    let holding = Holding::new(&config.holding, DOORS * config.max_connections);
     let metrics = Arc::new(Metrics::new(&pool, config.triton_metrics, |registry| {
         counts.register(registry);
         access.counts().register(registry);
+        holding.counts().register(registry);
         traces.counts().register(registry);
         if let Some(switcher) = &switcher {
             switcher.counts().register(registry);
@@ -197,22 +202,27 @@ fn serve(
         let tls = material.map(|material| material.server_config(&[alpn]));
         Door::new(listener, config.max_connections, cut.clone(), Arc::clone(&counts), greeting, tls)
     };
-    let rest =
-        rest::router(api.clone(), readiness.clone()).layer(rest::access(&access)).layer(traces.layer());
+    let rest = rest::router(api.clone(), readiness.clone())
+        .layer(rest::holding(&holding))
+        .layer(rest::access(&access))
+        .layer(traces.layer());
     tasks.spawn(http1::serve(door(http, config.http, None, HTTP_1), rest, tasks.clone()));
     let enrolment = material.as_ref().and_then(|material| material.enrolment().cloned());
     let enroller = Enroller::new(enrolment, Arc::clone(&access), Arc::clone(&metrics));
     let routes = api.routes(readiness.clone(), enroller)?;
-    let layered = traces.layer().layer(Api::deadlines().layer(Api::access(&access).layer(routes.clone())));
+    let held = Api::holding(&holding).layer(routes.clone());
+    let layered = traces.layer().layer(Api::deadlines().layer(Api::access(&access).layer(held)));
+    let window = holding.window(config.max_connections, CONNECTION_WINDOW);
     let server = Grpc::builder()
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(window.min(STREAM_WINDOW))
+        .initial_connection_window_size(window)
         .max_concurrent_streams(config.max_streams)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .layer(traces.layer())
         .layer(Api::deadlines())
         .layer(Api::access(&access))
+        .layer(Api::holding(&holding))
         .add_routes(routes);
     let grpc = door(grpc, config.grpc, Some(HTTP2_PREFACE), H2);
     if let (Some(material), Some(socket)) = (&material, quic) {

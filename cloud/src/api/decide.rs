@@ -15,6 +15,7 @@ use super::clock::Clock;
 use super::{Api, deadline, digest, reply, status, stream};
 use crate::access::Caller;
 use crate::failure::Failure;
+use crate::holding::Account;
 use crate::metrics::RunResult;
 use crate::mixture::{self, Question};
 use crate::serving::request::Call;
@@ -27,6 +28,7 @@ impl InferenceService for Api {
     ) -> Result<Response<v1::DecideResponse>, Status> {
         let clock = self.clock(&request, None);
         let caller = super::caller(&request)?;
+        let _held = super::held(&request);
         let request = request.into_inner();
         let request_id = request.request_id.clone();
         let decision = self.answer("Decide", clock, decide(self, &caller, request, clock)).await;
@@ -42,11 +44,13 @@ impl InferenceService for Api {
         use v1::decide_stream_response::Result as InBand;
         let whole = deadline::of(&request);
         let caller = super::caller(&request)?;
-        let api = self.clone();
+        let (api, account) = (self.clone(), super::claimed(&request));
         let call = move |request: v1::DecideRequest| {
+            let held = account.as_ref().and_then(Account::next);
             let clock = Clock::new(Instant::now(), whole, None, api.default_deadline);
             let (api, caller) = (api.clone(), caller.clone());
             async move {
+                let _held = held;
                 let request_id = request.request_id.clone();
                 let work = decide(&api, &caller, request, clock);
                 let decision = api.answer("DecideStream", clock, work).await;

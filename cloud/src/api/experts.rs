@@ -18,6 +18,7 @@ use super::input::Input;
 use super::{Api, deadline, reply, status, stream};
 use crate::access::Caller;
 use crate::failure::{Failure, Kind};
+use crate::holding::Account;
 use crate::hosted::{Hosted, Ran};
 use crate::metrics::RunResult;
 use crate::serving::request::Call;
@@ -33,6 +34,7 @@ impl ExpertService for Api {
     ) -> Result<Response<v1::RunExpertsResponse>, Status> {
         let clock = self.clock(&request, timeout(request.get_ref()));
         let caller = super::caller(&request)?;
+        let _held = super::held(&request);
         let request = request.into_inner();
         let work = async {
             let hosted = self.pool.bundle_of(digest::read(&request.bundle_digest)?)?;
@@ -51,13 +53,15 @@ impl ExpertService for Api {
         let whole = deadline::of(&request);
         let caller = super::caller(&request)?;
         let mut digest = Inherited::default();
-        let (api, shut_out) = (self.clone(), caller.clone());
+        let (api, shut_out, account) = (self.clone(), caller.clone(), super::claimed(&request));
         let call = move |request: v1::RunExpertsRequest| {
+            let held = account.as_ref().and_then(Account::next);
             let clock = Clock::new(Instant::now(), whole, timeout(&request), api.default_deadline);
             // The epoch that the call keeps, whatever is switched to meanwhile.
             let hosted = digest.read(&request.bundle_digest).and_then(|asked| api.pool.bundle_of(asked));
             let (api, caller) = (api.clone(), caller.clone());
             async move {
+                let _held = held;
                 let call_id = request.call_id;
                 let work = async {
                     let hosted = hosted?;

@@ -13,6 +13,7 @@ use super::{Api, deadline, reply, status, stream};
 use crate::access::{Caller, may_run};
 use crate::failure::{Failure, without_places};
 use crate::heavy;
+use crate::holding::{Account, Hold};
 use crate::oip::{convert, describe, settings};
 use crate::readiness::Readiness;
 use crate::serving::request::InferResponse;
@@ -63,13 +64,15 @@ impl OpenInference {
         &self,
         method: &'static str,
         caller: &Caller,
-        request: proto::ModelInferRequest,
+        request: (proto::ModelInferRequest, Option<Hold>),
         arrived: Instant,
         whole: Option<Instant>,
     ) -> Result<proto::ModelInferResponse, Failure> {
+        let (request, mut held) = request;
         let (size, typed) = (convert::request_size(&request), convert::is_typed(&request));
         let read = async { Ok((heavy::run(size, || convert::request(request)).await??, typed)) };
         let write = |response: InferResponse, typed| async move {
+            held.iter_mut().try_for_each(|held| held.grow(response.size() as u64))?;
             heavy::run(response.size(), move || convert::response(response, typed)).await
         };
         let arrival = Arrival { method, at: arrived, deadline: whole };
@@ -126,8 +129,8 @@ impl GrpcInferenceService for OpenInference {
         request: Request<proto::ModelInferRequest>,
     ) -> Result<Response<proto::ModelInferResponse>, Status> {
         let (arrived, whole) = (Instant::now(), deadline::of(&request));
-        let caller = super::caller(&request)?;
-        reply(self.infer("ModelInfer", &caller, request.into_inner(), arrived, whole).await)
+        let (caller, held) = (super::caller(&request)?, super::held(&request));
+        reply(self.infer("ModelInfer", &caller, (request.into_inner(), held), arrived, whole).await)
     }
 
     type ModelStreamInferStream = BoxStream<'static, Result<proto::ModelStreamInferResponse, Status>>;
@@ -138,12 +141,13 @@ impl GrpcInferenceService for OpenInference {
     ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
         let whole = deadline::of(&request);
         let caller = super::caller(&request)?;
-        let service = self.clone();
+        let (service, account) = (self.clone(), super::claimed(&request));
         let call = move |request: proto::ModelInferRequest| {
+            let held = account.as_ref().and_then(Account::next);
             let (service, caller, arrived) = (service.clone(), caller.clone(), Instant::now());
             async move {
                 let id = request.id.clone();
-                match service.infer("ModelStreamInfer", &caller, request, arrived, whole).await {
+                match service.infer("ModelStreamInfer", &caller, (request, held), arrived, whole).await {
                     Ok(response) => proto::ModelStreamInferResponse {
                         error_message: String::new(),
                         infer_response: Some(response),

@@ -2,6 +2,9 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use http_body::Frame;
 use millgate_shared::proto::v1;
 use millgate_shared::wire::code_name;
 use millgate_shared::wire::stream_error;
@@ -39,6 +42,16 @@ pub(super) fn of(failure: &Failure) -> Status {
         _ => return Status::new(code(failure.kind()), message),
     };
     Status::with_error_details(code(failure.kind()), message, details)
+}
+
+/// The trailers that end an answer which had begun.
+pub(super) fn last(failure: &Failure) -> Frame<Bytes> {
+    let mut trailers = HeaderMap::new();
+    // It fails for what no header can bear, and a shortened text is none.
+    if of(failure).add_header(&mut trailers).is_err() {
+        trailers.insert(Status::GRPC_STATUS, HeaderValue::from(code(failure.kind()) as i32));
+    }
+    Frame::trailers(trailers)
 }
 
 /// What gRPC calls this kind: nothing in front of this rim knows its codes.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderMap, header};
@@ -12,6 +13,8 @@ use futures_util::StreamExt;
 use hyper::body::{Frame, SizeHint};
 
 use crate::failure::Failure;
+use crate::holding::pace::Pace;
+use crate::holding::{Account, Hold};
 
 /// What a client's word for its length is worth before anything has come.
 const FIRST: usize = 1 << 20;
@@ -19,22 +22,38 @@ const FIRST: usize = 1 << 20;
 /// connection before it reads why its body is refused.
 const FORGOTTEN: usize = 64 << 20;
 
-/// All of `body`, if it has at most `most` bytes.
-pub(super) async fn read(headers: &HeaderMap, body: Body, most: usize) -> Result<Bytes, Failure> {
+/// All of `body`, if it has at most `most` bytes, and what it holds: room is taken before it is read, as far as the client says how
+/// long it is. It must come at a pace.
+pub(super) async fn read(
+    account: &Account,
+    headers: &HeaderMap,
+    body: Body,
+    most: usize,
+) -> Result<(Bytes, Hold), Failure> {
     let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let mut chunks = body.into_data_stream();
     let broken = |error: axum::Error| Failure::field("body", format!("ends early: {error}"));
-    let mut whole = BytesMut::new();
-    let mut is_too_long = declared.is_some_and(|declared: usize| declared > most);
+    let (mut whole, mut hold) = (BytesMut::new(), account.take(0)?);
+    let mut make_room = |length: usize| match length > most {
+        true => Err(Failure::TooLarge { what: "the body", most }),
+        false => hold.grow_to_message(length as u64),
+    };
+    let mut refused = make_room(declared.unwrap_or(0)).err();
     // A client that asks first has not begun to send.
-    if is_too_long && headers.contains_key(header::EXPECT) {
-        return Err(too_long(most));
+    if let Some(failure) = refused.take_if(|_| headers.contains_key(header::EXPECT)) {
+        return Err(failure);
     }
-    let mut forgotten = 0;
-    while let Some(chunk) = chunks.next().await {
+    let (mut forgotten, mut pace) = (0, Pace::default());
+    loop {
+        let due = pace.waits(Instant::now());
+        let next = tokio::time::timeout_at(due.into(), chunks.next()).await;
+        let Some(chunk) = next.map_err(|_| refused.take().unwrap_or_else(|| account.late()))? else { break };
         let chunk = chunk.map_err(broken)?;
-        is_too_long |= whole.len() + chunk.len() > most;
-        if is_too_long {
+        pace.came(chunk.len(), Instant::now());
+        if refused.is_none() {
+            refused = make_room(whole.len() + chunk.len()).err();
+        }
+        if refused.is_some() {
             whole = BytesMut::new();
             forgotten += chunk.len();
             if forgotten > FORGOTTEN {
@@ -42,7 +61,7 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, most: usize) -> Result
             }
         } else if whole.is_empty() {
             if declared == Some(chunk.len()) {
-                return Ok(chunk);
+                return Ok((chunk, hold));
             }
             whole.reserve(declared.unwrap_or(0).min(FIRST));
             whole.extend_from_slice(&chunk);
@@ -50,11 +69,10 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, most: usize) -> Result
             whole.extend_from_slice(&chunk);
         }
     }
-    if is_too_long { Err(too_long(most)) } else { Ok(whole.freeze()) }
-}
-
-fn too_long(most: usize) -> Failure {
-    Failure::TooLarge { what: "the body", most }
+    match refused {
+        Some(failure) => Err(failure),
+        None => Ok((whole.freeze(), hold)),
+    }
 }
 
 /// A body of several parts, whose length is known.

@@ -62,23 +62,41 @@ pub(super) fn of_answer(headers: &HeaderMap) -> Option<Encoding> {
     best.map(|(encoding, _)| encoding)
 }
 
-/// The whole content, if it has at most `most` bytes.
-pub(super) fn unpack(encoding: Encoding, packed: &[u8], most: usize) -> Result<Bytes, Failure> {
+/// Bytes that are decompressed at once.
+const STEP: usize = 256 << 10;
+
+/// The whole content, if it has at most `most` bytes. `make_room` is asked for each length before it is reached.
+pub(super) fn unpack(
+    encoding: Encoding,
+    packed: &[u8],
+    most: usize,
+    mut make_room: impl FnMut(usize) -> Result<(), Failure>,
+) -> Result<Bytes, Failure> {
+    let broken = |error: String| Failure::field("body", format!("cannot be decompressed: {error}"));
     let mut content = Vec::new();
-    let bound = most as u64 + 1;
-    let (read, is_whole) = match encoding {
-        Encoding::Gzip => (MultiGzDecoder::new(packed).take(bound).read_to_end(&mut content), true),
-        Encoding::Deflate => {
-            let mut decoder = ZlibDecoder::new(packed).take(bound);
-            (decoder.read_to_end(&mut content), decoder.into_inner().into_inner().is_empty())
+    let mut fill = |decoder: &mut dyn Read| loop {
+        if content.len() > most {
+            return Err(Failure::TooLarge { what: "the decompressed body", most });
+        }
+        make_room(content.len() + STEP)?;
+        let read = decoder.take(STEP as u64).read_to_end(&mut content);
+        if read.map_err(|error| broken(error.to_string()))? < STEP {
+            return Ok(());
         }
     };
-    let broken = |error: String| Failure::field("body", format!("cannot be decompressed: {error}"));
-    read.map_err(|error| broken(error.to_string()))?;
-    if content.len() > most {
-        return Err(Failure::TooLarge { what: "the decompressed body", most });
-    }
+    let is_whole = match encoding {
+        Encoding::Gzip => {
+            fill(&mut MultiGzDecoder::new(packed))?;
+            true
+        }
+        Encoding::Deflate => {
+            let mut decoder = ZlibDecoder::new(packed);
+            fill(&mut decoder)?;
+            decoder.into_inner().is_empty()
+        }
+    };
     match is_whole {
+        true if content.len() > most => Err(Failure::TooLarge { what: "the decompressed body", most }),
         true => Ok(content.into()),
         false => Err(broken("something stands after its end".to_owned())),
     }
@@ -114,13 +132,22 @@ mod tests {
         let parts = [Bytes::from_static(b"head"), Bytes::from(vec![0; 1 << 20])];
         for encoding in [Encoding::Gzip, Encoding::Deflate] {
             let packed = pack(encoding, &parts).unwrap();
-            let whole = unpack(encoding, &packed, (1 << 20) + 4).unwrap();
+            let whole = unpack(encoding, &packed, (1 << 20) + 4, |_| Ok(())).unwrap();
             assert!(whole.len() == (1 << 20) + 4 && whole.starts_with(b"head"));
-            let bomb = unpack(encoding, &packed, 1 << 20).unwrap_err();
+            let bomb = unpack(encoding, &packed, 1 << 20, |_| Ok(())).unwrap_err();
             assert!(matches!(bomb, Failure::TooLarge { .. }), "{bomb}");
             for broken in [&packed[..packed.len() - 1], b"", &[&packed[..], b"more"].concat(), &packed[1..]] {
-                assert!(matches!(unpack(encoding, broken, 1 << 21), Err(Failure::Field(_))), "{encoding:?}");
+                let unpacked = unpack(encoding, broken, 1 << 21, |_| Ok(()));
+                assert!(matches!(unpacked, Err(Failure::Field(_))), "{encoding:?}");
             }
+            // Room is asked for before it is taken.
+            let mut asked = Vec::new();
+            let full = unpack(encoding, &packed, 1 << 21, |length| {
+                asked.push(length);
+                if length > 2 * STEP { Err(Failure::Stopped) } else { Ok(()) }
+            });
+            assert!(matches!(full, Err(Failure::Stopped)));
+            assert_eq!(asked, [STEP, 2 * STEP, 3 * STEP]);
         }
     }
 

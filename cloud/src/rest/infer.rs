@@ -6,15 +6,15 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use bytes::Bytes;
 use millgate_shared::proto::MAX_MESSAGE_BYTES;
 
-use super::path::{Asker, Model};
+use super::path::{Asker, Holder, Model};
 use super::request::{self, Forms};
 use super::{Rest, answer, body, encoding, status};
 use crate::api::infer::Arrival;
 use crate::failure::Failure;
 use crate::heavy;
+use crate::holding::{Account, Hold};
 use crate::serving::request::{InferRequest, InferResponse};
 
 /// A byte of JSON, or one that is to be decompressed, takes as long as so many of a raw tensor.
@@ -23,14 +23,16 @@ const TEXT_COST: usize = 16;
 pub(super) async fn infer(
     State(rest): State<Rest>,
     Asker(caller): Asker,
+    Holder(account): Holder,
     model: Model,
     headers: HeaderMap,
     request: Body,
 ) -> Response {
     let arrival = Arrival { method: "RestInfer", at: Instant::now(), deadline: None };
     let encoding = encoding::of_answer(&headers);
-    let read = read(&rest, model, &headers, request);
-    let write = |response: InferResponse, forms: Forms| async move {
+    let read = read(&rest, &account, model, &headers, request);
+    let write = |response: InferResponse, (forms, mut hold): (Forms, Hold)| async move {
+        hold.grow(response.size() as u64)?;
         let text = response.outputs.iter().filter(|output| !forms.is_binary(&output.name));
         let text: usize = text.map(|output| output.array.values().size()).sum();
         let packed = if encoding.is_some() { response.size() } else { 0 };
@@ -45,22 +47,36 @@ pub(super) async fn infer(
 
 async fn read(
     rest: &Rest,
+    account: &Account,
     model: Model,
     headers: &HeaderMap,
     request: Body,
-) -> Result<(InferRequest, Forms), Failure> {
+) -> Result<(InferRequest, (Forms, Hold)), Failure> {
     let head_length = request::head_length(headers)?;
     let packed = encoding::of_request(headers)?;
-    let body = body::read(headers, request, MAX_MESSAGE_BYTES).await?;
-    let unpack = move |body: Bytes| match packed {
-        Some(encoding) => encoding::unpack(encoding, &body, MAX_MESSAGE_BYTES),
-        None => Ok(body),
-    };
+    let (body, mut hold) = body::read(account, headers, request, MAX_MESSAGE_BYTES).await?;
     let text = if packed.is_some() { body.len() } else { head_length.unwrap_or(body.len()) };
     let cost = text.saturating_mul(TEXT_COST).max(body.len());
-    if head_length == Some(0) {
-        let served = rest.api.pool().serving().find(&model.model, &model.version)?;
-        return heavy::run(cost, move || request::raw(&served, &unpack(body)?)).await?;
-    }
-    heavy::run(cost, move || request::read(model, head_length, unpack(body)?)).await?
+    let served = match head_length {
+        Some(0) => Some(rest.api.pool().serving().find(&model.model, &model.version)?),
+        _ => None,
+    };
+    let work = move || {
+        let body = match packed {
+            Some(encoding) => {
+                let make_room = |length: usize| hold.grow_to_message(length as u64);
+                encoding::unpack(encoding, &body, MAX_MESSAGE_BYTES, make_room)?
+            }
+            None => body,
+        };
+        let (request, forms) = match served {
+            Some(served) => request::raw(&served, &body)?,
+            None => {
+                hold.grow(request::unfolds_to(&body[..head_length.unwrap_or(body.len()).min(body.len())]))?;
+                request::read(model, head_length, body)?
+            }
+        };
+        Ok((request, (forms, hold)))
+    };
+    heavy::run(cost, work).await?
 }

@@ -11,10 +11,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::path::{Admin, Asker, Model};
+use super::path::{Admin, Asker, Holder, Model};
 use super::{Rest, body, head, status};
 use crate::access::may_run;
 use crate::failure::{Failure, without_places};
+use crate::holding::Account;
 use crate::oip::{describe, json};
 use crate::serving::run::Deployed;
 use crate::serving::served::Served;
@@ -67,10 +68,11 @@ fn statistics_of(served: &[Arc<Deployed>]) -> Result<Value, Failure> {
 
 /// A small request, which may be left out.
 pub(super) async fn asked<T: DeserializeOwned + Default>(
+    account: &Account,
     headers: &HeaderMap,
     request: Body,
 ) -> Result<T, Failure> {
-    let text = body::read(headers, request, LONGEST).await?;
+    let (text, _held) = body::read(account, headers, request, LONGEST).await?;
     match text.is_empty() {
         true => Ok(T::default()),
         false => head::parse(&text),
@@ -96,6 +98,7 @@ struct Listed {
 pub(super) async fn index(
     State(rest): State<Rest>,
     asker: Asker,
+    Holder(account): Holder,
     headers: HeaderMap,
     request: Body,
 ) -> Response {
@@ -103,7 +106,7 @@ pub(super) async fn index(
         Ok(rights) => rights,
         Err(failure) => return status::refuse(&failure),
     };
-    let only_ready = match asked::<IndexRequest>(&headers, request).await {
+    let only_ready = match asked::<IndexRequest>(&account, &headers, request).await {
         Ok(asked) => asked.ready,
         Err(failure) => return status::refuse(&failure),
     };
@@ -136,11 +139,12 @@ fn changed(done: Result<(), Failure>) -> Response {
 pub(super) async fn load(
     State(rest): State<Rest>,
     _admin: Admin,
+    Holder(account): Holder,
     model: Model,
     headers: HeaderMap,
     request: Body,
 ) -> Response {
-    let parameters = match asked::<ChangeRequest>(&headers, request).await {
+    let parameters = match asked::<ChangeRequest>(&account, &headers, request).await {
         Ok(asked) => asked.parameters,
         Err(failure) => return status::refuse(&failure),
     };
@@ -154,11 +158,12 @@ pub(super) async fn load(
 pub(super) async fn unload(
     State(rest): State<Rest>,
     _admin: Admin,
+    Holder(account): Holder,
     model: Model,
     headers: HeaderMap,
     request: Body,
 ) -> Response {
-    match asked::<ChangeRequest>(&headers, request).await {
+    match asked::<ChangeRequest>(&account, &headers, request).await {
         Ok(_) => changed(rest.api.change_models(move |pool| pool.unload_model(&model.model)).await),
         Err(failure) => status::refuse(&failure),
     }

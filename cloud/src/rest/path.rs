@@ -12,6 +12,7 @@ use super::{Rest, status};
 use crate::access::rights::Rights;
 use crate::access::{Caller, caller};
 use crate::failure::Failure;
+use crate::holding::Account;
 
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Model {
@@ -50,6 +51,19 @@ impl FromRequestParts<Rest> for Asker {
 impl Asker {
     pub(super) fn rights(&self) -> Result<Arc<Rights>, Failure> {
         self.0.rights()
+    }
+}
+
+/// What the request holds of the pool.
+#[derive(Debug)]
+pub(super) struct Holder(pub(super) Account);
+
+impl FromRequestParts<Rest> for Holder {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _rest: &Rest) -> Result<Self, Response> {
+        let account = parts.extensions.get::<Account>().cloned().map(Self);
+        account.ok_or_else(|| status::refuse(&Failure::Stopped))
     }
 }
 

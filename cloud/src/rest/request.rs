@@ -40,6 +40,18 @@ pub(super) fn head_length(headers: &HeaderMap) -> Result<Option<usize>, Failure>
     }
 }
 
+/// Bytes that a number in a list takes beyond its text, at most: its place three times over, while the list grows, and one in the
+/// tensor.
+const NUMBER: u64 = 32;
+/// Bytes that a string takes besides: its place is larger, and its text has one of its own.
+const TEXT: u64 = 112;
+
+/// Bytes that `text` takes at most when it is read, beyond its own: by its commas and quotation marks.
+pub(super) fn unfolds_to(text: &[u8]) -> u64 {
+    let count = |mark| text.iter().filter(|byte| **byte == mark).count() as u64;
+    (count(b',') + 1).saturating_mul(NUMBER) + (count(b'"') / 2).saturating_mul(TEXT)
+}
+
 /// A body whose first `head_length` bytes are JSON, or all of them.
 pub(super) fn read(
     model: Model,

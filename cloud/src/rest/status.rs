@@ -26,6 +26,7 @@ pub(super) fn status_of(failure: &Failure) -> StatusCode {
         }
         Failure::Refused { .. } => StatusCode::TOO_MANY_REQUESTS,
         Failure::Deadline => StatusCode::GATEWAY_TIMEOUT,
+        Failure::Late(_) => StatusCode::REQUEST_TIMEOUT,
         Failure::Stopped | Failure::NotReady { .. } => StatusCode::SERVICE_UNAVAILABLE,
         Failure::Model(_) => StatusCode::INTERNAL_SERVER_ERROR,
         Failure::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,

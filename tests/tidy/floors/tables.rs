@@ -50,7 +50,7 @@ const CLOUD: Floors = &[
     &["principal"],
     &["door", "failure", "guests", "identity", "readiness", "scheduling", "trace"],
     &["access", "engines", "heavy"],
-    &["serving"],
+    &["holding", "serving"],
     &["config", "hosted", "oip", "worker"],
     &["mixture", "repository"],
     &["pool"],

@@ -1,0 +1,225 @@
+//! A gRPC request's body: what its messages need is taken before they are read, they have a time to arrive in, and what is
+//! compressed is undone here, step by step, since whoever reads the body would do it at once.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Sleep, sleep_until};
+
+use super::heads::{self, Heads, Piece};
+use super::pace::Pace;
+use super::unpack::{STEP, Step, Unpacking};
+use super::{Account, Hold};
+use crate::failure::Failure;
+
+/// The header that names what messages are compressed with, and the only such thing that is undone here.
+const ENCODING: &str = "grpc-encoding";
+const GZIP: &str = "gzip";
+/// The flag of a message that is compressed.
+const PACKED: u8 = 1;
+/// Steps of undoing a message that are taken in one turn of a thread.
+const STEPS_A_TURN: usize = 4;
+
+/// A compressed message.
+#[derive(Debug)]
+enum Packed {
+    Arriving(BytesMut, Hold),
+    Unpacking(Unpacking, Hold),
+}
+
+/// A body on its way to the service.
+pub(super) struct Arriving<B: Body> {
+    body: B,
+    account: Account,
+    /// What ends the body when a message cannot be taken.
+    refuse: fn(&Failure) -> B::Error,
+    /// The longest message that is read; it is for the service to say so.
+    longest: usize,
+    is_gzip: bool,
+    heads: Heads,
+    pace: Pace,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// What has come and is not looked at yet.
+    input: Bytes,
+    packed: Option<Packed>,
+    /// What is to be passed on.
+    output: VecDeque<Bytes>,
+    is_over: bool,
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Arriving<B> {
+    pub(super) fn new(
+        body: B,
+        account: Account,
+        is_gzip: bool,
+        longest: usize,
+        refuse: fn(&Failure) -> B::Error,
+    ) -> Self {
+        let (heads, pace, output) = (Heads::default(), Pace::default(), VecDeque::new());
+        let (timer, input, packed) = (None, Bytes::new(), None);
+        Self {
+            body,
+            account,
+            refuse,
+            longest,
+            is_gzip,
+            heads,
+            pace,
+            timer,
+            input,
+            packed,
+            output,
+            is_over: false,
+        }
+    }
+
+    /// True for a request whose compressed messages are undone here.
+    pub(super) fn is_gzip(headers: &HeaderMap) -> bool {
+        headers.get(ENCODING).is_some_and(|name| name == GZIP)
+    }
+
+    /// Looks at what has come; `false`: there is no more of it.
+    fn read(&mut self) -> Result<bool, Failure> {
+        let Some(piece) = self.heads.next(&mut self.input) else { return Ok(false) };
+        match piece {
+            Piece::Head { flag, length } => {
+                // What is too long is refused by its reader.
+                let counted = if length as usize > self.longest { 0 } else { u64::from(length) };
+                if flag == PACKED && self.is_gzip && counted > 0 {
+                    self.packed = Some(Packed::Arriving(BytesMut::new(), self.account.take(counted)?));
+                } else {
+                    let hold = self.account.take_message(counted)?;
+                    self.account.messages().begin(hold);
+                    self.output.push_back(Bytes::copy_from_slice(&heads::head(flag, length)));
+                }
+            }
+            Piece::Content(bytes) => match &mut self.packed {
+                Some(Packed::Arriving(packed, _)) => packed.extend_from_slice(&bytes),
+                _ => self.output.push_back(bytes),
+            },
+            Piece::End => {
+                self.pace = Pace::default();
+                self.timer = None;
+                if let Some(Packed::Arriving(packed, hold)) = self.packed.take() {
+                    self.packed = Some(Packed::Unpacking(Unpacking::new(packed.freeze()), hold));
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Undoes as much of a message that has come as fits into one turn.
+    fn unpack(&mut self, mut packed: Unpacking, mut hold: Hold) -> Result<(), Failure> {
+        for _ in 0..STEPS_A_TURN {
+            if packed.len() > self.longest {
+                return Err(Failure::TooLarge { what: "the decompressed message", most: self.longest });
+            }
+            hold.grow_to_message((packed.len() + STEP) as u64)?;
+            let step = packed.step();
+            let broken = |error| Failure::field("message", format!("cannot be decompressed: {error}"));
+            if step.map_err(broken)? == Step::Done {
+                let content = packed.into_content();
+                let length = u32::try_from(content.len()).unwrap_or(u32::MAX);
+                self.account.messages().begin(hold);
+                self.output.push_back(Bytes::copy_from_slice(&heads::head(0, length)));
+                self.output.push_back(content);
+                return Ok(());
+            }
+        }
+        self.packed = Some(Packed::Unpacking(packed, hold));
+        Ok(())
+    }
+
+    fn fail(&mut self, failure: &Failure) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        self.is_over = true;
+        (self.packed, self.timer) = (None, None);
+        Poll::Ready(Some(Err((self.refuse)(failure))))
+    }
+
+    /// Waits for more of a message that has begun, for as long as it may take.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.heads.is_inside() {
+            return Poll::Pending;
+        }
+        let due = self.pace.waits(Instant::now()).into();
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        if timer.deadline() != due {
+            timer.as_mut().reset(due);
+        }
+        timer.as_mut().poll(cx)
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Arriving<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = &mut *self;
+        loop {
+            if let Some(bytes) = this.output.pop_front() {
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+            if this.is_over {
+                return Poll::Ready(None);
+            }
+            match this.packed.take() {
+                Some(Packed::Unpacking(packed, hold)) => {
+                    if let Err(failure) = this.unpack(packed, hold) {
+                        return this.fail(&failure);
+                    }
+                    if this.packed.is_some() {
+                        // Others have their turn.
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    continue;
+                }
+                other => this.packed = other,
+            }
+            match this.read() {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(failure) => return this.fail(&failure),
+            }
+            let frame = match Pin::new(&mut this.body).poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    ready!(this.poll_late(cx));
+                    let late = this.account.late();
+                    return this.fail(&late);
+                }
+            };
+            match frame {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        this.pace.came(data.len(), Instant::now());
+                        this.input = data;
+                    }
+                    Err(frame) => return Poll::Ready(Some(Ok(frame))),
+                },
+                other => {
+                    this.is_over = true;
+                    return Poll::Ready(other);
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let is_done = self.output.is_empty() && self.input.is_empty() && self.packed.is_none();
+        is_done && (self.is_over || self.body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}
