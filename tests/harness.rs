@@ -22,6 +22,7 @@ use millgate_shared::wire::write_part;
 
 pub mod asking;
 pub mod broken;
+pub mod cloud_process;
 pub mod edge_process;
 pub mod enrolled;
 pub mod faults;

@@ -70,7 +70,7 @@ pub(super) async fn get(address: SocketAddr, path: &str) -> Answer {
 }
 
 /// A request for `rows` of an expert, its tensor behind the head.
-fn steel(rows: usize) -> (String, Vec<u8>) {
+pub(super) fn steel(rows: usize) -> (String, Vec<u8>) {
     let size = rows * 128 * 128 * 4;
     let input = json!({
         "name": "image", "shape": [rows, 1, 128, 128], "datatype": "FP32",

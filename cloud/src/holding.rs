@@ -32,6 +32,8 @@ pub(crate) mod layer;
 mod ledger;
 mod messages;
 pub(crate) mod pace;
+#[cfg(test)]
+mod tests;
 mod unpack;
 
 /// What a message takes while it is read, waits and runs, as a multiple of its length: its bytes, the tensors that are made of

@@ -60,6 +60,12 @@ impl Counts {
         self.callers.set(callers.try_into().unwrap_or(i64::MAX));
     }
 
+    /// Most bytes that were ever held.
+    #[cfg(test)]
+    pub(super) fn peak(&self) -> i64 {
+        self.peak.get()
+    }
+
     pub(super) fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&ReasonLabels { reason }).inc();
     }
