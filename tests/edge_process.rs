@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -110,18 +111,19 @@ pub struct EdgeProcess {
     /// Where its gRPC and its admin port listen, if they do.
     pub grpc: Option<SocketAddr>,
     pub admin: Option<SocketAddr>,
+    said: Arc<Mutex<String>>,
 }
 
 impl EdgeProcess {
     /// Starts it and waits until it says that it is ready. The configuration must have `log.format = "json"`.
     pub fn start(config: &Path) -> Self {
-        let mut child = Command::new(binary("millgate-edge"))
-            .args(["run", "--config"])
-            .arg(config)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the agent starts");
+        Self::start_by(Command::new(binary("millgate-edge")), config)
+    }
+
+    /// Starts it by a command that names the program, and perhaps its user.
+    pub fn start_by(mut command: Command, config: &Path) -> Self {
+        command.args(["run", "--config"]).arg(config).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the agent starts");
         let mut log = BufReader::new(child.stderr.take().expect("piped"));
         let mut text = String::new();
         let ready: Value = loop {
@@ -134,12 +136,25 @@ impl EdgeProcess {
         };
         // The pipe must not fill up.
         let shows = std::env::var_os("SHOW_LOG").is_some();
-        std::thread::spawn(move || match shows {
-            true => std::io::copy(&mut log, &mut std::io::stderr()),
-            false => std::io::copy(&mut log, &mut std::io::sink()),
+        let said = Arc::new(Mutex::new(text));
+        let heard = Arc::clone(&said);
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            while log.read_line(&mut line).is_ok_and(|read| read > 0) {
+                if shows {
+                    eprint!("{line}");
+                }
+                heard.lock().unwrap_or_else(PoisonError::into_inner).push_str(&line);
+                line.clear();
+            }
         });
         let address = |name| field(&ready, name).and_then(|text| text.parse().ok());
-        Self { child, grpc: address("grpc"), admin: address("admin") }
+        Self { child, grpc: address("grpc"), admin: address("admin"), said }
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sends a signal and waits for the end.

@@ -298,12 +298,13 @@ fn outside_the_repository_the_flag_that_names_the_bundle_is_named() {
     for words in ["models/factory", "--bundle PATH", "MILLGATE_BUNDLE"] {
         assert!(stderr.contains(words), "{words}: {stderr}");
     }
-    for args in [
-        &["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--metrics", "127.0.0.1:0"][..],
-        &["check"],
+    // A service may find its bundle at the next try; whoever asks for a check has named the wrong one.
+    for (args, expected) in [
+        (&["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--metrics", "127.0.0.1:0"][..], 1),
+        (&["check"], 2),
     ] {
         let (code, stderr) = elsewhere("millgate-cloud", args);
-        assert_eq!(code, 2, "{stderr}");
+        assert_eq!(code, expected, "{stderr}");
         for words in ["models/factory", "--bundle PATH", "--no-bundle"] {
             assert!(stderr.contains(words), "{words}: {stderr}");
         }
@@ -314,7 +315,7 @@ fn outside_the_repository_the_flag_that_names_the_bundle_is_named() {
     )
     .unwrap();
     let (code, stderr) = elsewhere("millgate-edge", &["run", "--config", "edge.toml"]);
-    assert_eq!(code, 3, "{stderr}");
+    assert_eq!(code, 1, "{stderr}");
     assert!(stderr.contains("set `bundle` in the configuration"), "{stderr}");
 }
 

@@ -38,4 +38,5 @@ mod switch;
 mod tidy;
 mod trials;
 mod tritonclient;
+mod troubles;
 mod uplink;

@@ -74,6 +74,28 @@ impl CommandError {
     }
 }
 
+impl CommandError {
+    /// For a service (`serve`): only a change of the configuration or of the flags helps (exit code 2), and starting again
+    /// does not (exit code 1).
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Config(error) => error.is_final(),
+            Self::Serve(error) => error.is_final(),
+            Self::Url { .. } | Self::Value(_) => true,
+            Self::Bundle { .. }
+            | Self::Dial(_)
+            | Self::Pool { .. }
+            | Self::Cut(_)
+            | Self::NotServed(_)
+            | Self::State(_)
+            | Self::Install(_)
+            | Self::Silent { .. }
+            | Self::Switch { .. }
+            | Self::Io(_) => false,
+        }
+    }
+}
+
 impl From<ServeError> for CommandError {
     fn from(error: ServeError) -> Self {
         Self::Serve(Box::new(error))

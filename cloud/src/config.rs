@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use millgate_shared::text_file;
 use millgate_shared::toml_file::{self, TomlError};
+use millgate_shared::trouble::{self, Fault};
 use serde::Deserialize;
 
 use crate::access::config as access;
@@ -128,6 +129,16 @@ pub enum ConfigError {
     /// A value that parses but cannot be used.
     #[error("`{key}`: {message}")]
     Value { key: &'static str, message: String },
+}
+
+impl ConfigError {
+    /// Trying again changes nothing: what the file says is wrong. A file that cannot be read may come, or be set right.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => trouble::judge(source) == Fault::Itself,
+            Self::Toml(_) | Self::Value { .. } => true,
+        }
+    }
 }
 
 impl CloudConfig {

@@ -1,4 +1,5 @@
-//! `millgate-cloud`: flags, logs, runtime, exit code. 0: done; 1: it failed; 2: what was given is at fault.
+//! `millgate-cloud`: flags, logs, runtime, exit code. 0: done; 1: it failed, and trying again may help; 2: what was given is
+//! at fault, for `serve` the configuration or a flag.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -33,7 +34,8 @@ Examples:
   millgate-cloud bundle verify models/factory
   millgate-cloud enroll-token --config cloud.toml --tenant acme --device cam-7
 
-Exit codes: 0: the command is done. 1: it failed, and trying again may help. 2: what was given is at fault.
+Exit codes: 0: the command is done. 1: it failed, and trying again may help (for `serve` also where a bundle or a model is
+missing, not whole yet or fails its checks). 2: what was given is at fault, for `serve` the configuration or a flag.
 The variable MILLGATE_LOG sets what is logged to standard error: error, warn, info, debug or trace,
 or a level for each target, as info,millgate_cloud=debug.";
 
@@ -243,12 +245,14 @@ fn main() -> ExitCode {
     // A report is for whoever asked; the log stays out of its way.
     let level = if matches!(cli.command, Command::Serve(_)) { "info" } else { "warn" };
     telemetry::init(level, if cli.log_json { LogFormat::Json } else { LogFormat::Text });
+    let is_service = matches!(cli.command, Command::Serve(_));
     let ended = run(cli.command);
     let code = match &ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             telemetry::tell(&format!("millgate-cloud: {error}"));
-            ExitCode::from(if error.is_bad_input() { 2 } else { 1 })
+            let is_final = if is_service { error.is_final() } else { error.is_bad_input() };
+            ExitCode::from(if is_final { 2 } else { 1 })
         }
     };
     telemetry::flush();

@@ -89,6 +89,21 @@ impl ServeError {
             Self::Bind { .. } | Self::Loader(_) | Self::Reflection(_) => false,
         }
     }
+
+    /// Only a change of the configuration helps. A bundle or a model may be half copied, a port or a descriptor in use, and
+    /// a library not installed yet: trying again helps as soon as that is over.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Config(error) => error.is_final(),
+            Self::Traces(_) => true,
+            Self::Engines(_)
+            | Self::Pool(_)
+            | Self::State(_)
+            | Self::Bind { .. }
+            | Self::Loader(_)
+            | Self::Reflection(_) => false,
+        }
+    }
 }
 
 /// Starts pools.

@@ -111,6 +111,19 @@ impl StartError {
         matches!(self, Self::Bundle { .. } | Self::Models { .. })
     }
 
+    /// The configuration is at fault, whatever bundle comes: trying again changes nothing. A bundle may be on its way, and what
+    /// the configuration asks of one may come with the next.
+    pub fn is_of_configuration(&self) -> bool {
+        match self {
+            Self::Risk(_) | Self::Cloud { .. } => true,
+            Self::Bundle { .. }
+            | Self::Models { .. }
+            | Self::UnknownTask { .. }
+            | Self::UnknownExpert(_)
+            | Self::UnknownModality { .. } => false,
+        }
+    }
+
     /// There is none where it was looked for.
     pub fn lacks_bundle(&self) -> bool {
         matches!(self, Self::Bundle { source, .. } if source.is_absent())

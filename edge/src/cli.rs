@@ -3,9 +3,9 @@
 //! | code | meaning |
 //! | --- | --- |
 //! | 0 | done; for `run`: stopped as asked |
-//! | 1 | failed, or standard output does not take what was asked for; trying again may help. For `check`: something is wrong |
+//! | 1 | failed, or standard output does not take what was asked for; trying again may help: a bundle that is missing, half copied or fails its checks, a port in use, no free descriptor. For `check`: something is wrong |
 //! | 2 | wrong usage; for `infer`: some input could not be decided, the others were; for `queue drop`: an id is not there; for `bundle switch` and `rollback`: the bundle fails its checks |
-//! | 3 | configuration or bundle cannot be used: trying again changes nothing (systemd: `RestartPreventExitStatus=3`); for `infer --require-cloud`: a decision wanted the pool and did not get it, or there is no pool |
+//! | 3 | the configuration is wrong: trying again changes nothing (systemd: `RestartPreventExitStatus=3`); for `infer`: the bundle or the arguments cannot be used, or with `--require-cloud`: a decision wanted the pool and did not get it, or there is no pool |
 
 use std::io;
 
@@ -46,8 +46,9 @@ Examples:
   millgate-edge queue --config /etc/millgate/edge.toml
   millgate-edge bundle status --config /etc/millgate/edge.toml
 
-Exit codes: 0: the command is done. 1: it failed, and trying again may help. 2: the usage is wrong or an input could not be
-decided. 3: the configuration or the bundle cannot be used, or `infer --require-cloud` lacks the pool.
+Exit codes: 0: the command is done. 1: it failed, and trying again may help (for `run` also where the bundle is missing or not
+whole yet). 2: the usage is wrong or an input could not be decided. 3: the configuration is wrong, and trying again changes
+nothing; for `infer` also: the bundle cannot be used, or `--require-cloud` lacks the pool.
 The variable MILLGATE_LOG sets what is logged to standard error: error, warn, info, debug or trace,
 or a level for each target, as info,millgate_edge=debug.";
 
@@ -70,7 +71,10 @@ A decision that wanted the pool and did not get its answer is `provisional`; the
 Example:
   millgate-edge run --config /etc/millgate/edge.toml
 
-deploy/edge/edge.toml documents every key. On SIGTERM or Ctrl-C the agent decides and delivers what it has begun, then stops.")]
+deploy/edge/edge.toml documents every key. On SIGTERM or Ctrl-C the agent decides and delivers what it has begun, then stops.
+
+Exit codes: 0: stopped as asked. 1: it cannot run now, and trying again may help: the bundle is missing, half copied or fails
+its checks, a port is in use, no descriptor or memory is free. 3: a key of the configuration is wrong.")]
     Run(run::RunArgs),
     /// Check everything that the agent depends on, and say what to do about what is wrong
     #[command(after_help = "\

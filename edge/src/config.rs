@@ -13,6 +13,7 @@ use millgate_shared::engine::Engine;
 use millgate_shared::image::BitDepth;
 use millgate_shared::text_file;
 use millgate_shared::toml_file::{self, TomlError};
+use millgate_shared::trouble::{self, Fault};
 use serde::Deserialize;
 
 use crate::admin::AdminConfig;
@@ -114,6 +115,16 @@ pub enum ConfigError {
     Parse(#[from] TomlError),
     #[error("{file}: {refused}")]
     Refused { file: String, refused: Refused },
+}
+
+impl ConfigError {
+    /// Trying again changes nothing: what the file says is wrong. A file that cannot be read may come, or be set right.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Read { source, .. } => trouble::judge(source) == Fault::Itself,
+            Self::Parse(_) | Self::Refused { .. } => true,
+        }
+    }
 }
 
 impl EdgeConfig {

@@ -15,6 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 use millgate_shared::bundle::manifest::Manifest;
 use millgate_shared::bundle::store::{self, Record, Store, StoreError};
@@ -24,6 +25,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::agent::{Agent, Epoch, Rules, StartError};
+use crate::backoff::Backoff;
 use crate::input::Naming;
 use crate::spool::Spool;
 pub(crate) use counts::Counts;
@@ -35,6 +37,8 @@ mod counts;
 mod report;
 mod start;
 
+/// Pauses between tries at a configured bundle that could not be used.
+const CATCH_UP: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(600));
 /// Rules of earlier bundles that are held in memory; others are read again.
 const MOST_RULES: usize = 8;
 
@@ -96,6 +100,8 @@ struct Inner {
     /// What the record says, for whoever asks during a switch.
     known: Mutex<Known>,
     rules: Mutex<BTreeMap<BundleDigest, Arc<Rules>>>,
+    /// The start could not use the configured bundle.
+    is_behind: bool,
     counts: Counts,
 }
 
@@ -114,7 +120,7 @@ impl Epochs {
         kept: Kept,
         counts: Counts,
     ) -> Self {
-        let Kept { state_dir, configured, store } = kept;
+        let Kept { state_dir, configured, store, is_behind } = kept;
         if let Err(reason) = &store {
             tracing::warn!(reason, "the bundle cannot be switched while this agent runs");
         }
@@ -129,6 +135,7 @@ impl Epochs {
             following: Semaphore::new(2),
             known: Mutex::new(known),
             rules: Mutex::default(),
+            is_behind,
             counts,
         }));
         this.show();
@@ -174,6 +181,20 @@ impl Epochs {
             this.take(store, record.follow(bundle.digest()), &configured, &bundle)
         })
         .await
+    }
+
+    /// Where the start could not use the configured bundle: tries that again, later each time, until it can or another one is
+    /// followed. Whoever copies a bundle need not tell the agent when it is whole.
+    pub(crate) async fn catch_up(self) {
+        let mut pause = Duration::ZERO;
+        while self.0.is_behind {
+            pause = CATCH_UP.after(pause);
+            tokio::time::sleep(pause).await;
+            let configured = self.0.configured.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if self.follow(configured).await.is_ok() {
+                return;
+            }
+        }
     }
 
     /// What is active, before and configured.

@@ -11,6 +11,7 @@ use millgate_shared::memory::{self, NoRoom};
 use millgate_shared::modality::image::BIT_DEPTH;
 use millgate_shared::part::{Attributes, Part};
 use millgate_shared::sample::Note;
+use millgate_shared::trouble::{self, Fault, Trouble};
 
 pub(crate) mod naming;
 
@@ -67,6 +68,21 @@ impl InputError {
             Self::Part { source, .. } => source.code(),
         }
     }
+
+    /// No file is there. That one cannot be looked at is another matter: it may be there.
+    fn is_nothing(&self) -> bool {
+        matches!(self, Self::NotAFile) || self.fault() == Fault::Absent
+    }
+
+    /// Whose it is: only what is the file's own will be the same tomorrow.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Read(error) => trouble::judge(error),
+            Self::NoMemory { .. } => Fault::Machine(Trouble::Memory),
+            Self::NotAFile | Self::TooLarge { .. } | Self::Nothing { .. } => Fault::Itself,
+            Self::Part { source, .. } => source.fault(),
+        }
+    }
 }
 
 impl Input {
@@ -78,17 +94,20 @@ impl Input {
         source: Option<&str>,
     ) -> Result<Self, InputError> {
         let mut parts = vec![Part::file(naming.main(), read(path)?)];
-        let beside = naming.beside(path).into_iter().filter(|(_, path)| path.is_file());
+        let beside = naming.beside(path).into_iter();
         let is_free = |modality: &str| named.iter().all(|(other, _)| other != modality);
         let beside = beside.filter(|(modality, _)| is_free(modality));
-        let named = named.iter().map(|(modality, path)| (modality.as_str(), path.clone()));
-        for (modality, path) in named.chain(beside) {
-            let bytes = read(&path).map_err(|source| InputError::Part {
-                modality: modality.to_owned(),
-                path,
-                source: Box::new(source),
-            })?;
-            parts.push(Part::file(modality, bytes));
+        let named = named.iter().map(|(modality, path)| (modality.as_str(), path.clone(), true));
+        let beside = beside.map(|(modality, path)| (modality, path, false));
+        for (modality, path, is_named) in named.chain(beside) {
+            match read(&path) {
+                Ok(bytes) => parts.push(Part::file(modality, bytes)),
+                Err(error) if !is_named && error.is_nothing() => {}
+                Err(error) => {
+                    let (modality, source) = (modality.to_owned(), Box::new(error));
+                    return Err(InputError::Part { modality, path, source });
+                }
+            }
         }
         Ok(Self {
             path: path.display().to_string(),

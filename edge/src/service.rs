@@ -83,10 +83,12 @@ fn instead(error: &crate::agent::StartError) -> &'static str {
 }
 
 impl StartError {
-    /// True if only a change of the configuration or of the bundle helps, and a restart does not.
+    /// True if only a change of the configuration helps. A bundle may be half copied, a port or a descriptor in use: trying
+    /// again helps as soon as that is over.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Config(_) | Self::Agent(_) | Self::Reflection(_) => true,
+            Self::Config(_) | Self::Reflection(_) => true,
+            Self::Agent(error) => error.is_of_configuration(),
             Self::Panicked | Self::Journal(_) | Self::Sink(_) | Self::Spool(_) | Self::Listen { .. } => false,
         }
     }
@@ -158,6 +160,10 @@ impl Service {
         let naming = (!config.sources.is_empty()).then(|| agent.naming());
         let epochs = Epochs::new(&agent, naming, spool.clone(), bundles, metrics.epochs.clone());
         epochs.begin().await;
+        let (catching_up, stopping) = (epochs.clone().catch_up(), intake.token().clone());
+        intake.spawn(async move {
+            let _stopped = stopping.run_until_cancelled(catching_up).await;
+        });
         let tidy = Tidy::new(&config.sources, &agent.naming());
         let outbox = Outbox::new(
             sinks.clone(),

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use millgate_shared::image::BitDepth;
 use millgate_shared::shutdown::Tasks;
+use millgate_shared::trouble::Trouble;
 use tokio::sync::mpsc;
 
 use crate::crash::Risk;
@@ -233,7 +234,7 @@ pub(crate) struct Read {
 
 /// Why a sample that was handed over is not decided.
 pub(crate) enum Unread {
-    /// [`Outcome::Same`], [`Outcome::Incomplete`] or [`Outcome::Changed`].
+    /// [`Outcome::Same`], [`Outcome::Incomplete`], [`Outcome::Changed`] or [`Outcome::Delayed`].
     Not(Outcome),
     /// The sample can never be decided: this is its record.
     Never { id: String, mark: Mark, why: Undecided },
@@ -254,7 +255,8 @@ pub(crate) trait Receipt: Send + 'static {
     }
 }
 
-/// What became of a [`Taken`]. One that is [`Outcome::Incomplete`] or [`Outcome::Changed`] its source hands over again.
+/// What became of a [`Taken`]. One that is [`Outcome::Incomplete`], [`Outcome::Changed`] or [`Outcome::Delayed`] its source
+/// hands over again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Decided, or found undecidable, and acknowledged by every sink; it stays where it is.
@@ -267,6 +269,8 @@ pub(crate) enum Outcome {
     Incomplete,
     /// The sample changed while it was read, or is gone.
     Changed,
+    /// The machine did not let it be read, which says nothing of the sample: it is tried again, later each time.
+    Delayed(Trouble),
     /// Nothing was decided, or not every sink has its record: after a restart it is decided, or the record delivered again.
     Unacknowledged,
 }

@@ -18,6 +18,7 @@ use std::time::Duration;
 use millgate_shared::bundle::BundleDigest;
 use tokio::sync::{mpsc, oneshot};
 
+mod age;
 mod config;
 mod disk;
 pub(crate) mod entry;

@@ -99,6 +99,7 @@ fn a_modality_that_the_bundle_lacks_is_named_at_the_start() {
     std::fs::write(dir.path().join("edge.toml"), text).unwrap();
     let config = dir.path().join("edge.toml");
     let ran = system_tests::run("millgate-edge", &["run", "--config", config.to_str().unwrap()]);
-    assert_eq!(ran.code, 3);
+    // The bundle that has it may be on its way.
+    assert_eq!(ran.code, 1);
     assert!(ran.stderr.contains("`offload.send.modality.sound`"), "{}", ran.stderr);
 }

@@ -25,7 +25,7 @@ pub async fn run(args: RunArgs) -> io::Result<u8> {
         Ok(config) => config,
         Err(error) => {
             complain(&error);
-            return Ok(UNUSABLE);
+            return Ok(if error.is_final() { UNUSABLE } else { FAILED });
         }
     };
     let format = match config.log.format {

@@ -7,6 +7,8 @@
 //! | nothing that can be read | likewise |
 //!
 //! Without a record, because the agent never started here, it is the configured one.
+//!
+//! Where a start goes on with the bundle before, the configured one is tried again from time to time: it may be half copied.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -28,6 +30,8 @@ pub(crate) struct Kept {
     pub(super) configured: PathBuf,
     /// An error says why nothing can be kept.
     pub(super) store: Result<Store, String>,
+    /// The configured bundle could not be used, and is to be tried again.
+    pub(super) is_behind: bool,
 }
 
 /// Starts the agent with the bundle that is due. Blocks while models load.
@@ -41,7 +45,9 @@ pub(crate) fn start(
         state_dir: state_dir.to_path_buf(),
         configured: configured.clone(),
         store: store.map_err(|error| error.to_string()),
+        is_behind: false,
     };
+    let mut is_behind = false;
     let mut store = match open(state_dir) {
         Ok(store) => store,
         Err(error) => return Ok((Agent::start(config, tasks)?, kept(Err(error)))),
@@ -58,6 +64,7 @@ pub(crate) fn start(
             match tried {
                 Err(error) if error.is_of_bundle() => {
                     tracing::error!(%error, "the configured bundle cannot be used; deciding with the one before");
+                    is_behind = true;
                     active(&store, record, config, tasks).map_err(|_| error)?
                 }
                 tried => tried?,
@@ -79,10 +86,11 @@ pub(crate) fn start(
                 path: configured.clone(),
                 source: Box::new(source),
             };
+            is_behind = true;
             active(&store, record, config, tasks).map_err(|_| lacks(error))?
         }
     };
-    Ok((agent, kept(Ok(store))))
+    Ok((agent, Kept { is_behind, ..kept(Ok(store)) }))
 }
 
 fn open(state_dir: &Path) -> Result<Store, StoreError> {

@@ -80,7 +80,7 @@ impl Desk {
                 self.outbox.sample(made, of, &case, &mut *receipt, stopping).await
             }
             Err(outcome) => {
-                if !matches!(outcome, Outcome::Changed | Outcome::Unacknowledged) {
+                if !matches!(outcome, Outcome::Changed | Outcome::Delayed(_) | Outcome::Unacknowledged) {
                     case.lived_through().await;
                 }
                 outcome

@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
+use millgate_shared::trouble::{self, Fault, Trouble};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -18,12 +19,14 @@ use super::calm::Turn;
 use super::{Body, Outcome, Receipt, SourceMetrics, Starting, Taken};
 use crate::input::Naming;
 use crate::journal::{JournalHandle, Key};
-use core::{Core, Ready, Rules, Seen};
+use alarm::Alarm;
+use core::{Core, Ready, Rules, Seen, Survey};
 use face::{Content, Known, Reading, Stat, mark, path_of, unmark};
-use listing::{Kind, Lister, Listing};
+use listing::{Kind, Lister, Listing, Looked};
 use reading::Reader;
 use watch::{Notice, Watch};
 
+mod alarm;
 mod check;
 mod config;
 mod core;
@@ -101,13 +104,14 @@ struct Folder {
     journal: JournalHandle,
     metrics: SourceMetrics,
     turn: Turn,
+    alarm: Alarm,
     /// A listing at work.
     listing: Option<JoinHandle<std::io::Result<Listing>>>,
     listing_began: Instant,
     next_listing: Instant,
     is_first_listing: bool,
-    /// The folder could not be read last time; said once.
-    is_unreadable: bool,
+    /// The folder was not there last time; said once.
+    is_absent: bool,
 }
 
 /// Starts watching.
@@ -116,7 +120,7 @@ fn start(config: FolderConfig, starting: Starting) {
     let now = now();
     let rules = Rules { settle: config.settle, patience: config.patience, templates: config.templates };
     let (reply, replies) = mpsc::channel(REPLIES);
-    let known: Vec<Known> = left.known.iter().filter_map(Known::of).collect();
+    let known: Vec<Known> = left.known.iter().filter_map(Known::of).filter(Known::is_settled).collect();
     let risk = |(key, (face, risk)): (Key, _)| Some((path_of(&key), (unmark(&face)?.0, risk)));
     let risks = left.risks.into_iter().filter_map(risk).collect();
     let folder = Folder {
@@ -132,11 +136,12 @@ fn start(config: FolderConfig, starting: Starting) {
         journal,
         metrics,
         turn,
+        alarm: Alarm::default(),
         listing: None,
         listing_began: now,
         next_listing: now,
         is_first_listing: true,
-        is_unreadable: false,
+        is_absent: false,
     };
     let token = tasks.token().clone();
     tasks.spawn(async move {
@@ -155,6 +160,8 @@ impl Folder {
             self.look_at_due(now).await;
             let counts = self.core.counts();
             self.metrics.waiting.set(counts.waiting as i64);
+            self.metrics.held.set(counts.delayed as i64);
+            self.tell_of_ends(counts.delayed, now);
             self.core.allow_risks(self.turn.may_risk(counts.busy, now));
             let wake = self.wake(now);
             let has_ready = self.core.has_ready(now);
@@ -205,8 +212,31 @@ impl Folder {
     }
 
     fn settle(&mut self, reply: &Reply) {
-        self.core.settle(&reply.relative, reply.outcome, reply.reading, now());
+        let now = now();
+        self.core.settle(&reply.relative, reply.outcome, reply.reading, now);
         self.metrics.count(reply.outcome);
+        if let Outcome::Delayed(trouble) = reply.outcome {
+            self.alarm(trouble, &self.config.path.join(&reply.relative), now);
+        }
+    }
+
+    /// The machine did not let something be read.
+    fn alarm(&mut self, trouble: Trouble, path: &Path, now: Instant) {
+        self.metrics.trouble(trouble);
+        if self.alarm.note(trouble, now) {
+            tracing::warn!(
+                source = %self.name, path = %path.display(), trouble = trouble.name(), advice = trouble.advice(),
+                "the machine does not let files be read; they wait, and are tried again and again"
+            );
+        }
+    }
+
+    fn tell_of_ends(&mut self, delayed: usize, now: Instant) {
+        if delayed == 0 {
+            for trouble in self.alarm.over(now) {
+                tracing::info!(source = %self.name, trouble = trouble.name(), "files can be read again");
+            }
+        }
     }
 
     fn notice(&mut self, notice: &Notice) {
@@ -220,14 +250,16 @@ impl Folder {
     fn see(&mut self, path: &Path, seen: Seen) {
         let Some(relative) = self.lister.relative(path) else { return };
         let kind = self.lister.kind(&relative);
-        match Stat::of(path) {
-            Ok(stat) => self.observe(&kind, stat, seen),
-            Err(_) if path.is_dir() => self.next_listing = now(),
-            Err(_) => {
+        match listing::look(path) {
+            Ok(Some(stat)) => self.observe(&kind, stat, seen),
+            Ok(None) if path.is_dir() => self.next_listing = now(),
+            Ok(None) => {
                 if let Some(Kind::Picture(picture)) = kind {
                     self.core.gone(&picture);
                 }
             }
+            // A listing finds it.
+            Err(trouble) => self.alarm(trouble, path, now()),
         }
     }
 
@@ -248,12 +280,18 @@ impl Folder {
         let lister = self.lister.clone();
         let Ok(looks) = tokio::task::spawn_blocking(move || lister.look(due)).await else { return };
         for look in looks {
-            if let Some(stat) = look.template {
-                self.core.observe_template(&look.picture, stat, Seen::Listed, now);
-            }
-            match look.stat {
-                Some(stat) => self.core.observe(&look.picture, stat, Seen::Listed, now),
-                None => self.core.gone(&look.picture),
+            match look.seen {
+                Looked::There { stat, template } => {
+                    if let Some(stat) = template {
+                        self.core.observe_template(&look.picture, stat, Seen::Listed, now);
+                    }
+                    self.core.observe(&look.picture, stat, Seen::Listed, now);
+                }
+                Looked::Gone => self.core.gone(&look.picture),
+                Looked::Unseen(trouble) => {
+                    self.core.unseen(&look.picture, now);
+                    self.alarm(trouble, &self.config.path.join(&look.picture), now);
+                }
             }
         }
     }
@@ -279,19 +317,23 @@ impl Folder {
             Err(error) => {
                 // Nothing of it is waited for.
                 self.turn.listed();
-                if !std::mem::replace(&mut self.is_unreadable, true) {
-                    let path = self.config.path.display();
-                    tracing::warn!(source = %self.name, %path, %error, "folder cannot be read; trying again");
-                }
+                self.unlisted(&error);
                 return;
             }
         };
-        if std::mem::take(&mut self.is_unreadable) {
-            tracing::info!(source = %self.name, "folder can be read again");
+        if std::mem::take(&mut self.is_absent) {
+            tracing::info!(source = %self.name, "folder is there again");
         }
         let now = now();
+        for (trouble, path) in &listing.troubles {
+            self.alarm(*trouble, path, now);
+        }
         let is_skipped = std::mem::take(&mut self.is_first_listing) && self.config.existing == Existing::Skip;
-        let mut present = BTreeSet::new();
+        let unseen = listing.unseen.into_iter().filter_map(|kind| match kind {
+            Kind::Picture(picture) => Some(picture),
+            Kind::TemplateOf(_) => None,
+        });
+        let mut present: BTreeSet<PathBuf> = unseen.collect();
         for (kind, stat) in listing.files {
             match kind {
                 Kind::Picture(picture) => {
@@ -305,11 +347,24 @@ impl Folder {
             }
         }
         self.turn.listed();
-        if listing.is_complete {
-            let forgotten = self.core.prune(&present, self.listing_began);
-            let keys: Vec<Key> = forgotten.iter().map(|path| Key::from(&**path)).collect();
-            if !keys.is_empty() && !self.journal.forget(&self.name, keys).await {
-                tracing::debug!(source = %self.name, "journal has stopped");
+        let survey = Survey { present, folders: listing.folders };
+        let forgotten = self.core.prune(&survey, self.listing_began, now);
+        let keys: Vec<Key> = forgotten.iter().map(|path| Key::from(&**path)).collect();
+        if !keys.is_empty() && !self.journal.forget(&self.name, keys).await {
+            tracing::debug!(source = %self.name, "journal has stopped");
+        }
+    }
+
+    /// The folder itself could not be listed: nothing is concluded from that.
+    fn unlisted(&mut self, error: &std::io::Error) {
+        let path = self.config.path.clone();
+        match trouble::judge(error) {
+            Fault::Machine(trouble) => self.alarm(trouble, &path, now()),
+            Fault::Absent | Fault::Itself => {
+                if !std::mem::replace(&mut self.is_absent, true) {
+                    let path = path.display();
+                    tracing::warn!(source = %self.name, %path, %error, "folder cannot be read; trying again");
+                }
             }
         }
     }

@@ -271,9 +271,19 @@ impl Index {
         Some(Emptied { segment: number, closed: segment.closed })
     }
 
-    /// Entries that are too old by now; not those that are being asked.
-    pub(crate) fn expired(&self, now: Millis) -> Vec<u64> {
-        let old = self.by_age.iter().take_while(|(born, _)| *born + self.limits.age <= now);
+    /// Entries that are too old by now; not those that are being asked. How old those of earlier runs are (born before 0) is
+    /// known only where the wall clock is to be believed: then `shift` is how much later it is by that than they were taken to
+    /// be born by. Else their age counts from this start.
+    pub(crate) fn expired(&self, now: Millis, shift: Option<Millis>) -> Vec<u64> {
+        let is_old = |born: Millis| match (born < 0, shift) {
+            (true, Some(shift)) => born + self.limits.age <= now + shift,
+            (true, None) => self.limits.age <= now,
+            (false, _) => born + self.limits.age <= now,
+        };
+        // From a certain age on none is old, whichever way it is counted.
+        let latest = now.max(now.saturating_add(shift.unwrap_or(0)));
+        let old = self.by_age.iter().take_while(|(born, _)| *born + self.limits.age <= latest);
+        let old = old.filter(|(born, _)| is_old(*born));
         let is_asked = |seq: u64| self.entries.get(&seq).is_some_and(|entry| entry.state == State::Asked);
         old.map(|(_, seq)| *seq).filter(|seq| !is_asked(*seq)).collect()
     }

@@ -25,9 +25,11 @@ mod report;
 mod start;
 #[cfg(test)]
 mod tests;
+mod ticking;
 
 pub(crate) use report::when_full;
 pub(crate) use start::{Orphan, Started, born};
+pub(super) use ticking::Ticking;
 
 /// Entries written together, at most, and their bytes.
 const GROUP: usize = 64;
@@ -74,6 +76,9 @@ pub(super) struct Keeper<D> {
     metrics: SpoolMetrics,
     telling: VecDeque<Telling>,
     began: Instant,
+    ticking: Ticking,
+    /// The wall clock at the start, by which the entries of earlier runs were taken to be born.
+    began_at: Millis,
     closed: HashMap<&'static str, u64>,
     refused_full: u64,
     /// Already in the metrics.
@@ -88,6 +93,11 @@ impl<D: Disk> Keeper<D> {
     /// Forward only, from 0 at the start.
     fn now(&self) -> Millis {
         self.began.elapsed().as_millis() as Millis
+    }
+
+    /// Entries that are too old by what is known of the time.
+    fn expired(&self, now: Millis) -> Vec<u64> {
+        self.index.expired(now, self.ticking.now().map(|wall| wall - now - self.began_at))
     }
 
     pub(super) fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
@@ -173,7 +183,8 @@ impl<D: Disk> Keeper<D> {
         {
             tracing::warn!(%error, "spool cannot be synced");
         }
-        let expired = self.index.expired(now);
+        self.ticking.look();
+        let expired = self.expired(now);
         if !expired.is_empty() {
             tracing::warn!(
                 entries = expired.len(),
@@ -258,7 +269,7 @@ impl<D: Disk> Keeper<D> {
                 Room::Fits => return Ok(()),
                 Room::Refused => {
                     // Perhaps only the clock has not been looked at.
-                    let expired = self.index.expired(now);
+                    let expired = self.expired(now);
                     if expired.is_empty() {
                         let is_disk = !self.stuck.is_empty();
                         let message = || failed.unwrap_or_else(|| "a segment cannot be moved".to_owned());

@@ -9,6 +9,8 @@ use notify::{RecursiveMode, Watcher};
 use super::{After, FolderConfig};
 use crate::finding::Item;
 
+/// Files that are tried, at most.
+const MOST_FILES: usize = 1_000;
 /// Folders below one that are counted, at most.
 const MOST_FOLDERS: usize = 100_000;
 
@@ -37,8 +39,25 @@ pub(super) fn look(folder: &FolderConfig) -> Vec<Item> {
             format!("{path}: {unread} folders below it cannot be read: pictures in them are not found");
         items.push(Item::warning(&name, message, "make them readable for the agent's user"));
     }
+    items.extend(check_files(&name, folder));
     items.extend(check_after(&name, folder));
     items
+}
+
+/// Files that lie there and may not be read wait for somebody who sets their rights.
+fn check_files(name: &str, folder: &FolderConfig) -> Option<Item> {
+    let entries = fs::read_dir(&folder.path).ok()?.flatten().take(MOST_FILES);
+    let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+    let is_locked =
+        |entry: &fs::DirEntry| rustix::fs::access(entry.path(), rustix::fs::Access::READ_OK).is_err();
+    let locked: Vec<PathBuf> = files.filter(is_locked).map(|entry| entry.path()).collect();
+    let first = locked.first()?.display().to_string();
+    let message = format!("{} files cannot be read, such as {first}: they wait", locked.len());
+    Some(Item::warning(
+        name,
+        message,
+        "make them readable for the agent's user; `run` tries them again by itself",
+    ))
 }
 
 /// `after` needs more than reading.

@@ -15,7 +15,8 @@
 //! else that is seen of it is another: with the content that was decided, so that whoever reads it can tell whether it is
 //! another picture. Those looks go one at a time, and take half of the time at most, a fifth where only the inode is another.
 //!
-//! Files that were in hand when the agent died come when there is nothing else.
+//! Files that were in hand when the agent died come when there is nothing else. A file that the machine does not let be read
+//! waits, longer each time, and nothing is concluded from it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -25,11 +26,15 @@ use super::face::{Content, Known, Reading, Stat, Version};
 use super::{Again, Templates};
 use crate::crash::Risk;
 use crate::source::Outcome;
+use absence::Folders;
 use file::{Doubt, File, Key, Rank, Stage};
 
+mod absence;
 mod file;
 #[cfg(test)]
 mod tests;
+
+pub(super) use absence::{FolderId, Survey};
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
@@ -72,6 +77,8 @@ pub(super) struct Counts {
     pub(super) waiting: usize,
     /// Files that are ready or taken, without those that are a risk or only looked at.
     pub(super) busy: usize,
+    /// Files among those waiting that the machine did not let be read.
+    pub(super) delayed: usize,
 }
 
 /// The files of one folder. Paths are relative to it.
@@ -87,6 +94,8 @@ pub(super) struct Core {
     ready: BTreeSet<Key>,
     /// Files that were in hand when the agent died; each is taken from here when it is met.
     risks: HashMap<PathBuf, (Version, Risk)>,
+    /// Where decided files were seen.
+    folders: Folders,
     /// Files that are a risk may be taken now.
     may_risk: bool,
     /// Which decided file is being looked at, why, and since when; none before `next_look`.
@@ -118,6 +127,7 @@ impl Core {
             due: BTreeSet::new(),
             ready: BTreeSet::new(),
             risks,
+            folders: Folders::default(),
             may_risk: false,
             looking: None,
             next_look: now,
@@ -156,7 +166,7 @@ impl Core {
                 self.ready.insert(file.key(path));
             }
             Stage::Settling => {
-                let at = file.since + file.required(&self.rules);
+                let at = file.ready_at(&self.rules);
                 self.schedule(path, at);
                 return;
             }
@@ -211,21 +221,26 @@ impl Core {
         file.stat = decided.stat;
     }
 
-    /// Forgets decided files that were among the `present` of neither this listing, which began at `began`, nor the one
-    /// before; gives them. Forgets none if none of those decided are there, which looks more like a share that is not
-    /// mounted than like a folder that was tidied.
-    pub(super) fn prune(&mut self, present: &BTreeSet<PathBuf>, began: Instant) -> Vec<PathBuf> {
-        let is_decided = |file: &File| file.stage == Stage::Done && file.since < began;
-        if !self.files.iter().any(|(path, file)| is_decided(file) && present.contains(path)) {
-            return Vec::new();
+    /// The machine did not let a file be looked at that was due: it is looked at again later.
+    pub(super) fn unseen(&mut self, path: &Path, now: Instant) {
+        let Some(file) = self.files.get_mut(path) else { return };
+        if matches!(file.stage, Stage::Settling | Stage::Ready { .. }) {
+            let key = file.key(path);
+            file.hold(now);
+            file.stage = Stage::Settling;
+            let at = file.ready_at(&self.rules);
+            self.ready.remove(&key);
+            self.schedule(path, at);
         }
-        let mut forgotten = Vec::new();
-        for (path, file) in &mut self.files {
-            let is_absent = is_decided(file) && !present.contains(path);
-            if std::mem::replace(&mut file.is_missed, is_absent) && is_absent {
-                forgotten.push(path.clone());
-            }
-        }
+    }
+
+    /// Forgets decided files that are gone by all that is known, and gives them: see [`absence`]. The survey's listing began
+    /// at `began`.
+    pub(super) fn prune(&mut self, survey: &Survey, began: Instant, now: Instant) -> Vec<PathBuf> {
+        let decided =
+            self.files.iter_mut().filter(|(_, file)| file.stage == Stage::Done && file.since < began);
+        let decided = decided.map(|(path, file)| (path.as_path(), &mut file.absent));
+        let forgotten = self.folders.weigh(survey, decided, now);
         for path in &forgotten {
             self.remove(path);
         }
@@ -247,6 +262,7 @@ impl Core {
                 file.stage = Stage::Done;
                 file.doubt = None;
                 file.risk = None;
+                file.held = None;
                 file.decided = reading;
                 if let Some(reading) = reading {
                     file.stat = reading.stat;
@@ -259,17 +275,27 @@ impl Core {
                 }
             }
             Outcome::Removed if !changed => self.remove(path),
+            Outcome::Delayed(_) if !changed => {
+                file.hold(now);
+                let at = file.ready_at(&self.rules);
+                self.schedule(path, at);
+            }
             Outcome::Changed if !changed => {
                 // Seen again at the next look, with what it has become.
                 file.since = now;
+                file.held = None;
                 self.schedule(path, now);
             }
             _ => {
                 if outcome == Outcome::Incomplete && !changed {
                     file.risk = None;
+                    if file.held.take().is_some() {
+                        // It could not be read for a while, and this is the first that is known of its content.
+                        file.since = now;
+                    }
                     file.is_unfinished(reading.map(|reading| reading.content), now);
                 }
-                let at = file.since + file.required(&self.rules);
+                let at = file.ready_at(&self.rules);
                 self.schedule(path, at);
             }
         }
@@ -337,11 +363,12 @@ impl Core {
     }
 
     pub(super) fn counts(&self) -> Counts {
-        let mut counts = Counts { waiting: 0, busy: 0 };
+        let mut counts = Counts { waiting: 0, busy: 0, delayed: 0 };
         for file in self.files.values() {
             let is_waiting = matches!(file.stage, Stage::Settling | Stage::Ready { .. });
             let is_busy = matches!(file.stage, Stage::Ready { .. } | Stage::Taken { .. });
             counts.waiting += usize::from(is_waiting);
+            counts.delayed += usize::from(is_waiting && file.held.is_some());
             counts.busy += usize::from(is_busy && file.rank() == Rank::Fresh);
         }
         counts

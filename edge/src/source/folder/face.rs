@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::input::FILE_LIMIT;
 use crate::journal::{self, Key, Mark};
 
 /// What a file looks like from outside. A change of either is a new version, which is decided anew.
@@ -53,7 +54,7 @@ impl Stat {
     pub(crate) fn of(path: &Path) -> std::io::Result<Self> {
         let metadata = std::fs::metadata(path)?;
         if !metadata.is_file() {
-            return Err(std::io::Error::other("is not a regular file"));
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "is not a regular file"));
         }
         Ok(Self::from_metadata(&metadata))
     }
@@ -77,8 +78,10 @@ impl Stat {
 pub(crate) struct Content(pub(crate) [u8; 32]);
 
 impl Content {
-    /// What stands for a file that could not be read: equal to no other.
-    pub(crate) const UNREAD: Self = Self([0; 32]);
+    /// What stands for a file that could not be read, and never will be as it is: equal to no other.
+    pub(crate) const UNREAD: Self = Self([0xff; 32]);
+    /// What earlier agents wrote for any file that they could not read, if only for a moment.
+    const PERHAPS_UNREAD: Self = Self([0; 32]);
 
     pub(crate) fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
@@ -107,6 +110,12 @@ impl Known {
     pub(crate) fn of(known: &journal::Known) -> Option<Self> {
         let (version, reading) = unmark(&known.mark)?;
         Some(Self { relative: path_of(&known.key), version, reading })
+    }
+
+    /// False for a file that an earlier agent has set aside though the machine may have been at fault, and not the file.
+    pub(crate) fn is_settled(&self) -> bool {
+        let is_unread = self.reading.is_some_and(|reading| reading.content == Content::PERHAPS_UNREAD);
+        !is_unread || self.version.size > FILE_LIMIT
     }
 }
 
@@ -145,6 +154,18 @@ pub(crate) fn unmark(mark: &Mark) -> Option<(Version, Option<Reading>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_earlier_agent_could_not_read_is_not_settled_unless_it_was_too_large() {
+        let known = |size: u64, content: Content| {
+            let version = Version { size, modified: 1 };
+            let reading = Some(Reading { stat: Stat { version, inode: 1, changed: 1 }, content });
+            Known { relative: "a.png".into(), version, reading }
+        };
+        assert!(!known(10, Content::PERHAPS_UNREAD).is_settled());
+        assert!(known(FILE_LIMIT + 1, Content::PERHAPS_UNREAD).is_settled());
+        assert!(known(10, Content::UNREAD).is_settled() && known(10, Content([7; 32])).is_settled());
+    }
 
     #[test]
     fn a_mark_says_what_it_was_made_of_and_no_other_bytes_do() {

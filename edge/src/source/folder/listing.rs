@@ -1,9 +1,14 @@
 //! Looking at files: the whole folder, or some by name. Blocking; runs on threads made for that.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use millgate_shared::trouble::{self, Fault, Trouble};
+
+use super::core::FolderId;
 use super::face::Stat;
 use super::{FolderConfig, pattern};
 use crate::input::Naming;
@@ -20,8 +25,12 @@ pub(super) enum Kind {
 pub(super) struct Listing {
     /// Oldest first.
     pub(super) files: Vec<(Kind, Stat)>,
-    /// No folder below could not be read.
-    pub(super) is_complete: bool,
+    /// Files that stand there, and that the machine did not let be looked at.
+    pub(super) unseen: Vec<Kind>,
+    /// Folders that stand there; `None`: it could not be listed whole.
+    pub(super) folders: BTreeMap<PathBuf, Option<FolderId>>,
+    /// What the machine was in trouble with, and where first.
+    pub(super) troubles: BTreeMap<Trouble, PathBuf>,
 }
 
 /// Which files count.
@@ -39,9 +48,30 @@ pub(super) struct Lister {
 #[derive(Debug)]
 pub(super) struct Look {
     pub(super) picture: PathBuf,
-    /// `None`: it is gone.
-    pub(super) stat: Option<Stat>,
-    pub(super) template: Option<Stat>,
+    pub(super) seen: Looked,
+}
+
+#[derive(Debug)]
+pub(super) enum Looked {
+    There {
+        stat: Stat,
+        template: Option<Stat>,
+    },
+    /// Nothing is there, or no file.
+    Gone,
+    /// The machine did not let it, or a file beside it, be looked at.
+    Unseen(Trouble),
+}
+
+/// Looks at a file; `None`: nothing is there, or no file. The error is the machine's.
+pub(super) fn look(path: &Path) -> Result<Option<Stat>, Trouble> {
+    match Stat::of(path) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(error) => match trouble::judge(&error) {
+            Fault::Absent | Fault::Itself => Ok(None),
+            Fault::Machine(trouble) => Err(trouble),
+        },
+    }
 }
 
 impl Lister {
@@ -54,14 +84,19 @@ impl Lister {
     /// Looks at pictures, and at the files beside them.
     pub(super) fn look(&self, pictures: Vec<PathBuf>) -> Vec<Look> {
         let look = |picture: PathBuf| {
-            let path = self.root.join(&picture);
-            // Those beside it first: a pair is written in either order, and the picture decides.
-            let beside = self.naming.beside(&path).into_iter();
-            let beside = beside.filter_map(|(_, path)| Stat::of(&path).ok());
-            let template = beside.max_by_key(|stat| stat.version.modified);
-            Look { stat: Stat::of(&path).ok(), template, picture }
+            let seen = self.look_at(&self.root.join(&picture)).unwrap_or_else(Looked::Unseen);
+            Look { picture, seen }
         };
         pictures.into_iter().map(look).collect()
+    }
+
+    fn look_at(&self, path: &Path) -> Result<Looked, Trouble> {
+        // Those beside it first: a pair is written in either order, and the picture decides.
+        let beside = self.naming.beside(path);
+        let beside: Vec<Option<Stat>> =
+            beside.iter().map(|(_, path)| look(path)).collect::<Result<_, _>>()?;
+        let template = beside.into_iter().flatten().max_by_key(|stat| stat.version.modified);
+        Ok(look(path)?.map_or(Looked::Gone, |stat| Looked::There { stat, template }))
     }
 
     /// `path` below the folder.
@@ -90,41 +125,74 @@ impl Lister {
 
     /// Everything that counts. An error only if the folder itself cannot be read.
     pub(super) fn list(&self) -> io::Result<Listing> {
-        let mut listing = Listing { files: Vec::new(), is_complete: true };
-        self.list_dir(&self.root, &mut listing)?;
-        let mut below = self.dirs(&self.root);
+        let mut listing = Listing {
+            files: Vec::new(),
+            unseen: Vec::new(),
+            folders: BTreeMap::new(),
+            troubles: BTreeMap::new(),
+        };
+        let mut below = Vec::new();
+        let id = self.list_dir(&self.root, &mut listing, &mut below)?;
+        listing.folders.insert(PathBuf::new(), id);
         while let Some(dir) = below.pop() {
-            if self.list_dir(&dir, &mut listing).is_err() {
-                listing.is_complete = false;
+            let Some(relative) = self.relative(&dir) else { continue };
+            match self.list_dir(&dir, &mut listing, &mut below) {
+                Ok(id) => {
+                    listing.folders.insert(relative, id);
+                }
+                Err(error) => match trouble::judge(&error) {
+                    // Gone since the folder above was listed.
+                    Fault::Absent => {}
+                    Fault::Itself => {
+                        listing.folders.insert(relative, None);
+                    }
+                    Fault::Machine(trouble) => {
+                        listing.troubles.entry(trouble).or_insert(dir);
+                        listing.folders.insert(relative, None);
+                    }
+                },
             }
-            below.extend(self.dirs(&dir));
         }
         listing.files.sort_by_key(|(_, stat)| stat.version.modified);
         Ok(listing)
     }
 
-    fn list_dir(&self, dir: &Path, listing: &mut Listing) -> io::Result<()> {
+    /// Lists one folder and names those `below` it; links are not followed. Gives which folder it was; `None`: it may not have
+    /// been listed whole, or is another one by now.
+    fn list_dir(
+        &self,
+        dir: &Path,
+        listing: &mut Listing,
+        below: &mut Vec<PathBuf>,
+    ) -> io::Result<Option<FolderId>> {
+        let id = identity(dir)?;
+        let mut is_whole = true;
         for entry in std::fs::read_dir(dir)? {
-            let path = entry?.path();
+            let entry = entry?;
+            let path = entry.path();
+            match entry.file_type() {
+                Ok(kind) if self.is_recursive && kind.is_dir() => below.push(path.clone()),
+                Ok(_) => {}
+                Err(_) => is_whole = false,
+            }
             let Some(kind) = self.relative(&path).and_then(|relative| self.kind(&relative)) else { continue };
-            match Stat::of(&path) {
-                Ok(stat) => listing.files.push((kind, stat)),
+            match look(&path) {
+                Ok(Some(stat)) => listing.files.push((kind, stat)),
                 // Gone between listing and looking, or not a regular file.
-                Err(_) => continue,
+                Ok(None) => {}
+                Err(trouble) => {
+                    listing.unseen.push(kind);
+                    listing.troubles.entry(trouble).or_insert(path);
+                }
             }
         }
-        Ok(())
+        Ok((is_whole && identity(dir)? == id).then_some(id))
     }
+}
 
-    /// Folders right below `dir`; links are not followed.
-    fn dirs(&self, dir: &Path) -> Vec<PathBuf> {
-        if !self.is_recursive {
-            return Vec::new();
-        }
-        let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
-        let is_dir = |entry: &std::fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
-        entries.flatten().filter(is_dir).map(|entry| entry.path()).collect()
-    }
+fn identity(dir: &Path) -> io::Result<FolderId> {
+    let metadata = std::fs::metadata(dir)?;
+    Ok(FolderId(metadata.dev(), metadata.ino()))
 }
 
 #[cfg(test)]
@@ -162,5 +230,9 @@ mod tests {
         assert_eq!(count(false), 1);
         assert_eq!(count(true), 3);
         assert!(lister(true, &dir.path().join("absent")).list().is_err());
+        let listing = lister(true, dir.path()).list().unwrap();
+        let folders: Vec<&str> = listing.folders.keys().map(|path| path.to_str().unwrap()).collect();
+        assert_eq!(folders, ["", "folder.png", "sub", "sub/deep"]);
+        assert!(listing.folders.values().all(Option::is_some) && listing.troubles.is_empty());
     }
 }

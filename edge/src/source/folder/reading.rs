@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use millgate_shared::trouble::{self, Fault, Trouble};
 use rustix::fs::{SeekFrom, seek};
 
 use super::core::Ready;
@@ -66,7 +67,7 @@ impl Reads for Reader {
         if let Some(again) = self.ready.decided
             && (again.content == content || input.is_err())
         {
-            // One that cannot be read at the moment may be what it was.
+            // One that is refused unread may be what it was.
             self.note(Reading { stat, content: again.content });
             return Err(Unread::Not(Outcome::Same));
         }
@@ -109,14 +110,22 @@ fn find(path: &Path, source: &str, ready: &Ready, naming: &Naming) -> Result<Fou
     let version = ready.version;
     let mut before: Option<Content> = None;
     loop {
-        let began = Stat::of(path).map_err(|_| Outcome::Changed)?;
+        let began = Stat::of(path).map_err(|error| unseen(path, &error))?;
         let input = Input::from_file(path, naming, &[], Some(source));
         // The file itself, and then those beside it.
+        if let Err(error) = &input {
+            match error.fault() {
+                Fault::Machine(trouble) => return Err(delayed(path, trouble, error)),
+                Fault::Absent => return Err(Outcome::Changed),
+                Fault::Itself => {}
+            }
+        }
         let parts = input.as_ref().map_or(&[][..], |input| &input.parts);
         let content = parts.first().map_or(Content::UNREAD, |part| Content::of(&part.bytes));
         let is_gap = !ready.is_closed && parts.iter().any(|part| has_gap(&part.bytes));
-        let is_unwritten = is_gap || has_hole(path, version.size);
-        let stat = Stat::of(path).map_err(|_| Outcome::Changed)?;
+        let has_hole = has_hole(path, version.size).map_err(|error| unseen(path, &error))?;
+        let is_unwritten = is_gap || has_hole;
+        let stat = Stat::of(path).map_err(|error| unseen(path, &error))?;
         // Changed under the reading, or gone.
         if stat.version != version || began.version != version {
             return Err(Outcome::Changed);
@@ -129,6 +138,20 @@ fn find(path: &Path, source: &str, ready: &Ready, naming: &Naming) -> Result<Fou
             return Err(Outcome::Changed);
         }
     }
+}
+
+/// What follows where a file could not be looked at: it is gone, or the machine is in trouble.
+fn unseen(path: &Path, error: &std::io::Error) -> Outcome {
+    match trouble::judge(error) {
+        Fault::Machine(trouble) => delayed(path, trouble, error),
+        Fault::Absent | Fault::Itself => Outcome::Changed,
+    }
+}
+
+/// What the machine did not let be read is tried again; whoever counts how often tells people.
+fn delayed(path: &Path, trouble: Trouble, error: &dyn std::fmt::Display) -> Outcome {
+    tracing::debug!(path = %path.display(), trouble = trouble.name(), %error, "cannot be read at the moment");
+    Outcome::Delayed(trouble)
 }
 
 /// Errors that a file still being written can show.
@@ -149,10 +172,11 @@ fn has_gap(bytes: &[u8]) -> bool {
     bytes.len() >= TAIL && is_zero(&bytes[bytes.len() - TAIL..]) || bytes.chunks_exact(BLOCK).any(is_zero)
 }
 
-/// The file system knows of bytes that were never written.
-fn has_hole(path: &Path, size: u64) -> bool {
-    let hole = |file: File| Ok(seek(&file, SeekFrom::Hole(0))?);
-    File::open(path).and_then(hole).is_ok_and(|hole| hole < size)
+/// The file system knows of bytes that were never written. An error only if the file cannot be opened.
+fn has_hole(path: &Path, size: u64) -> std::io::Result<bool> {
+    let file = File::open(path)?;
+    // Not every file system can tell.
+    Ok(seek(&file, SeekFrom::Hole(0)).is_ok_and(|hole| hole < size))
 }
 
 #[cfg(test)]
@@ -178,8 +202,8 @@ mod tests {
         let path = dir.path().join("a.bmp");
         let file = File::create(&path).unwrap();
         file.set_len(1 << 20).unwrap();
-        assert!(has_hole(&path, 1 << 20));
+        assert!(has_hole(&path, 1 << 20).unwrap());
         file.write_all_at(&vec![0; 1 << 20], 0).unwrap();
-        assert!(!has_hole(&path, 1 << 20), "written zeros are no hole");
+        assert!(!has_hole(&path, 1 << 20).unwrap(), "written zeros are no hole");
     }
 }

@@ -234,7 +234,7 @@ fn life(seed: u64) {
                 );
             }
             _ => {
-                for seq in index.expired(now) {
+                for seq in index.expired(now, Some(0)) {
                     assert!(index.get(seq).unwrap().born + 10_000 <= now, "seed {seed}");
                     if index.remove(seq).is_some_and(|emptied| emptied.segment == segment) {
                         (segment, at) = (segment + 1, 0);
@@ -246,6 +246,32 @@ fn life(seed: u64) {
         check(&index, seed);
         assert_eq!(taken, closed + expired + dropped + index.len(), "seed {seed}");
     }
+}
+
+#[test]
+fn entries_of_earlier_runs_are_as_old_as_is_known() {
+    let mut index = Index::new(Limits { bytes: 1 << 20, age: 1_000, when_full: SpoolFull::RefuseNew });
+    // Two days old by the clock at the start, young, and of this run.
+    for (seq, born) in [(1, -2_000), (2, -10), (3, 0), (4, 500)] {
+        let place = Place { segment: 1, at: seq * 10, len: 10 };
+        let state = State::Waiting { due: 0, is_firm: false };
+        let digest = BundleDigest::of(b"");
+        index.insert(seq, Entry { id: seq.to_string(), place, born, digest, state, tries: 0 });
+    }
+    let expired = |now, shift| {
+        let mut expired = index.expired(now, shift);
+        expired.sort_unstable();
+        expired
+    };
+    assert_eq!(expired(1, Some(0)), [1]);
+    assert_eq!(expired(990, Some(0)), [1, 2]);
+    // Nobody knows what the clock at the start was worth.
+    assert!(expired(999, None).is_empty());
+    assert_eq!(expired(1_000, None), [1, 2, 3]);
+    // It was ahead, or behind.
+    assert!(expired(1, Some(-1_500)).is_empty());
+    assert_eq!(expired(1, Some(995)), [1, 2]);
+    assert_eq!(expired(1_500, Some(-5_000)), [3, 4]);
 }
 
 #[test]

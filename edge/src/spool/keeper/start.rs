@@ -44,8 +44,17 @@ impl Spool {
         let path = crate::spool::dir(state_dir);
         let refuse = |source| OpenError { path: path.clone(), source };
         let disk = Dir::open(path.clone()).map_err(refuse)?;
-        let (keeper, orphans) =
-            Keeper::open(disk, config, journal, spooled, undelivered, metrics, hand).map_err(refuse)?;
+        let (keeper, orphans) = Keeper::open(
+            disk,
+            config,
+            journal,
+            spooled,
+            undelivered,
+            metrics,
+            hand,
+            Ticking::kept(state_dir),
+        )
+        .map_err(refuse)?;
         let (jobs, receiver) = mpsc::channel(QUEUE);
         std::thread::spawn(move || keeper.run(receiver));
         Ok(Started { spool: Self { jobs }, orphans })
@@ -58,6 +67,7 @@ pub(super) fn segment_bytes(max_bytes: u64) -> u64 {
 }
 
 impl<D: Disk> Keeper<D> {
+    #[expect(clippy::too_many_arguments, reason = "called once, but for tests")]
     pub(super) fn open(
         disk: D,
         config: &SpoolConfig,
@@ -66,6 +76,7 @@ impl<D: Disk> Keeper<D> {
         undelivered: &HashSet<String>,
         metrics: SpoolMetrics,
         hand: &Hand,
+        ticking: Ticking,
     ) -> io::Result<(Self, Vec<Orphan>)> {
         let limits = Limits {
             bytes: config.max_bytes,
@@ -76,7 +87,7 @@ impl<D: Disk> Keeper<D> {
         let mut rate = Rate::new(0);
         let mut orphans = Vec::new();
         let mut met = HashSet::new();
-        let wall = wall();
+        let wall = ticking.now().unwrap_or_else(wall);
         let meet = |found: Found| {
             let Found { seq, place, body } = found;
             index.note_segment(place.segment, place.at + place.len);
@@ -141,6 +152,8 @@ impl<D: Disk> Keeper<D> {
             metrics,
             telling: VecDeque::new(),
             began: Instant::now(),
+            ticking,
+            began_at: wall,
             closed: HashMap::new(),
             refused_full: 0,
             counted: super::super::log::Counts::default(),

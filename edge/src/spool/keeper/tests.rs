@@ -25,8 +25,16 @@ fn bench_with(disk: &Faulty, config: &SpoolConfig, spooled: &[(&str, bool)], und
     let spooled = spooled.iter().map(|(id, is_closed)| ((*id).to_owned(), *is_closed)).collect();
     let undelivered = undelivered.iter().map(|id| (*id).to_owned()).collect();
     let metrics = SpoolMetrics::default();
-    let opened =
-        Keeper::open(disk.clone(), config, journal.clone(), spooled, &undelivered, metrics, &Hand::default());
+    let opened = Keeper::open(
+        disk.clone(),
+        config,
+        journal.clone(),
+        spooled,
+        &undelivered,
+        metrics,
+        &Hand::default(),
+        Ticking::unkept(),
+    );
     let (keeper, orphans) = opened.unwrap();
     let orphans = orphans.into_iter().map(|orphan| orphan.id).collect();
     Bench { _dir: dir, journal, keeper, orphans }

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::absence::Absent;
 use super::{Rules, Seen};
+use crate::backoff::Backoff;
 use crate::crash::Risk;
 use crate::source::folder::Again;
 use crate::source::folder::face::{Content, Known, Reading, Stat, Version};
@@ -15,6 +17,8 @@ const UNFINISHED_PATIENCE: Duration = Duration::from_secs(600);
 /// How long a change of anything but size and time starts the waiting anew; a share that makes such changes up at each
 /// look must not keep a file from being decided.
 const STAT_PATIENCE: Duration = Duration::from_secs(60);
+/// Pauses between tries while the machine is in trouble.
+const TROUBLE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 /// A second, in nanoseconds.
 const SECOND: i64 = 1_000_000_000;
 
@@ -30,8 +34,10 @@ pub(super) struct File {
     pub(super) since: Instant,
     /// When it was last looked at.
     pub(super) seen: Instant,
-    /// Whether the last listing lacked it.
-    pub(super) is_missed: bool,
+    /// Since when listings lack it, where that tells anything.
+    pub(super) absent: Option<Absent>,
+    /// It is to be left alone for a while, since the machine was in trouble.
+    pub(super) held: Option<Hold>,
     /// A writer was seen that has not been seen closing it.
     pub(super) is_written: bool,
     /// Whether the file's writer was seen closing it, or it was moved here whole.
@@ -49,6 +55,14 @@ pub(super) struct File {
     pub(super) stage: Stage,
     /// The file's entry in [`Core::due`].
     pub(super) due: Option<Instant>,
+}
+
+/// A file that could not be looked at or read, through no fault of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Hold {
+    until: Instant,
+    /// How many times in a row.
+    tries: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +113,8 @@ impl File {
             first: now,
             since: now,
             seen: now,
-            is_missed: false,
+            absent: None,
+            held: None,
             is_written: false,
             is_closed: false,
             is_incomplete: false,
@@ -141,6 +156,7 @@ impl File {
             self.first = now;
             // What killed the agent was another picture.
             self.risk = None;
+            self.held = None;
         }
         self.stat = stat;
         self.is_to_be_met = false;
@@ -174,6 +190,12 @@ impl File {
                     && !self.is_closed
                     && seen != Seen::Closed
                     && now.duration_since(self.first) < STAT_PATIENCE;
+                if let Some(held) = &mut self.held
+                    && stat.changed != self.stat.changed
+                {
+                    // Perhaps somebody has set its permissions right.
+                    held.until = now;
+                }
                 self.stat = stat;
                 if !is_touched && seen != Seen::Written {
                     return false;
@@ -240,6 +262,9 @@ impl File {
 
     pub(super) fn is_ready(&self, rules: &Rules, seen: Seen, now: Instant) -> bool {
         let is_whole = self.stat.version.size > 0 && !self.is_incomplete;
+        if self.held.is_some_and(|held| now < held.until) {
+            return false;
+        }
         match seen {
             Seen::Written => false,
             Seen::Closed if is_whole => true,
@@ -261,7 +286,19 @@ impl File {
     /// The file will not be completed any more.
     pub(super) fn is_last_chance(&self, rules: &Rules, now: Instant) -> bool {
         let patience = if self.is_written { UNFINISHED_PATIENCE } else { Duration::ZERO };
-        now.duration_since(self.since) >= patience.max(rules.patience)
+        self.held.is_none() && now.duration_since(self.since) >= patience.max(rules.patience)
+    }
+
+    /// Leaves it alone for a while, longer each time in a row.
+    pub(super) fn hold(&mut self, now: Instant) {
+        let tries = self.held.map_or(1, |held| held.tries.saturating_add(1));
+        self.held = Some(Hold { until: now + TROUBLE.of(tries), tries });
+    }
+
+    /// When it may be handed out, if it stays the same until then.
+    pub(super) fn ready_at(&self, rules: &Rules) -> Instant {
+        let settled = self.since + self.required(rules);
+        self.held.map_or(settled, |held| settled.max(held.until))
     }
 
     /// Takes note that it was read and found unfinished, holding `content`: where that is not what it held the last time, it is being

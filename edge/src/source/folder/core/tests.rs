@@ -2,6 +2,8 @@ use std::collections::BTreeMap;
 
 use super::*;
 
+mod troubles;
+
 const RULES: Rules = Rules { settle: ms(500), patience: ms(5_000), templates: Templates::Optional };
 
 const fn ms(millis: u64) -> Duration {
@@ -250,28 +252,16 @@ fn the_oldest_goes_first() {
 }
 
 #[test]
-fn a_share_that_is_not_mounted_forgets_nothing() {
-    let mut folder = Folder::knowing(RULES, &["a.png", "b.png"].map(|name| known(name, None)));
-    let began = folder.start + ms(1);
-    for _ in 0..3 {
-        assert!(folder.core.prune(&BTreeSet::new(), began).is_empty());
-    }
-    let present = BTreeSet::from([PathBuf::from("b.png")]);
-    assert!(folder.core.prune(&present, began).is_empty());
-    assert_eq!(folder.core.prune(&present, began), [PathBuf::from("a.png")]);
-    folder.see("a.png", 10, Seen::Closed);
-    assert_eq!(folder.run(ms(0)).len(), 1);
-}
-
-#[test]
 fn a_listing_that_began_before_a_file_came_says_nothing_of_it() {
     let mut folder = Folder::new(RULES);
     let began = folder.now;
     folder.see("a.png", 10, Seen::Closed);
     folder.run(ms(1));
     folder.settle("a.png", Outcome::Done);
-    for _ in 0..3 {
-        assert!(folder.core.prune(&BTreeSet::new(), began).is_empty());
+    let folders = BTreeMap::from([(PathBuf::new(), Some(FolderId(1, 1)))]);
+    let survey = Survey { present: BTreeSet::new(), folders };
+    for days in 0..30 {
+        assert!(folder.core.prune(&survey, began, folder.now + absence::KEPT * days).is_empty());
     }
     // And if it found an older version, that one is not decided again.
     folder.core.listed(Path::new("a.png"), stat(9), began, folder.now);
@@ -284,7 +274,7 @@ fn what_vanishes_before_its_turn_is_forgotten() {
     folder.see("a.png", 10, Seen::Listed);
     folder.files.clear();
     assert_eq!(folder.run(ms(9_000)), []);
-    assert_eq!(folder.core.counts(), Counts { waiting: 0, busy: 0 });
+    assert_eq!(folder.core.counts(), Counts { waiting: 0, busy: 0, delayed: 0 });
     assert_eq!(folder.core.next_due(folder.now), None);
 }
 
@@ -410,7 +400,7 @@ fn looks_at_decided_files_go_one_at_a_time_and_behind_the_others() {
     folder.core.settle(Path::new("c.png"), Outcome::Changed, None, folder.now);
     assert_eq!(folder.run(ms(500_000)), []);
     // Gone for now, and still known.
-    assert_eq!(folder.core.counts(), Counts { waiting: 0, busy: 0 });
+    assert_eq!(folder.core.counts(), Counts { waiting: 0, busy: 0, delayed: 0 });
     folder.see_stat("b.png", Stat { inode: 7, ..stat(10) }, Seen::Listed);
     assert_eq!(folder.run_all(ms(1_000_000))[0].1.decided.unwrap().content, Content([1; 32]));
 }
@@ -472,7 +462,7 @@ fn what_was_in_hand_at_a_death_comes_when_it_may_and_what_is_aside_at_once() {
     let risks: Vec<_> = taken.iter().map(|(_, ready)| (ready.path.to_str().unwrap(), ready.risk)).collect();
     // Of the third there is another version by now.
     assert_eq!(risks, [("b.png", Some(Risk::Aside { deaths: 3 })), ("c.png", None), ("d.png", None)]);
-    assert!(folder.core.has_risks() && folder.core.counts() == Counts { waiting: 2, busy: 3 });
+    assert!(folder.core.has_risks() && folder.core.counts() == Counts { waiting: 2, busy: 3, delayed: 0 });
     folder.core.allow_risks(true);
     // The one that has ended the agent already comes behind the one that has not.
     let risks: Vec<_> = folder.run_all(ms(9_000)).iter().map(|(_, ready)| ready.risk.unwrap()).collect();
