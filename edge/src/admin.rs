@@ -106,9 +106,11 @@ async fn switch_metered(State(admin): State<Admin>, body: String) -> (StatusCode
     }
 }
 
+/// An agent that cannot remember decides all the same: it is ready, and says what is wrong in a second line.
 async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
-    match admin.draining.is_cancelled() {
-        false => (StatusCode::OK, "ready\n"),
-        true => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+    if admin.draining.is_cancelled() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned());
     }
+    let trouble = admin.metrics.journal.trouble().map_or_else(String::new, |trouble| trouble + "\n");
+    (StatusCode::OK, format!("ready\n{trouble}"))
 }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use millgate_shared::trouble::{self, Fault};
 use millgate_shared::{bounded, files};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
@@ -20,6 +21,7 @@ use crate::journal::{Key, Mark};
 pub(crate) use case::Case;
 pub(crate) use law::Risk;
 use law::{Item, Suspect};
+pub(crate) use slots::Before;
 use slots::{Slot, Slots};
 
 mod case;
@@ -108,6 +110,11 @@ impl Hand {
             this.keep();
         }
         this
+    }
+
+    /// How the run before has ended.
+    pub(crate) fn before(&self) -> Before {
+        self.0.slots.as_ref().map_or(Before::Unknown, Slots::before)
     }
 
     fn suspects(&self) -> MutexGuard<'_, Vec<Suspect>> {
@@ -228,18 +235,31 @@ impl Hand {
     }
 }
 
-/// Nobody, where the file is absent or no good.
+/// Nobody, where the file is absent; nor where it is no good, which is then set aside.
 fn read(path: &Path) -> Vec<Suspect> {
+    let _of_another_user = files::narrow(path).is_err();
     let text = match bounded::read(path, bounded::TEXT) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) if trouble::judge(&error) == Fault::Absent => return Vec::new(),
         Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "the list of suspects cannot be read");
+            if trouble::judge(&error) == Fault::Itself {
+                set_aside(path, &error.to_string());
+            } else {
+                tracing::error!(path = %path.display(), %error, "the list of suspects cannot be read");
+            }
             return Vec::new();
         }
     };
     serde_json::from_slice(&text).unwrap_or_else(|error| {
-        tracing::warn!(path = %path.display(), %error, "the list of suspects cannot be read");
+        set_aside(path, &error.to_string());
         Vec::new()
     })
+}
+
+fn set_aside(path: &Path, why: &str) {
+    let aside = files::set_aside(path);
+    tracing::error!(
+        path = %path.display(), why, ?aside,
+        "the list of suspects is damaged; it is set aside, and what was on it is tried again like anything else"
+    );
 }

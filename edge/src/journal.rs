@@ -1,7 +1,9 @@
 //! What has been decided and what is still to be delivered, kept across restarts.
 //!
-//! One small [redb](https://www.redb.org) database in the state directory: a commit is either wholly there or not at all,
-//! whatever kills the process or the power, and its lock keeps a second agent out.
+//! One small [redb](https://www.redb.org) database in the state directory, and beside it a log of lines that every commit
+//! goes to first (`wal`): a commit is either wholly there or not at all, whatever kills the process or the power, and
+//! locks keep a second agent out. Either of the two is made anew from the other, whatever happens to one of them: bytes
+//! that change, a file that is cut short, replaced or deleted, also while the agent runs.
 //!
 //! A sample of a source is known by its key, and remembered by a mark; both are bytes of the source's own.
 //!
@@ -9,269 +11,242 @@
 //! amendment. From then on the record is delivered, byte for byte, until every sink has it: a sample is never decided
 //! twice, and none is forgotten. An amendment is one commit too: the amended record is in the outbox, and the id awaits
 //! nothing any more.
+//!
+//! While no disk takes a commit the agent decides all the same: what was decided is held in memory, in bounds, and
+//! committed when a disk takes it. That is said in the log, in `/readyz` and on `/metrics`.
+//!
+//! * `change`: the tables, and what one commit does to them. `wal`: the log. `base`: the database, opened safely.
+//! * `opening`: which of the two a start goes on from. `keeper`: the thread at work. `held`, `state`: pure. `handle`: how
+//!   the thread is spoken to.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use redb::{Database, ReadTransaction, ReadableDatabase};
+use millgate_shared::files;
 use tokio::sync::mpsc;
 
+use base::{Base, Failed};
 use change::Change;
-use handle::Job;
+use counts::Memory;
+use keeper::Keeper;
+use state::State;
+use wal::Wal;
 
+mod base;
 mod change;
+mod counts;
 mod handle;
+mod held;
+mod keeper;
 mod key;
+mod opening;
+mod state;
 #[cfg(test)]
 mod tests;
 mod text;
+mod wal;
 
 pub use change::Post;
+pub(crate) use counts::Counts;
 pub use handle::JournalHandle;
 pub use key::{Key, Known, Mark, Remembered};
 
 /// The file's name in the state directory.
 pub const FILE_NAME: &str = "decided.redb";
 
-/// Entries that one commit may hold; a commit costs one wait for the disk, however many.
-const BATCH: usize = 256;
-/// redb's own is 1 GiB.
-const CACHE_BYTES: usize = 1 << 20;
 /// How long the lock of a process that was killed may linger.
 const LEFTOVER: Duration = Duration::from_secs(2);
-/// The pause between attempts, while the disk is full or out of order.
-const RETRY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    #[error("state_dir {}: {source}", path.display())]
-    Dir { path: PathBuf, source: std::io::Error },
     #[error("{}: is in use by another agent; give each its own state_dir", path.display())]
     InUse { path: PathBuf },
-    #[error(
-        "{}: is of format {found}, and this agent reads format {}: it is set aside at the next start",
-        path.display(),
-        change::FORMAT
-    )]
-    Format { path: PathBuf, found: u32 },
-    #[error("{}: {source}", path.display())]
-    Database { path: PathBuf, source: Box<redb::Error> },
+    #[error("{}: {why}", path.display())]
+    Unusable { path: PathBuf, why: String },
 }
 
-/// The database, opened.
+/// What was found at a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    /// What the run before has left.
+    On,
+    /// One of the two copies was lost or damaged, and was made anew from the other.
+    Mended {
+        /// Commits that cannot be read in what it was made from: 0 where nothing is lost.
+        lost: u64,
+    },
+    /// Nothing is known of any earlier run, because there was none or because all of it is lost.
+    Anew,
+    /// The disk does not let the journal be read: what can be known of earlier runs is known from the log alone, if at all.
+    Blind,
+}
+
+/// The journal, opened.
 #[derive(Debug)]
 pub struct Journal {
-    path: PathBuf,
-    /// `None` while it cannot be opened anew: nothing is taken as written then.
-    database: Option<Database>,
+    dir: PathBuf,
+    /// `None` while it cannot be used.
+    base: Option<Base>,
+    /// What the log says, where there is no database to ask. `None`: there is one.
+    state: Option<State>,
+    /// `None` while it cannot be written.
+    wal: Option<Wal>,
+    /// Number of the last commit.
+    number: u64,
+    begun: Begun,
+    /// Why not both copies are in use; empty where they are.
+    why: String,
+    /// The database was found to be damaged while it was in use.
+    is_damaged: bool,
+    counts: Counts,
 }
 
 impl Journal {
-    /// Opens or creates it; sets aside one that is damaged or of another format, and waits a little for a process that was
-    /// killed a moment ago to give up its lock.
-    pub async fn open_soon(dir: &Path) -> Result<Self, JournalError> {
+    /// Opens or makes it, as [`Journal::open`] does, and waits a little for a process that was killed a moment ago to give up
+    /// its locks.
+    pub(crate) async fn open_soon(dir: &Path, counts: &Counts) -> Result<Self, JournalError> {
         let until = tokio::time::Instant::now() + LEFTOVER;
-        let mut has_tried = false;
         loop {
-            match Self::open(dir) {
+            let (own, counts) = (dir.to_path_buf(), counts.clone());
+            // Every page is read.
+            let opened = tokio::task::spawn_blocking(move || Self::open_counted(&own, &counts)).await;
+            let panicked = |_| JournalError::Unusable {
+                path: dir.join(FILE_NAME),
+                why: "its opening panicked".to_owned(),
+            };
+            match opened.map_err(panicked)? {
                 Err(JournalError::InUse { .. }) if tokio::time::Instant::now() < until => {
                     tokio::time::sleep(LEFTOVER / 20).await;
-                }
-                // Reading it again changes nothing.
-                Err(JournalError::Database { source, .. }) if is_damaged(&source) && !has_tried => {
-                    has_tried = true;
-                    Self::set_aside(dir, &source.to_string())?;
-                }
-                Err(error @ JournalError::Format { .. }) if !has_tried => {
-                    has_tried = true;
-                    Self::set_aside(dir, &error.to_string())?;
                 }
                 opened => return opened,
             }
         }
     }
 
-    /// Keeps one that nobody here can read under another name, for whoever can, and begins a new one: an agent that never
-    /// starts decides nothing. Files that are still in their folders are decided again; `why` is for the log.
-    pub fn set_aside(dir: &Path, why: &str) -> Result<(), JournalError> {
-        let path = dir.join(FILE_NAME);
-        if !path.exists() {
-            return Ok(());
+    /// Opens or makes it. Whatever lies there, this fails only where another agent has it: what cannot be used is set aside,
+    /// and what the machine does not let be used is gone on without. Blocks.
+    pub fn open(dir: &Path) -> Result<Self, JournalError> {
+        Self::open_counted(dir, &Counts::default())
+    }
+
+    /// Keeps the database under another name, for whoever can read it, so that it is made anew from the log; where there is no
+    /// database, the log. Blocks.
+    pub(crate) fn set_aside(dir: &Path, why: &str, counts: &Counts) -> io::Result<()> {
+        for (name, store) in [(FILE_NAME, "journal"), (wal::FILE_NAME, "journal_log")] {
+            let path = dir.join(name);
+            if let Some(aside) = files::set_aside(&path)? {
+                counts.set_aside(store);
+                tracing::error!(file = %path.display(), aside = %aside.display(), why, "a copy of the journal is set aside");
+                break;
+            }
         }
-        let aside = (1..).map(|at| dir.join(format!("{FILE_NAME}.aside-{at}"))).find(|aside| !aside.exists());
-        let aside = aside.unwrap_or_else(|| dir.join(format!("{FILE_NAME}.aside")));
-        std::fs::rename(&path, &aside)
-            .map_err(|source| JournalError::Dir { path: dir.to_path_buf(), source })?;
-        tracing::error!(
-            file = %path.display(), aside = %aside.display(), why,
-            "the journal is set aside and a new one begun; files in the folders are decided again, and records in it are not delivered"
-        );
         Ok(())
     }
 
-    /// `None` if there is none yet: nothing is made.
-    pub fn existing(dir: &Path) -> Result<Option<Self>, JournalError> {
-        Self::is_in(dir).then(|| Self::open(dir)).transpose()
+    /// Keeps the database under another name, if there is one.
+    fn set_base_aside(dir: &Path, why: &str, counts: &Counts) -> io::Result<()> {
+        match dir.join(FILE_NAME).symlink_metadata() {
+            Ok(_) => Self::set_aside(dir, why, counts),
+            Err(_) => Ok(()),
+        }
     }
 
     /// Was there ever one?
     pub fn is_in(dir: &Path) -> bool {
-        dir.join(FILE_NAME).exists()
+        let is_there = |name: &str| dir.join(name).symlink_metadata().is_ok();
+        is_there(FILE_NAME) || is_there(wal::FILE_NAME)
     }
 
-    /// Opens or creates it.
-    pub fn open(dir: &Path) -> Result<Self, JournalError> {
-        std::fs::create_dir_all(dir)
-            .map_err(|source| JournalError::Dir { path: dir.to_path_buf(), source })?;
-        let path = dir.join(FILE_NAME);
-        let database = open(&path)?;
-        let this = Self { path, database: Some(database) };
-        this.prepare()?;
-        Ok(this)
+    /// How it was found.
+    pub fn begun(&self) -> Begun {
+        self.begun
+    }
+
+    /// Why one of its two copies is not used; `None`: both are, or are about to be.
+    pub fn trouble(&self) -> Option<&str> {
+        (!self.why.is_empty()).then_some(&*self.why)
     }
 
     /// What a source has had decided.
     pub fn known(&self, source: &str) -> Result<Vec<Known>, JournalError> {
-        self.read(|read| change::known(read, source))
+        self.read(|read| change::known(read, source), |state| state.known(source))
     }
 
     /// What was not delivered to every sink, in the order of its commits, by number.
     pub fn outbox(&self) -> Result<Vec<(u64, Post)>, JournalError> {
-        self.read(change::outbox)
+        self.read(change::outbox, State::outbox)
     }
 
     /// The ids that the spool is known to hold; true for those that will not be amended (any more).
     pub fn spooled(&self) -> Result<HashMap<String, bool>, JournalError> {
-        self.read(change::spooled)
+        self.read(change::spooled, State::spooled)
     }
 
-    /// Closes ids by one commit, outside of the thread, for the command line.
+    /// Closes ids by one commit, outside of the thread, for the command line. The log is made anew by the next start.
     pub fn close_now(&self, ids: &[String]) -> Result<(), JournalError> {
         let change = Change::Closed { ids: ids.to_vec() };
-        self.apply(&[&change]).map_err(|error| self.error(error))
+        let Some(base) = &self.base else { return Err(self.error("cannot be written at the moment")) };
+        let written = base.write(|transaction| {
+            change::apply(transaction, [&change])?;
+            Ok(change::count(transaction, self.number + 1)?)
+        });
+        written.map_err(|error| self.error(&error.to_string()))
     }
 
     /// Hands it to a thread of its own, behind a queue of `queue` entries.
     pub fn start(self, queue: usize) -> Result<JournalHandle, JournalError> {
         let next = self.outbox()?.last().map_or(0, |(number, _)| number + 1);
         let (jobs, receiver) = mpsc::channel(queue.max(1));
-        std::thread::spawn(move || self.run(receiver));
+        let keeper = Keeper::new(self);
+        std::thread::spawn(move || keeper.run(receiver));
         Ok(JournalHandle::new(jobs, next))
     }
 
-    fn error(&self, source: redb::Error) -> JournalError {
-        JournalError::Database { path: self.path.clone(), source: Box::new(source) }
+    fn path(&self) -> PathBuf {
+        self.dir.join(FILE_NAME)
     }
 
-    fn database(&self) -> Result<&Database, redb::Error> {
-        self.database.as_ref().ok_or_else(|| redb::Error::Io(std::io::Error::other("is not open")))
+    fn error(&self, why: &str) -> JournalError {
+        JournalError::Unusable { path: self.path(), why: why.to_owned() }
     }
 
     fn read<T>(
         &self,
-        read: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
+        from_base: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>,
+        from_state: impl FnOnce(&State) -> T,
     ) -> Result<T, JournalError> {
-        let reading = || read(&self.database()?.begin_read()?);
-        reading().map_err(|error| self.error(error))
-    }
-
-    /// Begins one that is empty, and refuses one of another format.
-    fn prepare(&self) -> Result<(), JournalError> {
-        let begin = || {
-            let transaction = self.database()?.begin_write()?;
-            change::begin(&transaction)?;
-            transaction.commit()?;
-            Ok(())
-        };
-        match self.read(change::format)? {
-            Some(change::FORMAT) => Ok(()),
-            Some(found) => Err(JournalError::Format { path: self.path.clone(), found }),
-            None => begin().map_err(|error| self.error(error)),
+        match (&self.base, &self.state) {
+            (Some(base), _) => {
+                let read = base.read(|read| Ok(from_base(read)?));
+                read.map_err(|error| self.error(&error.to_string()))
+            }
+            (None, Some(state)) => Ok(from_state(state)),
+            (None, None) => Ok(from_state(&State::default())),
         }
     }
 
-    fn apply(&self, changes: &[&Change]) -> Result<(), redb::Error> {
-        let transaction = self.database()?.begin_write()?;
-        change::apply(&transaction, changes)?;
-        transaction.commit()?;
+    /// How what is written now is remembered.
+    fn memory(&self) -> Memory {
+        match (&self.base, &self.wal) {
+            (Some(_), Some(_)) => Memory::Whole,
+            (None, None) => Memory::Lost,
+            _ => Memory::Half,
+        }
+    }
+
+    /// Writes the log anew from the database.
+    fn rewrite_wal(&mut self) -> Result<(), Failed> {
+        let Some(base) = &self.base else { return Ok(()) };
+        // Its lock, and its room on the disk.
+        self.wal = None;
+        let wal = base.read(|read| {
+            Ok(Wal::rewrite(&self.dir, self.number, |each| {
+                change::copy(read, |change| each(&change).map_err(Failed::from)).map_err(io::Error::other)
+            })?)
+        })?;
+        self.wal = Some(wal);
         Ok(())
     }
-
-    fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
-        while let Some(first) = jobs.blocking_recv() {
-            let mut batch = vec![first];
-            while batch.len() < BATCH
-                && let Ok(next) = jobs.try_recv()
-            {
-                batch.push(next);
-            }
-            if !self.commit(&batch, &jobs) {
-                return;
-            }
-            for job in batch {
-                // The caller may have gone.
-                let _gone = job.done.send(()).is_err();
-            }
-        }
-    }
-
-    /// Tries until it is on disk; false if nobody waits for it any more.
-    fn commit(&mut self, batch: &[Job], jobs: &mpsc::Receiver<Job>) -> bool {
-        let changes: Vec<&Change> = batch.iter().map(|job| &job.change).collect();
-        let mut has_failed = false;
-        loop {
-            match self.apply(&changes) {
-                Ok(()) => {
-                    if has_failed {
-                        tracing::info!(file = %self.path.display(), "journal can be written again");
-                    }
-                    return true;
-                }
-                Err(error) if !has_failed => {
-                    has_failed = true;
-                    tracing::error!(file = %self.path.display(), %error, "journal cannot be written; trying again");
-                }
-                Err(_) => {}
-            }
-            if jobs.is_closed() && batch.iter().all(|job| job.done.is_closed()) {
-                return false;
-            }
-            std::thread::sleep(RETRY);
-            self.reopen();
-        }
-    }
-
-    /// After an IO error redb refuses all further work on the open database.
-    fn reopen(&mut self) {
-        // Its lock must be given up before it can be taken again.
-        self.database = None;
-        match open(&self.path) {
-            Ok(database) => {
-                self.database = Some(database);
-                if let Err(error) = self.prepare() {
-                    tracing::debug!(%error, "journal cannot be gone on with yet");
-                    self.database = None;
-                }
-            }
-            Err(error) => tracing::debug!(%error, "journal cannot be opened yet"),
-        }
-    }
-}
-
-/// Whether the file's bytes are no journal's, and will never be.
-fn is_damaged(error: &redb::Error) -> bool {
-    match error {
-        redb::Error::Corrupted(_) => true,
-        redb::Error::Io(error) => error.kind() == std::io::ErrorKind::InvalidData,
-        _ => false,
-    }
-}
-
-fn open(path: &Path) -> Result<Database, JournalError> {
-    let opened = Database::builder().set_cache_size(CACHE_BYTES).create(path);
-    opened.map_err(|source| match source {
-        redb::DatabaseError::DatabaseAlreadyOpen => JournalError::InUse { path: path.to_path_buf() },
-        source => JournalError::Database { path: path.to_path_buf(), source: Box::new(source.into()) },
-    })
 }

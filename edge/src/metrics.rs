@@ -19,7 +19,7 @@ use crate::spool::SpoolMetrics;
 use crate::uplink::ledger::{Ledger, Traffic};
 use crate::uplink::session::LinkState;
 use crate::uplink::upload::Form;
-use crate::{epochs, outbox, sink, source};
+use crate::{epochs, journal, outbox, sink, source};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Decided {
@@ -89,6 +89,7 @@ pub struct Metrics {
     pub sinks: sink::Counts,
     pub(crate) spool: SpoolMetrics,
     pub(crate) outbox: outbox::Counts,
+    pub(crate) journal: journal::Counts,
     pub(crate) epochs: epochs::Counts,
 }
 
@@ -114,6 +115,7 @@ impl Metrics {
             sinks: sink::Counts::default(),
             spool: SpoolMetrics::default(),
             outbox: outbox::Counts::default(),
+            journal: journal::Counts::default(),
             epochs: epochs::Counts::default(),
             registry: Registry::default(),
         };
@@ -141,6 +143,7 @@ impl Metrics {
         this.sinks.register(&mut registry);
         this.spool.register(&mut registry);
         this.outbox.register(&mut registry);
+        this.journal.register(&mut registry);
         this.epochs.register(&mut registry);
         Self { registry, ..this }
     }

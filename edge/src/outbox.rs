@@ -22,7 +22,7 @@ use crate::crash::law::Item;
 use crate::crash::{Case, Hand, Held};
 use crate::journal::{JournalHandle, Post, Remembered};
 use crate::record::Undecided;
-use crate::sink::{Key, Record, Sinks};
+use crate::sink::{Delivered, Key, Record, Sinks};
 use crate::source::{Outcome, Receipt, Tidied, Tidy};
 use crate::spool::entry::{Entry, Head, Origin, Written};
 use crate::spool::{Orphan, PutError, Spool, wall};
@@ -74,6 +74,11 @@ pub(crate) enum Made {
     Undecided {
         id: String,
         why: Undecided,
+    },
+    /// An earlier run has decided it, which the journal does not know: a sink's file does.
+    Delivered {
+        id: String,
+        found: Delivered,
     },
 }
 
@@ -132,6 +137,14 @@ impl Outbox {
         is_stopping: impl Fn() -> bool,
     ) -> Outcome {
         let kept = match made {
+            Made::Delivered { id, found: Delivered::Settled } => {
+                case.lived_through().await;
+                return self.remember(&id, of, receipt).await;
+            }
+            Made::Delivered { found: Delivered::Once(record), .. } => {
+                self.0.counts.recognised.inc();
+                Ok(Kept { record, awaits: false })
+            }
             Made::Decided(decided) => self.keep(*decided, case, is_stopping).await,
             Made::Undecided { id, why } => undecided(id, &why).map(|record| Kept { record, awaits: false }),
         };
@@ -145,6 +158,29 @@ impl Outbox {
         };
         case.is_set_aside().await;
         outcome
+    }
+
+    /// Remembers samples whose record every sink has by now, and tidies them.
+    async fn remember(&self, id: &str, of: Vec<Remembered>, receipt: &mut dyn Receipt) -> Outcome {
+        let Some(journal) = &self.0.journal else { return Outcome::Unacknowledged };
+        self.0.counts.recognised.inc();
+        if !journal.remember(of.clone()).await {
+            return Outcome::Unacknowledged;
+        }
+        receipt.settle().await;
+        let mut tidied = Vec::with_capacity(of.len());
+        for of in &of {
+            tidied.push(self.0.tidy.tidy(of, id).await);
+            if tidied.last() == Some(&Tidied::Removed) {
+                // What is not forgotten now is when its folder is listed.
+                let _stopped = !journal.forget(&of.source, vec![of.key.clone()]).await;
+            }
+        }
+        match Tidied::all(&tidied) {
+            Tidied::Kept => Outcome::Done,
+            Tidied::Removed => Outcome::Removed,
+            Tidied::Changed => Outcome::Changed,
+        }
     }
 
     /// On the disk, if it is to be amended. The sample is in hand while it is encoded.

@@ -37,7 +37,7 @@ use crate::journal::{JournalError, JournalHandle, Known, Post};
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::settings::Refused;
-use crate::sink::{Key, OpenError, Sinks};
+use crate::sink::{Key, OpenError, Sinks, Told};
 use crate::source::calm::Calm;
 use crate::source::{Left, Starting, Taken, Tidy, joined};
 use crate::spool::{self, Spool, Started};
@@ -148,14 +148,23 @@ impl Service {
             break_service.send_replace(Some(message));
         };
         let hand = open_hand(&config).await?;
-        let kept = Kept::open(&config, &hand).await?;
+        let kept = Kept::open(&config, &hand, &metrics.journal).await?;
         let undelivered = kept.undelivered.iter().map(|(_, post)| key(post)).collect();
-        let sinks = Sinks::open(&config.sinks, config.queue, &undelivered, &metrics.sinks, on_broken)?;
+        let sinks =
+            Sinks::open(&config.sinks, config.queue, &undelivered, &kept.told, &metrics.sinks, on_broken)?;
 
         let (intake, work, api) = (Tasks::new(), Tasks::new(), Tasks::new());
-        let Kept { journal, known, spooled, undelivered } = kept;
+        let Kept { journal, known, spooled, undelivered, told } = kept;
         let journal = journal.map(|journal| journal.start(config.queue.max(JOURNAL_QUEUE))).transpose()?;
-        let started = start_spool(&config, journal.as_ref(), spooled, &undelivered, &metrics, &hand).await?;
+        if let Some(journal) = &journal {
+            let looking = journal.looking();
+            let token = base.token().clone();
+            base.spawn(async move {
+                let _stopped = token.run_until_cancelled(looking).await.is_none();
+            });
+        }
+        let started =
+            start_spool(&config, journal.as_ref(), spooled, &undelivered, &told, &metrics, &hand).await?;
         let (spool, orphans) = started.map(|started| (started.spool, started.orphans)).unzip();
         let naming = (!config.sources.is_empty()).then(|| agent.naming());
         let epochs = Epochs::new(&agent, naming, spool.clone(), bundles, metrics.epochs.clone());
@@ -176,7 +185,7 @@ impl Service {
         );
         work.spawn(outbox.clone().carry_on(undelivered, orphans.unwrap_or_default()));
         if let Some(journal) = journal.clone().filter(|_| !config.sources.is_empty()) {
-            start_files(&config, known, &agent, &outbox, &hand, journal, &metrics, &intake, &work);
+            start_files(&config, known, told, &agent, &outbox, &hand, journal, &metrics, &intake, &work);
         }
         if let Some(spool) = spool.clone() {
             let (agent, outbox, metrics) = (agent.clone(), outbox.clone(), Arc::clone(&metrics));
@@ -388,10 +397,11 @@ async fn start_spool(
     journal: Option<&JournalHandle>,
     spooled: HashMap<String, bool>,
     undelivered: &[(u64, Post)],
+    told: &Told,
     metrics: &Metrics,
     hand: &Hand,
 ) -> Result<Option<Started>, StartError> {
-    let hand = hand.clone();
+    let (hand, told) = (hand.clone(), told.clone());
     let Some(journal) = journal.filter(|_| has_spool(config)).cloned() else {
         // Writes a small file.
         tokio::task::spawn_blocking(move || hand.has_started()).await.map_err(|_| StartError::Panicked)?;
@@ -402,7 +412,8 @@ async fn start_spool(
     let metrics = metrics.spool.clone();
     // The whole log is read.
     let start = move || {
-        let started = Spool::start(&dir, &config, journal, spooled, &undelivered, metrics, &hand);
+        let started =
+            Spool::start(&dir, &config, journal, spooled, &undelivered, |id| told.knows(id), metrics, &hand);
         hand.has_started();
         started
     };
@@ -415,6 +426,7 @@ async fn start_spool(
 fn start_files(
     config: &EdgeConfig,
     known: Vec<Vec<Known>>,
+    told: Told,
     agent: &Agent,
     outbox: &Outbox,
     hand: &Hand,
@@ -441,7 +453,7 @@ fn start_files(
             tasks: intake.clone(),
         });
     }
-    let desk = Desk::new(agent, outbox, hand, metrics, intake.token().clone());
+    let desk = Desk::new(agent, outbox, hand, metrics, told, intake.token().clone());
     intake.spawn(pump(taken, Arc::new(desk), config.queue, intake.token().clone(), work.clone()));
 }
 

@@ -18,6 +18,7 @@ use crate::backoff::Backoff;
 use crate::finding::Item;
 use crate::record::{Undecided, write_decision, write_error};
 use crate::settings::{self, Refused, refuse};
+use told::Collecting;
 use worker::{Ack, Settings, Worker};
 
 mod counts;
@@ -25,12 +26,14 @@ mod jsonl;
 #[cfg(test)]
 pub mod memory;
 mod stdout;
+mod told;
 mod webhook;
 mod worker;
 
 pub use counts::{Counts, SinkMetrics};
 pub use jsonl::JsonlConfig;
 pub use stdout::StdoutConfig;
+pub(crate) use told::{Delivered, Depth, Told};
 pub use webhook::WebhookConfig;
 
 settings::kinds! {
@@ -80,6 +83,11 @@ pub(crate) trait SinkSettings: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
+    /// Hands over the records that lie where it has delivered them, if it can look there, from the youngest on. Blocks.
+    fn told(&self, _depth: Depth, _to: &mut Collecting<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Opens it and starts its thread; an error is for people, and names neither sink nor key.
     fn open(&self, opening: Opening<'_>) -> Result<Worker, String>;
 }
@@ -105,6 +113,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) queue: usize,
     /// Will be delivered again, though a sink may have them: one that can look leaves those out.
     pub(crate) undelivered: &'a HashSet<Key>,
+    /// What was found to have been delivered where the journal does not know, by this sink's number.
+    pub(crate) told: (Told, usize),
     name: String,
     metrics: SinkMetrics,
     on_broken: OnBroken,
@@ -213,12 +223,14 @@ pub struct Sinks {
 }
 
 impl Sinks {
-    /// Opens them; an empty list is standard output. `undelivered` will be delivered again. `on_broken` is called when a sink
+    /// Opens them; an empty list is standard output. `undelivered` will be delivered again; so may be what is `told` of, and
+    /// a sink that has it leaves it out. `on_broken` is called when a sink
     /// can never work again.
-    pub fn open(
+    pub(crate) fn open(
         configs: &[SinkConfig],
         queue: usize,
         undelivered: &HashSet<Key>,
+        told: &Told,
         counts: &Counts,
         on_broken: impl Fn(String) + Send + Sync + 'static,
     ) -> Result<Self, OpenError> {
@@ -231,7 +243,7 @@ impl Sinks {
             let is_alone = kinds.iter().filter(|other| **other == kind).count() == 1;
             let name = if is_alone { kind.to_owned() } else { format!("{kind}-{at}") };
             let (metrics, on_broken) = (counts.of(&name), Arc::clone(&on_broken));
-            let opening = Opening { queue, undelivered, name, metrics, on_broken };
+            let opening = Opening { queue, undelivered, told: (told.clone(), at), name, metrics, on_broken };
             config.settings().open(opening).map_err(|message| OpenError { at, kind, message })
         };
         let workers: Result<Vec<Worker>, OpenError> = configs.iter().enumerate().map(open).collect();

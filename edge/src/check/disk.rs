@@ -19,18 +19,18 @@ pub(super) fn check(config: &EdgeConfig) -> (bool, Vec<Item>) {
     let mut is_running = false;
     // Nothing is made: the agent may run as another user.
     match Journal::existing(&config.state_dir) {
-        Ok(_) => {}
+        Ok(journal) => {
+            if let Some(why) = journal.as_ref().and_then(Journal::trouble) {
+                let advice = "nothing: the next start sets it aside and makes it anew from its log; the agent's log says what could not be known";
+                items.push(Item::warning("journal", why, advice));
+            }
+        }
         Err(JournalError::InUse { .. }) => {
             is_running = true;
             items.push(Item::ok("journal", "in use by a running agent"));
         }
-        Err(error @ JournalError::Format { .. }) => {
-            let advice = "nothing: files in the folders will be decided once more";
-            items.push(Item::warning("journal", error.to_string(), advice));
-        }
-        Err(error) => {
-            let advice =
-                "if the disk is sound, move the file away: files in the folders will be decided once more";
+        Err(error @ JournalError::Unusable { .. }) => {
+            let advice = "look at the disk: the agent decides without it, and cannot remember";
             items.push(Item::failed("journal", error.to_string(), advice));
         }
     }

@@ -10,10 +10,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use millgate_shared::files;
 use rustix::fs::{FlockOperation, flock};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -38,9 +39,20 @@ struct First {
 #[derive(Debug, Clone)]
 pub(super) struct Slots(Arc<Inner>);
 
+/// How the run before has ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Before {
+    /// There was none, as far as is known.
+    #[default]
+    Unknown,
+    Ended,
+    Killed,
+}
+
 #[derive(Debug)]
 struct Inner {
     file: File,
+    before: Before,
     free: Mutex<Vec<u16>>,
 }
 
@@ -52,21 +64,40 @@ pub(super) struct Slot {
 }
 
 impl Slots {
-    /// Opens or makes it; gives how the run before has ended, if not by itself. An error of kind `WouldBlock`: another
-    /// agent has it.
+    /// Opens or makes it; gives how the run before has ended, if not by itself. What is no file is set aside. An error of kind
+    /// `WouldBlock`: another agent has it.
     pub(super) fn open(dir: &Path) -> io::Result<(Self, Option<Death>)> {
-        std::fs::create_dir_all(dir)?;
+        files::make_private_folder(dir)?;
         let path = dir.join(FILE_NAME);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let open = || {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false).mode(files::PRIVATE).open(&path)
+        };
+        let file = open().or_else(|error| {
+            // Nothing in it is worth as much as knowing what is in hand from here on.
+            let aside = files::set_aside(&path)?;
+            tracing::error!(path = %path.display(), ?aside, %error, "the notes of what is in hand cannot be used; they are set aside and begun anew");
+            open()
+        })?;
+        let _of_another_user = files::narrow(&path).is_err();
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         let boot = boot();
         let death = death(&file, &boot);
+        let before = match (&death, read::<First>(&file, 0)) {
+            (Some(_), _) => Before::Killed,
+            (None, Some(_)) => Before::Ended,
+            (None, None) => Before::Unknown,
+        };
         // All of it is there before any of it is needed: a full disk must not be what keeps an item from being noted.
         let empty = vec![0; SLOT * usize::from(SLOTS)];
         file.write_all_at(&empty, 0)?;
-        let this = Self(Arc::new(Inner { file, free: Mutex::new((1..SLOTS).rev().collect()) }));
+        let this = Self(Arc::new(Inner { file, before, free: Mutex::new((1..SLOTS).rev().collect()) }));
         this.write(0, &First { boot, is_over: false })?;
         Ok((this, death))
+    }
+
+    pub(super) fn before(&self) -> Before {
+        self.0.before
     }
 
     /// Notes that an item is in hand; `None` if there is no room for that.

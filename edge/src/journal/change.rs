@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, TableHandle, WriteTransaction};
+use serde::{Deserialize, Serialize};
 
-use super::{Key, Known, Mark, Remembered};
+use super::{Key, Known, Mark, Remembered, text};
 
 /// The format of all tables below. A journal of another format is not read.
 pub(super) const FORMAT: u32 = 2;
@@ -21,21 +22,27 @@ const OUTBOX_OF: TableDefinition<'_, (u64, u32), Of<'_>> = TableDefinition::new(
 type Of<'a> = (&'a str, &'a [u8], &'a [u8]);
 /// Decision id → whether it is closed. An entry of the spool whose id is not here was never committed.
 const SPOOLED: TableDefinition<'_, &str, bool> = TableDefinition::new("spooled");
+/// One row, at 0: the number of the last commit, which the log beside the database counts too.
+const COMMITS: TableDefinition<'_, u32, u64> = TableDefinition::new("commits");
+/// Rows that one change of a copy holds.
+const CHUNK: usize = 256;
 
 /// A record that every sink is to get.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Post {
     pub id: String,
     /// The decision's version; 0 where there is none.
     pub version: u32,
     /// What the sinks get, with its line feed.
+    #[serde(with = "text")]
     pub line: Vec<u8>,
     /// The samples that it is about, if they came from a source: several where their parts were joined.
     pub of: Vec<Remembered>,
 }
 
 /// All of one is in the database, or nothing of it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Change {
     Forget {
         source: Arc<str>,
@@ -57,6 +64,14 @@ pub(super) enum Change {
     Delivered {
         number: u64,
         gone: Vec<(Arc<str>, Key)>,
+    },
+    /// These were decided, and every sink has their records or will not get them from here.
+    Remembered {
+        of: Vec<Remembered>,
+    },
+    /// These ids await an amendment.
+    Awaits {
+        ids: Vec<String>,
     },
     /// The amended record is to be delivered, and its id awaits nothing any more.
     Amended {
@@ -82,7 +97,22 @@ pub(super) fn format(read: &ReadTransaction) -> Result<Option<u32>, redb::Error>
     Ok(Some(table.get(0)?.map_or(0, |format| format.value())))
 }
 
-pub(super) fn apply(transaction: &WriteTransaction, changes: &[&Change]) -> Result<(), redb::Error> {
+/// The number of the last commit; 0 where none was counted.
+pub(super) fn commits(read: &ReadTransaction) -> Result<u64, redb::Error> {
+    let Some(table) = absent_or(read.open_table(COMMITS))? else { return Ok(0) };
+    Ok(table.get(0)?.map_or(0, |number| number.value()))
+}
+
+/// Says that all up to the commit `number` is here, with the transaction.
+pub(super) fn count(transaction: &WriteTransaction, number: u64) -> Result<(), redb::Error> {
+    transaction.open_table(COMMITS)?.insert(0, number)?;
+    Ok(())
+}
+
+pub(super) fn apply<'a>(
+    transaction: &WriteTransaction,
+    changes: impl IntoIterator<Item = &'a Change>,
+) -> Result<(), redb::Error> {
     let mut decided = transaction.open_table(DECIDED)?;
     let mut outbox = transaction.open_table(OUTBOX)?;
     let mut outbox_of = transaction.open_table(OUTBOX_OF)?;
@@ -116,6 +146,16 @@ pub(super) fn apply(transaction: &WriteTransaction, changes: &[&Change]) -> Resu
                     decided.remove((&**source, key.as_bytes()))?;
                 }
             }
+            Change::Remembered { of } => {
+                for Remembered { source, key, mark } in of {
+                    decided.insert((&**source, key.as_bytes()), mark.as_bytes())?;
+                }
+            }
+            Change::Awaits { ids } => {
+                for id in ids {
+                    spooled.insert(id.as_str(), false)?;
+                }
+            }
             Change::Amended { number, post } => {
                 outbox.insert(number, row(post))?;
                 spooled.insert(post.id.as_str(), true)?;
@@ -138,7 +178,8 @@ pub(super) fn apply(transaction: &WriteTransaction, changes: &[&Change]) -> Resu
 /// Makes an empty database one of this format.
 pub(super) fn begin(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(FORMATS)?.insert(0, FORMAT)?;
-    apply(transaction, &[])
+    count(transaction, 0)?;
+    apply(transaction, [])
 }
 
 fn row(post: &Post) -> (&str, u32, &[u8]) {
@@ -176,6 +217,31 @@ pub(super) fn outbox(read: &ReadTransaction) -> Result<Vec<(u64, Post)>, redb::E
         found.push((number, Post { id: id.to_owned(), version, line: line.to_vec(), of }));
     }
     Ok(found)
+}
+
+/// All that stands in the tables, as changes that make it anew from nothing when they are applied in this order.
+pub(super) fn copy<E: From<redb::Error>>(
+    read: &ReadTransaction,
+    mut each: impl FnMut(Change) -> Result<(), E>,
+) -> Result<(), E> {
+    for (number, post) in outbox(read)? {
+        each(Change::Post { number, post, awaits: false })?;
+    }
+    let decided = read.open_table(DECIDED).map_err(redb::Error::from)?;
+    let mut of = Vec::new();
+    for entry in decided.iter().map_err(redb::Error::from)? {
+        let (key, mark) = entry.map_err(redb::Error::from)?;
+        let (source, key) = key.value();
+        of.push(Remembered { source: source.into(), key: Key::new(key), mark: Mark::new(mark.value()) });
+        if of.len() == CHUNK {
+            each(Change::Remembered { of: std::mem::take(&mut of) })?;
+        }
+    }
+    each(Change::Remembered { of })?;
+    let (closed, open): (Vec<_>, Vec<_>) = spooled(read)?.into_iter().partition(|(_, is_closed)| *is_closed);
+    let ids = |of: &[(String, bool)]| of.iter().map(|(id, _)| id.clone()).collect();
+    open.chunks(CHUNK).try_for_each(|chunk| each(Change::Awaits { ids: ids(chunk) }))?;
+    closed.chunks(CHUNK).try_for_each(|chunk| each(Change::Closed { ids: ids(chunk) }))
 }
 
 /// `None` for a table that nothing was ever committed to.

@@ -2,16 +2,25 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::change::{Change, Post};
-use super::{Key, Mark};
+use super::{Key, Mark, Remembered};
 
-pub(super) struct Job {
-    pub(super) change: Change,
-    pub(super) done: oneshot::Sender<()>,
+pub(super) enum Job {
+    Change {
+        change: Change,
+        /// Told when it is remembered, or held where no disk takes it.
+        done: oneshot::Sender<()>,
+    },
+    /// Look whether all is where it should be.
+    Look,
 }
+
+/// From one look of the journal's thread to the next.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Handle to a journal at work. Cheap to clone; the thread ends with the last one.
 #[derive(Debug, Clone)]
@@ -24,6 +33,26 @@ pub struct JournalHandle {
 impl JournalHandle {
     pub(super) fn new(jobs: mpsc::Sender<Job>, next: u64) -> Self {
         Self { jobs, next: Arc::new(AtomicU64::new(next)) }
+    }
+
+    /// Has the thread look about once a second whether its files are where they should be, and mend what it can, until the last
+    /// handle is dropped. To be spawned.
+    pub(crate) fn looking(&self) -> impl Future<Output = ()> + use<> {
+        // This must not be what keeps the thread from ending.
+        let jobs = self.jobs.downgrade();
+        async move {
+            loop {
+                tokio::time::sleep(LOOK).await;
+                let Some(jobs) = jobs.upgrade() else { return };
+                // A thread that has no room for this has work, and looks at each commit.
+                let _busy = jobs.try_send(Job::Look).is_err();
+            }
+        }
+    }
+
+    /// Returns when samples are remembered as decided, though no record of theirs is to be delivered.
+    pub async fn remember(&self, of: Vec<Remembered>) -> bool {
+        self.commit(Change::Remembered { of }).await
     }
 
     /// Forgets samples; false if the journal has stopped.
@@ -51,7 +80,8 @@ impl JournalHandle {
         let _stopped = self.hand_over(Change::Renewed { source, key, mark }).await.is_none();
     }
 
-    /// Returns when a record is in the outbox: it will be delivered, whatever happens. With `awaits`, its id also awaits
+    /// Returns when a record is in the outbox: it will be delivered, whatever happens, or where no disk takes it, unless the
+    /// process ends before. With `awaits`, its id also awaits
     /// an amendment. Gives its number; `None` if the journal has stopped.
     pub async fn post(&self, post: Post, awaits: bool) -> Option<u64> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -75,6 +105,11 @@ impl JournalHandle {
         self.commit(Change::Closed { ids }).await
     }
 
+    /// Says that these await an amendment, without waiting for anything; gives them back if the queue is full.
+    pub fn try_awaits(&self, ids: Vec<String>) -> Result<(), Vec<String>> {
+        self.offer(Change::Awaits { ids })
+    }
+
     /// Says that these will not be amended, without waiting for anything; gives them back if the queue is full.
     pub fn try_closed(&self, ids: Vec<String>) -> Result<(), Vec<String>> {
         self.offer(Change::Closed { ids })
@@ -87,9 +122,12 @@ impl JournalHandle {
 
     fn offer(&self, change: Change) -> Result<(), Vec<String>> {
         let (done, _) = oneshot::channel();
-        self.jobs.try_send(Job { change, done }).map_err(|error| match error.into_inner().change {
-            Change::Closed { ids } | Change::Pruned { ids } => ids,
-            _ => Vec::new(),
+        self.jobs.try_send(Job::Change { change, done }).map_err(|error| match error.into_inner() {
+            Job::Change {
+                change: Change::Awaits { ids } | Change::Closed { ids } | Change::Pruned { ids },
+                ..
+            } => ids,
+            Job::Change { .. } | Job::Look => Vec::new(),
         })
     }
 
@@ -107,6 +145,6 @@ impl JournalHandle {
 
     async fn hand_over(&self, change: Change) -> Option<oneshot::Receiver<()>> {
         let (done, wait) = oneshot::channel();
-        self.jobs.send(Job { change, done }).await.ok().map(|()| wait)
+        self.jobs.send(Job::Change { change, done }).await.ok().map(|()| wait)
     }
 }

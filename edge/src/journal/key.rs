@@ -64,7 +64,7 @@ pub struct Known {
 }
 
 /// The sample that a record is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Remembered {
     pub source: Arc<str>,
     pub key: Key,

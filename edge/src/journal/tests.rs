@@ -32,26 +32,6 @@ fn a_second_agent_is_refused() {
     assert!(matches!(Journal::open(dir.path()), Err(JournalError::InUse { .. })));
 }
 
-#[test]
-fn a_journal_that_cannot_be_opened_anew_takes_nothing_as_written() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut journal = Journal::open(dir.path()).unwrap();
-    std::fs::remove_dir_all(dir.path()).unwrap();
-    journal.reopen();
-    assert!(journal.apply(&[]).is_err());
-    assert!(journal.known("cam").is_err());
-}
-
-#[test]
-fn reopening_keeps_what_was_there() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut journal = Journal::open(dir.path()).unwrap();
-    let change = Change::Post { number: 0, post: post("a", 1, Some("a.png")), awaits: false };
-    journal.apply(&[&change]).unwrap();
-    journal.reopen();
-    assert_eq!(journal.known("cam1").unwrap().len(), 1);
-}
-
 async fn reopened(dir: &Path) -> Journal {
     loop {
         match Journal::open(dir) {
@@ -62,7 +42,7 @@ async fn reopened(dir: &Path) -> Journal {
     }
 }
 
-fn post(id: &str, version: u32, key: Option<&str>) -> Post {
+pub(super) fn post(id: &str, version: u32, key: Option<&str>) -> Post {
     let remembered = |key: &str| Remembered { source: "cam1".into(), key: Key::new(key), mark: mark() };
     let of = key.map(remembered).into_iter().collect();
     Post { id: id.to_owned(), version, line: format!("{id} {version}\n").into_bytes(), of }
@@ -130,55 +110,4 @@ async fn a_record_of_several_samples_has_them_all_decided_and_forgets_those_that
     let journal = reopened(dir.path()).await;
     assert_eq!(journal.known("cam1").unwrap(), ["a.force", "a.thermal", "b"].map(known));
     assert_eq!(journal.outbox().unwrap(), [(number + 1, post("b", 1, Some("b")))]);
-}
-
-/// A journal as agents wrote it that knew files alone.
-#[tokio::test]
-async fn a_journal_of_another_format_is_refused_by_name_and_set_aside_by_a_start() {
-    use redb::TableDefinition;
-    const DECIDED: TableDefinition<'_, (&str, &[u8]), (u64, i64)> = TableDefinition::new("decided");
-    const FORMATS: TableDefinition<'_, u32, u32> = TableDefinition::new("format");
-    for (found, at) in [(1, 1), (3, 2)] {
-        let dir = tempfile::tempdir().unwrap();
-        for _ in 0..at {
-            let other = Database::create(dir.path().join(FILE_NAME)).unwrap();
-            let transaction = other.begin_write().unwrap();
-            match found {
-                1 => drop(transaction.open_table(DECIDED).unwrap().insert(("cam1", &b"a.png"[..]), (10, 20))),
-                _ => drop(transaction.open_table(FORMATS).unwrap().insert(0, found)),
-            }
-            transaction.commit().unwrap();
-            drop(other);
-            let refused = Journal::open(dir.path()).unwrap_err();
-            let is_named = matches!(refused, JournalError::Format { found: named, .. } if named == found);
-            assert!(is_named && refused.to_string().contains(FILE_NAME), "{refused}");
-            let journal = Journal::open_soon(dir.path()).await.unwrap();
-            assert_eq!(journal.known("cam1").unwrap(), []);
-            drop(journal);
-            std::fs::remove_file(dir.path().join(FILE_NAME)).unwrap();
-        }
-        assert!(dir.path().join(format!("{FILE_NAME}.aside-{at}")).exists());
-    }
-}
-
-#[tokio::test]
-async fn a_journal_that_is_none_is_kept_aside_and_a_new_one_begun() {
-    let dir = tempfile::tempdir().unwrap();
-    let change = Change::Post { number: 0, post: post("a", 1, Some("a.png")), awaits: false };
-    Journal::open(dir.path()).unwrap().apply(&[&change]).unwrap();
-    let path = dir.path().join(FILE_NAME);
-    let good = std::fs::read(&path).unwrap();
-    let mut flipped = good.clone();
-    flipped[..4096].fill(0x5a);
-    for (at, bytes) in [b"no journal at all".to_vec(), vec![0; 8192], flipped].into_iter().enumerate() {
-        std::fs::write(&path, &bytes).unwrap();
-        let journal = Journal::open_soon(dir.path()).await.unwrap();
-        assert_eq!(journal.known("cam1").unwrap(), [], "case {at}");
-        drop(journal);
-        let aside = std::fs::read(dir.path().join(format!("{FILE_NAME}.aside-{}", at + 1))).unwrap();
-        assert_eq!(aside, bytes);
-    }
-    // A good one stays.
-    std::fs::write(&path, good).unwrap();
-    assert_eq!(Journal::open_soon(dir.path()).await.unwrap().known("cam1").unwrap().len(), 1);
 }

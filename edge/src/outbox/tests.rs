@@ -34,8 +34,15 @@ fn provisional(tasks: &Tasks) -> (Agent, Input) {
 
 fn outbox(dir: &Path, spool: Option<Spool>, tasks: &Tasks) -> Outbox {
     let sinks = [SinkConfig::Jsonl(JsonlConfig::new(dir.join("decisions.jsonl")))];
-    let sinks =
-        Sinks::open(&sinks, 8, &std::collections::HashSet::new(), &sink::Counts::default(), |_| ()).unwrap();
+    let sinks = Sinks::open(
+        &sinks,
+        8,
+        &std::collections::HashSet::new(),
+        &sink::Told::default(),
+        &sink::Counts::default(),
+        |_| (),
+    )
+    .unwrap();
     Outbox::new(sinks, None, spool, Tidy::default(), &Hand::default(), Counts::default(), tasks)
 }
 

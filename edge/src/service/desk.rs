@@ -15,6 +15,7 @@ use crate::journal::{Mark, Remembered};
 use crate::metrics::Metrics;
 use crate::outbox::{Made, Outbox};
 use crate::record::Undecided;
+use crate::sink::{Delivered, Told};
 use crate::source::decision_id::decision_id;
 use crate::source::{Body, Outcome, Read, Reads, Taken, Unread};
 
@@ -31,6 +32,8 @@ pub(super) struct Desk {
     outbox: Outbox,
     hand: Hand,
     metrics: Arc<Metrics>,
+    /// What was delivered of earlier runs, where the journal may not know.
+    told: Told,
     deciding: Semaphore,
     stopping: CancellationToken,
 }
@@ -55,6 +58,7 @@ impl Desk {
         outbox: &Outbox,
         hand: &Hand,
         metrics: &Arc<Metrics>,
+        told: Told,
         stopping: CancellationToken,
     ) -> Self {
         Self {
@@ -62,6 +66,7 @@ impl Desk {
             outbox: outbox.clone(),
             hand: hand.clone(),
             metrics: Arc::clone(metrics),
+            told,
             deciding: Semaphore::new(agent.threads() * PER_THREAD),
             stopping,
         }
@@ -93,6 +98,9 @@ impl Desk {
     /// Reads and decides it.
     async fn make(&self, named: &mut Named, body: Body, case: &Case) -> Result<Made, Outcome> {
         if let Some(deaths) = case.is_aside() {
+            if let Some(made) = self.delivered(&named.id(&[])).await {
+                return Ok(made);
+            }
             return Ok(self.undecided(named.id(&[]), aside(named, deaths)));
         }
         let Ok(_permit) = self.deciding.acquire().await else { return Err(Outcome::Unacknowledged) };
@@ -106,9 +114,15 @@ impl Desk {
             Err(Unread::Not(outcome)) => return Err(outcome),
             Err(Unread::Never { id, mark, why }) => {
                 named.of.mark = mark;
+                if let Some(made) = self.delivered(&id).await {
+                    return Ok(made);
+                }
                 return Ok(self.undecided(id, why));
             }
         };
+        if let Some(made) = self.delivered(&input.id).await {
+            return Ok(made);
+        }
         loop {
             let in_hand = match held.take() {
                 Some(held) => held,
@@ -140,6 +154,16 @@ impl Desk {
                 }
             }
         }
+    }
+
+    /// What the sinks' own files have of a sample that the journal does not know.
+    async fn delivered(&self, id: &str) -> Option<Made> {
+        self.told.knows(id)?;
+        let (told, own) = (self.told.clone(), id.to_owned());
+        let found = tokio::task::spawn_blocking(move || told.of(&own)).await;
+        tracing::info!(id, "was decided by an earlier run, by a file of a sink");
+        let found = found.ok().flatten().unwrap_or(Delivered::Settled);
+        Some(Made::Delivered { id: id.to_owned(), found })
     }
 
     /// Takes it in hand. A risk that finds no moment for itself comes again, or where its parts are here waits for one.

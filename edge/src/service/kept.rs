@@ -4,8 +4,10 @@ use std::collections::HashMap;
 
 use super::has_spool;
 use crate::config::EdgeConfig;
-use crate::crash::{Gate, Hand};
-use crate::journal::{self, Journal, JournalError, Known, Post};
+use crate::crash::law::Item;
+use crate::crash::{Before, Gate, Hand};
+use crate::journal::{self, Begun, Journal, JournalError, Known, Post};
+use crate::sink::{Depth, Told};
 
 /// The journal, and what stands in it.
 pub(super) struct Kept {
@@ -16,31 +18,74 @@ pub(super) struct Kept {
     /// Whether each decision id that the spool may hold is closed.
     pub(super) spooled: HashMap<String, bool>,
     pub(super) undelivered: Vec<(u64, Post)>,
+    /// What was delivered by the sinks' own files, where the journal may not know all of it.
+    pub(super) told: Told,
 }
 
 impl Kept {
-    pub(super) async fn open(config: &EdgeConfig, hand: &Hand) -> Result<Self, JournalError> {
+    pub(super) async fn open(
+        config: &EdgeConfig,
+        hand: &Hand,
+        counts: &journal::Counts,
+    ) -> Result<Self, JournalError> {
         let is_needed = !config.sources.is_empty() || has_spool(config);
         let _in_hand = match hand.part(journal::FILE_NAME) {
             Gate::Open(held) => Some(held),
             Gate::Aside { deaths } => {
                 let why = format!("the agent died {deaths} times that it read it");
-                Journal::set_aside(&config.state_dir, &why)?;
+                if let Err(error) = Journal::set_aside(&config.state_dir, &why, counts) {
+                    tracing::error!(%error, why, "the journal cannot be set aside");
+                }
+                // The one that is made in its place is another.
+                let item = Item::Part { name: journal::FILE_NAME.to_owned() };
+                let acquitting = hand.clone();
+                let _as_before = tokio::task::spawn_blocking(move || acquitting.acquit(&item)).await.is_err();
                 None
             }
         };
         // What an earlier configuration has promised goes out under this one too.
         let journal = match is_needed || Journal::is_in(&config.state_dir) {
-            true => Some(Journal::open_soon(&config.state_dir).await?),
+            true => Some(Journal::open_soon(&config.state_dir, counts).await?),
             false => None,
         };
         let undelivered = journal.as_ref().map(Journal::outbox).transpose()?.unwrap_or_default();
         let Some(journal) = journal.filter(|_| is_needed || !undelivered.is_empty()) else {
-            return Ok(Self { journal: None, known: vec![], spooled: HashMap::new(), undelivered });
+            let told = Told::default();
+            return Ok(Self { journal: None, known: vec![], spooled: HashMap::new(), undelivered, told });
         };
         let known: Result<_, _> =
             config.sources.iter().map(|source| journal.known(source.settings().name())).collect();
         let spooled = journal.spooled()?;
-        Ok(Self { known: known?, spooled, undelivered, journal: Some(journal) })
+        let told = ask_sinks(config, journal.begun(), hand.before()).await;
+        Ok(Self { known: known?, spooled, undelivered, told, journal: Some(journal) })
     }
+}
+
+/// What the sinks' own files say, where the journal may not know all that was delivered.
+async fn ask_sinks(config: &EdgeConfig, begun: Begun, before: Before) -> Told {
+    let (depth, lost) = match (begun, before) {
+        (Begun::On | Begun::Mended { lost: 0 }, Before::Killed) => (Depth::Tail, 0),
+        (Begun::On | Begun::Mended { lost: 0 }, Before::Ended | Before::Unknown) => return Told::default(),
+        (Begun::Mended { lost }, _) => (Depth::All, lost),
+        (Begun::Anew | Begun::Blind, _) => (Depth::All, 0),
+    };
+    let sinks = config.sinks.clone();
+    // Some 100 MB may be read.
+    let reading = tokio::task::spawn_blocking(move || Told::read(&sinks, depth)).await;
+    let Ok(told) = reading else {
+        tracing::error!("reading what was delivered earlier has panicked");
+        return Told::default();
+    };
+    let was_there = before != Before::Unknown || told.len() > 0;
+    if depth == Depth::All && was_there {
+        tracing::error!(
+            records = told.len(),
+            is_partial = told.is_partial(),
+            commits_lost = lost,
+            "the journal does not know all that was decided: a sample whose record is in a file of a sink is not decided \
+             again; any other that is still there is, under the same id; whether a sink without a file (webhook, stdout) has \
+             the last records cannot be known, and those of samples that come again are delivered to it again"
+        );
+    }
+    told
 }

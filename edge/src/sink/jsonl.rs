@@ -12,7 +12,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{Key, Record, Write, WriteError};
+use super::{Key, Record, Told, Write, WriteError};
 
 mod config;
 mod tail;
@@ -26,6 +26,8 @@ pub(super) struct Jsonl {
     config: JsonlConfig,
     /// Will be delivered again, and are there.
     has: HashSet<Key>,
+    /// What is there besides, and this sink's number.
+    told: (Told, usize),
     /// `None` after an error: opened anew by the next write.
     open: Option<Open>,
 }
@@ -40,11 +42,15 @@ struct Open {
 }
 
 impl Jsonl {
-    /// `undelivered` will be delivered again.
-    pub(super) fn open(config: &JsonlConfig, undelivered: &HashSet<Key>) -> io::Result<Self> {
+    /// `undelivered` will be delivered again, and so may be what is `told` of.
+    pub(super) fn open(
+        config: &JsonlConfig,
+        undelivered: &HashSet<Key>,
+        told: (Told, usize),
+    ) -> io::Result<Self> {
         // First: it cuts off an unfinished line.
         let open = Some(Open::at(&config.path)?);
-        Ok(Self { open, has: tail::search(config, undelivered)?, config: config.clone() })
+        Ok(Self { open, has: tail::search(config, undelivered)?, told, config: config.clone() })
     }
 
     fn append(&mut self, text: &[u8]) -> io::Result<()> {
@@ -80,7 +86,8 @@ impl Write for Jsonl {
     const BATCH: usize = 64;
 
     fn write(&mut self, batch: &[Record]) -> Result<(), WriteError> {
-        let is_new = |record: &&Record| !self.has.contains(record.key());
+        let (told, at) = &self.told;
+        let is_new = |record: &&Record| !self.has.contains(record.key()) && !told.has(*at, record.key());
         let text: Vec<u8> = batch.iter().filter(is_new).flat_map(|record| record.line()).copied().collect();
         if !text.is_empty() {
             self.append(&text)

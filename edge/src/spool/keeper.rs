@@ -62,6 +62,8 @@ type Put = (Head, Arc<[u8]>, oneshot::Sender<Result<(), PutError>>);
 
 /// What the journal is to be told, in order, as soon as it has room.
 enum Telling {
+    /// By a sink's file, which the journal does not know.
+    Awaits(Vec<String>),
     Closed(Vec<String>),
     Pruned(Vec<String>),
 }
@@ -409,10 +411,11 @@ impl<D: Disk> Keeper<D> {
         seqs.len()
     }
 
-    /// Never waits: the journal may be standing still before a full disk.
+    /// Never waits: the journal may be busy with a slow disk.
     fn tell(&mut self) {
         while let Some(telling) = self.telling.pop_front() {
             let refused = match telling {
+                Telling::Awaits(ids) => self.journal.try_awaits(ids).map_err(Telling::Awaits),
                 Telling::Closed(ids) => self.journal.try_closed(ids).map_err(Telling::Closed),
                 Telling::Pruned(mut ids) => {
                     // One that was decided again is awaited again.

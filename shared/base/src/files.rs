@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -99,6 +100,77 @@ fn give_to_owner_of(folder: &Path, file: &File) -> io::Result<()> {
     }
     rustix::fs::fchown(file, Some(Uid::from_raw(owner.uid())), Some(Gid::from_raw(owner.gid())))?;
     Ok(())
+}
+
+/// Copies of one store that are kept aside; of more, the oldest is removed.
+pub const KEPT_ASIDE: usize = 8;
+
+/// Renames a file or folder that cannot be used to `NAME.aside-1`, or the next number that is free behind all others, so that
+/// nothing else may read it, and gives its new path. `None`: there is nothing at the path. A link is renamed, not followed.
+pub fn set_aside(path: &Path) -> io::Result<Option<PathBuf>> {
+    let metadata = match path.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read?,
+    };
+    let (folder, mut name) =
+        (folder_of(path), path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned());
+    name.push(".aside-");
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let found = entry?.file_name();
+        let number = found.as_bytes().strip_prefix(name.as_bytes());
+        numbers.extend(number.and_then(|number| std::str::from_utf8(number).ok()?.parse::<u64>().ok()));
+    }
+    numbers.sort_unstable();
+    let at = |number: u64| {
+        let mut name = name.clone();
+        name.push(number.to_string());
+        folder.join(name)
+    };
+    let aside = at(numbers.last().map_or(1, |last| last.saturating_add(1)));
+    if !metadata.is_symlink() {
+        // One of another user is renamed all the same.
+        let _as_it_is = narrow(path).is_err();
+    }
+    std::fs::rename(path, &aside)?;
+    let over = (numbers.len() + 1).saturating_sub(KEPT_ASIDE);
+    for number in numbers.into_iter().take(over) {
+        let old = at(number);
+        let is_folder = old.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
+        let removed = if is_folder { std::fs::remove_dir_all(&old) } else { std::fs::remove_file(&old) };
+        // One that stays takes room, and nothing else.
+        let _stays = removed.is_err();
+    }
+    Ok(Some(aside))
+}
+
+/// Takes from all but its owner what they may do with a file or folder; true if that was anything. Links are followed.
+pub fn narrow(path: &Path) -> io::Result<bool> {
+    let mode = path.metadata()?.permissions().mode();
+    if mode & 0o077 == 0 {
+        return Ok(false);
+    }
+    std::fs::set_permissions(path, Permissions::from_mode(mode & 0o7700))?;
+    Ok(true)
+}
+
+/// Takes from all but its owner what they may do with a folder and all that lies in it. A link is left as it is, and so is
+/// what it leads to. Goes on behind what cannot be changed, and gives the first error then.
+pub fn narrow_all(folder: &Path) -> io::Result<()> {
+    let mut first = narrow(folder).map(drop);
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let done = match entry.file_type()? {
+            kind if kind.is_dir() => narrow_all(&entry.path()),
+            kind if kind.is_file() => narrow(&entry.path()).map(drop),
+            _ => Ok(()),
+        };
+        // A file may go while it is looked at.
+        let done =
+            done.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) });
+        first = first.and(done);
+    }
+    first
 }
 
 /// Permission bits that others than its owner have on a file; 0 if they have none.
@@ -214,6 +286,47 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_ne!(readable_by_others(&path).unwrap(), 0);
         assert_eq!(path.parent().unwrap().read_dir().unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_set_aside_is_numbered_private_and_not_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        assert_eq!(set_aside(&path).unwrap(), None);
+        for number in 1..=KEPT_ASIDE + 3 {
+            match number % 2 {
+                0 => std::fs::create_dir(&path).unwrap(),
+                _ => std::fs::write(&path, number.to_string()).unwrap(),
+            }
+            std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+            let aside = set_aside(&path).unwrap().unwrap();
+            assert_eq!(aside, dir.path().join(format!("store.aside-{number}")));
+            assert_eq!(readable_by_others(&aside).unwrap(), 0);
+        }
+        let mut left: Vec<_> =
+            dir.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left.len(), KEPT_ASIDE);
+        assert!(!left.contains(&"store.aside-3".into()) && left.contains(&"store.aside-4".into()));
+        std::os::unix::fs::symlink(dir.path().join("nowhere"), &path).unwrap();
+        assert!(set_aside(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn what_lies_in_a_folder_is_narrowed_and_what_links_lead_to_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, other) = (dir.path().join("state"), dir.path().join("other"));
+        std::fs::create_dir_all(folder.join("spool/deep")).unwrap();
+        for path in [&folder.join("spool/deep/a"), &folder.join("b"), &other] {
+            std::fs::write(path, "x").unwrap();
+            std::fs::set_permissions(path, Permissions::from_mode(0o664)).unwrap();
+        }
+        std::os::unix::fs::symlink(&other, folder.join("link")).unwrap();
+        narrow_all(&folder).unwrap();
+        for path in ["spool", "spool/deep", "spool/deep/a", "b", ""] {
+            assert_eq!(readable_by_others(&folder.join(path)).unwrap(), 0, "{path}");
+        }
+        assert_eq!(other.metadata().unwrap().mode() & 0o777, 0o664);
     }
 
     #[test]

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::{Jsonl, probe_dir};
+use super::{Jsonl, probe_dir, tail};
 use crate::finding::Item;
 use crate::finding::disk::writable;
 use crate::settings::{Refused, refuse};
+use crate::sink::told::{Collecting, Depth};
 use crate::sink::worker::{Settings, Worker};
 use crate::sink::{Opening, SinkSettings};
 
@@ -63,8 +64,12 @@ impl SinkSettings for JsonlConfig {
         vec![writable(&format!("{at}.path"), probe_dir(&self.path))]
     }
 
+    fn told(&self, depth: Depth, to: &mut Collecting<'_>) -> std::io::Result<()> {
+        tail::collect(self, depth.bytes(), to)
+    }
+
     fn open(&self, opening: Opening<'_>) -> Result<Worker, String> {
-        let jsonl = Jsonl::open(self, opening.undelivered)
+        let jsonl = Jsonl::open(self, opening.undelivered, opening.told.clone())
             .map_err(|error| format!("{}: {error}", self.path.display()))?;
         let settings = Settings::patient(opening.queue);
         Ok(opening.start(settings, jsonl))

@@ -24,7 +24,7 @@ fn lines_are_appended_over_restarts() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
     for name in ["a", "b"] {
-        Jsonl::open(&config, &HashSet::new()).unwrap().write(&[record(name)]).unwrap();
+        Jsonl::open(&config, &HashSet::new(), Default::default()).unwrap().write(&[record(name)]).unwrap();
     }
     assert_eq!(names(&config.path), ["a", "b"]);
 }
@@ -33,9 +33,9 @@ fn lines_are_appended_over_restarts() {
 fn an_unfinished_line_is_cut_off() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
-    Jsonl::open(&config, &HashSet::new()).unwrap().write(&[record("a")]).unwrap();
+    Jsonl::open(&config, &HashSet::new(), Default::default()).unwrap().write(&[record("a")]).unwrap();
     OpenOptions::new().append(true).open(&config.path).unwrap().write_all(b"{\"path\":\"hal").unwrap();
-    Jsonl::open(&config, &HashSet::new()).unwrap().write(&[record("b")]).unwrap();
+    Jsonl::open(&config, &HashSet::new(), Default::default()).unwrap().write(&[record("b")]).unwrap();
     assert_eq!(names(&config.path), ["a", "b"]);
 }
 
@@ -45,7 +45,7 @@ fn files_are_rotated_by_size() {
     let mut config = config(dir.path());
     config.rotate_bytes = 60;
     config.keep = 2;
-    let mut jsonl = Jsonl::open(&config, &HashSet::new()).unwrap();
+    let mut jsonl = Jsonl::open(&config, &HashSet::new(), Default::default()).unwrap();
     for name in ["a", "b", "c", "d", "e", "f"] {
         jsonl.write(&[record(name)]).unwrap();
     }
@@ -59,7 +59,7 @@ fn files_are_rotated_by_size() {
 fn a_file_moved_away_by_another_is_made_anew() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
-    let mut jsonl = Jsonl::open(&config, &HashSet::new()).unwrap();
+    let mut jsonl = Jsonl::open(&config, &HashSet::new(), Default::default()).unwrap();
     jsonl.write(&[record("a")]).unwrap();
     fs::rename(&config.path, dir.path().join("elsewhere")).unwrap();
     jsonl.write(&[record("b")]).unwrap();
@@ -72,7 +72,9 @@ fn a_full_disk_is_an_error_that_names_the_file_and_may_pass() {
     if !Path::new("/dev/full").exists() {
         return;
     }
-    let mut jsonl = Jsonl::open(&JsonlConfig::new(PathBuf::from("/dev/full")), &HashSet::new()).unwrap();
+    let mut jsonl =
+        Jsonl::open(&JsonlConfig::new(PathBuf::from("/dev/full")), &HashSet::new(), Default::default())
+            .unwrap();
     match jsonl.write(&[record("a")]) {
         Err(WriteError::Later(message)) => assert!(message.contains("/dev/full"), "{message}"),
         other => panic!("{other:?}"),
@@ -85,7 +87,7 @@ fn what_is_there_already_is_left_out_also_over_rotation() {
     let mut config = config(dir.path());
     config.rotate_bytes = 200;
     config.keep = 3;
-    let mut jsonl = Jsonl::open(&config, &HashSet::new()).unwrap();
+    let mut jsonl = Jsonl::open(&config, &HashSet::new(), Default::default()).unwrap();
     for name in ["a", "b", "c", "d", "e", "f"] {
         jsonl.write(&[record(name)]).unwrap();
     }
@@ -97,7 +99,7 @@ fn what_is_there_already_is_left_out_also_over_rotation() {
         b"{\"id\":\"f\",\"version\":2,\"path\":\"f2\"}\n".to_vec(),
     );
     let undelivered = undelivered.into_iter().chain([other.key().clone()]).collect();
-    let mut jsonl = Jsonl::open(&config, &undelivered).unwrap();
+    let mut jsonl = Jsonl::open(&config, &undelivered, Default::default()).unwrap();
     jsonl.write(&["b", "c", "e", "g"].map(record)).unwrap();
     jsonl.write(&[other]).unwrap();
     let all = || -> Vec<String> {

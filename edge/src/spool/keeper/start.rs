@@ -5,6 +5,7 @@
 //! | yes | awaits | it waits for the pool, unless its first decision is still in the outbox |
 //! | yes | closed | nothing; it goes with its segment |
 //! | yes | no, from a folder | nothing: the kill came before the commit, and the file is decided again |
+//! | yes | no, but a sink's file has its record | as if the journal knew what the file says: it awaits, or is closed |
 //! | yes | no, from gRPC | its record is posted now: the caller may have had the answer |
 //! | no | awaits | it was damaged or removed; the decision stays provisional |
 
@@ -31,13 +32,15 @@ pub(crate) struct Started {
 
 impl Spool {
     /// Reads the log and starts the thread. `spooled` is what the journal knows (see [`crate::journal`]); of
-    /// `undelivered` ids the first decision is still on its way. Each segment is in `hand` while it is read.
+    /// `undelivered` ids the first decision is still on its way; `told` says whether a sink's file has the record of an id that
+    /// the journal does not know, and if so whether it was amended. Each segment is in `hand` while it is read.
     pub(crate) fn start(
         state_dir: &std::path::Path,
         config: &SpoolConfig,
         journal: JournalHandle,
         spooled: HashMap<String, bool>,
         undelivered: &HashSet<String>,
+        told: impl Fn(&str) -> Option<bool>,
         metrics: SpoolMetrics,
         hand: &Hand,
     ) -> Result<Started, OpenError> {
@@ -50,6 +53,7 @@ impl Spool {
             journal,
             spooled,
             undelivered,
+            told,
             metrics,
             hand,
             Ticking::kept(state_dir),
@@ -74,6 +78,7 @@ impl<D: Disk> Keeper<D> {
         journal: JournalHandle,
         spooled: HashMap<String, bool>,
         undelivered: &HashSet<String>,
+        told: impl Fn(&str) -> Option<bool>,
         metrics: SpoolMetrics,
         hand: &Hand,
         ticking: Ticking,
@@ -87,6 +92,7 @@ impl<D: Disk> Keeper<D> {
         let mut rate = Rate::new(0);
         let mut orphans = Vec::new();
         let mut met = HashSet::new();
+        let mut learnt: [Vec<String>; 2] = Default::default();
         let wall = ticking.now().unwrap_or_else(wall);
         let meet = |found: Found| {
             let Found { seq, place, body } = found;
@@ -99,7 +105,12 @@ impl<D: Disk> Keeper<D> {
                 }
             };
             met.insert(head.id.clone());
-            let is_awaited = match (spooled.get(&head.id), head.origin) {
+            let by_file = || {
+                let is_amended = told(&head.id)?;
+                learnt[usize::from(is_amended)].push(head.id.clone());
+                Some(is_amended)
+            };
+            let is_awaited = match (spooled.get(&head.id).copied().or_else(by_file), head.origin) {
                 (Some(true), _) => {
                     index.note_closed(place.segment, head.id);
                     return true;
@@ -160,6 +171,13 @@ impl<D: Disk> Keeper<D> {
             is_failing: false,
             stuck: BTreeSet::new(),
         };
+        let [open, closed] = learnt;
+        if !open.is_empty() {
+            this.telling.push_back(Telling::Awaits(open));
+        }
+        if !closed.is_empty() {
+            this.telling.push_back(Telling::Closed(closed));
+        }
         for emptied in this.index.empty_segments() {
             this.forget(Some(emptied));
         }

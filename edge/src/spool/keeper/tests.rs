@@ -31,6 +31,7 @@ fn bench_with(disk: &Faulty, config: &SpoolConfig, spooled: &[(&str, bool)], und
         journal.clone(),
         spooled,
         &undelivered,
+        |_| None,
         metrics,
         &Hand::default(),
         Ticking::unkept(),
@@ -314,7 +315,7 @@ async fn an_id_that_was_decided_again_is_not_pruned_with_its_old_entry() {
     assert!(it.journal.flush().await);
     let Bench { _dir: dir, journal, keeper, .. } = it;
     drop((journal, keeper));
-    let journal = Journal::open_soon(dir.path()).await.unwrap();
+    let journal = Journal::open_soon(dir.path(), &crate::journal::Counts::default()).await.unwrap();
     assert_eq!(journal.spooled().unwrap().get("a"), Some(&false));
 }
 

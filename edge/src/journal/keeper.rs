@@ -1,0 +1,323 @@
+//! The journal's thread: commits what it is handed, and sees to it that there is something to commit to.
+//!
+//! ```text
+//! changes ──> log: appended ──> database: one commit, synced ──> both still at their paths? ──> done
+//!                  │ only one of the two takes it: done all the same, and said
+//!                  └ none does: held in memory, done all the same, said; committed when one does
+//! ```
+
+use std::time::{Duration, Instant};
+
+use millgate_shared::files;
+use tokio::sync::{mpsc, oneshot};
+
+use super::Journal;
+use super::base::{Base, Failed, Found};
+use super::change::{self, Change};
+use super::counts::Memory;
+use super::handle::Job;
+use super::held::Held;
+use crate::backoff::Backoff;
+
+#[cfg(test)]
+mod tests;
+
+/// Entries that one commit may hold; a commit costs one wait for the disk, however many.
+const BATCH: usize = 256;
+/// From one attempt to mend what cannot be used to the next: the first pause, and the longest.
+const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+
+pub(super) struct Keeper {
+    journal: Journal,
+    held: Held,
+    /// Attempts that failed since it was last whole.
+    attempts: u32,
+    next_attempt: Instant,
+}
+
+impl Keeper {
+    pub(super) fn new(journal: Journal) -> Self {
+        let mut this = Self { journal, held: Held::default(), attempts: 0, next_attempt: Instant::now() };
+        // What it says has been read.
+        this.journal.state = None;
+        this.say();
+        this
+    }
+
+    pub(super) fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+        let mut next = None;
+        while let Some(job) = next.take().or_else(|| jobs.blocking_recv()) {
+            let (change, done) = match job {
+                Job::Look => {
+                    self.look();
+                    continue;
+                }
+                Job::Change { change, done } => (change, done),
+            };
+            let mut batch = vec![change];
+            let mut waiting = vec![done];
+            while batch.len() < BATCH {
+                match jobs.try_recv() {
+                    Ok(Job::Change { change, done }) => {
+                        batch.push(change);
+                        waiting.push(done);
+                    }
+                    Ok(job @ Job::Look) => {
+                        next = Some(job);
+                        break;
+                    }
+                    Err(_) => break,
+                }
+            }
+            self.commit(batch);
+            self.say();
+            for done in waiting {
+                tell(done);
+            }
+        }
+        self.end();
+    }
+
+    fn commit(&mut self, batch: Vec<Change>) {
+        if self.held.is_empty() && self.journal.write(&batch.iter().collect::<Vec<_>>()) {
+            return;
+        }
+        // In their order: nothing goes past what is held.
+        for change in batch {
+            if !self.held.push(change) {
+                self.journal.counts.forgotten.inc();
+            }
+        }
+        if self.journal.has_damage() {
+            self.mend();
+        }
+    }
+
+    /// To be called about once a second.
+    fn look(&mut self) {
+        self.journal.stand();
+        if self.journal.memory() != Memory::Whole || !self.held.is_empty() {
+            if Instant::now() >= self.next_attempt {
+                self.mend();
+            }
+        } else if self.journal.wal.as_ref().is_some_and(|wal| wal.is_long())
+            && let Err(error) = self.journal.rewrite_wal()
+        {
+            self.journal.lacks_log(&error.to_string());
+        }
+        self.say();
+    }
+
+    /// Tries to have both copies again, and to commit what is held.
+    fn mend(&mut self) {
+        self.journal.mend();
+        if !self.held.is_empty() && self.journal.memory() != Memory::Lost {
+            let changes: Vec<&Change> = self.held.changes().collect();
+            if self.journal.write(&changes) {
+                tracing::info!(changes = changes.len(), "what was held in memory is in the journal");
+                self.held.clear();
+            }
+        }
+        if self.journal.memory() == Memory::Whole && self.held.is_empty() {
+            self.attempts = 0;
+        } else {
+            self.attempts += 1;
+            self.next_attempt = Instant::now() + PAUSES.of(self.attempts);
+        }
+    }
+
+    /// What is held is lost with the process, unless a disk takes it now.
+    fn end(mut self) {
+        if !self.held.is_empty() {
+            self.mend();
+        }
+        if !self.held.is_empty() {
+            tracing::error!(
+                changes = self.held.len(),
+                why = self.journal.why,
+                "the agent ends and could not remember all that it has decided; files that are still in their folders are decided again"
+            );
+        }
+        if let Some(wal) = &mut self.journal.wal
+            && let Err(error) = wal.sync()
+        {
+            tracing::debug!(%error, "the journal's log cannot be synced at the end");
+        }
+    }
+
+    fn say(&self) {
+        let Journal { counts, why, dir, .. } = &self.journal;
+        counts.held.set(i64::try_from(self.held.len()).unwrap_or(i64::MAX));
+        let memory = if self.held.is_empty() { self.journal.memory() } else { Memory::Lost };
+        if !counts.remembers(memory, why) {
+            return;
+        }
+        let dir = dir.display();
+        match memory {
+            Memory::Whole => {
+                tracing::info!(%dir, "what is decided is remembered in both copies of the journal")
+            }
+            Memory::Half => {
+                tracing::error!(%dir, why, "what is decided is remembered in one copy of the journal, and not in two");
+            }
+            Memory::Lost => tracing::error!(
+                %dir, why,
+                "the agent decides and cannot remember: what is decided from here on is delivered, and held in memory until a disk takes it"
+            ),
+        }
+    }
+}
+
+fn tell(done: oneshot::Sender<()>) {
+    // The caller may have gone.
+    let _gone = done.send(()).is_err();
+}
+
+impl Journal {
+    /// Writes one commit; true if a restart will find it.
+    fn write(&mut self, changes: &[&Change]) -> bool {
+        let number = self.number + 1;
+        let before = self.wal.as_ref().map(super::Wal::len);
+        if let Some(wal) = &mut self.wal
+            && let Err(error) = wal.append(number, changes)
+        {
+            self.wal = None;
+            self.lacks_log(&error.to_string());
+        }
+        if let Some(base) = &mut self.base {
+            let written = base.write(|transaction| {
+                change::apply(transaction, changes.iter().copied())?;
+                Ok(change::count(transaction, number)?)
+            });
+            match written {
+                Ok(()) => {
+                    (self.number, base.number) = (number, number);
+                    return self.stand();
+                }
+                Err(error) => self.lacks_base(&error),
+            }
+        }
+        // It is all that remembers now.
+        let Some(wal) = &mut self.wal else { return false };
+        match wal.sync() {
+            Ok(()) => {
+                self.number = number;
+                true
+            }
+            Err(error) => {
+                // It is held from now on, and must not be there twice.
+                let _cut = before.is_some_and(|before| wal.cut(before).is_ok());
+                self.wal = None;
+                self.lacks_log(&error.to_string());
+                false
+            }
+        }
+    }
+
+    fn lacks_base(&mut self, error: &Failed) {
+        // Its lock must be given up before it can be opened anew: after an error redb refuses all further work.
+        self.base = None;
+        self.is_damaged = error.is_damage();
+        self.why = format!("{}: {error}", self.path().display());
+    }
+
+    /// The database's bytes were found to be damaged while it was in use.
+    fn has_damage(&self) -> bool {
+        self.is_damaged && self.base.is_none()
+    }
+
+    /// Sees to it that what is open is what lies at its path: a file that was deleted or replaced is written anew from what is
+    /// still open. False if nothing of it lies where a restart looks.
+    fn stand(&mut self) -> bool {
+        let is_base_there = self.base.as_ref().is_none_or(Base::is_there);
+        let is_wal_there = self.wal.as_ref().is_none_or(super::Wal::is_there);
+        if is_base_there && is_wal_there {
+            return self.base.is_some() || self.wal.is_some();
+        }
+        let path = self.path();
+        if let Err(error) = files::make_private_folder(&self.dir) {
+            self.why = format!("{}: {error}", self.dir.display());
+        }
+        if !is_base_there {
+            tracing::error!(
+                file = %path.display(),
+                "the journal was deleted or replaced while it was in use; it is written anew from what is still open, and nothing is lost"
+            );
+            if let Err(error) =
+                Self::set_base_aside(&self.dir, "it is not the one that is in use", &self.counts)
+            {
+                tracing::warn!(%error, "what lies in its place cannot be set aside");
+            }
+            match self.base.as_ref().map(|base| self.made_from(base)) {
+                Some(Ok(base)) => {
+                    self.counts.made_anew("journal");
+                    self.base = Some(base);
+                }
+                Some(Err(error)) => self.why = format!("{}: {error}", path.display()),
+                None => {}
+            }
+        }
+        if !is_wal_there {
+            tracing::error!(dir = %self.dir.display(), "the journal's log was deleted or replaced while it was in use; it is written anew, and nothing is lost");
+            match self.rewrite_wal() {
+                Ok(()) => self.counts.made_anew("journal_log"),
+                Err(error) => self.lacks_log(&error.to_string()),
+            }
+        }
+        self.base.as_ref().is_some_and(Base::is_there) || self.wal.as_ref().is_some_and(super::Wal::is_there)
+    }
+
+    fn made_from(&self, base: &Base) -> Result<Base, Failed> {
+        Base::make(&self.path(), |transaction| {
+            base.read(|read| {
+                change::copy(read, |change| change::apply(transaction, [&change]).map_err(Failed::from))
+            })?;
+            Ok(self.number)
+        })
+    }
+
+    /// Tries to have both copies again.
+    fn mend(&mut self) {
+        if self.base.is_none() {
+            let found = Base::open(&self.path());
+            // Its own lock would stand in the way of the log's.
+            let mended = match found {
+                Found::Trouble(why) => {
+                    self.why = format!("{}: {why}", self.path().display());
+                    return;
+                }
+                Found::InUse => return,
+                Found::Here(base) => {
+                    self.wal = None;
+                    self.go_on(*base)
+                }
+                Found::Absent => {
+                    self.wal = None;
+                    self.make_anew(None)
+                }
+                Found::Damaged(why) => {
+                    self.wal = None;
+                    self.make_anew(Some(why))
+                }
+                Found::Format(found) => {
+                    self.wal = None;
+                    self.make_anew(Some(format!("is of format {found}")))
+                }
+            };
+            if let Err(error) = mended {
+                self.why = error.to_string();
+            }
+            self.state = None;
+        }
+        if self.base.is_some() && self.wal.is_none() {
+            match self.rewrite_wal() {
+                Ok(()) => {}
+                Err(error) => self.lacks_log(&error.to_string()),
+            }
+        }
+        if self.memory() == Memory::Whole {
+            self.why.clear();
+            self.is_damaged = false;
+        }
+    }
+}
