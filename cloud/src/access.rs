@@ -14,20 +14,24 @@ use http::HeaderMap;
 use jiff::Timestamp;
 use millgate_shared::bundle::manifest::Manifest;
 use millgate_shared::files::{Followed, Look};
+use millgate_shared::identity::DeviceName;
 use millgate_shared::identity::secret::{API_PREFIX, Secret};
 use tokio::sync::watch;
 
 use crate::door::peer::{Line, Peer};
 use crate::failure::Failure;
+use crate::identity::clones::{self as clone_table, Noticed};
 use crate::identity::{StateDir, StateError, devices};
 use crate::principal::{Principal, Standing};
 use book::{Book, Denial, Who};
-use config::{Loopback, TenantConfig};
+use clones::{Clones, Heard};
+use config::{AccessConfig, ClonePolicy, Loopback, TenantConfig};
 use counts::Counts;
 use quiet::Quiet;
 use rights::{Kind, Refusal, Rights};
 
 mod book;
+mod clones;
 pub(crate) mod config;
 pub(crate) mod counts;
 pub(crate) mod layer;
@@ -42,7 +46,11 @@ const LOG_PAUSE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Access {
     state: StateDir,
-    config: (Loopback, Vec<TenantConfig>),
+    config: (AccessConfig, Vec<TenantConfig>),
+    /// Who was heard where.
+    clones: Mutex<Clones<DeviceName>>,
+    /// Clones that are not in the table yet.
+    noticed: Mutex<Vec<Noticed>>,
     book: RwLock<Arc<Book>>,
     /// Told of each new book.
     changes: watch::Sender<()>,
@@ -57,14 +65,16 @@ impl Access {
     /// Blocks.
     pub(crate) fn open(
         state_dir: &Path,
-        loopback: Loopback,
+        config: AccessConfig,
         tenants: Vec<TenantConfig>,
     ) -> Result<Self, StateError> {
         let state = StateDir::new(state_dir);
         let tables = Followed::new([devices::TABLE, tokens::TABLE].map(|table| state.file(table)));
         let access = Self {
             state,
-            config: (loopback, tenants),
+            config: (config, tenants),
+            clones: Mutex::default(),
+            noticed: Mutex::default(),
             book: RwLock::default(),
             changes: watch::channel(()).0,
             tables,
@@ -104,8 +114,42 @@ impl Access {
         *looked = began;
     }
 
+    /// A device speaks over a connection.
+    fn hear(&self, device: &DeviceName, connection: SocketAddr, now: Instant) -> Heard {
+        let mut clones = self.clones.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = clones.hear(device, connection, now);
+        if let Heard::Cloned { other, is_news: true, .. } = heard {
+            self.counts.cloned(clones.cloned(now));
+            drop(clones);
+            let addresses = [connection.ip(), other];
+            tracing::warn!(
+                %device, here = %addresses[0], there = %addresses[1],
+                "a device calls from two networks by turns: somebody else has its key, unless its own address changes all the time"
+            );
+            let noticed = Noticed::new(device, Timestamp::now(), addresses);
+            self.noticed.lock().unwrap_or_else(PoisonError::into_inner).push(noticed);
+        }
+        heard
+    }
+
+    /// Writes down which clones were noticed, and forgets whoever has long been silent. Blocks.
+    pub(crate) fn tend(&self) {
+        {
+            let mut clones = self.clones.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            clones.forget(now);
+            self.counts.cloned(clones.cloned(now));
+        }
+        let noticed = std::mem::take(&mut *self.noticed.lock().unwrap_or_else(PoisonError::into_inner));
+        if !noticed.is_empty()
+            && let Err(error) = clone_table::note(&self.state, noticed)
+        {
+            tracing::error!(%error, "cloned devices cannot be written down");
+        }
+    }
+
     fn load(&self) -> Result<(), StateError> {
-        let (loopback, tenants) = self.config.clone();
+        let (AccessConfig { loopback, .. }, tenants) = self.config.clone();
         let tokens = self.state.rows(tokens::TABLE)?;
         let book = Book::new(loopback, tenants, devices::list(&self.state)?, tokens);
         *self.book.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(book);
@@ -119,7 +163,7 @@ impl Access {
 
     /// Without a peer nobody calls.
     pub(crate) fn caller(self: &Arc<Self>, peer: Option<&Peer>, headers: &HeaderMap) -> Caller {
-        let who = who(self.config.0, peer, headers);
+        let who = who(self.config.0.loopback, peer, headers);
         Caller { access: Arc::clone(self), who, peer: peer.cloned() }
     }
 
@@ -188,8 +232,27 @@ pub(crate) struct Caller {
 impl Caller {
     /// What it may ask for, as things are now.
     pub(crate) fn rights(&self) -> Result<Arc<Rights>, Failure> {
-        let rights = self.access.book().rights(&self.who, Timestamp::now());
-        rights.map_err(|denial| self.denied(denial))
+        let rights = self.granted().map_err(|denial| self.denied(denial))?;
+        match self.is_where_it_was(Instant::now()) {
+            true => Ok(rights),
+            false => Err(self.denied(Denial::Cloned(self.device().cloned().ok_or(Failure::Stopped)?))),
+        }
+    }
+
+    fn device(&self) -> Option<&DeviceName> {
+        match &self.who {
+            Who::Device(certificate) => certificate.device.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// `false` for a device that is somewhere else too, and that was there first, where that is refused.
+    fn is_where_it_was(&self, now: Instant) -> bool {
+        let (Some(device), Some(peer)) = (self.device(), &self.peer) else { return true };
+        match self.access.hear(device, peer.addr, now) {
+            Heard::Alone => true,
+            Heard::Cloned { is_newer, .. } => !is_newer || self.access.config.0.clones == ClonePolicy::Warn,
+        }
     }
 
     /// What share of the compute its calls have, as things are now, and whose calls they are.

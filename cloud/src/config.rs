@@ -11,7 +11,7 @@ use millgate_shared::trouble::{self, Fault};
 use serde::Deserialize;
 
 use crate::access::config as access;
-pub use crate::access::config::{AccessConfig, DeviceBounds, Loopback, TenantConfig};
+pub use crate::access::config::{AccessConfig, ClonePolicy, DeviceBounds, Loopback, TenantConfig};
 pub use crate::door::config::QuicConfig;
 use crate::engines::EnginesConfig;
 pub use crate::guests::GuestsConfig;

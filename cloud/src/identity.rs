@@ -3,10 +3,11 @@
 //!
 //! * [`state`]: the folder, its lock, its tables. [`authority`]: signs. `own`: the pool's own certificate.
 //! * [`claims`]: what lets a device enrol. [`devices`]: those that have. `enrolment`: how the one becomes the other.
-//! * `material`: what the doors show and trust, exchanged while they are open.
+//! * [`clones`]: devices that were at two places at once. `material`: what the doors show and trust, exchanged while they are open.
 
 pub mod authority;
 pub mod claims;
+pub mod clones;
 pub(crate) mod config;
 pub mod devices;
 pub(crate) mod enrolment;

@@ -189,8 +189,7 @@ fn serve(
 ) -> Result<Running, ServeError> {
     let Listeners { grpc, grpc_addr, quic, http, http_addr, metrics: operators, metrics_addr } = listeners;
     let traces = Traces::start(&config.traces, pool.node())?;
-    let (loopback, tenants) = (config.access.loopback, config.tenants.clone());
-    let access = Arc::new(Access::open(&config.state_dir, loopback, tenants)?);
+    let access = Arc::new(Access::open(&config.state_dir, config.access.clone(), config.tenants.clone())?);
     let counts = Arc::new(Counts::default());
     let holding = Holding::new(&config.holding, DOORS * config.max_connections);
     let metrics = Arc::new(Metrics::new(&pool, config.triton_metrics, |registry| {

@@ -54,6 +54,8 @@ pub(crate) enum Denial {
     DeviceRevoked(DeviceName),
     #[error("the certificate of device {device} ended on {at}: a new connection takes the renewed one")]
     CertificateEnded { device: DeviceName, at: Timestamp },
+    #[error("device {0} calls from another network at the same time, where it has been for longer")]
+    Cloned(DeviceName),
     #[error("{who}: tenant `{tenant}` is not among this pool's `[[tenants]]`")]
     Tenant { who: String, tenant: String },
     #[error("{0}")]
@@ -67,6 +69,7 @@ impl Denial {
             Self::Nobody | Self::Malformed | Self::UnknownToken | Self::NoDevice => true,
             Self::TokenExpired { .. } | Self::TokenRevoked(_) | Self::DeviceReplaced(_) => true,
             Self::CertificateEnded { .. } => true,
+            Self::Cloned(_) => false,
             Self::DeviceRevoked(_) | Self::Tenant { .. } | Self::Refused(_) => false,
         }
     }
@@ -83,6 +86,7 @@ impl Denial {
             Self::DeviceReplaced(_) => "device_replaced",
             Self::DeviceRevoked(_) => "device_revoked",
             Self::CertificateEnded { .. } => "certificate_ended",
+            Self::Cloned(_) => "cloned",
             Self::Tenant { .. } => "tenant",
             Self::Refused(refusal) => refusal.reason(),
         }

@@ -15,6 +15,18 @@ pub struct AccessConfig {
     /// What those may do who come over plain text: programs on this machine, and with `plaintext_beyond_loopback`
     /// anyone, who may not change the pool however. Default `full`.
     pub loopback: Loopback,
+    /// What becomes of a device that calls from two networks by turns, so that somebody else has its key. Default `warn`.
+    pub clones: ClonePolicy,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClonePolicy {
+    /// It is logged, counted, and shown in the list of devices.
+    #[default]
+    Warn,
+    /// Calls are refused besides, but for those from the network where it has been for longest.
+    Refuse,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]

@@ -15,6 +15,7 @@ use super::{CommandError, Output, table};
 use crate::access::tokens::{self, Token};
 use crate::config::CloudConfig;
 use crate::identity::claims::{self, Terms};
+use crate::identity::clones::{self, Noticed};
 use crate::identity::devices::{self, Device};
 use crate::identity::{StateDir, material};
 
@@ -112,15 +113,16 @@ pub fn enroll_token(args: ClaimArgs, out: &mut impl Write) -> Result<(), Command
 
 /// Lists the devices that have enrolled.
 pub fn devices(state: &StateArgs, output: Output, out: &mut impl Write) -> Result<(), CommandError> {
-    let devices = devices::list(&state.state()?)?;
+    let (devices, clones) = (devices::list(&state.state()?)?, clones::list(&state.state()?)?);
     match output {
         Output::Json => {
-            let rows: Vec<Value> = devices.iter().map(device_json).collect();
+            let rows: Vec<Value> = devices.iter().map(|device| device_json(device, &clones)).collect();
             writeln!(out, "{}", json!({ "devices": rows }))?;
         }
         Output::Text => {
-            let rows: Vec<Vec<String>> = devices.iter().map(device_row).collect();
-            table::write(out, &["device", "state", "enrolled", "renewed", "certificate ends"], &rows)?;
+            let rows: Vec<Vec<String>> = devices.iter().map(|device| device_row(device, &clones)).collect();
+            let columns = ["device", "state", "enrolled", "renewed", "certificate ends", "cloned"];
+            table::write(out, &columns, &rows)?;
         }
     }
     Ok(())
@@ -138,7 +140,7 @@ fn device_state(device: &Device) -> &'static str {
     }
 }
 
-fn device_row(device: &Device) -> Vec<String> {
+fn device_row(device: &Device, clones: &[Noticed]) -> Vec<String> {
     let shown = |time: Option<Timestamp>| time.map_or("-".to_owned(), day);
     vec![
         format!("{}/{}", device.tenant, device.device),
@@ -146,10 +148,12 @@ fn device_row(device: &Device) -> Vec<String> {
         shown(device.enrolled),
         shown(device.renewed),
         shown(device.not_after),
+        shown(clones::of(clones, device).map(|clone| clone.noticed)),
     ]
 }
 
-fn device_json(device: &Device) -> Value {
+fn device_json(device: &Device, clones: &[Noticed]) -> Value {
+    let clone = clones::of(clones, device);
     json!({
         "tenant": device.tenant,
         "device": device.device,
@@ -160,6 +164,8 @@ fn device_json(device: &Device) -> Value {
         "renewed": device.renewed,
         "certificate_ends": device.not_after,
         "revoked": device.revoked,
+        "cloned": clone.map(|clone| clone.noticed),
+        "cloned_addresses": clone.map(|clone| clone.addresses),
     })
 }
 

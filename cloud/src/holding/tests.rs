@@ -14,7 +14,7 @@ use super::answering::Answering;
 use super::arriving::Arriving;
 use super::*;
 use crate::access::Access;
-use crate::access::config::Loopback;
+use crate::access::config::AccessConfig;
 use crate::door::peer::Peer;
 
 const LONGEST: usize = 4 << 20;
@@ -44,7 +44,7 @@ impl Body for Frames {
 /// A ledger of so many MiB, and one caller's account.
 fn account(mib: u64) -> (Arc<Holding>, Account, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
-    let access = Arc::new(Access::open(dir.path(), Loopback::Full, Vec::new()).unwrap());
+    let access = Arc::new(Access::open(dir.path(), AccessConfig::default(), Vec::new()).unwrap());
     let peer = Peer::plain("127.0.0.1:9".parse().unwrap());
     let caller = access.caller(Some(&peer), &HeaderMap::new());
     let holding = Holding::new(&HoldingConfig { memory_mb: mib, calls_per_caller: 2 }, 16);

@@ -49,6 +49,7 @@ impl Upkeep {
                 }
                 let look = move || {
                     access.reload(is_asked);
+                    access.tend();
                     let material = material?;
                     material.reload(is_asked);
                     material.not_after()
