@@ -35,8 +35,8 @@ async fn metrics_text(State(admin): State<Admin>, headers: HeaderMap) -> impl In
 }
 
 async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
-    match admin.readiness.is_ready() {
-        true => (StatusCode::OK, "ready\n"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+    match admin.readiness.why_not() {
+        None => (StatusCode::OK, "ready\n".to_owned()),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", why.as_str())),
     }
 }

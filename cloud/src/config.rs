@@ -49,6 +49,9 @@ pub struct CloudConfig {
     /// How long the bundle before a switch is still answered after it was last asked for by its digest, in milliseconds;
     /// it stays on disk, for a rollback. Default 600000.
     pub previous_bundle_idle_ms: u64,
+    /// How long work may wait while none gets finished, in milliseconds: then the pool is not ready and takes no more, until
+    /// some is finished. 0: for ever. Default 10000.
+    pub stall_patience_ms: u64,
     /// Threads that run models, each with its own state; 0 takes one a core. Default 0.
     pub threads: usize,
     /// Entries (rows for one model, or pictures to decode) that may wait for a thread; one more is refused with
@@ -97,6 +100,7 @@ impl Default for CloudConfig {
             plaintext_beyond_loopback: false,
             state_dir: PathBuf::from("pool-state"),
             previous_bundle_idle_ms: 600_000,
+            stall_patience_ms: 10_000,
             threads: 0,
             queue: 256,
             max_connections: 256,
@@ -239,6 +243,10 @@ impl CloudConfig {
 
     pub fn previous_bundle_idle(&self) -> Duration {
         Duration::from_millis(self.previous_bundle_idle_ms)
+    }
+
+    pub fn stall_patience(&self) -> Duration {
+        Duration::from_millis(self.stall_patience_ms)
     }
 
     pub fn drain_grace(&self) -> Duration {

@@ -6,32 +6,42 @@
 //!   there, from a `package`. `missing`: what is lost without it.
 //! * `trial`: a model's first runs with one engine. `choice`: from these to a decision. `arbiter`: which one to believe
 //!   where they differ; `closeness`: do they?
-//! * `guest`: engines whose models live in worker processes.
 //! * `onnxruntime`: the second engine; `providers`: what it computes with.
+//! * `home`: where a model is run, in this process or in a worker's. `guest`: an engine in a worker. `appetite`: how much
+//!   memory a run takes. `proofs`: what tract may run in this process.
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millgate_shared::array::Array;
 use millgate_shared::engine::{Engine, EngineError, Model, OnnxFile, Shapes, Tract};
 use millgate_shared::proto::inference::ModelConfig;
 
+use appetite::Appetite;
 use arbiter::Verdict;
 use choice::{Alternative, Choice, Measured};
 use config::Wanted;
 pub use config::{EnginesConfig, ModelEngine};
+pub(crate) use home::Home;
+use home::Library;
 use missing::with_remedy;
 use onnxruntime::{OnnxRuntime, Tuning};
+use proofs::Proofs;
 pub use providers::Provider;
 use search::Found;
 pub use table::{Kind, Preference};
 use trial::{Fit, Trial};
 
+use crate::guests::Guests;
+
+pub(crate) mod appetite;
 mod arbiter;
 pub(crate) mod choice;
 mod closeness;
 mod config;
 pub(crate) mod guest;
+mod home;
 pub(crate) mod install;
 pub(crate) mod installed;
 pub(crate) mod missing;
@@ -42,6 +52,7 @@ mod onnxruntime;
 #[path = "engines/without.rs"]
 mod onnxruntime;
 mod package;
+pub(crate) mod proofs;
 #[cfg_attr(not(feature = "onnxruntime"), expect(dead_code, reason = "only ONNX Runtime has them"))]
 mod providers;
 pub(crate) mod search;
@@ -65,7 +76,9 @@ pub struct Engines {
     config: EnginesConfig,
     /// Threads that will run models.
     threads: usize,
-    onnxruntime: Option<OnnxRuntime>,
+    onnxruntime: Option<Library>,
+    guests: Guests,
+    proofs: Proofs,
     /// Where ONNX Runtime was found, or was looked for.
     found: Found,
 }
@@ -76,6 +89,32 @@ pub(crate) struct Loaded {
     pub(crate) model: Arc<dyn Model>,
     pub(crate) trial: Trial,
     pub(crate) choice: Choice,
+    pub(crate) appetite: Appetite,
+}
+
+/// Why a model was not loaded.
+#[derive(Debug)]
+pub(crate) struct LoadError {
+    pub(crate) reason: String,
+    /// It has ended the worker in which it was loaded.
+    pub(crate) has_ended: bool,
+}
+
+impl From<String> for LoadError {
+    fn from(reason: String) -> Self {
+        Self { reason, has_ended: false }
+    }
+}
+
+impl LoadError {
+    fn of(error: EngineError) -> Self {
+        let has_ended = matches!(&error, EngineError::Ended(ending) if ending.cause.is_its_own());
+        Self { reason: error.to_string(), has_ended }
+    }
+
+    fn told(self, tell: impl FnOnce(String) -> String) -> Self {
+        Self { reason: tell(self.reason), ..self }
+    }
 }
 
 /// A model's file, what is asked for it, and inputs that its configuration brings.
@@ -84,13 +123,19 @@ struct Job<'a> {
     file: &'a OnnxFile,
     wanted: &'a Wanted,
     given: &'a [Arc<Vec<Array>>],
+    home: &'a Home,
 }
 
 impl Engines {
     /// Looks for ONNX Runtime and loads it, if it is there. `threads` will run models; what was installed lies in
-    /// `state_dir`.
-    pub fn start(config: &EnginesConfig, state_dir: &Path, threads: usize) -> Result<Self, EnginesError> {
-        let (found, onnxruntime) = search::find(config, state_dir)?;
+    /// `state_dir`. What can end a process is done by `guests`, where they are apart.
+    pub fn start(
+        config: &EnginesConfig,
+        state_dir: &Path,
+        threads: usize,
+        guests: &Guests,
+    ) -> Result<Self, EnginesError> {
+        let (found, onnxruntime) = search::find(config, state_dir, guests)?;
         match (&onnxruntime, config.wants_onnxruntime()) {
             (Some(opened), _) => check_providers(opened, config)?,
             (None, Some(by)) => {
@@ -99,7 +144,14 @@ impl Engines {
             }
             (None, None) => {}
         }
-        Ok(Self { config: config.clone(), threads: threads.max(1), onnxruntime, found })
+        let proofs = Proofs::of(state_dir, guests.program());
+        let (config, threads, guests) = (config.clone(), threads.max(1), guests.clone());
+        Ok(Self { config, threads, onnxruntime, guests, proofs, found })
+    }
+
+    /// How long one run may take in any case.
+    pub(crate) fn longest_run(&self) -> Duration {
+        self.guests.longest_run()
     }
 
     pub(crate) fn has(&self, kind: Kind) -> bool {
@@ -110,13 +162,27 @@ impl Engines {
         self.onnxruntime.is_some()
     }
 
-    fn open_onnxruntime(&self, wanted: &Wanted) -> Result<Box<dyn Engine>, String> {
-        Ok(Box::new(self.engine(wanted, false)?))
+    fn open_tract(&self, _wanted: &Wanted, home: &Home) -> Result<Box<dyn Engine>, String> {
+        Ok(home.tract(&self.guests))
+    }
+
+    fn open_onnxruntime(&self, wanted: &Wanted, home: &Home) -> Result<Box<dyn Engine>, String> {
+        self.engine(wanted, home, false)
+    }
+
+    /// What tract has been seen to live through.
+    pub(crate) fn proofs(&self) -> &Proofs {
+        &self.proofs
+    }
+
+    /// The processes that models run in.
+    pub(crate) fn guests(&self) -> &Guests {
+        &self.guests
     }
 
     /// The ONNX Runtime library that is loaded.
     pub fn onnxruntime_library(&self) -> Option<&Path> {
-        self.onnxruntime.as_ref().map(OnnxRuntime::path)
+        self.onnxruntime.as_ref().map(Library::path)
     }
 
     /// Where ONNX Runtime was found, or was looked for.
@@ -132,10 +198,11 @@ impl Engines {
         file: &OnnxFile,
         config: &ModelConfig,
         given: &[Arc<Vec<Array>>],
-    ) -> Result<Loaded, String> {
+        home: &Home,
+    ) -> Result<Loaded, LoadError> {
         let wanted = self.config.of(name, config)?;
         let why = format!("asked for by {}", wanted.asked_by);
-        let job = Job { file, wanted: &wanted, given };
+        let job = Job { file, wanted: &wanted, given, home };
         let loaded = match wanted.engine {
             Preference::Auto => {
                 let others = Kind::others().filter(|kind| self.has(*kind));
@@ -152,16 +219,16 @@ impl Engines {
         kind: Kind,
         name: &str,
         file: &OnnxFile,
-        config: &ModelConfig,
+        home: &Home,
         why: String,
-    ) -> Result<Loaded, String> {
-        let wanted = self.config.of(name, config)?;
-        let job = Job { file, wanted: &wanted, given: &[] };
+    ) -> Result<Loaded, LoadError> {
+        let wanted = self.config.of(name, &ModelConfig::default())?;
+        let job = Job { file, wanted: &wanted, given: &[], home };
         Ok(self.prepared(name, of(self.tried(kind, job, None)?, why)))
     }
 
     /// Makes ready what the threads will want.
-    fn prepared(&self, name: &str, loaded: Loaded) -> Loaded {
+    fn prepared(&self, name: &str, mut loaded: Loaded) -> Loaded {
         let Choice { engine, why, .. } = &loaded.choice;
         tracing::info!(model = name, engine, why, "loaded");
         if let Some(reason) = &loaded.trial.unproven {
@@ -175,11 +242,14 @@ impl Engines {
         if let Err(error) = loaded.model.prepare(self.threads) {
             tracing::warn!(model = name, engine, %error, "the model could not be made ready for every thread");
         }
+        if self.guests.are_apart() {
+            loaded.appetite = Appetite::learn(&loaded.model, loaded.trial.fit.as_ref());
+        }
         loaded
     }
 
     /// Loads and tries it with tract and ONNX Runtime, and keeps the better one.
-    fn best(&self, job: Job<'_>) -> Result<Loaded, String> {
+    fn best(&self, job: Job<'_>) -> Result<Loaded, LoadError> {
         if self.onnxruntime.is_none() {
             let why = "the only engine of this pool".to_owned();
             return Ok(of(self.tried(Kind::TRACT, job, None)?, why));
@@ -202,15 +272,17 @@ impl Engines {
             (Ok((_, usual)), Ok(reference)) => self.compared(job, usual, reference),
             _ => None,
         };
-        let outcome = |tried: &Result<Tried, String>| match tried {
+        let outcome = |tried: &Result<Tried, LoadError>| match tried {
             Ok((_, trial)) => Ok(trial.measured()),
-            Err(reason) => Err(reason.clone()),
+            Err(error) => Err(error.reason.clone()),
         };
+        let has_ended = [&usual, &reference].iter().any(|it| it.as_ref().is_err_and(|it| it.has_ended));
         let usual_outcome = (Tract::NAME, outcome(&usual));
-        let choice = choice::decide(usual_outcome, (OnnxRuntime::NAME, outcome(&reference)), verdict)?;
+        let choice = choice::decide(usual_outcome, (OnnxRuntime::NAME, outcome(&reference)), verdict);
+        let choice = choice.map_err(|reason| LoadError { reason, has_ended })?;
         // The other one is dropped here, and its memory with it.
         let (model, trial) = if choice.engine == OnnxRuntime::NAME { reference? } else { usual? };
-        Ok(Loaded { model, trial, choice })
+        Ok(Loaded { model, trial, choice, appetite: Appetite::default() })
     }
 
     /// The model as this engine runs it, if it gives the answers of the one that is `best` so far, clearly faster.
@@ -218,7 +290,8 @@ impl Engines {
         let is_quantised = best.model.signature().graph.is_quantised();
         let names: Vec<&str> = best.model.signature().outputs.iter().map(|port| port.name.as_str()).collect();
         let samples = &best.trial.samples;
-        let outcome = self.tried(kind, job, best.trial.fit.as_ref()).and_then(|tried| {
+        let tried = self.tried(kind, job, best.trial.fit.as_ref()).map_err(|error| error.reason);
+        let outcome = tried.and_then(|tried| {
             match arbiter::difference(&names, &tried.1.samples, samples, is_quantised) {
                 Some(difference) => Err(format!("gives other answers: {difference}")),
                 None if samples.is_empty() => Err("there is nothing to compare by".to_owned()),
@@ -249,7 +322,7 @@ impl Engines {
         let names = model.signature().outputs.iter().map(|port| port.name.as_str());
         let names: Vec<&str> = names.collect();
         let difference = arbiter::difference(&names, &usual.samples, &reference.samples, is_quantised)?;
-        let plain = self.engine(job.wanted, true).and_then(|engine| {
+        let plain = self.engine(job.wanted, job.home, true).and_then(|engine| {
             let model = engine.load(job.file, Shapes::Any).map_err(|error| error.to_string())?;
             let fit = reference.fit.as_ref().ok_or("it has no inputs")?;
             arbiter::answers(&model, fit, &reference.samples).map_err(|error| error.to_string())
@@ -265,31 +338,34 @@ impl Engines {
     }
 
     /// `plain`: what it computes is not rearranged for speed.
-    fn engine(&self, wanted: &Wanted, plain: bool) -> Result<OnnxRuntime, String> {
+    fn engine(&self, wanted: &Wanted, home: &Home, plain: bool) -> Result<Box<dyn Engine>, String> {
         let engine = self.onnxruntime.as_ref();
         let engine = engine.ok_or_else(|| format!("ONNX Runtime is not here: {}", self.found.text()))?;
         let (threads, providers) = (wanted.threads, wanted.providers.clone());
-        Ok(engine.tuned(Tuning { threads, providers, may_lack: wanted.may_lack, plain }))
+        let tuning = Tuning { threads, providers, may_lack: wanted.may_lack, plain };
+        engine.engine(tuning, &self.guests, home).map_err(|error| error.to_string())
     }
 
     /// `known`: inputs that another engine takes.
-    fn tried(&self, kind: Kind, job: Job<'_>, known: Option<&Fit>) -> Result<Tried, String> {
-        let model = (kind.entry().open)(self, job.wanted)?.load(job.file, Shapes::Any);
-        let text = |error: EngineError| error.to_string();
-        let tried = model.map_err(text).and_then(|model| {
-            let trial = trial::run(&model, known, job.given);
-            let mut trial = trial.map_err(|error| format!("its self-test failed: {error}"))?;
+    fn tried(&self, kind: Kind, job: Job<'_>, known: Option<&Fit>) -> Result<Tried, LoadError> {
+        let model = (kind.entry().open)(self, job.wanted, job.home)?.load(job.file, Shapes::Any);
+        let tried = model.map_err(LoadError::of).and_then(|model| {
+            let trial = trial::run(&model, known, job.given, self.guests.load_limit());
+            let failed = |reason: String| format!("its self-test failed: {reason}");
+            let mut trial = trial.map_err(|error| LoadError::of(error).told(failed))?;
             if kind == Kind::TRACT && !self.has(Kind::ONNX_RUNTIME) {
                 trial.unproven = trial.unproven.map(with_remedy);
             }
             Ok((model, trial))
         });
         match (kind, &self.onnxruntime) {
-            (Kind::TRACT, None) => tried.map_err(with_remedy),
+            (Kind::TRACT, None) => tried.map_err(|error| error.told(with_remedy)),
             (Kind::TRACT, Some(_)) if job.wanted.engine == Preference::Only(Kind::TRACT) => {
-                tried.map_err(|reason| {
+                tried.map_err(|error| {
                     let by = job.wanted.asked_by;
-                    format!("{reason}; tract is asked for by {by}, `auto` would let ONNX Runtime try")
+                    error.told(|reason| {
+                        format!("{reason}; tract is asked for by {by}, `auto` would let ONNX Runtime try")
+                    })
                 })
             }
             _ => tried,
@@ -301,7 +377,7 @@ impl Engines {
 type Tried = (Arc<dyn Model>, Trial);
 
 /// What the pool's own configuration asks for must be in the library, or have the CPU after it.
-fn check_providers(onnxruntime: &OnnxRuntime, config: &EnginesConfig) -> Result<(), EnginesError> {
+fn check_providers(onnxruntime: &Library, config: &EnginesConfig) -> Result<(), EnginesError> {
     let of_models = config.models.values().filter_map(|model| model.execution_providers.as_ref());
     for list in std::iter::once(&config.execution_providers).chain(of_models) {
         for provider in onnxruntime.lacks(list) {
@@ -322,6 +398,7 @@ fn of((model, trial): Tried, why: String) -> Loaded {
         model,
         trial,
         choice: Choice { engine, precision: None, why, measured, alternatives: Vec::new() },
+        appetite: Appetite::default(),
     }
 }
 

@@ -36,6 +36,20 @@ pub enum Failure {
     Late(&'static str),
     #[error("the pool is stopping")]
     Stopped,
+    /// Work waits, and none gets finished: no more is taken.
+    #[error("the pool is stalled: work waits, and none gets finished")]
+    Stalled,
+    /// The process that ran a model has ended, and with it what was computed in it.
+    #[error("model `{model}`: {how}")]
+    Ended {
+        model: String,
+        how: String,
+        /// What the model did has ended it, and nobody from outside.
+        is_its_own: bool,
+    },
+    /// A run would take more memory than there is for it.
+    #[error("{0}")]
+    Memory(String),
     /// A model did not do what it should.
     #[error("{0}")]
     Model(String),
@@ -127,9 +141,9 @@ impl Failure {
                 Kind::Precondition
             }
             Self::Deadline | Self::Late(_) => Kind::Deadline,
-            Self::Stopped | Self::NotReady { .. } => Kind::Unavailable,
+            Self::Stopped | Self::Stalled | Self::Ended { .. } | Self::NotReady { .. } => Kind::Unavailable,
             Self::Model(_) => Kind::Internal,
-            Self::Refused { .. } => Kind::Refused,
+            Self::Refused { .. } | Self::Memory(_) => Kind::Refused,
             Self::Unsupported(_) => Kind::Unsupported,
             Self::Unauthenticated(_) => Kind::Unauthenticated,
             Self::Denied(_) => Kind::Denied,

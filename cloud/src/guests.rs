@@ -11,7 +11,7 @@
 //! * `process`: one process. `lane`: a line to it. `house`: who lives in it. `model`: engines' traits, on this side.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -88,6 +88,11 @@ impl Guests {
     /// True if models run in processes of their own.
     pub(crate) fn are_apart(&self) -> bool {
         self.0.program.is_some()
+    }
+
+    /// What a worker is started as.
+    pub(crate) fn program(&self) -> Option<&Path> {
+        self.0.program.as_deref()
     }
 
     /// Bytes of memory that one worker may take.

@@ -14,8 +14,9 @@ use millgate_shared::proof::golden::{self, Passed};
 use millgate_shared::proto::inference::ModelConfig;
 use millgate_shared::runner::{Holding, Models};
 
-use crate::engines::Kind;
+use crate::engines::{Home, Kind, LoadError};
 use crate::failure::Failure;
+use crate::guests::Household;
 use crate::serving::request::{Call, Phases};
 use crate::serving::run::Deployed;
 use crate::serving::served::Traits;
@@ -23,7 +24,11 @@ use crate::serving::{Batching, Serving};
 use held::Bundled;
 
 pub(crate) mod held;
+pub(crate) mod proving;
 mod variants;
+
+/// How the bundle's models are known where other models of the same name may be: a repository's have no such name.
+const OF_BUNDLES: &str = "bundle/";
 
 /// Why a bundle is not hosted.
 #[derive(Debug, thiserror::Error)]
@@ -70,13 +75,22 @@ impl Ran {
 
 impl Hosted {
     /// Loads and proves a bundle, and does not answer for it yet: blocks for as long as that takes.
+    ///
+    /// Where there are workers, one lives through all of it first, once for each bundle: shapes are fixed, so that tract
+    /// does nothing here then that was not seen to go well.
     pub(crate) fn load(bundle: &Bundle, serving: &Serving) -> Result<Self, HostedError> {
+        let (guests, proofs) = (serving.engines().guests(), serving.engines().proofs());
+        if guests.are_apart() && !proofs.has(bundle.digest()) {
+            proving::prove(bundle, guests)?;
+            proofs.add(bundle.digest());
+        }
+        let household = guests.household("bundle");
         let models = Arc::new(Models::load(bundle, Holding::All, &Tract)?);
         let passed = golden::check(bundle, &models)?;
         let manifest = Arc::clone(models.manifest());
         let mut served = HashMap::new();
         for (name, fixed) in models.all() {
-            served.insert(name.to_owned(), prepare(serving, bundle, name, fixed)?);
+            served.insert(name.to_owned(), prepare(serving, bundle, name, (fixed, &household))?);
         }
         let of = |name: &str| served.get(name).cloned().ok_or_else(|| Failure::UnknownModel(name.to_owned()));
         let encoders = manifest.encoders.iter().map(|encoder| of(&encoder.name));
@@ -163,28 +177,43 @@ fn prepare(
     serving: &Serving,
     bundle: &Bundle,
     name: &str,
-    fixed: &FixedModel,
+    (fixed, household): (&FixedModel, &Household),
 ) -> Result<Arc<Deployed>, HostedError> {
     let path = model_path(name);
     let onnx = bundle.read(&path)?;
     let refuse = |error: EngineError| BundleError::Model { file: path.clone(), source: error.into() };
     let file = OnnxFile::read(onnx.into(), None).map_err(refuse)?;
-    let not_ready = |reason: String| Failure::Unservable { model: name.to_owned(), reason };
+    let not_ready = |error: LoadError| Failure::Unservable { model: name.to_owned(), reason: error.reason };
     let (engines, config) = (serving.engines(), ModelConfig::default());
-    let mut loaded = engines.load(name, &file, &config, &[]).map_err(not_ready)?;
+    let (known_as, face) = (format!("{OF_BUNDLES}{name}"), bundle.digest().to_string());
+    let home = Home::of_bundle(name, household, true);
+    let mut loaded = match serving.strikes().aside(&known_as, &face) {
+        None => engines.load(name, &file, &config, &[], &home).map_err(not_ready)?,
+        Some(why) => engines.load_with(Kind::TRACT, name, &file, &home, why).map_err(not_ready)?,
+    };
     if loaded.model.engine() != Tract::NAME
         && let Err(error) =
             golden::check_model(bundle, name, &Arc::new(fixed.run_by(Arc::clone(&loaded.model))))
     {
         tracing::warn!(model = name, engine = loaded.model.engine(), %error, "tract runs it instead");
         let why = format!("{} fails its golden samples: {error}", loaded.model.engine());
-        loaded = engines.load_with(Kind::TRACT, name, &file, &config, why).map_err(not_ready)?;
+        loaded = engines.load_with(Kind::TRACT, name, &file, &home, why).map_err(not_ready)?;
     }
+    if loaded.model.engine() == Tract::NAME && !loaded.model.takes_known_memory() {
+        // What its values decide was not lived through.
+        let home = Home::of_bundle(name, household, false);
+        loaded = engines.load_with(Kind::TRACT, name, &file, &home, loaded.choice.why).map_err(not_ready)?;
+    }
+    // A variant was not proved beside its expert.
+    let variants = Home::of_bundle(name, household, false);
     let expert = bundle.manifest().experts.iter().find(|expert| expert.name == name);
-    if let Some(variant) = expert.and_then(|expert| variants::best(engines, bundle, expert, &loaded)) {
+    if let Some(variant) =
+        expert.and_then(|expert| variants::best(engines, bundle, expert, &loaded, &variants))
+    {
         loaded = variant;
     }
     let labels = expert.map(|expert| ("logits".to_owned(), expert.labels.clone())).into_iter().collect();
     let traits = Traits { finite_only: true, is_fixed: true, labels, ..Traits::default() };
-    Ok(serving.adopt(name, 1, loaded, traits, Batching::default()))
+    let record = serving.strikes().record(&known_as, &face);
+    Ok(serving.adopt(name, 1, loaded, traits, Batching::default(), record))
 }

@@ -71,6 +71,7 @@ mod rest;
 pub mod scheduling;
 pub mod server;
 mod serving;
+mod strikes;
 mod switching;
 mod trace;
 pub mod worker;

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use millgate_cloud::command::identity::{self, ClaimArgs, StateArgs, TokenArgs};
 use millgate_cloud::command::serve::{ServeArgs, serve};
 use millgate_cloud::command::{CommandError, Output, bundle, check, engine, experts};
+use millgate_cloud::guests::{Guests, GuestsConfig};
 use millgate_cloud::worker;
 use millgate_shared::identity::DeviceName;
 use millgate_shared::telemetry::{self, LogFormat};
@@ -292,14 +293,16 @@ fn run(command: Command) -> Result<(), CommandError> {
             identity::revoke_token(&state, &name, &mut out)
         }
         Command::Engine(EngineCommand::Install { from, state, output }) => {
-            engine::install(&from, &state, output, &mut out)
+            engine::install(&from, &state, &workers(), output, &mut out)
         }
         Command::Engine(EngineCommand::List { state, output }) => engine::list(&state, output, &mut out),
         Command::Engine(EngineCommand::Remove { version, state }) => {
             engine::remove(&version, &state, &mut out)
         }
         Command::Bundle(BundleCommand::Inspect { path, output }) => bundle::inspect(&path, output, &mut out),
-        Command::Bundle(BundleCommand::Verify { path, output }) => bundle::verify(&path, output, &mut out),
+        Command::Bundle(BundleCommand::Verify { path, output }) => {
+            bundle::verify(&path, &workers(), output, &mut out)
+        }
         Command::Bundle(BundleCommand::Pack { path, out: file }) => bundle::pack(&path, &file, &mut out),
         Command::Bundle(BundleCommand::Switch { path, state, output }) => {
             bundle::switch(&path, &state, output, &mut out)
@@ -309,6 +312,11 @@ fn run(command: Command) -> Result<(), CommandError> {
         }
         Command::Bundle(BundleCommand::Status { state, output }) => bundle::status(&state, output, &mut out),
     }
+}
+
+/// The processes of a command that reads no configuration.
+fn workers() -> Guests {
+    Guests::new(Some(PathBuf::from(worker::THIS_PROGRAM)), &GuestsConfig::default())
 }
 
 /// Models run in processes of their own, which this program is started as.

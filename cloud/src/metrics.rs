@@ -2,7 +2,7 @@
 //! words.
 //!
 //! * `calls`: every call. `experts`: the bundle's experts through `millgate.v1`.
-//! * `models`: served models under our names. `triton`: the same under Triton's. `snapshot`: what both read.
+//! * `guests`: worker processes. `models`: served models under our names. `triton`: the same under Triton's. `snapshot`: what both read.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -25,6 +25,7 @@ pub use experts::RunResult;
 mod bundles;
 pub(crate) mod calls;
 mod experts;
+mod guests;
 mod models;
 mod snapshot;
 mod triton;
@@ -82,6 +83,7 @@ impl Metrics {
         let help = "When the pool's own certificate ends, in seconds since 1970";
         registry.register("certificate_expiry_timestamp_seconds", help, certificate_end.clone());
         registry.register_collector(Box::new(models::Models { pool: Arc::clone(pool) }));
+        registry.register_collector(Box::new(guests::Workers { pool: Arc::clone(pool) }));
         rooms(&mut registry);
         if triton {
             foreign.register_collector(Box::new(triton::Triton { pool: Arc::clone(pool) }));

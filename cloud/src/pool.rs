@@ -18,6 +18,7 @@ use crate::repository::RepositoryError;
 use crate::repository::loading::Repositories;
 use crate::serving::Serving;
 use crate::serving::run::Deployed;
+use crate::strikes::Strikes;
 
 /// Why a pool cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +89,18 @@ impl Pool {
     /// while it is loaded is remembered in `state_dir`.
     pub fn open(config: &CloudConfig, engines: Engines, bundle: Option<&Given>) -> Result<Self, PoolError> {
         let started = Instant::now();
-        let serving = Serving::start(config.thread_count(), config.queue, engines, &config.cache);
+        // Where nothing can end what runs it, there is nothing to remember.
+        let strikes = match config.model_repository.is_empty() && !engines.guests().are_apart() {
+            true => Strikes::default(),
+            false => Strikes::open(&config.state_dir, &config.node),
+        };
+        let serving = Serving::start(
+            (config.thread_count(), config.queue),
+            engines,
+            &config.cache,
+            config.stall_patience(),
+            strikes,
+        );
         let held = match bundle {
             None => None,
             Some(Given { path, bundle }) => {
@@ -101,10 +113,7 @@ impl Pool {
         };
         let loaded_in = started.elapsed();
         let (node, roots) = (config.node.clone(), &config.model_repository);
-        let repositories = match roots.is_empty() {
-            true => Repositories::new(roots),
-            false => Repositories::remembering(roots, &config.state_dir, &node),
-        };
+        let repositories = Repositories::knowing(roots, serving.strikes());
         repositories.load_all(&serving)?;
         let life = uuid::Uuid::now_v7().to_string();
         Ok(Self { node, life, serving, held, repositories, loaded_in })

@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::holding::Holding;
 use crate::holding::layer::{HoldingLayer, Protocol};
 use crate::oip::json;
-use crate::readiness::Readiness;
+use crate::readiness::{Readiness, Unready};
 
 mod answer;
 mod body;
@@ -111,9 +111,10 @@ async fn live() -> Response {
 }
 
 async fn ready(State(rest): State<Rest>) -> Response {
-    match rest.readiness.is_ready() {
-        true => status::json(&serde_json::json!({ "ready": true })),
-        false => status::not_ready(None, &Failure::Stopped),
+    match rest.readiness.why_not() {
+        None => status::json(&serde_json::json!({ "ready": true })),
+        Some(Unready::Draining) => status::not_ready(None, &Failure::Stopped),
+        Some(Unready::Stalled) => status::not_ready(None, &Failure::Stalled),
     }
 }
 

@@ -23,6 +23,7 @@ use crate::door::http1;
 use crate::door::incoming::{Door, HTTP2_PREFACE};
 use crate::door::quic::QuicDoor;
 use crate::engines::{Engines, EnginesError, search};
+use crate::guests::Guests;
 use crate::holding::Holding;
 use crate::identity::StateError;
 use crate::identity::material::Material;
@@ -201,7 +202,7 @@ fn serve(
             switcher.counts().register(registry);
         }
     }));
-    let (readiness, cut) = (Readiness::default(), CancellationToken::new());
+    let (readiness, cut) = (pool.serving().readiness().clone(), CancellationToken::new());
     let (tasks, operator_tasks) = (Tasks::new(), Tasks::new());
     let api = Api::new(
         Arc::clone(&pool),
@@ -321,7 +322,8 @@ pub(crate) struct Loaded {
 pub(crate) async fn load(config: &CloudConfig, kept: Kept) -> Result<Loaded, ServeError> {
     let config = config.clone();
     let opened = tokio::task::spawn_blocking(move || {
-        let engines = Engines::start(&config.engines, &config.state_dir, config.thread_count())?;
+        let guests = Guests::new(config.worker_program.clone(), &config.guests);
+        let engines = Engines::start(&config.engines, &config.state_dir, config.thread_count(), &guests)?;
         let given = config.bundle_path().map(|path| kept.choose(path)).transpose()?;
         let pool = Pool::open(&config, engines, given.as_ref())?;
         search::log(pool.serving().engines().found(), &pool.missing());

@@ -5,25 +5,29 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use millgate_shared::array::Array;
 use millgate_shared::engine::{OnnxFile, Port};
 
+use crate::engines::appetite::Appetite;
 use crate::engines::choice::Choice;
-use crate::engines::{Engines, Loaded};
+use crate::engines::{Engines, Home, LoadError, Loaded};
 use crate::failure::Failure;
+use crate::readiness::Readiness;
 use crate::scheduling::{Curve, Profile};
+use crate::strikes::{Record, Strikes};
 use cache::{Cache, Usage};
 use catalogue::{Catalogue, Listed, Slot, Versions};
 use composite::Composite;
 use config::CacheConfig;
 use request::{Call, InferRequest, InferResponse, Named, Parameter, Parameters, Phases};
+use room::Room;
 use run::{Deployed, Run};
 use served::{Served, Traits};
 use span::Inference;
 use statistics::{Outcome, Statistics};
-use threads::{Pressure, Threads};
+use threads::{Pressure, Threads, Times};
 
 pub(crate) mod batch;
 pub(crate) mod buckets;
@@ -37,6 +41,7 @@ pub(crate) mod entry;
 mod job;
 pub(crate) mod policy;
 pub(crate) mod request;
+mod room;
 mod rows;
 pub(crate) mod run;
 pub(crate) mod served;
@@ -55,7 +60,7 @@ const CACHE_HIT: &str = "cache_hit";
 /// How a model is batched, where its configuration says.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Batching {
-    pub(crate) delay: std::time::Duration,
+    pub(crate) delay: Duration,
     pub(crate) preferred: Vec<usize>,
 }
 
@@ -68,14 +73,37 @@ pub(crate) struct Serving {
     cache: Option<Cache>,
     /// Requests so far that share with no other one.
     alone: AtomicU64,
+    readiness: Readiness,
+    strikes: Strikes,
+    room: Room,
 }
 
 impl Serving {
-    /// `queue` bounds what may wait; answers are kept if `cache` grants any bytes for them.
-    pub(crate) fn start(threads: usize, queue: usize, engines: Engines, cache: &CacheConfig) -> Self {
-        let threads = Arc::new(Threads::start(threads, queue));
+    /// `queue` bounds what may wait; answers are kept if `cache` grants any bytes for them. `patience`: how long work
+    /// may wait while none gets finished, until no more is wanted. `strikes` know what models have ended.
+    pub(crate) fn start(
+        (threads, queue): (usize, usize),
+        engines: Engines,
+        cache: &CacheConfig,
+        patience: Duration,
+        strikes: Strikes,
+    ) -> Self {
+        let readiness = Readiness::default();
+        let times = Times { longest_run: engines.longest_run(), patience };
+        let room = Room::of(engines.guests());
+        let threads = Arc::new(Threads::start(threads, queue, times, &readiness));
         let (models, cache, alone) = (Catalogue::default(), Cache::new(cache), AtomicU64::new(0));
-        Self { engines, threads, models, cache, alone }
+        Self { engines, threads, models, cache, alone, readiness, strikes, room }
+    }
+
+    /// What models have ended.
+    pub(crate) fn strikes(&self) -> &Strikes {
+        &self.strikes
+    }
+
+    /// Whether work is wanted.
+    pub(crate) fn readiness(&self) -> &Readiness {
+        &self.readiness
     }
 
     /// `None` where no answers are kept.
@@ -97,10 +125,10 @@ impl Serving {
         file: &OnnxFile,
         (traits, batching): (Traits, Batching),
         given: &[Arc<Vec<Array>>],
-    ) -> Result<Arc<Deployed>, Failure> {
-        let refuse = |reason: String| Failure::Unservable { model: name.to_owned(), reason };
-        let loaded = self.engines.load(name, file, &traits.config, given).map_err(refuse)?;
-        Ok(self.adopt(name, version, loaded, traits, batching))
+        record: Record,
+    ) -> Result<Arc<Deployed>, LoadError> {
+        let loaded = self.engines.load(name, file, &traits.config, given, &Home::own(name))?;
+        Ok(self.adopt(name, version, loaded, traits, batching, record))
     }
 
     /// Makes a model that was loaded and tried ready to be served, and does not serve it yet.
@@ -111,8 +139,9 @@ impl Serving {
         loaded: Loaded,
         traits: Traits,
         batching: Batching,
+        record: Record,
     ) -> Arc<Deployed> {
-        let Loaded { model, trial, choice } = loaded;
+        let Loaded { model, trial, choice, appetite } = loaded;
         let rows_are_independent = trial.rows_are_independent && traits.max_rows != Some(0);
         let curve = Curve::new(trial.times);
         let most_rows = match traits.max_rows {
@@ -137,6 +166,8 @@ impl Serving {
             knee,
             statistics: if traits.is_fixed { self.bundles_statistics(name) } else { Arc::default() },
             traits,
+            record,
+            appetite,
         };
         Arc::new(Deployed { served: Arc::new(served), run })
     }
@@ -154,6 +185,8 @@ impl Serving {
             knee: 1,
             traits: Traits { is_fixed: true, ..traits },
             statistics: self.bundles_statistics(name),
+            record: Record::default(),
+            appetite: Appetite::default(),
         });
         Arc::new(Deployed { served, run: Run::Composite(composite) })
     }
@@ -186,8 +219,8 @@ impl Serving {
     }
 
     /// What a row takes alone.
-    pub(crate) fn expected(&self, deployed: &Deployed) -> std::time::Duration {
-        deployed.id().map_or(std::time::Duration::ZERO, |id| self.threads.expected(id))
+    pub(crate) fn expected(&self, deployed: &Deployed) -> Duration {
+        deployed.id().map_or(Duration::ZERO, |id| self.threads.expected(id))
     }
 
     /// The versions of `name` are these from now on. What is asked of one of before is still answered by it.
@@ -430,7 +463,7 @@ fn ordered(served: &Deployed, inputs: Vec<Named>) -> Result<Vec<Array>, Failure>
 /// Where the time went, for the caller; and the rank at which it was served, if it asked for a better one in vain.
 fn phase_parameters(phases: &Phases, granted: Option<u8>) -> Parameters {
     let granted = granted.map(|rank| (PRIORITY_GRANTED, Parameter::Int64(rank.into())));
-    let micros = |time: std::time::Duration| Parameter::Int64(time.as_micros() as i64);
+    let micros = |time: Duration| Parameter::Int64(time.as_micros() as i64);
     [
         ("queue_us", micros(phases.queue)),
         ("join_us", micros(phases.join)),

@@ -10,7 +10,7 @@ use tonic_health::pb::health_server::Health;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use super::status;
-use crate::readiness::Readiness;
+use crate::readiness::{Readiness, Unready};
 
 /// How experts' names begin.
 const EXPERT: &str = "expert/";
@@ -38,11 +38,12 @@ impl HealthService {
 
     fn status(&self, name: &str) -> Option<ServingStatus> {
         let is_expert = || name.strip_prefix(EXPERT).is_some_and(|expert| (self.has_expert)(expert));
-        (self.services.contains(&name) || is_expert()).then(|| match self.readiness.is_ready() {
-            true => ServingStatus::Serving,
-            false => ServingStatus::NotServing,
-        })
+        (self.services.contains(&name) || is_expert()).then(|| status_of(self.readiness.is_ready()))
     }
+}
+
+fn status_of(is_ready: bool) -> ServingStatus {
+    if is_ready { ServingStatus::Serving } else { ServingStatus::NotServing }
 }
 
 fn response(status: ServingStatus) -> HealthCheckResponse {
@@ -67,17 +68,27 @@ impl Health for HealthService {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let now = self.status(&request.get_ref().service);
-        let first = stream::once(ready(Ok(response(now.unwrap_or(ServingStatus::ServiceUnknown)))));
-        let withdrawn = self.readiness.clone().withdrawn();
-        let last = stream::once(async move {
-            withdrawn.await;
-            Ok(response(match now {
-                Some(_) => ServingStatus::NotServing,
-                None => ServingStatus::ServiceUnknown,
-            }))
+        let name = request.into_inner().service;
+        let Some(now) = self.status(&name) else {
+            let first = stream::once(ready(Ok(response(ServingStatus::ServiceUnknown))));
+            let withdrawn = self.readiness.clone().withdrawn();
+            let last = stream::once(async move {
+                withdrawn.await;
+                Ok(response(ServingStatus::ServiceUnknown))
+            });
+            return Ok(Response::new(first.chain(last).boxed()));
+        };
+        let is_ready = now == ServingStatus::Serving;
+        let changes = stream::unfold(Some((self.readiness.clone(), is_ready)), async |at| {
+            let (readiness, was) = at?;
+            if readiness.why_not() == Some(Unready::Draining) && !was {
+                return None;
+            }
+            let is = readiness.changed(was).await;
+            let ends = readiness.why_not() == Some(Unready::Draining);
+            Some((Ok(response(status_of(is))), (!ends).then_some((readiness, is))))
         });
-        Ok(Response::new(first.chain(last).boxed()))
+        Ok(Response::new(stream::once(ready(Ok(response(now)))).chain(changes).boxed()))
     }
 }
 
@@ -110,6 +121,21 @@ mod tests {
         assert_eq!(watch.next().await.unwrap().unwrap().status(), ServingStatus::Serving);
         service.readiness.withdraw();
         assert_eq!(watch.next().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+        assert!(watch.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_watcher_hears_of_a_stall_and_of_its_end() {
+        let service = service();
+        let mut watch = service.watch(ask("")).await.unwrap().into_inner();
+        let mut next = async || watch.next().await.unwrap().unwrap().status();
+        assert_eq!(next().await, ServingStatus::Serving);
+        service.readiness.set_stalled(true);
+        assert_eq!(next().await, ServingStatus::NotServing);
+        service.readiness.set_stalled(false);
+        assert_eq!(next().await, ServingStatus::Serving);
+        service.readiness.withdraw();
+        assert_eq!(next().await, ServingStatus::NotServing);
         assert!(watch.next().await.is_none());
     }
 }

@@ -2,19 +2,18 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 use millgate_shared::bundle::archive;
 use millgate_shared::bundle::manifest::FILE_NAME;
 use millgate_shared::bundle::{Bundle, BundleError};
-use millgate_shared::engine::Tract;
-use millgate_shared::proof::golden::{self, Passed};
+use millgate_shared::proof::golden::Passed;
 use millgate_shared::proof::variant;
-use millgate_shared::runner::{Holding, Models};
 use serde_json::json;
 
 use super::{CommandError, Output, table};
+use crate::guests::Guests;
+use crate::hosted::proving;
 
 mod inspect;
 mod switch;
@@ -41,9 +40,15 @@ fn total(bundle: &Bundle) -> (u64, usize) {
     files.fold((0, 0), |(bytes, count), file| (bytes + size(bundle, file), count + 1))
 }
 
-/// Checks digests, loads every model, runs the golden samples, and says what passed.
-pub fn verify(path: &Path, output: Output, out: &mut impl Write) -> Result<(), CommandError> {
-    match (verified(path), output) {
+/// Checks digests, loads every model, runs the golden samples, and says what passed. Models run in `guests`, where those are
+/// apart: one that crashes is an error that names it.
+pub fn verify(
+    path: &Path,
+    guests: &Guests,
+    output: Output,
+    out: &mut impl Write,
+) -> Result<(), CommandError> {
+    match (verified(path, guests), output) {
         (Ok(verified), Output::Text) => write_text(&verified, out),
         (Ok(verified), Output::Json) => Ok(writeln!(out, "{}", verified.json())?),
         (Err(error), Output::Text) => Err(error),
@@ -84,12 +89,10 @@ impl Verified {
     }
 }
 
-fn verified(path: &Path) -> Result<Verified, CommandError> {
+fn verified(path: &Path, guests: &Guests) -> Result<Verified, CommandError> {
     let started = Instant::now();
     let bundle = open(path)?;
-    let models =
-        Arc::new(Models::load(&bundle, Holding::All, &Tract).map_err(|source| refused(path, source))?);
-    let passed = golden::check(&bundle, &models).map_err(|source| refused(path, source))?;
+    let passed = proving::passed(&bundle, guests).map_err(|source| refused(path, source))?;
     let variants = variant::check_all(&bundle).map_err(|source| refused(path, source))?;
     let experts = bundle.manifest().experts.len();
     Ok(Verified { passed, experts, variants, ms: started.elapsed().as_millis() as u64, bundle })

@@ -11,16 +11,18 @@ use super::{CommandError, Output, table};
 use crate::engines::install::{self, InstallError};
 use crate::engines::installed::{self, Installed, Origin, Version};
 use crate::engines::search::{self, Candidate, Source};
+use crate::guests::Guests;
 
-/// Installs what is given, and says what that is.
+/// Installs what is given, and says what that is. It is tried in `guests`, where those are apart.
 pub fn install(
     from: &Path,
     state: &StateArgs,
+    guests: &Guests,
     output: Output,
     out: &mut impl Write,
 ) -> Result<(), CommandError> {
     let config = state.resolve()?;
-    let installed = install::install(from, &config.state_dir)?;
+    let installed = install::install(from, &config.state_dir, guests)?;
     if let Output::Json = output {
         writeln!(out, "{}", to_json(&installed))?;
         return Ok(());

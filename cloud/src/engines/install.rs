@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 use millgate_shared::files;
 
+use super::home::Library;
 use super::installed::{self, Installed, ORIGIN, Origin, Version, folder, folder_of};
 use super::onnxruntime::OnnxRuntime;
 use super::package::{self, PackageError, Taken};
+use crate::guests::Guests;
 use crate::identity::{StateDir, StateError};
 
 /// Why nothing was installed.
@@ -36,9 +38,10 @@ impl InstallError {
     }
 }
 
-/// Installs what is given, in the place of the same version if that is there. Loads the library into this process.
-pub(crate) fn install(given: &Path, state_dir: &Path) -> Result<Installed, InstallError> {
-    put(given, state_dir, |library| OnnxRuntime::open(library).map(|_| ()).map_err(|error| error.to_string()))
+/// Installs what is given, in the place of the same version if that is there. Loads the library into a worker, or into this
+/// process where there are none.
+pub(crate) fn install(given: &Path, state_dir: &Path, guests: &Guests) -> Result<Installed, InstallError> {
+    put(given, state_dir, |library| Library::open(library, guests).map(|_| ()))
 }
 
 /// `prove` is asked whether a library works.

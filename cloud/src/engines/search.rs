@@ -12,9 +12,10 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use super::config::EnginesConfig;
+use super::home::Library;
 use super::installed::{self, Version};
-use super::onnxruntime::OnnxRuntime;
 use super::{EnginesError, missing};
+use crate::guests::Guests;
 
 /// The variable that names a library to other programs too.
 const VARIABLE: &str = "ORT_DYLIB_PATH";
@@ -89,23 +90,23 @@ impl Found {
 pub(super) fn find(
     config: &EnginesConfig,
     state_dir: &Path,
-) -> Result<(Found, Option<OnnxRuntime>), EnginesError> {
+    guests: &Guests,
+) -> Result<(Found, Option<Library>), EnginesError> {
     if config.onnxruntime_library.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
         return Ok((Found::SwitchedOff, None));
     }
     let mut tried = Vec::new();
     for Candidate { source, path } in candidates(config.onnxruntime_library.as_deref(), state_dir) {
-        match OnnxRuntime::open(&path) {
+        match Library::open(&path, guests) {
             Ok(opened) => return Ok((Found::Here(source), Some(opened))),
             Err(error) if source.is_named() => {
                 let key = match source {
                     Source::Variable => VARIABLE,
                     _ => "engines.onnxruntime_library",
                 };
-                return Err(EnginesError { key, message: error.to_string() });
+                return Err(EnginesError { key, message: error });
             }
-            Err(error) => {
-                let reason = error.to_string();
+            Err(reason) => {
                 tracing::warn!(found_by = source.as_str(), reason, "this ONNX Runtime is passed over");
                 tried.push((path, reason));
             }

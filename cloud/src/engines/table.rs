@@ -5,19 +5,20 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::Engines;
 use super::config::Wanted;
+use super::home::Home;
 use super::onnxruntime::OnnxRuntime;
 
 /// Every engine, the usual one first. After the first two, each is tried where a model asks for none, and taken where it
 /// gives the same answers clearly faster.
 static ENGINES: &[Entry] = &[
-    Entry { name: Tract::NAME, is_here: |_| true, open: |_, _| Ok(Box::new(Tract)) },
+    Entry { name: Tract::NAME, is_here: |_| true, open: Engines::open_tract },
     Entry { name: OnnxRuntime::NAME, is_here: Engines::has_onnxruntime, open: Engines::open_onnxruntime },
     #[cfg(test)]
     super::tests::RENAMED,
 ];
 
-/// Opens an engine as a model wants it, or says why this pool does not have it.
-type Open = fn(&Engines, &Wanted) -> Result<Box<dyn Engine>, String>;
+/// Opens an engine as a model wants it, where it is to live, or says why this pool does not have it.
+type Open = fn(&Engines, &Wanted, &Home) -> Result<Box<dyn Engine>, String>;
 
 /// One engine of the table.
 pub(super) struct Entry {

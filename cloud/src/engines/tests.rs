@@ -5,12 +5,13 @@ use millgate_shared::engine::{Session, Signature};
 
 use super::table::Entry;
 use super::*;
+use crate::guests::GuestsConfig;
 
 /// Another engine, as far as anyone can see: here where a configuration asks for it.
 pub(super) const RENAMED: Entry = Entry {
     name: "renamed",
     is_here: |engines| Preference::from_name("renamed") == Ok(engines.config.default),
-    open: |_, _| Ok(Box::new(Renamed)),
+    open: |_, _, _| Ok(Box::new(Renamed)),
 };
 
 #[derive(Debug)]
@@ -43,6 +44,10 @@ impl Model for RenamedModel {
     }
 }
 
+fn nobody() -> Guests {
+    Guests::new(None, &GuestsConfig::default())
+}
+
 fn gate() -> OnnxFile {
     let bytes = std::fs::read("../models/factory/gate/1/model.onnx").unwrap();
     OnnxFile::read(Bytes::from(bytes), None).unwrap()
@@ -52,16 +57,15 @@ fn gate() -> OnnxFile {
 fn without_a_library_there_is_one_engine_and_it_says_so() {
     let state = tempfile::tempdir().unwrap();
     let nothing = EnginesConfig { onnxruntime_library: Some(PathBuf::new()), ..EnginesConfig::default() };
-    let engines = Engines::start(&nothing, state.path(), 2).unwrap();
+    let engines = Engines::start(&nothing, state.path(), 2, &nobody()).unwrap();
     assert_eq!((engines.onnxruntime_library(), engines.found()), (None, &Found::SwitchedOff));
-    let loaded = engines.load("gate", &gate(), &ModelConfig::default(), &[]).unwrap();
+    let loaded = engines.load("gate", &gate(), &ModelConfig::default(), &[], &Home::own("gate")).unwrap();
     assert_eq!((loaded.choice.engine, loaded.model.engine()), ("tract", "tract"));
     assert_eq!(loaded.choice.why, "the only engine of this pool");
     assert!(loaded.trial.rows_are_independent && loaded.choice.measured.best <= loaded.choice.measured.alone);
-    let error =
-        engines.load_with(Kind::ONNX_RUNTIME, "gate", &gate(), &ModelConfig::default(), String::new());
+    let error = engines.load_with(Kind::ONNX_RUNTIME, "gate", &gate(), &Home::own("gate"), String::new());
     let error = error.unwrap_err();
-    assert!(error.contains("engines.onnxruntime_library"), "{error}");
+    assert!(error.reason.contains("engines.onnxruntime_library") && !error.has_ended, "{error:?}");
 }
 
 #[test]
@@ -69,7 +73,7 @@ fn a_library_that_cannot_be_loaded_is_an_error_with_its_key() {
     let config =
         EnginesConfig { onnxruntime_library: Some(PathBuf::from("/nowhere.so")), ..EnginesConfig::default() };
     let state = tempfile::tempdir().unwrap();
-    let error = Engines::start(&config, state.path(), 1).unwrap_err().to_string();
+    let error = Engines::start(&config, state.path(), 1, &nobody()).unwrap_err().to_string();
     assert!(error.contains("`engines.onnxruntime_library`: /nowhere.so"), "{error}");
 }
 
@@ -77,7 +81,7 @@ fn a_library_that_cannot_be_loaded_is_an_error_with_its_key() {
 fn a_configuration_that_asks_for_what_is_not_here_is_an_error_that_says_who_asks() {
     let (default, nothing) = (Preference::Only(Kind::ONNX_RUNTIME), Some(PathBuf::new()));
     let config = EnginesConfig { default, onnxruntime_library: nothing, ..EnginesConfig::default() };
-    let error = Engines::start(&config, Path::new("nowhere"), 1).unwrap_err().to_string();
+    let error = Engines::start(&config, Path::new("nowhere"), 1, &nobody()).unwrap_err().to_string();
     assert!(
         error.starts_with("`engines.onnxruntime_library`: ") && error.contains("`engines.default`"),
         "{error}"
@@ -90,11 +94,11 @@ fn an_engine_of_the_table_runs_what_asks_for_it_by_name() {
     let nothing = Some(PathBuf::new());
     let default = Preference::from_name("renamed").unwrap();
     let config = EnginesConfig { default, onnxruntime_library: nothing, ..EnginesConfig::default() };
-    let engines = Engines::start(&config, state.path(), 1).unwrap();
-    let loaded = engines.load("gate", &gate(), &ModelConfig::default(), &[]).unwrap();
+    let engines = Engines::start(&config, state.path(), 1, &nobody()).unwrap();
+    let loaded = engines.load("gate", &gate(), &ModelConfig::default(), &[], &Home::own("gate")).unwrap();
     assert_eq!((loaded.choice.name().as_str(), loaded.model.engine()), ("renamed", "renamed"));
     let (file, wanted) = (gate(), engines.config.of("gate", &ModelConfig::default()).unwrap());
-    let job = Job { file: &file, wanted: &wanted, given: &[] };
+    let job = Job { file: &file, wanted: &wanted, given: &[], home: &Home::own("gate") };
     let compared = engines.or_faster(loaded, Kind::TRACT, job).choice;
     let [other] = compared.alternatives.as_slice() else { panic!("{compared:?}") };
     assert!(other.outcome.is_ok() && other.engine != compared.engine, "{compared:?}");

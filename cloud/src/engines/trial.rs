@@ -1,17 +1,19 @@
 //! A model's first runs: inputs that it takes are found, or made up, its answer for them is kept to be compared with
 //! another engine's; that its rows are independent is proved, and how long so many rows take is measured.
 //!
-//! * [`guess`]: what inputs are made up. A model that takes none of them is *unproven*: it is served, and never batched.
+//! * [`guess`]: what inputs are made up. [`guard`]: ends what does not end. A model that takes none of them is *unproven*: it is served, and never batched.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millgate_shared::array::{Array, Datatype};
-use millgate_shared::engine::{Axis, EngineError, Model, Session, Signature};
+use millgate_shared::engine::{Axis, Cause, EngineError, Model, Session, Signature};
 
 use super::closeness::{OF_BATCHES, difference};
+use guard::Guard;
 use guess::Guess;
 
+mod guard;
 pub(crate) mod guess;
 #[cfg(test)]
 mod tests;
@@ -34,6 +36,8 @@ const HOPELESS: f64 = 1.25;
 /// From this many rows on, larger batches are not tried once twice as many rows gain less than a twentieth.
 const MANY: usize = 16;
 const STILL_PAYS: f64 = 0.95;
+/// No further guess is made once so many have ended the process that the model is in.
+const DEATHS: usize = 2;
 /// No further guess is made once this much has gone.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -100,22 +104,24 @@ impl Fit {
 }
 
 /// Runs a model until enough is known; an error if it cannot be run at all. `known`: inputs that another engine takes;
-/// `given`: some that its configuration brings.
+/// `given`: some that its configuration brings. `limit`: how long all of it may take, where runs can be ended.
 pub(crate) fn run(
     model: &Arc<dyn Model>,
     known: Option<&Fit>,
     given: &[Arc<Vec<Array>>],
+    limit: Duration,
 ) -> Result<Trial, EngineError> {
     let mut session = Arc::clone(model).session()?;
     let session = session.as_mut();
+    let _guard = Guard::start(session.ender(), limit);
     let signature = model.signature();
     let (fit, alone, sample) = match find(session, signature, known, given) {
         Ok(found) => found,
         // What fails with what another engine takes has failed.
-        Err(Missing { error: EngineError::Run(reason) }) if known.is_none() => {
+        Err(Missing { error: EngineError::Run(reason), .. }) if known.is_none() => {
             return Ok(Trial::unproven(reason));
         }
-        Err(Missing { error }) => return Err(error),
+        Err(Missing { error, .. }) => return Err(error),
     };
     tracing::debug!(inputs = fit.name(), "a model takes these");
     let mut trial = Trial {
@@ -160,14 +166,24 @@ fn is_wide(signature: &Signature) -> bool {
 struct Missing {
     /// The last one. That of a run, if it came so far for any: with other values it may not fail.
     error: EngineError,
+    /// How many have ended the process that the model is in.
+    deaths: usize,
 }
 
 impl Missing {
-    fn note(&mut self, error: EngineError) {
+    /// Notes one more. True: it was one too many of those that end a process.
+    fn note(&mut self, error: EngineError) -> bool {
+        if let EngineError::Ended(ending) = &error {
+            self.deaths += 1;
+            let is_last = matches!(ending.cause, Cause::Ended(_)) || self.deaths >= DEATHS;
+            self.error = error;
+            return is_last;
+        }
         let is_of_run = |error: &EngineError| matches!(error, EngineError::Run(_));
         if is_of_run(&error) || !is_of_run(&self.error) {
             self.error = error;
         }
+        false
     }
 }
 
@@ -180,19 +196,23 @@ fn find(
     known: Option<&Fit>,
     given: &[Arc<Vec<Array>>],
 ) -> Result<Found, Missing> {
-    let mut missing = Missing { error: EngineError::Prepare("nothing was tried".to_owned()) };
+    let mut missing = Missing { error: EngineError::Prepare("nothing was tried".to_owned()), deaths: 0 };
     let mut attempt = |fit: Fit| {
         let inputs = fit.inputs(Sample::Rows(1), signature);
         let ran = inputs.and_then(|inputs| time(session, &inputs.unwrap_or_default()));
         ran.map(|(took, outputs)| (fit, took, outputs))
     };
     if let Some(known) = known {
-        return attempt(known.clone()).map_err(|error| Missing { error });
+        return attempt(known.clone()).map_err(|error| Missing { error, deaths: 0 });
     }
     for arrays in given {
         match attempt(Fit::Given(Arc::clone(arrays))) {
             Ok(found) => return Ok(found),
-            Err(error) => missing.note(error),
+            Err(error) => {
+                if missing.note(error) {
+                    return Err(missing);
+                }
+            }
         }
     }
     let started = Instant::now();
@@ -208,7 +228,9 @@ fn find(
                 Ok(found) => return Ok(found),
                 Err(error) => {
                     worth_more.extend(matches!(error, EngineError::Run(_)).then_some(length));
-                    missing.note(error);
+                    if missing.note(error) {
+                        return Err(missing);
+                    }
                 }
             }
         }

@@ -3,16 +3,21 @@
 use millgate_shared::bundle::Bundle;
 use millgate_shared::bundle::manifest::{Expert, Variant};
 use millgate_shared::proof::variant::{Timed, compare_model, judge, open};
-use millgate_shared::proto::inference::ModelConfig;
 
 use crate::engines::choice::{Alternative, micros};
-use crate::engines::{Engines, Kind, Loaded};
+use crate::engines::{Engines, Home, Kind, Loaded};
 
 /// The first that pays; for each of the others the log says why not. `usual` is what is served without it.
-pub(super) fn best(engines: &Engines, bundle: &Bundle, expert: &Expert, usual: &Loaded) -> Option<Loaded> {
+pub(super) fn best(
+    engines: &Engines,
+    bundle: &Bundle,
+    expert: &Expert,
+    usual: &Loaded,
+    home: &Home,
+) -> Option<Loaded> {
     expert.variants.iter().find_map(|variant| {
         let (name, file) = (&expert.name, &variant.file);
-        match tried(engines, bundle, expert, variant, usual) {
+        match tried(engines, bundle, expert, variant, (usual, home)) {
             Ok(loaded) => {
                 tracing::info!(expert = name, file, why = loaded.choice.why, "a variant is served");
                 Some(loaded)
@@ -30,14 +35,14 @@ fn tried(
     bundle: &Bundle,
     expert: &Expert,
     variant: &Variant,
-    usual: &Loaded,
+    (usual, home): (&Loaded, &Home),
 ) -> Result<Loaded, String> {
     let kind = Kind::named(&variant.engine).filter(|kind| engines.has(*kind));
     let kind = kind.ok_or_else(|| format!("it is for {}, which this pool does not have", variant.engine))?;
     let text = |error: millgate_shared::bundle::BundleError| error.to_string();
     let file = open(bundle, expert, variant).map_err(text)?;
-    let config = ModelConfig::default();
-    let mut loaded = engines.load_with(kind, &expert.name, &file, &config, String::new())?;
+    let loaded = engines.load_with(kind, &expert.name, &file, home, String::new());
+    let mut loaded = loaded.map_err(|error| error.reason)?;
     let agreement = compare_model(bundle, expert, variant, &loaded.model).map_err(text)?;
     let speed_up = judge(&agreement, &times(usual, &loaded)).map_err(|why| format!("it {why}"))?;
     let precision = variant.precision.as_str();

@@ -5,7 +5,7 @@
 //! is. If one of them cannot be served, none is taken over, and what was served before is served on.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,13 +18,13 @@ use super::layout::{self, Place, Shape, Source};
 use super::turns::Turns;
 use super::warmup;
 use super::{RepositoryError, config, labels, mlflow};
+use crate::engines::LoadError;
 use crate::failure::{Failure, without_places};
 use crate::serving::Serving;
 use crate::serving::catalogue::{Slot, Versions};
 use crate::serving::run::Deployed;
-use deaths::Deaths;
+use crate::strikes::{self, Record, Strikes};
 
-mod deaths;
 #[cfg(test)]
 mod tests;
 
@@ -36,7 +36,7 @@ const LARGEST_MODEL: u64 = 2 << 30;
 pub struct Repositories {
     roots: Vec<PathBuf>,
     turns: Turns,
-    deaths: Deaths,
+    strikes: Strikes,
 }
 
 /// A model as its folder stands now.
@@ -49,12 +49,12 @@ struct Found {
 
 impl Repositories {
     pub(crate) fn new(roots: &[PathBuf]) -> Self {
-        Self { roots: roots.to_vec(), turns: Turns::default(), deaths: Deaths::default() }
+        Self { roots: roots.to_vec(), turns: Turns::default(), strikes: Strikes::default() }
     }
 
-    /// Repositories like those of `new`, where a model that ends this node while it is loaded is remembered in `dir`.
-    pub(crate) fn remembering(roots: &[PathBuf], dir: &Path, node: &str) -> Self {
-        Self { deaths: Deaths::open(dir, node), ..Self::new(roots) }
+    /// Repositories like those of `new`, which know what models have ended.
+    pub(crate) fn knowing(roots: &[PathBuf], strikes: &Strikes) -> Self {
+        Self { strikes: strikes.clone(), ..Self::new(roots) }
     }
 
     /// Serves every model; what cannot be served is in the index, with its reason. An error is a folder that cannot be
@@ -69,11 +69,7 @@ impl Repositories {
         }
         for (name, places) in found {
             let folders: Vec<PathBuf> = places.iter().map(|place| place.dir.clone()).collect();
-            if let Some(times) = self.deaths.of(&name, &folders) {
-                let reason = format!(
-                    "set aside: the pool died {times} times while it loaded it; it is tried again when its files change, \
-                     or when it is loaded by name"
-                );
+            if let Some(reason) = self.strikes.aside(&name, &strikes::face(&folders)) {
                 tracing::warn!(model = name, reason, "a model is not served");
                 serving.unavailable(&name, Versions::new(), reason);
             } else if is_plain(&name) {
@@ -95,6 +91,7 @@ impl Repositories {
             // A folder that cannot be listed has nothing to load.
             places.extend(self.roots.iter().filter_map(|root| layout::place(root, name).ok().flatten()));
         }
+        self.strikes.forgive(name);
         self.bring(serving, name, places)
     }
 
@@ -121,7 +118,8 @@ impl Repositories {
         };
         let _turn = self.turns.take(name)?;
         let folders: Vec<PathBuf> = place.iter().map(|place| place.dir.clone()).collect();
-        let _loading = self.deaths.enter(name, &folders);
+        let face = strikes::face(&folders);
+        let mut loading = self.strikes.enter(name, &face);
         let refuse = |versions: Versions, reason: String| {
             serving.unavailable(name, versions, reason.clone());
             Failure::Unservable { model: name.to_owned(), reason }
@@ -134,9 +132,12 @@ impl Repositories {
         let mut versions = Versions::new();
         let mut failed = Vec::new();
         for version in found.chosen.versions.iter().copied() {
-            let slot = match ready(serving, &found, version) {
+            let slot = match ready(serving, &found, version, self.strikes.record(name, &face)) {
                 Ok(served) => Slot::Ready(served),
-                Err(reason) => {
+                Err(LoadError { reason, has_ended }) => {
+                    if has_ended {
+                        loading.ended(reason.clone());
+                    }
                     failed.push(format!("version {version}: {reason}"));
                     Slot::Unavailable(reason)
                 }
@@ -185,7 +186,7 @@ fn in_config(place: &Place, message: String) -> RepositoryError {
 }
 
 /// A version as it stands, loaded, or the one that is served if that is the same; or why not, as clients are told.
-fn ready(serving: &Serving, found: &Found, version: u64) -> Result<Arc<Deployed>, String> {
+fn ready(serving: &Serving, found: &Found, version: u64, record: Record) -> Result<Arc<Deployed>, LoadError> {
     let Found { place, shape, config, .. } = found;
     let text = |error: RepositoryError| error.told();
     let Source { path, mlflow } = layout::source(place, shape, version, config).map_err(text)?;
@@ -213,16 +214,17 @@ fn ready(serving: &Serving, found: &Found, version: u64) -> Result<Arc<Deployed>
     let before = serving.versions(&place.name).into_iter().find(|served| served.version == version);
     if let Some(before) = before
         && before.traits == traits
+        && before.set_aside().is_none()
     {
         return Ok(before);
     }
     let warmup = warmup::read(place, &config, &file.signature).map_err(refused)?;
     let given: Vec<_> = warmup.iter().map(|entry| Arc::clone(&entry.inputs)).collect();
-    let served = serving.prepare(&place.name, version, &file, (traits, batching), &given);
+    let served = serving.prepare(&place.name, version, &file, (traits, batching), &given, record);
     let name = path.file_name().unwrap_or_default().display();
-    let served = served.map_err(|failure| match failure {
-        Failure::Unservable { reason, .. } => format!("{name}: {}", without_places(&reason)),
-        other => other.to_string(),
+    let served = served.map_err(|LoadError { reason, has_ended }| LoadError {
+        reason: format!("{name}: {}", without_places(&reason)),
+        has_ended,
     })?;
     warmup::run(&warmup, &served).map_err(refused)?;
     Ok(served)

@@ -27,13 +27,15 @@ pub(super) fn status_of(failure: &Failure) -> StatusCode {
         Failure::Refused { .. } => StatusCode::TOO_MANY_REQUESTS,
         Failure::Deadline => StatusCode::GATEWAY_TIMEOUT,
         Failure::Late(_) => StatusCode::REQUEST_TIMEOUT,
-        Failure::Stopped | Failure::NotReady { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        Failure::Stopped | Failure::Stalled | Failure::Ended { .. } | Failure::NotReady { .. } => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         Failure::Model(_) => StatusCode::INTERNAL_SERVER_ERROR,
         Failure::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
         Failure::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
         Failure::Denied(_) => StatusCode::FORBIDDEN,
         Failure::Precondition(_) | Failure::Enrolment { .. } => StatusCode::BAD_REQUEST,
-        Failure::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        Failure::TooLarge { .. } | Failure::Memory(_) => StatusCode::PAYLOAD_TOO_LARGE,
     }
 }
 

@@ -79,6 +79,11 @@ impl Curve {
         }
     }
 
+    /// Times as they were measured, by rows.
+    pub fn measured(&self) -> impl Iterator<Item = (usize, Duration)> {
+        self.points.iter().map(|point| (point.rows, Duration::from_secs_f64(point.measured.min(1e6))))
+    }
+
     /// The fewest rows whose time per row is within a tenth of the best.
     pub fn knee(&self) -> usize {
         self.knee

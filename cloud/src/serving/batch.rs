@@ -8,12 +8,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millgate_shared::array::{Array, ArrayError};
-use millgate_shared::engine::{EngineError, Port, Session};
+use millgate_shared::engine::{Cause, Ending, EngineError, Port, Session};
 
 use super::entry::{Done, Entry};
 use super::request::Phases;
 use super::served::{Layout, Served, is_finite};
+use crate::engines::appetite;
 use crate::failure::Failure;
+
+/// How engines say that an allocation failed.
+const NO_MEMORY: [&str; 3] = ["bad_alloc", "Failed to allocate memory", "bad allocation"];
 
 /// An entry whose inputs are there.
 struct Row {
@@ -47,15 +51,31 @@ fn answer(served: &Served, entry: Entry, done: Result<Done, Failure>) {
 fn alone(served: &Served, session: &mut dyn Session, row: Row) -> bool {
     let Row { entry, inputs, queue } = row;
     let batch = entry.layout.rows();
+    let size = appetite::size(&inputs);
     let computed = compute(served, session, inputs, entry.layout);
+    match &computed {
+        Ok(_) => served.appetite.ran(size, true),
+        Err(Failure::Memory(_)) => served.appetite.ran(size, false),
+        Err(_) => {}
+    }
     let done = computed.map(|(outputs, compute)| {
         served.statistics.ran(batch, compute);
         let phases = Phases { queue, compute, batch, ..Phases::default() };
         Done { outputs, phases }
     });
     let well = done.is_ok();
+    if let Err(failure) = &done {
+        blame(served, failure);
+    }
     answer(served, entry, done);
     well
+}
+
+/// Counts a run that has ended what it ran in. True if it has.
+fn blame(served: &Served, failure: &Failure) -> bool {
+    let Failure::Ended { how, is_its_own: true, .. } = failure else { return false };
+    served.record.ended(how);
+    true
 }
 
 fn together(served: &Served, session: &mut dyn Session, rows: Vec<Row>) -> bool {
@@ -91,8 +111,15 @@ fn together(served: &Served, session: &mut dyn Session, rows: Vec<Row>) -> bool 
         }
         Err(error) => {
             tracing::debug!(model = served.name, batch, %error, "a batch failed; each entry is run alone");
+            let before = served.record.times();
             for row in rows {
-                alone(served, session, row);
+                if !row.entry.is_gone() {
+                    alone(served, session, row);
+                }
+            }
+            // Where each by itself is well, they were too much together.
+            if served.record.times() == before {
+                blame(served, &error);
             }
             false
         }
@@ -140,6 +167,9 @@ fn odd(served: &Served, session: &mut dyn Session, inputs: Vec<Array>) -> Result
     let rows: Vec<usize> = inputs.iter().map(Array::rows).collect();
     let has_none = rows.iter().all(|rows| *rows == 0);
     let outputs = session.run(inputs).map_err(|error| {
+        if let failure @ (Failure::Ended { .. } | Failure::Memory(_)) = failed(served, &error) {
+            return failure;
+        }
         let what = if has_none { "have no rows".to_owned() } else { format!("have {rows:?} rows") };
         Failure::field("inputs", format!("{what}, which model `{}` does not take: it {error}", served.name))
     })?;
@@ -206,10 +236,18 @@ fn in_parts(
     outputs.into_iter().map(cut).collect()
 }
 
-fn failed(served: &Served, error: &EngineError) -> Failure {
+pub(super) fn failed(served: &Served, error: &EngineError) -> Failure {
+    let (model, how) = (served.name.clone(), error.to_string());
     match error {
-        EngineError::Unheard { name, .. } => Failure::field(format!("inputs `{name}`"), error.to_string()),
-        _ => Failure::Model(format!("model `{}` {error}", served.name)),
+        EngineError::Ended(Ending { cause: Cause::Memory(_), .. }) => {
+            Failure::Memory(format!("model `{model}`: {how}"))
+        }
+        EngineError::Run(_) if NO_MEMORY.iter().any(|text| how.contains(text)) => {
+            Failure::Memory(format!("model `{model}`: there is not enough memory for this run: it {how}"))
+        }
+        EngineError::Ended(ending) => Failure::Ended { model, how, is_its_own: ending.cause.is_its_own() },
+        EngineError::Unheard { name, .. } => Failure::field(format!("inputs `{name}`"), how),
+        _ => Failure::Model(format!("model `{model}` {how}")),
     }
 }
 

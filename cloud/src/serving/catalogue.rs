@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use super::run::Deployed;
 use crate::failure::Failure;
+use crate::strikes::SET_ASIDE;
 
 /// The reason of what was taken out.
 const UNLOADED: &str = "unloaded";
@@ -49,6 +50,8 @@ pub(crate) struct Listed {
     pub(crate) reason: Option<String>,
     /// What is to be known of one that can.
     pub(crate) note: Option<String>,
+    /// It has ended what runs it too often.
+    pub(crate) is_set_aside: bool,
 }
 
 #[derive(Debug, Default)]
@@ -106,6 +109,11 @@ impl Catalogue {
 
     /// The version, if it is ready; an empty text means the highest that is.
     pub(super) fn find(&self, name: &str, version: &str) -> Result<Arc<Deployed>, Failure> {
+        let found = self.found(name, version)?;
+        found.set_aside().map_or(Ok(found), Err)
+    }
+
+    fn found(&self, name: &str, version: &str) -> Result<Arc<Deployed>, Failure> {
         let models = self.read();
         let model = models.get(name).ok_or_else(|| Failure::UnknownModel(name.to_owned()))?;
         if version.is_empty() {
@@ -142,6 +150,7 @@ impl Catalogue {
             let listed = |version: String, reason: Option<String>, note: Option<String>| Listed {
                 name: name.clone(),
                 version,
+                is_set_aside: reason.as_ref().is_some_and(|reason| reason.starts_with(SET_ASIDE)),
                 reason,
                 note,
             };
@@ -150,7 +159,10 @@ impl Catalogue {
             }
             for (version, slot) in &model.versions {
                 let (reason, note) = match slot {
-                    Slot::Ready(served) => (None, served.note()),
+                    Slot::Ready(served) => match served.record.aside() {
+                        Some(reason) => (Some(reason.to_owned()), None),
+                        None => (None, served.note()),
+                    },
                     slot => (slot.reason().map(str::to_owned), None),
                 };
                 index.push(listed(version.to_string(), reason, note));

@@ -1,6 +1,6 @@
 //! What waits in the queue: rows for a model, or work of another kind that wants a model thread.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use millgate_shared::array::Array;
@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::job::Job;
 use super::request::Phases;
+use super::room::Held;
 use super::served::{Layout, Served};
 use crate::failure::Failure;
 
@@ -29,6 +30,28 @@ pub(crate) struct Done {
     pub(crate) phases: Phases,
 }
 
+/// The way back to a caller. A clone of it tells, while the rows are computed, whether anybody waits for them.
+#[derive(Debug, Clone)]
+pub(crate) struct Reply(Arc<Mutex<Option<oneshot::Sender<Result<Done, Failure>>>>>);
+
+impl Reply {
+    pub(crate) fn new(sender: oneshot::Sender<Result<Done, Failure>>) -> Self {
+        Self(Arc::new(Mutex::new(Some(sender))))
+    }
+
+    /// Nobody waits any more: the caller is gone, or has its answer.
+    pub(super) fn is_gone(&self) -> bool {
+        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sender.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+
+    fn send(&self, done: Result<Done, Failure>) {
+        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // The caller may have gone meanwhile.
+        let _gone = sender.is_some_and(|sender| sender.send(done).is_err());
+    }
+}
+
 /// Rows for a model.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -37,18 +60,19 @@ pub(crate) struct Entry {
     pub(crate) inputs: Vec<Array>,
     pub(crate) layout: Layout,
     pub(crate) arrived: Instant,
-    pub(crate) reply: oneshot::Sender<Result<Done, Failure>>,
+    pub(crate) reply: Reply,
+    /// Room for the memory that its run takes, where that is much; held until it is answered.
+    pub(crate) _held: Option<Held>,
 }
 
 impl Entry {
     /// Nobody waits for it any more.
     pub(super) fn is_gone(&self) -> bool {
-        self.reply.is_closed()
+        self.reply.is_gone()
     }
 
     pub(super) fn answer(self, done: Result<Done, Failure>) {
-        // The caller may have gone meanwhile.
-        let _gone = self.reply.send(done).is_err();
+        self.reply.send(done);
     }
 }
 
@@ -65,6 +89,14 @@ impl Work {
         match self {
             Self::Rows(entry) => entry.is_gone(),
             Self::Job(job) => job.is_gone(),
+        }
+    }
+
+    /// The way back to the caller of rows.
+    pub(super) fn reply(&self) -> Option<&Reply> {
+        match self {
+            Self::Rows(entry) => Some(&entry.reply),
+            Self::Job(_) => None,
         }
     }
 

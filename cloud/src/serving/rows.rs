@@ -8,7 +8,7 @@ use millgate_shared::array::Array;
 use tokio::sync::oneshot;
 
 use super::Serving;
-use super::entry::{Bucket, Done, Entry};
+use super::entry::{Bucket, Done, Entry, Reply};
 use super::request::{Call, Phases};
 use super::run::{Deployed, Run};
 use super::served::Layout;
@@ -28,6 +28,9 @@ impl Serving {
         call: Call,
     ) -> Result<Done, Failure> {
         let served = &deployed.served;
+        if let Some(failure) = served.set_aside() {
+            return Err(failure);
+        }
         served.check(&inputs)?;
         let layout = served.layout(&inputs)?;
         let rows = layout.rows();
@@ -55,7 +58,10 @@ impl Serving {
         for (inputs, rows) in parts(inputs, &sizes)?.into_iter().zip(&sizes) {
             let (reply, answer) = oneshot::channel();
             let layout = if batches { Layout::Rows(*rows) } else { layout };
-            let entry = Entry { served: Arc::clone(served), inputs, layout, arrived: call.arrived, reply };
+            let reply = Reply::new(reply);
+            let _held = self.room.take(served, &inputs, call.deadline).await?;
+            let entry =
+                Entry { served: Arc::clone(served), inputs, layout, arrived: call.arrived, reply, _held };
             self.threads.submit(model, &call, bucket.clone(), entry)?;
             replies.push(async { answer.await.unwrap_or(Err(Failure::Stopped)) });
         }

@@ -10,8 +10,10 @@ use millgate_shared::proto::inference;
 
 use super::policy::QueuePolicy;
 use super::statistics::Statistics;
+use crate::engines::appetite::Appetite;
 use crate::engines::choice::Choice;
 use crate::failure::Failure;
+use crate::strikes::Record;
 
 /// What a model is, beside its weights.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -98,11 +100,21 @@ pub(crate) struct Served {
     pub(crate) traits: Traits,
     /// What came of requests; models of one name share them, whichever bundle brought them.
     pub(crate) statistics: Arc<Statistics>,
+    /// How often a run of it has ended what it ran in.
+    pub(crate) record: Record,
+    /// How much memory its runs take.
+    pub(crate) appetite: Appetite,
 }
 
 impl Served {
     pub(crate) fn signature(&self) -> &Signature {
         self.model.signature()
+    }
+
+    /// Why it is not run any more, if that is so.
+    pub(crate) fn set_aside(&self) -> Option<Failure> {
+        let reason = self.record.aside()?.to_owned();
+        Some(Failure::NotReady { model: self.name.clone(), reason })
     }
 
     /// What is to be known of it before it is asked, if anything is.

@@ -1,19 +1,24 @@
 //! The threads that run served models, around the scheduler.
+//!
+//! * [`worker`]: what a thread does. [`watch`]: which runs take too long, a pure rule. [`watchdog`]: the thread that
+//!   follows it.
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use millgate_shared::engine::Session;
-
-use super::batch;
 use super::entry::{Bucket, Entry, Work};
 use super::job::Job;
 use super::request::Call;
-use super::served::Served;
 use crate::failure::Failure;
-use crate::scheduling::{Batch, Curve, Limits, ModelId, Offer, Profile, Refusal, Scheduler};
+use crate::readiness::{Readiness, Stall, Unready};
+use crate::scheduling::{Curve, Limits, ModelId, Offer, Profile, Refusal, Scheduler};
+use watch::{RunId, Watch};
+use watchdog::Handle;
+
+mod watch;
+mod watchdog;
+mod worker;
 
 /// Inputs that may wait, in bytes.
 const WAITING_BYTES: usize = 1 << 30;
@@ -21,15 +26,29 @@ const WAITING_BYTES: usize = 1 << 30;
 const WAITING_WORK: Duration = Duration::from_secs(30);
 /// A batch of several rows holds a thread no longer than this, by estimate.
 const LONGEST_BATCH: Duration = Duration::from_millis(20);
-/// The niceness of model threads, on the scale from -20 to 19.
-#[cfg(target_os = "linux")]
-const NICENESS: i32 = 5;
 /// What a job is thought to take until some were seen.
 const TYPICAL_JOB: Duration = Duration::from_micros(200);
+
+/// How long the threads have patience.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    /// No run may take longer, where it can be ended.
+    pub(crate) longest_run: Duration,
+    /// So long work may wait while none gets finished, until no more is wanted.
+    pub(crate) patience: Duration,
+}
 
 #[derive(Debug)]
 struct State {
     scheduler: Scheduler<Bucket, Work>,
+    watch: Watch,
+    /// What is known of each run under way.
+    handles: HashMap<RunId, Handle>,
+    /// True: the watchdog waits to be told of the next run.
+    watchdog_rests: bool,
+    stall: Stall,
+    /// Batches and jobs that were done and not ended.
+    done: u64,
     is_stopped: bool,
 }
 
@@ -37,6 +56,8 @@ struct State {
 struct Shared {
     state: Mutex<State>,
     wake: Condvar,
+    /// Wakes the watchdog.
+    begun: Condvar,
 }
 
 impl Shared {
@@ -61,11 +82,13 @@ pub(crate) struct Threads {
     /// Stands for all jobs, as a model does for its rows.
     jobs: ModelId,
     count: usize,
+    readiness: Readiness,
 }
 
 impl Threads {
-    /// `entries` bounds what may wait.
-    pub(crate) fn start(threads: usize, entries: usize) -> Self {
+    /// `entries` bounds what may wait. `readiness` hears of it when work waits and none gets finished.
+    pub(crate) fn start(threads: usize, entries: usize, times: Times, readiness: &Readiness) -> Self {
+        let Times { longest_run, patience } = times;
         let workers = threads.max(1);
         let work = WAITING_WORK * workers as u32;
         let limits = Limits {
@@ -77,16 +100,21 @@ impl Threads {
         };
         let mut scheduler = Scheduler::new(limits);
         let jobs = scheduler.add_model(Profile::alone(Curve::new([(1, TYPICAL_JOB)])));
-        let state = Mutex::new(State { scheduler, is_stopped: false });
-        let shared = Arc::new(Shared { state, wake: Condvar::new() });
-        for number in 0..workers {
-            let shared = Arc::clone(&shared);
-            let thread = std::thread::Builder::new().name(format!("model-{number}"));
-            if let Err(error) = thread.spawn(move || serve(&shared)) {
-                tracing::error!(%error, number, "a model thread could not be started");
-            }
+        let state = Mutex::new(State {
+            scheduler,
+            watch: Watch::new(workers, longest_run),
+            handles: HashMap::new(),
+            watchdog_rests: false,
+            stall: Stall::new(patience),
+            done: 0,
+            is_stopped: false,
+        });
+        let shared = Arc::new(Shared { state, wake: Condvar::new(), begun: Condvar::new() });
+        for _ in 0..workers {
+            worker::start(&shared);
         }
-        Self { shared, jobs, count: workers }
+        watchdog::start(&shared, readiness.clone());
+        Self { shared, jobs, count: workers, readiness: readiness.clone() }
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -105,7 +133,11 @@ impl Threads {
 
     /// Makes a model known here, until the registration is dropped.
     pub(crate) fn register(&self, name: &str, profile: Profile) -> Registered {
-        let id = self.shared.lock().scheduler.add_model(profile);
+        let mut state = self.shared.lock();
+        let tried: Vec<_> = profile.curve.measured().collect();
+        let id = state.scheduler.add_model(profile);
+        state.watch.add_model(id, tried);
+        drop(state);
         Registered { shared: Arc::clone(&self.shared), id, name: name.to_owned() }
     }
 
@@ -139,6 +171,9 @@ impl Threads {
     }
 
     fn offer(&self, offer: Offer<Bucket>, work: Work, name: &str) -> Result<(), Failure> {
+        if self.readiness.why_not() == Some(Unready::Stalled) {
+            return Err(Failure::Stalled);
+        }
         let now = Instant::now();
         let mut state = self.shared.lock();
         let (admitted, gone) = match state.scheduler.offer(now, offer.clone(), work) {
@@ -177,6 +212,7 @@ impl Drop for Threads {
         let left = state.scheduler.drain();
         drop(state);
         self.shared.wake.notify_all();
+        self.shared.begun.notify_all();
         for work in left {
             work.refuse(Failure::Stopped);
         }
@@ -200,103 +236,13 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        let left = self.shared.lock().scheduler.remove_model(self.id);
+        let mut state = self.shared.lock();
+        let left = state.scheduler.remove_model(self.id);
+        state.watch.remove_model(self.id);
+        drop(state);
         self.shared.wake.notify_all();
         for work in left {
             work.refuse(Failure::UnknownModel(self.name.clone()));
         }
     }
-}
-
-/// Threads that talk go before threads that compute, where they share a core: a request that is read at once can share
-/// a batch with those before it, and one whose answer is ready is not kept waiting by the next batch.
-fn give_way() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        tracing::debug!(%error, "a model thread keeps the usual priority");
-    }
-}
-
-fn serve(shared: &Shared) {
-    give_way();
-    let mut sessions: HashMap<ModelId, Box<dyn Session>> = HashMap::new();
-    let mut state = shared.lock();
-    while !state.is_stopped {
-        let taken = state.scheduler.take(Instant::now(), Work::is_gone);
-        if taken.batch.is_none() && taken.expired.is_empty() && taken.gone.is_empty() {
-            // Whoever waits holds nothing of a model that is gone.
-            sessions.retain(|model, _| state.scheduler.curve(*model).is_some());
-            state = match taken.wake_at {
-                None => shared.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(at) => {
-                    let pause = at.saturating_duration_since(Instant::now());
-                    shared.wake.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-            continue;
-        }
-        // Nor does one that never waits while models come and go: it looks when it gets a new one.
-        let is_new = taken.batch.as_ref().is_some_and(|batch| !sessions.contains_key(&batch.started.model));
-        let is_gone = |model: &&ModelId| is_new && state.scheduler.curve(**model).is_none();
-        let gone: Vec<ModelId> = sessions.keys().filter(is_gone).copied().collect();
-        let gone: Vec<_> = gone.iter().filter_map(|model| sessions.remove(model)).collect();
-        drop(state);
-        drop(gone);
-        for work in taken.expired {
-            work.refuse(Failure::Deadline);
-        }
-        drop(taken.gone);
-        let Some(Batch { started, entries }) = taken.batch else {
-            state = shared.lock();
-            continue;
-        };
-        let begun = Instant::now();
-        let ok = run(&mut sessions, started.model, entries);
-        let took = begun.elapsed();
-        state = shared.lock();
-        state.scheduler.finished(&started, took, ok);
-    }
-}
-
-/// All of one model, or jobs. True if all went well.
-fn run(sessions: &mut HashMap<ModelId, Box<dyn Session>>, model: ModelId, taken: Vec<Work>) -> bool {
-    let (mut entries, mut well) = (Vec::with_capacity(taken.len()), true);
-    for work in taken {
-        match work {
-            Work::Rows(entry) => entries.push(entry),
-            Work::Job(job) => {
-                if catch_unwind(AssertUnwindSafe(|| job.run())).is_err() {
-                    tracing::error!("a job panicked; its caller gets an error");
-                    well = false;
-                }
-            }
-        }
-    }
-    let Some(served) = entries.first().map(|entry| Arc::clone(&entry.served)) else { return well };
-    let mut session = match sessions.remove(&model).map_or_else(|| open(&served), Ok) {
-        Ok(session) => session,
-        Err(failure) => {
-            for entry in entries {
-                entry.answer(Err(failure.clone()));
-            }
-            return false;
-        }
-    };
-    let ran = catch_unwind(AssertUnwindSafe(|| batch::run(&served, session.as_mut(), entries)));
-    match ran {
-        Ok(ok) => {
-            sessions.insert(model, session);
-            ok
-        }
-        Err(_) => {
-            tracing::error!(model = served.name, "a batch panicked; its callers get an error");
-            false
-        }
-    }
-}
-
-fn open(served: &Served) -> Result<Box<dyn Session>, Failure> {
-    Arc::clone(&served.model)
-        .session()
-        .map_err(|error| Failure::Model(format!("model `{}` {error}", served.name)))
 }

@@ -3,6 +3,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::config::CloudConfig;
 use crate::engines::{Engines, EnginesConfig};
+use crate::guests::Guests;
 
 const FACTORY: &str = "../models/factory";
 
@@ -74,7 +75,8 @@ impl House {
 fn start(config: &CloudConfig) -> Arc<Switcher> {
     let kept = Kept::open(&config.state_dir);
     let given = config.bundle_path().map(|path| kept.choose(path).unwrap());
-    let engines = Engines::start(&EnginesConfig::default(), &config.state_dir, 1).unwrap();
+    let guests = Guests::new(None, &config.guests);
+    let engines = Engines::start(&EnginesConfig::default(), &config.state_dir, 1, &guests).unwrap();
     let pool = Arc::new(Pool::open(config, engines, given.as_ref()).unwrap());
     Arc::new(Switcher::new(pool, config.bundle_path(), given.as_ref(), kept))
 }

@@ -50,6 +50,16 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Whether what the model did has ended it. What kills from outside, or takes memory that others want, is not held
+    /// against a model.
+    pub fn is_its_own(&self) -> bool {
+        match self {
+            Self::Signal(signal) => !FROM_OUTSIDE.contains(signal),
+            Self::Memory(_) | Self::Ended(_) | Self::Exit(_) | Self::Nonsense(_) => true,
+            Self::NotStarted(_) | Self::Resting(_) => false,
+        }
+    }
+
     /// Name of the kind in metrics.
     pub fn name(&self) -> &'static str {
         match self {
@@ -82,6 +92,8 @@ const SIGNALS: [(i32, &str); 12] = [
     (15, "SIGTERM"),
     (31, "SIGSYS"),
 ];
+/// Signals by which others end a process: SIGHUP, SIGINT, SIGKILL, SIGTERM.
+const FROM_OUTSIDE: [i32; 4] = [1, 2, 9, 15];
 /// The signal by which the kernel makes room where memory runs out.
 const KILL: i32 = 9;
 

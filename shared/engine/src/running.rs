@@ -63,6 +63,11 @@ pub trait Model: Send + Sync + std::fmt::Debug {
         false
     }
 
+    /// True if the memory that a run takes is known by the shapes of its inputs, whatever their values are.
+    fn takes_known_memory(&self) -> bool {
+        false
+    }
+
     /// Announces that so many threads will soon ask for a session. Worth something where a session is costly to make.
     fn prepare(&self, _sessions: usize) -> Result<(), EngineError> {
         Ok(())

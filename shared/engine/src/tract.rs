@@ -92,6 +92,12 @@ impl Model for TractModel {
         true
     }
 
+    fn takes_known_memory(&self) -> bool {
+        let plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        !self.by_value.load(Ordering::Relaxed)
+            && plans.iter().all(|(_, plan)| planned::is_of_known_size(plan))
+    }
+
     fn session(self: Arc<Self>) -> Result<Box<dyn Session>, EngineError> {
         Ok(Box::new(TractSession { model: self, states: Vec::new() }))
     }

@@ -48,7 +48,7 @@ const BASE: Floors = &[
 
 const CLOUD: Floors = &[
     &["principal"],
-    &["door", "failure", "guests", "identity", "readiness", "scheduling", "trace"],
+    &["door", "failure", "guests", "identity", "readiness", "scheduling", "strikes", "trace"],
     &["access", "engines", "heavy"],
     &["holding", "serving"],
     &["config", "hosted", "oip", "worker"],

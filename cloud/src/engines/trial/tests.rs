@@ -6,6 +6,8 @@ use millgate_shared::engine::graph::Role;
 
 use super::*;
 
+const LIMIT: Duration = Duration::from_secs(60);
+
 type Ran = Result<Vec<Array>, EngineError>;
 
 /// A model that is a function, and counts how often it is asked.
@@ -63,7 +65,7 @@ fn fake(signature: Signature, run: fn(&[Array]) -> Ran) -> Arc<Fake> {
 
 fn tried(model: &Arc<Fake>) -> Result<Trial, EngineError> {
     let model: Arc<dyn Model> = Arc::clone(model) as Arc<dyn Model>;
-    run(&model, None, &[])
+    run(&model, None, &[], LIMIT)
 }
 
 fn i64s(array: &Array) -> &[i64] {
@@ -138,7 +140,7 @@ fn what_is_wrong_before_anything_runs_is_no_matter_of_values() {
     // Nor is what fails with inputs that another engine takes.
     let model = fake(of_rows(&[("x", Datatype::Fp32)], Datatype::Fp32), |_| refuse());
     let (fit, model): (_, Arc<dyn Model>) = (Fit::Made { guess: Guess::Usual, length: 1 }, model);
-    assert!(run(&model, Some(&fit), &[]).is_err());
+    assert!(run(&model, Some(&fit), &[], LIMIT).is_err());
 }
 
 #[test]
@@ -153,7 +155,7 @@ fn inputs_that_a_configuration_brings_come_first_and_can_prove_rows_too() {
     };
     let of = |given: &[Arc<Vec<Array>>]| {
         let model: Arc<dyn Model> = fake(signature.clone(), seven);
-        run(&model, None, given).unwrap()
+        run(&model, None, given, LIMIT).unwrap()
     };
     let one = of(&[given(1, &[1, 2]), given(1, &[7, 1])]);
     assert!(matches!(&one.fit, Some(Fit::Given(arrays)) if i64s(&arrays[0]) == [7, 1]));

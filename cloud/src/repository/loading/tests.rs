@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::engines::{Engines, EnginesConfig};
+use crate::guests::{Guests, GuestsConfig};
 use crate::principal::Standing;
 use crate::serving::catalogue::Listed;
 use crate::serving::config::CacheConfig;
@@ -48,8 +49,10 @@ struct House {
 impl House {
     fn of(root: &Path) -> Self {
         let nothing = EnginesConfig { onnxruntime_library: Some(PathBuf::new()), ..EnginesConfig::default() };
-        let engines = Engines::start(&nothing, Path::new("nowhere"), 1).unwrap();
-        let serving = Serving::start(1, 16, engines, &CacheConfig::default());
+        let guests = Guests::new(None, &GuestsConfig::default());
+        let engines = Engines::start(&nothing, Path::new("nowhere"), 1, &guests).unwrap();
+        let serving =
+            Serving::start((1, 16), engines, &CacheConfig::default(), Duration::ZERO, Strikes::default());
         let repositories = Repositories::new(&[root.to_path_buf()]);
         repositories.load_all(&serving).unwrap();
         Self { serving, repositories }

@@ -107,6 +107,12 @@ pub(super) fn specialise(
     SimplePlan::new(optimized).map_err(prepare)
 }
 
+/// Whether every value that a plan computes has a shape that the plan knows.
+pub(super) fn is_of_known_size(plan: &Plan) -> bool {
+    let mut facts = plan.model().nodes.iter().flat_map(|node| &node.outputs);
+    facts.all(|outlet| outlet.fact.shape.as_concrete().is_some())
+}
+
 fn of_value(value: &Array) -> Fact {
     let tensor = to_tract(value.clone()).ok();
     Fact {

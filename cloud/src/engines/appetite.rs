@@ -1,0 +1,209 @@
+//! How much memory a run takes, by the size of its inputs: learned when a model is loaded, so that inputs larger than any
+//! that were tried can be refused before they run. Pure, but for the runs that teach it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use millgate_shared::array::Array;
+use millgate_shared::engine::{EngineError, Model, Session};
+
+use super::trial::{Fit, Sample};
+
+/// Less is lost in what a process takes anyway.
+const NOISE: u64 = 1 << 20;
+/// Free axes are made so many times longer from one run to the next.
+const GROWTH: usize = 4;
+/// No larger inputs are tried once the inputs have so many bytes, a run takes so much memory or so long, or all runs so long.
+const ENOUGH_INPUT: u64 = 1 << 20;
+const ENOUGH_MEMORY: u64 = 64 << 20;
+const ENOUGH_TIME: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_millis(300);
+/// Memory is thought to grow no faster than with this power of the input's size.
+const STEEPEST: f64 = 2.0;
+
+/// One run: bytes of its inputs, and the most memory that it took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Point {
+    input: u64,
+    taken: u64,
+}
+
+/// What a model's runs take. Nothing is known of one that was never tried.
+#[derive(Debug, Default)]
+pub(crate) struct Appetite {
+    /// By input, ascending.
+    points: Vec<Point>,
+    /// Bytes of the largest input that went well.
+    well: AtomicU64,
+    /// Bytes of the smallest input for which there was not enough memory; 0: there was none such.
+    too_much: AtomicU64,
+}
+
+/// Bytes of arrays.
+pub(crate) fn size(arrays: &[Array]) -> u64 {
+    arrays.iter().map(|array| array.values().size() as u64).sum()
+}
+
+impl Appetite {
+    /// Runs a model with inputs that grow, where its axes leave that open. `fit`: inputs that it takes.
+    pub(crate) fn learn(model: &Arc<dyn Model>, fit: Option<&Fit>) -> Self {
+        let mut appetite = Self::default();
+        let Some(fit) = fit else { return appetite };
+        let Ok(mut session) = Arc::clone(model).session() else { return appetite };
+        let (started, mut baseline) = (Instant::now(), None);
+        for inputs in grown(fit, model) {
+            let began = Instant::now();
+            let input = size(&inputs);
+            // One that fails says that larger ones will.
+            let Ok(taken) = taken(session.as_mut(), inputs, &mut baseline) else { break };
+            appetite.observe(input, taken);
+            let is_enough = input >= ENOUGH_INPUT || taken >= ENOUGH_MEMORY || began.elapsed() >= ENOUGH_TIME;
+            if is_enough || started.elapsed() >= PATIENCE {
+                break;
+            }
+        }
+        appetite
+    }
+
+    fn observe(&mut self, input: u64, taken: u64) {
+        if self.points.last().is_none_or(|last| last.input < input) {
+            let least = self.points.last().map_or(0, |last| last.taken);
+            self.points.push(Point { input, taken: taken.max(least) });
+        }
+        self.well.fetch_max(input, Ordering::Relaxed);
+    }
+
+    /// Notes that a run went well, or that there was not enough memory for it: small inputs are not to blame for that.
+    pub(crate) fn ran(&self, input: u64, is_well: bool) {
+        if is_well {
+            self.well.fetch_max(input, Ordering::Relaxed);
+        } else if input >= ENOUGH_INPUT {
+            let lower = |known: u64| (known == 0 || input < known).then_some(input.max(1));
+            let _changed = self.too_much.fetch_update(Ordering::Relaxed, Ordering::Relaxed, lower).is_ok();
+        }
+    }
+
+    /// Bytes that a run with so many bytes of inputs should take: as the runs that were tried have it, in proportion or, where
+    /// each of them shows that, faster.
+    pub(crate) fn expected(&self, input: u64) -> u64 {
+        let Some(last) = self.points.last() else { return 0 };
+        if input <= last.input {
+            let above = self.points.iter().find(|point| point.input >= input);
+            return above.map_or(last.taken, |point| point.taken);
+        }
+        let ratio = input as f64 / last.input.max(1) as f64;
+        (last.taken as f64 * ratio.powf(self.power())) as u64
+    }
+
+    /// Why a run with so many bytes of inputs should not be begun where there are `most` bytes for it, as how much it would
+    /// take. Whatever has been run before may be run again.
+    pub(crate) fn refuses(&self, input: u64, most: u64) -> Option<u64> {
+        if input <= self.well.load(Ordering::Relaxed) {
+            return None;
+        }
+        let expected = self.expected(input);
+        let too_much = self.too_much.load(Ordering::Relaxed);
+        if too_much > 0 && input >= too_much {
+            return Some(expected.max(most));
+        }
+        (expected > most).then_some(expected)
+    }
+
+    fn power(&self) -> f64 {
+        let large = self.points.iter().filter(|point| point.taken > NOISE);
+        let large: Vec<&Point> = large.collect();
+        let power = |pair: &[&Point]| {
+            let ratio = |of: fn(&Point) -> u64| of(pair[1]) as f64 / of(pair[0]).max(1) as f64;
+            ratio(|point| point.taken).ln() / ratio(|point| point.input).ln()
+        };
+        let powers = large.windows(2).map(power);
+        // One pair may be chance.
+        if large.len() < 3 { 1.0 } else { powers.fold(STEEPEST, f64::min).max(1.0) }
+    }
+}
+
+/// Inputs that fit, one row and then more, and then with longer axes; as far as they can be made.
+fn grown<'a>(fit: &'a Fit, model: &'a Arc<dyn Model>) -> impl Iterator<Item = Vec<Array>> + 'a {
+    let signature = model.signature();
+    let mut largest = None;
+    let first = [fit.clone()].into_iter();
+    let longer = match fit {
+        Fit::Given(_) => None,
+        Fit::Made { guess, length } => {
+            let lengths = std::iter::successors(Some((*length).max(1)), |at| at.checked_mul(GROWTH));
+            Some(lengths.skip(1).map(|length| Fit::Made { guess: *guess, length }))
+        }
+    };
+    first.chain(longer.into_iter().flatten()).map_while(move |fit| {
+        let inputs = fit.inputs(Sample::Rows(1), signature).ok().flatten()?;
+        let bytes = size(&inputs);
+        // Axes that are all fixed grow no more; what is far too much is not even made.
+        let is_larger = largest.replace(bytes).is_none_or(|largest| bytes > largest);
+        (is_larger && bytes <= ENOUGH_INPUT * (GROWTH as u64).pow(2)).then_some(inputs)
+    })
+}
+
+/// The memory that a run takes, as the process that runs it saw it; no less than what goes in and comes out.
+fn taken(
+    session: &mut dyn Session,
+    inputs: Vec<Array>,
+    baseline: &mut Option<u64>,
+) -> Result<u64, EngineError> {
+    let input = size(&inputs);
+    let (outputs, took) = session.run_measured(inputs)?;
+    let seen = took.map_or(0, |took| took.peak.saturating_sub(*baseline.get_or_insert(took.before)));
+    Ok(seen.max(input + size(&outputs)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn of(points: &[(u64, u64)]) -> Appetite {
+        let mut appetite = Appetite::default();
+        points.iter().for_each(|(input, taken)| appetite.observe(*input, *taken));
+        appetite
+    }
+
+    #[test]
+    fn what_grows_in_proportion_is_told_ahead() {
+        // A convolution from 1 channel to 64.
+        let appetite = of(&[(4, 300), (64 << 10, 5 * MIB), (MIB, 66 * MIB)]);
+        assert_eq!(
+            (appetite.expected(4), appetite.expected(5), appetite.expected(MIB)),
+            (300, 5 * MIB, 66 * MIB)
+        );
+        assert_eq!(appetite.expected(61 * MIB), 61 * 66 * MIB);
+        assert_eq!(appetite.refuses(61 * MIB, 2 << 30), Some(61 * 66 * MIB));
+        assert_eq!(appetite.refuses(20 * MIB, 2 << 30), None);
+    }
+
+    #[test]
+    fn only_what_every_run_shows_is_taken_for_more_than_proportion() {
+        let square = of(&[(MIB / 16, 2 * MIB), (MIB / 4, 32 * MIB), (MIB, 512 * MIB)]);
+        assert_eq!(square.expected(2 * MIB), 2048 * MIB);
+        let chance = of(&[(MIB / 16, 2 * MIB), (MIB / 4, 32 * MIB), (MIB, 40 * MIB)]);
+        assert_eq!(chance.expected(2 * MIB), 80 * MIB);
+        let (pair, less) = (of(&[(1, 2 * MIB), (2, 8 * MIB)]), of(&[(1, 8 * MIB), (2, 3 * MIB)]));
+        assert_eq!((pair.expected(4), less.expected(4)), (16 * MIB, 16 * MIB));
+    }
+
+    #[test]
+    fn what_went_well_may_be_run_again_and_what_was_too_much_may_not() {
+        let appetite = of(&[(MIB, 64 * MIB)]);
+        assert_eq!(appetite.refuses(10 * MIB, 500 * MIB), Some(640 * MIB));
+        appetite.ran(10 * MIB, true);
+        assert_eq!(appetite.refuses(10 * MIB, 500 * MIB), None, "the estimate was too high");
+        appetite.ran(12 * MIB, false);
+        assert_eq!(appetite.refuses(11 * MIB, 2000 * MIB), None);
+        assert_eq!(appetite.refuses(12 * MIB, 2000 * MIB), Some(2000 * MIB), "it was not enough for that");
+        // Of a model that was never tried nothing is known but this.
+        let unknown = Appetite::default();
+        assert_eq!((unknown.expected(MIB), unknown.refuses(u64::MAX, 0)), (0, None));
+        unknown.ran(MIB, false);
+        assert_eq!(unknown.refuses(MIB, MIB), Some(MIB));
+    }
+}
