@@ -40,7 +40,7 @@ mod arbiter;
 pub(crate) mod choice;
 mod closeness;
 mod config;
-pub(crate) mod guest;
+pub mod guest;
 mod home;
 pub(crate) mod install;
 pub(crate) mod installed;

@@ -35,6 +35,20 @@ impl Seen {
     }
 }
 
+/// Gives an engine twice, for whoever compares: in this process, and in a worker that ends with the engine and its
+/// models. `library`: of ONNX Runtime; `None`: tract.
+pub fn both(guests: &Guests, library: Option<&Path>) -> Result<[Box<dyn Engine>; 2], EngineError> {
+    let household = guests.household("both");
+    Ok(match library {
+        None => [Box::new(Tract), tract(guests, &household)],
+        Some(library) => {
+            let usual = Tuning::default();
+            let here = open_here(OnnxRuntime::NAME, &settings(library, &usual)?)?;
+            [here, onnxruntime(guests, &household, library, &usual)?]
+        }
+    })
+}
+
 /// tract, in a worker.
 pub(crate) fn tract(guests: &Guests, household: &Household) -> Box<dyn Engine> {
     let facts = Facts { plans_by_shape: true, takes_zero_bytes: true };
