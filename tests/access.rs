@@ -286,7 +286,7 @@ fn send(
 ) -> String {
     let bearer = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: pool\r\nConnection: close\r\nContent-Length: 0\r\n{bearer}\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n{bearer}\r\n"
     );
     let mut tcp = TcpStream::connect(address).unwrap();
     tcp.set_read_timeout(Some(PATIENCE)).unwrap();

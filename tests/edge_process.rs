@@ -182,7 +182,7 @@ impl EdgeProcess {
         let length = body.len();
         write!(
             socket,
-            "{method} {path} HTTP/1.1\r\nHost: agent\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
         )
         .expect("it reads");
         let mut text = String::new();

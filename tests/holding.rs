@@ -246,8 +246,9 @@ async fn whoever_drips_is_cut() {
     let pool = pool_with(|config| config.threads = 1).await;
     let frames = message(0, 1000, b"x");
     let over_grpc = ask(pool.grpc_addr(), "", "", Upload { frames, ends: false });
-    let head =
-        format!("POST {STEEL} HTTP/1.1\r\nHost: pool\r\nConnection: close\r\nContent-Length: 1000\r\n\r\n{{");
+    let head = format!(
+        "POST {STEEL} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 1000\r\n\r\n{{"
+    );
     let over_rest = super::rest::raw(pool.http_addr(), head.as_bytes());
     let (over_grpc, over_rest) = futures_util::join!(over_grpc, over_rest);
     assert_eq!(over_grpc, Code::DeadlineExceeded);

@@ -216,7 +216,7 @@ async fn whoever_shows_nothing_gets_nothing_but_health_and_enrolment() {
 
 async fn metrics(tls: &TlsPool) -> String {
     let mut tcp = TcpStream::connect(tls.pool.metrics_addr()).await.unwrap();
-    tcp.write_all(b"GET /metrics HTTP/1.1\r\nHost: pool\r\nConnection: close\r\n\r\n").await.unwrap();
+    tcp.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     tcp.read_to_string(&mut answer).await.unwrap();
     answer

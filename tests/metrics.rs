@@ -24,7 +24,7 @@ fn agent(dir: &Path) -> EdgeProcess {
 /// What `at` answers to one request: its content type and its body.
 fn page(at: SocketAddr, headers: &str) -> (String, String) {
     let mut socket = TcpStream::connect(at).unwrap();
-    write!(socket, "GET /metrics HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\n\r\n").unwrap();
+    write!(socket, "GET /metrics HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\n\r\n").unwrap();
     let mut text = String::new();
     socket.read_to_string(&mut text).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();

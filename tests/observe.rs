@@ -47,7 +47,7 @@ fn parameter(name: &str, choice: ParameterChoice) -> (String, InferParameter) {
 
 async fn metrics(pool: &Running) -> Page {
     let mut socket = tokio::net::TcpStream::connect(pool.metrics_addr()).await.unwrap();
-    let asked = b"GET /metrics HTTP/1.1\r\nHost: pool\r\nAccept: application/openmetrics-text\r\nConnection: close\r\n\r\n";
+    let asked = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: application/openmetrics-text\r\nConnection: close\r\n\r\n";
     socket.write_all(asked).await.unwrap();
     let mut text = String::new();
     socket.read_to_string(&mut text).await.unwrap();

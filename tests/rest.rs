@@ -56,7 +56,7 @@ pub(super) async fn raw(address: SocketAddr, bytes: &[u8]) -> Answer {
 pub(super) fn request(method: &str, path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: pool\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
     );
     [head.as_bytes(), body].concat()
 }
@@ -191,7 +191,7 @@ async fn what_is_wrong_with_a_request_is_said_with_its_status() {
         assert_eq!(raw(at, bytes).await.status, 400);
     }
     let body = b"5\r\n{\"inp\r\n7\r\nuts\": 7\r\n1\r\n}\r\n0\r\n\r\n";
-    let head = format!("POST {STEEL} HTTP/1.1\r\nHost: pool\r\nConnection: close\r\n{chunked}\r\n");
+    let head = format!("POST {STEEL} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{chunked}\r\n");
     let answer = raw(at, &[head.as_bytes(), body].concat()).await;
     assert!(answer.status == 400 && answer.error().contains("inputs"), "{}", answer.head);
     // And after all that, the next client gets its answer.
@@ -211,12 +211,12 @@ async fn a_body_has_a_bound_also_when_it_is_packed() {
     assert!(answer.status == 413 && answer.error().contains("67108864"), "{}", answer.head);
     // A client that asks before it sends is told at once.
     let head =
-        format!("POST {STEEL} HTTP/1.1\r\nHost: pool\r\nConnection: close\r\nExpect: 100-continue\r\n");
+        format!("POST {STEEL} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nExpect: 100-continue\r\n");
     let answer = raw(at, format!("{head}Content-Length: {}\r\n\r\n", 1u64 << 40).as_bytes()).await;
     assert_eq!(answer.status, 413);
     // As chunks the length is not known before.
     let head = format!(
-        "POST {STEEL} HTTP/1.1\r\nHost: pool\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "POST {STEEL} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
     );
     let chunk = [format!("{:x}\r\n", one_more.len()).as_bytes(), &one_more, b"\r\n0\r\n\r\n"].concat();
     assert_eq!(raw(at, &[head.as_bytes(), &chunk].concat()).await.status, 413);
@@ -303,7 +303,7 @@ async fn a_drain_answers_what_is_in_flight_and_closes_the_rest() {
     let at = pool.http_addr();
     // One that keeps its connection, one that waits for its answer.
     let mut kept = TcpStream::connect(at).await.unwrap();
-    kept.write_all(b"GET /v2/health/live HTTP/1.1\r\nHost: pool\r\n\r\n").await.unwrap();
+    kept.write_all(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     let mut first = [0; 15];
     kept.read_exact(&mut first).await.unwrap();
     assert_eq!(&first, b"HTTP/1.1 200 OK");

@@ -203,6 +203,7 @@ fn the_fuzz_targets_lock_file_follows_the_manifests() {
         ("shared/array", "array"),
         ("shared/base", "base"),
         ("shared/bundle", "bundle"),
+        ("shared/door", "door"),
         ("shared/engine", "engine"),
         ("shared/identity", "identity"),
         ("shared/mixture", "mixture"),

@@ -3,7 +3,7 @@
 //! message of a stream again: who is revoked meanwhile gets no further answer.
 //!
 //! * [`rights`]: what a caller may ask for. `book`: who has which. Both are pure. [`tokens`]: the API tokens on disk.
-//! * `layer`: before the services. `quiet`: a log that cannot be flooded. Here: the book as it is now, and counting.
+//! * `layer`: before the services. Here: the book as it is now, and counting.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -16,6 +16,7 @@ use millgate_shared::bundle::manifest::Manifest;
 use millgate_shared::files::{Followed, Look};
 use millgate_shared::identity::DeviceName;
 use millgate_shared::identity::secret::{API_PREFIX, Secret};
+use millgate_shared::quiet::Quiet;
 use tokio::sync::watch;
 
 use crate::door::peer::{Line, Peer};
@@ -27,7 +28,6 @@ use book::{Book, Denial, Who};
 use clones::{Clones, Heard};
 use config::{AccessConfig, ClonePolicy, Loopback, TenantConfig};
 use counts::Counts;
-use quiet::Quiet;
 use rights::{Kind, Refusal, Rights};
 
 mod book;
@@ -35,7 +35,6 @@ mod clones;
 pub(crate) mod config;
 pub(crate) mod counts;
 pub(crate) mod layer;
-mod quiet;
 pub mod rights;
 pub mod tokens;
 

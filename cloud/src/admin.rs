@@ -7,6 +7,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use millgate_shared::door::http1::Guard;
+use millgate_shared::door::origin::Hosts;
 use millgate_shared::metrics::Format;
 
 use crate::metrics::Metrics;
@@ -18,6 +20,15 @@ struct Admin {
     pool: Arc<Pool>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
+}
+
+/// What is looked at before the router is asked: see [`millgate_shared::door::origin`].
+pub(crate) fn guard(hosts: Hosts) -> Guard {
+    Guard {
+        hosts,
+        is_health: |path| ["/healthz", "/readyz"].contains(&path),
+        refuse: |status, words| (status, format!("{words}\n")).into_response(),
+    }
 }
 
 pub(crate) fn router(pool: Arc<Pool>, metrics: Arc<Metrics>, readiness: Readiness) -> Router {

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use millgate_shared::door::origin;
 use millgate_shared::text_file;
 use millgate_shared::toml_file::{self, TomlError};
 use millgate_shared::trouble::{self, Fault};
@@ -40,6 +41,10 @@ pub struct CloudConfig {
     pub http: SocketAddr,
     /// HTTP listen address of `/metrics`, `/healthz` and `/readyz`; port 0 takes a free one. Default `127.0.0.1:8002`.
     pub metrics: SocketAddr,
+    /// Names by which this pool may be asked over HTTP without TLS, besides `localhost`, the node's and the machine's name
+    /// and `tls.names`, and hosts whose pages may ask it from a browser; `*.example.com` is every name below it. Default
+    /// none.
+    pub allowed_hosts: Vec<String>,
     /// True: an address that other machines can reach may go without TLS; what is sent there is not encrypted and anyone
     /// may ask. Always needed for `metrics` there, which has no TLS. Default false.
     pub plaintext_beyond_loopback: bool,
@@ -57,8 +62,8 @@ pub struct CloudConfig {
     /// Entries (rows for one model, or pictures to decode) that may wait for a thread; one more is refused with
     /// RESOURCE_EXHAUSTED. Default 256.
     pub queue: usize,
-    /// Connections, of gRPC and of REST each; for one more the one that has been quiet the longest is cut, and where
-    /// none is quiet the new one is closed at once. Default 256.
+    /// Connections, of gRPC and of REST each. For one more, whoever has the most of them gives one up, a quiet one at
+    /// random; where nobody has more and none is quiet, the new one is closed at once. Default 256.
     pub max_connections: usize,
     /// HTTP/2 streams (calls) per connection; a client holds back one more. Default 128.
     pub max_streams: u32,
@@ -97,6 +102,7 @@ impl Default for CloudConfig {
             grpc: SocketAddr::from((Ipv4Addr::LOCALHOST, 8001)),
             http: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
             metrics: SocketAddr::from((Ipv4Addr::LOCALHOST, 8002)),
+            allowed_hosts: Vec::new(),
             plaintext_beyond_loopback: false,
             state_dir: PathBuf::from("pool-state"),
             previous_bundle_idle_ms: 600_000,
@@ -172,6 +178,7 @@ impl CloudConfig {
             }
         }
         let rooms = [
+            origin::check(&self.allowed_hosts).map_err(|message| ("allowed_hosts", message)),
             self.traces.check(),
             self.tls.check(),
             self.devices.check(),

@@ -11,6 +11,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{get, post};
+use millgate_shared::door::http1::Guard;
+use millgate_shared::door::origin::Hosts;
 
 use crate::access::Access;
 use crate::access::layer::AccessLayer;
@@ -53,6 +55,11 @@ const OPEN: &str = "/v2/health/";
 /// Must wrap the router; see [`crate::access`].
 pub(crate) fn access(access: &Arc<Access>) -> AccessLayer<Body> {
     AccessLayer::new(Arc::clone(access), |path| path.starts_with(OPEN), status::refuse)
+}
+
+/// What is looked at before the router is asked: see [`millgate_shared::door::origin`].
+pub(crate) fn guard(hosts: Hosts) -> Guard {
+    Guard { hosts, is_health: |path| path.starts_with(OPEN), refuse: status::refuse_with }
 }
 
 /// Must wrap the router inside of [`access`]; see [`crate::holding`].

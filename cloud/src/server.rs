@@ -5,6 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millgate_shared::door::counts::Counts;
+use millgate_shared::door::http1;
+use millgate_shared::door::incoming::{Door, HTTP2_PREFACE};
+use millgate_shared::door::origin::Hosts;
+use millgate_shared::door::quic::QuicDoor;
+use millgate_shared::door::seats::Seats;
 use millgate_shared::identity::dial::H2;
 use millgate_shared::shutdown::Tasks;
 use millgate_shared::transport::quic::ALPN;
@@ -17,16 +23,13 @@ use crate::access::Access;
 use crate::admin;
 use crate::api::Api;
 use crate::api::enrollment::Enroller;
-use crate::config::{CloudConfig, ConfigError};
-use crate::door::counts::Counts;
-use crate::door::http1;
-use crate::door::incoming::{Door, HTTP2_PREFACE};
-use crate::door::quic::QuicDoor;
+use crate::config::{CloudConfig, ConfigError, Loopback};
+use crate::door::bounds::DoorBounds;
 use crate::engines::{Engines, EnginesError, search};
 use crate::guests::Guests;
 use crate::holding::Holding;
-use crate::identity::StateError;
 use crate::identity::material::Material;
+use crate::identity::{StateError, own};
 use crate::metrics::Metrics;
 use crate::pool::{Given, Pool, PoolError};
 use crate::readiness::Readiness;
@@ -212,16 +215,24 @@ fn serve(
         config.max_in_flight_per_stream,
         traces.are_exported().then_some(config.traces.sample_ratio),
     );
-    let door = |listener, listen, greeting, alpn| {
+    let bounds = DoorBounds::fit(config.max_connections);
+    let door = |listener, (name, bounds), listen, greeting, alpn| {
         let material = material.as_ref().filter(|_| config.has_tls(listen));
         let tls = material.map(|material| material.server_config(&[alpn]));
-        Door::new(listener, config.max_connections, cut.clone(), Arc::clone(&counts), greeting, tls)
+        Door::new(listener, Seats::new(name, bounds, cut.clone(), Arc::clone(&counts)), greeting, tls)
     };
+    let hosts = Hosts::new(own::names(&config.tls.names, &config.node, &[]), &config.allowed_hosts);
     let rest = rest::router(api.clone(), readiness.clone())
         .layer(rest::holding(&holding))
         .layer(rest::access(&access))
         .layer(traces.layer());
-    tasks.spawn(http1::serve(door(http, config.http, None, HTTP_1), rest, tasks.clone()));
+    let guard = rest::guard(match config.access.loopback {
+        Loopback::Full => hosts.clone(),
+        // Being on this machine is no right then, so that it does not matter by what name a program is called.
+        Loopback::Token => hosts.clone().with_any_name(),
+    });
+    let http = door(http, ("http", bounds.http), config.http, None, HTTP_1);
+    tasks.spawn(http1::serve(http, rest, guard, tasks.clone()));
     let enrolment = material.as_ref().and_then(|material| material.enrolment().cloned());
     let enroller = Enroller::new(enrolment, Arc::clone(&access), Arc::clone(&metrics));
     let routes = api.routes(readiness.clone(), enroller)?;
@@ -239,10 +250,10 @@ fn serve(
         .layer(Api::access(&access))
         .layer(Api::holding(&holding))
         .add_routes(routes);
-    let grpc = door(grpc, config.grpc, Some(HTTP2_PREFACE), H2);
+    let grpc = door(grpc, ("grpc", bounds.grpc), config.grpc, Some(HTTP2_PREFACE), H2);
     if let (Some(material), Some(socket)) = (&material, quic) {
         let (tls, seats) = (material.server_config(&[ALPN]), Arc::clone(grpc.seats()));
-        let door = QuicDoor::open(socket, tls, seats, config.max_streams, cut.clone(), Arc::clone(&counts))
+        let door = QuicDoor::open(socket, tls, seats, config.max_streams)
             .map_err(|source| ServeError::Bind { key: "grpc", address: grpc_addr, source })?;
         tasks.spawn(door.serve(layered, tasks.token().clone()));
     }
@@ -264,12 +275,10 @@ fn serve(
         bundles::tend(switcher, config, &operator_tasks);
     }
     let router = admin::router(Arc::clone(&pool), Arc::clone(&metrics), readiness.clone());
-    let stop = operator_tasks.token().clone().cancelled_owned();
-    operator_tasks.spawn(async move {
-        if let Err(error) = axum::serve(operators, router).with_graceful_shutdown(stop).await {
-            tracing::error!(%error, "/metrics has stopped");
-        }
-    });
+    let seats = Seats::new("metrics", bounds.operators, CancellationToken::new(), Arc::clone(&counts));
+    let operators = Door::new(operators, seats, None, None);
+    let guard = admin::guard(hosts);
+    operator_tasks.spawn(http1::serve(operators, router, guard, operator_tasks.clone()));
     announce(config, &pool, grpc_addr, http_addr, metrics_addr);
     Ok(Running {
         has_tls: config.has_tls(config.grpc),

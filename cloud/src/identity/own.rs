@@ -50,7 +50,7 @@ pub(super) fn ensure(
 
 /// What clients may call this pool: what the configuration names, the node, the machine, and the addresses that it
 /// listens on. Those of further network cards are not known, and belong into the configuration.
-pub(super) fn names(configured: &[String], node: &str, listen: &[SocketAddr]) -> Vec<String> {
+pub(crate) fn names(configured: &[String], node: &str, listen: &[SocketAddr]) -> Vec<String> {
     let mut names: Vec<String> = configured.to_vec();
     names.push(node.to_ascii_lowercase());
     // Not from /proc, which a service may not see.

@@ -72,7 +72,7 @@ fn ask(running: &Running, experts: &[&str]) -> v1::RunExpertsRequest {
 
 async fn http(running: &Running, path: &str) -> String {
     let mut tcp = tokio::net::TcpStream::connect(running.metrics_addr()).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: pool\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     tcp.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     tcp.read_to_string(&mut answer).await.unwrap();

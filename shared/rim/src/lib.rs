@@ -2,7 +2,7 @@
 //!
 //! Rooms, lowest first; each uses only rooms of a line above its own:
 //!
-//! * [`output`]: how a command answers. [`shutdown`]: tasks that drain, and the signals that ask for it. [`telemetry`]: the
+//! * [`output`]: how a command answers. [`quiet`]: a log that cannot be flooded. [`shutdown`]: tasks that drain, and the signals that ask for it. [`telemetry`]: the
 //!   log.
 //! * [`metrics`]: the page that `/metrics` answers.
 //!
@@ -22,5 +22,6 @@
 
 pub mod metrics;
 pub mod output;
+pub mod quiet;
 pub mod shutdown;
 pub mod telemetry;

@@ -8,7 +8,7 @@ pub(super) const CRATES: &[&[&str]] = &[
     &["shared/engine", "shared/rim", "shared/sample"],
     &["shared/model", "shared/transport"],
     &["shared/bundle", "shared/identity", "shared/wire"],
-    &["shared/mixture"],
+    &["shared/door", "shared/mixture"],
     &["shared"],
     &["cloud", "edge"],
     &["deploy/demo"],
@@ -30,6 +30,7 @@ pub(super) const HOUSES: &[(&str, Floors)] = &[
     ("deploy/demo", DEMO),
     ("edge", EDGE),
     ("shared/base", BASE),
+    ("shared/door", DOOR),
     ("shared/engine", ENGINE),
     ("shared/identity", IDENTITY),
     ("shared/mixture", MIXTURE),
@@ -71,6 +72,15 @@ const DEMO: Floors = &[
     &["progress", "screen"],
 ];
 
+const DOOR: Floors = &[
+    &["counts", "holder", "origin"],
+    &["knocks", "places"],
+    &["seats"],
+    &["descriptors", "peer"],
+    &["incoming", "quic"],
+    &["http1"],
+];
+
 const EDGE: Floors = &[
     &["backoff"],
     &["engines", "finding", "identity", "input", "joining", "journal", "settings"],
@@ -107,7 +117,7 @@ const MIXTURE: Floors =
 const MODEL: Floors =
     &[&["digest", "manifest"], &["competence"], &["combine"], &["decision"], &["gate"], &["deciding"]];
 
-const RIM: Floors = &[&["output", "shutdown", "telemetry"], &["metrics"]];
+const RIM: Floors = &[&["output", "quiet", "shutdown", "telemetry"], &["metrics"]];
 
 const SAMPLE: Floors = &[&["image", "index", "part"], &["modality"], &["sample"]];
 

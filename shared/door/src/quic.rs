@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Extensions, Request, Response};
 use http_body::Body as HttpBody;
-use millgate_shared::transport::quic::server::{self, Limits};
-use millgate_shared::transport::quic::{Goodbye, Tuning};
+use millgate_transport::quic::server::{self, Limits};
+use millgate_transport::quic::{Goodbye, Tuning};
 use quinn::{Connection, Endpoint, Incoming};
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
@@ -19,40 +19,35 @@ use tonic::transport::server::TcpConnectInfo;
 use tower::Service;
 
 use super::HANDSHAKE_PATIENCE;
-use super::counts::Counts;
 use super::peer::{Line, Peer};
-use super::seats::{Seat, Seats};
+use super::seats::{Knock, Seats};
 
 /// What the last words to peers get to leave the machine.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// A socket with its bounds.
 #[derive(Debug)]
-pub(crate) struct QuicDoor {
+pub struct QuicDoor {
     endpoint: Endpoint,
     seats: Arc<Seats>,
     limits: Limits,
-    cut: CancellationToken,
-    counts: Arc<Counts>,
 }
 
 impl QuicDoor {
     /// `seats` are shared with the door for TCP; `streams`: calls of one connection at a time.
-    pub(crate) fn open(
+    pub fn open(
         socket: UdpSocket,
         tls: Arc<ServerConfig>,
         seats: Arc<Seats>,
         streams: u32,
-        cut: CancellationToken,
-        counts: Arc<Counts>,
     ) -> std::io::Result<Self> {
         let endpoint = server::listen(socket, tls, &Tuning::pool(streams))?;
         let limits = Limits { streams, ..Limits::default() };
-        Ok(Self { endpoint, seats, limits, cut, counts })
+        Ok(Self { endpoint, seats, limits })
     }
 
     /// Serves until `stop` is cancelled, and then until what is under way is answered, or cut.
-    pub(crate) async fn serve<S, B>(self, service: S, stop: CancellationToken)
+    pub async fn serve<S, B>(self, service: S, stop: CancellationToken)
     where
         S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
         S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -69,31 +64,26 @@ impl QuicDoor {
                 incoming = self.endpoint.accept() => incoming,
             };
             let Some(incoming) = incoming else { break };
-            // While half of the places are taken, who wants one has to show that it is where it says it is.
-            if !incoming.remote_address_validated()
-                && incoming.may_retry()
-                && self.endpoint.open_connections() * 2 >= self.seats.most()
-            {
+            // While many knock, who wants a place has to show that it is where it says it is: that costs an honest one a round
+            // trip, and one that makes its addresses up everything.
+            if !incoming.remote_address_validated() && incoming.may_retry() && self.seats.is_pressed() {
                 if let Err(error) = incoming.retry() {
                     tracing::debug!(%error, "a peer could not be asked to try again");
                 }
                 continue;
             }
-            let Some(seat) = self.seats.seat(incoming.remote_address(), &self.cut, &self.counts) else {
-                incoming.refuse();
-                continue;
-            };
-            let seat = Arc::new(seat);
-            let talk =
-                Talk { seat, limits: self.limits, stop: stop.clone(), counts: Arc::clone(&self.counts) };
-            connections.spawn(talk.run(incoming, service.clone()));
+            let knock = self.seats.knock(incoming.remote_address());
+            // Its first packet holds its part of the handshake.
+            knock.has_spoken();
+            let talk = Talk { limits: self.limits, stop: stop.clone() };
+            connections.spawn(talk.run(knock, incoming, service.clone()));
         }
         // Nobody else is let in, and who is not being served leaves.
         self.endpoint.set_server_config(None);
         self.seats.clear();
         let answered = async { while connections.join_next().await.is_some() {} };
         tokio::select! {
-            () = self.cut.cancelled() => {}
+            () = self.seats.cut().cancelled() => {}
             () = answered => {}
         }
         let goodbye = Goodbye::Cut;
@@ -105,14 +95,12 @@ impl QuicDoor {
 
 /// One connection.
 struct Talk {
-    seat: Arc<Seat>,
     limits: Limits,
     stop: CancellationToken,
-    counts: Arc<Counts>,
 }
 
 impl Talk {
-    async fn run<S, B>(self, incoming: Incoming, service: S)
+    async fn run<S, B>(self, knock: Knock, incoming: Incoming, service: S)
     where
         S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
         S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -124,19 +112,19 @@ impl Talk {
         let handshake = async { incoming.accept()?.await };
         let shaken = tokio::select! {
             biased;
-            () = self.seat.cut().cancelled() => return,
+            () = knock.cut().cancelled() => return,
             shaken = tokio::time::timeout(HANDSHAKE_PATIENCE, handshake) => shaken,
         };
         let failure = match shaken {
-            Ok(Ok(connection)) => return self.talk(connection, service).await,
+            Ok(Ok(connection)) => return self.talk(knock, connection, service).await,
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("it took more than {} s", HANDSHAKE_PATIENCE.as_secs()),
         };
-        self.counts.handshake_failed();
+        knock.seats().counts().handshake_failed();
         tracing::debug!(peer = %address, failure, "a QUIC handshake came to nothing");
     }
 
-    async fn talk<S, B>(self, connection: Connection, service: S)
+    async fn talk<S, B>(self, knock: Knock, connection: Connection, service: S)
     where
         S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
         S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -145,18 +133,23 @@ impl Talk {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let mut peer = peer(&connection);
+        let Some(seat) = knock.sit(peer.holder()).map(Arc::new) else {
+            let goodbye = Goodbye::Cut;
+            return connection.close(goodbye.code(), goodbye.words().as_bytes());
+        };
+        peer = peer.ending_with(seat.cut());
         if peer.is_anonymous() {
-            peer = peer.at(&self.seat);
+            peer = peer.at(&seat);
         } else {
             // Its handshake has verified it: it stays, as one does over TCP that has said as much as a preface.
-            self.seat.busy();
+            seat.busy();
         }
-        let _open = Open::new(&self.counts);
+        let _open = Open::new(seat.seats());
         let served =
             server::serve(connection.clone(), service, extensions(peer), self.limits, self.stop.clone());
         tokio::select! {
             biased;
-            () = self.seat.cut().cancelled() => {
+            () = seat.cut().cancelled() => {
                 let goodbye = Goodbye::Cut;
                 connection.close(goodbye.code(), goodbye.words().as_bytes());
             }
@@ -182,17 +175,17 @@ fn extensions(peer: Peer) -> Extensions {
 }
 
 /// Counted while it is open.
-struct Open<'a>(&'a Counts);
+struct Open<'a>(&'a Seats);
 
 impl<'a> Open<'a> {
-    fn new(counts: &'a Counts) -> Self {
-        counts.connected();
-        Self(counts)
+    fn new(seats: &'a Seats) -> Self {
+        seats.counts().connected(seats.door());
+        Self(seats)
     }
 }
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        self.0.disconnected();
+        self.0.counts().disconnected(self.0.door());
     }
 }

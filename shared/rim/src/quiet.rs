@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// By reason; those are few and fixed.
 #[derive(Debug)]
-pub(super) struct Quiet {
+pub struct Quiet {
     pause: Duration,
     said: HashMap<&'static str, Said>,
 }
@@ -18,12 +18,12 @@ struct Said {
 }
 
 impl Quiet {
-    pub(super) fn new(pause: Duration) -> Self {
+    pub fn new(pause: Duration) -> Self {
         Self { pause, said: HashMap::new() }
     }
 
     /// Counts a refusal; gives how many were left unsaid if this one is to be logged, else `None`.
-    pub(super) fn note(&mut self, reason: &'static str, now: Instant) -> Option<u64> {
+    pub fn note(&mut self, reason: &'static str, now: Instant) -> Option<u64> {
         let Some(said) = self.said.get_mut(reason) else {
             self.said.insert(reason, Said { at: now, others: 0 });
             return Some(0);

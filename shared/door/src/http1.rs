@@ -1,48 +1,111 @@
 //! HTTP/1.1 connections: each on a task that drains with the others, or is cut with them. A peer gets a time to send
-//! the head of its next request, and while all places are taken it loses its own to one that has something to say.
+//! the head of its next request, and while all places are taken it may lose its own to one that has something to say. A
+//! request that a browser makes for a page of somebody else's is answered here: [`super::origin`].
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
-use axum::http::Uri;
 use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
+use futures_util::future::Either;
 use hyper::body::{Frame, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use millgate_shared::shutdown::Tasks;
+use millgate_rim::quiet::Quiet;
+use millgate_rim::shutdown::Tasks;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::incoming::{Connection, Door};
+use super::origin::{Foreign, Hosts, Way};
+use super::peer::{Line, Peer};
 use super::seats::Seat;
 
 /// How long a client may take, from connecting or from the last answer, until the head of its next request is there.
 const HEAD_PATIENCE: Duration = Duration::from_secs(60);
+const NO_PLACE: &str = "there are as many connections as there may be; only health is answered";
+/// Refusals for one reason are logged at most once in this time, with the number of those in between.
+const LOG_PAUSE: Duration = Duration::from_secs(10);
+/// Seconds after which one that found no place may try again.
+const RETRY_AFTER: &str = "1";
 /// What a connection without a request gets to send the last of an answer when the pool stops.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// What is said before a router is asked.
+#[derive(Debug, Clone)]
+pub struct Guard {
+    /// Names under which the door may be called.
+    pub hosts: Hosts,
+    /// Paths that anyone may ask for, by any name, and also where there is no place for who asks.
+    pub is_health: fn(&str) -> bool,
+    /// Makes an answer of a status and of words.
+    pub refuse: fn(StatusCode, &str) -> Response,
+}
+
+/// What all connections of a door share.
+#[derive(Debug)]
+struct House {
+    router: Router,
+    guard: Guard,
+    logged: Mutex<Quiet>,
+    stop: CancellationToken,
+}
+
 /// Serves until `tasks` are told to stop; each connection is one of them.
-pub(crate) async fn serve(mut door: Door, router: Router, tasks: Tasks) {
+pub async fn serve(mut door: Door, router: Router, guard: Guard, tasks: Tasks) {
     let stop = tasks.token().clone();
+    let house = House { router, guard, logged: Mutex::new(Quiet::new(LOG_PAUSE)), stop: stop.clone() };
+    let house = Arc::new(house);
     loop {
         let connection = tokio::select! {
             biased;
             () = stop.cancelled() => return,
             connection = door.accept() => connection,
         };
-        tasks.spawn(converse(connection, router.clone(), stop.clone()));
+        tasks.spawn(converse(connection, Arc::clone(&house)));
     }
 }
 
-async fn converse(connection: Connection, router: Router, stop: CancellationToken) {
+impl House {
+    /// Refuses what is not to be asked of the router; `None`: it is.
+    fn refuse(&self, request: &Request, peer: &Peer, seat: &Seat) -> Option<Response> {
+        if (self.guard.is_health)(request.uri().path()) {
+            return None;
+        }
+        if seat.is_spare() {
+            let mut refused = (self.guard.refuse)(StatusCode::SERVICE_UNAVAILABLE, NO_PLACE);
+            let headers = refused.headers_mut();
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+            return Some(refused);
+        }
+        let way =
+            Way { is_plain: peer.line == Line::Plain, is_here: peer.addr.ip().to_canonical().is_loopback() };
+        let admitted = self.guard.hosts.admit(request.method(), request.uri(), request.headers(), way);
+        admitted.err().map(|foreign| self.turn_away(&foreign, peer, seat))
+    }
+
+    fn turn_away(&self, foreign: &Foreign, peer: &Peer, seat: &Seat) -> Response {
+        let (door, reason) = (seat.seats().door(), foreign.reason());
+        seat.seats().counts().foreign(door, reason);
+        let noted = self.logged.lock().unwrap_or_else(PoisonError::into_inner).note(reason, Instant::now());
+        if let Some(others) = noted {
+            tracing::warn!(door, addr = %peer.addr, reason, others, "a request was refused: {foreign}");
+        }
+        (self.guard.refuse)(foreign.status(), &foreign.to_string())
+    }
+}
+
+async fn converse(connection: Connection, house: Arc<House>) {
+    let stop = house.stop.clone();
     let seat = Arc::clone(connection.seat());
     let peer = connection.peer().clone();
     let (of_service, is_asked) = (Arc::clone(&seat), Arc::new(AtomicBool::new(false)));
@@ -54,9 +117,14 @@ async fn converse(connection: Connection, router: Router, stop: CancellationToke
             let seat = Arc::clone(&of_service);
             Body::new(Upload { body, seat, is_awaited: false })
         });
-        request.extensions_mut().insert(peer.clone());
-        without_last_slash(request.uri_mut());
-        let answer = router.clone().oneshot(request);
+        let answer = match house.refuse(&request, &peer, &of_service) {
+            Some(refused) => Either::Left(std::future::ready(Ok(refused))),
+            None => {
+                request.extensions_mut().insert(peer.clone());
+                without_last_slash(request.uri_mut());
+                Either::Right(house.router.clone().oneshot(request))
+            }
+        };
         async move { answer.await.map(|response: Response| response.map(|body| Answer { body, _busy: busy })) }
     });
     let mut http = http1::Builder::new();
@@ -117,7 +185,7 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         self.is_asked.store(false, Ordering::Relaxed);
-        self.seat.quiet(Instant::now());
+        self.seat.quiet();
     }
 }
 
@@ -140,7 +208,7 @@ impl HttpBody for Upload {
         if self.is_awaited != frame.is_pending() {
             self.is_awaited = frame.is_pending();
             match self.is_awaited {
-                true => self.seat.quiet(Instant::now()),
+                true => self.seat.quiet(),
                 false => self.seat.busy(),
             }
         }

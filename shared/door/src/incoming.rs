@@ -1,5 +1,6 @@
-//! Accepted connections: bounded in number, without Nagle's delay, and cut when the pool's grace is over. TLS handshakes
-//! run beside each other and beside the accepting; each has a place among the quiet, and a time to come to its end.
+//! Accepted connections: bounded in number, without Nagle's delay, and cut when the grace is over. Whoever has yet to say
+//! something, or to come to the end of a handshake, waits beside the accepting, with a place of its own and a time in which
+//! to get ready.
 //!
 //! tonic runs each connection on a task of its own that cannot be reached from here; an error from the socket is what
 //! ends it.
@@ -13,41 +14,41 @@ use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, unfold};
 use futures_util::{Stream, StreamExt};
-use millgate_shared::identity::dial::reason;
-use millgate_shared::transport::tcp;
+use millgate_identity::dial::reason;
+use millgate_transport::tcp;
 use rustls::ServerConfig;
+use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Sleep;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
 use super::HANDSHAKE_PATIENCE;
-use super::counts::Counts;
 use super::peer::{Line, Peer};
-use super::seats::{Seat, Seats};
+use super::seats::{Knock, Seat, Seats};
 
-/// Pause after an accept that failed (out of file descriptors, mostly): time for a connection to end.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Pause after an accept that failed: time for a connection to end, and for its descriptor to be free.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// How long a connection without TLS may take to its first byte.
+const SILENCE_PATIENCE: Duration = Duration::from_secs(60);
 /// A peer that takes nothing of what it is sent for so long is given up.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 /// HTTP/2's preface. A gRPC peer that has not sent as much has said nothing.
-pub(crate) const HTTP2_PREFACE: usize = 24;
+pub const HTTP2_PREFACE: usize = 24;
 
 /// A listener with its bounds.
-pub(crate) struct Door {
+pub struct Door {
     listener: TcpListener,
     seats: Arc<Seats>,
-    cut: CancellationToken,
-    counts: Arc<Counts>,
     /// Bytes after which a peer that is known counts as served; `None`: whoever serves it says so.
     greeting: Option<usize>,
     /// `None`: plain text.
     tls: Option<Arc<ServerConfig>>,
-    /// Handshakes under way; at most as many as there are seats.
-    handshakes: FuturesUnordered<Pin<Box<dyn Future<Output = Option<Connection>> + Send>>>,
+    /// Those who knock; at most as many as there are places for them.
+    waiting: FuturesUnordered<Pin<Box<dyn Future<Output = Option<Connection>> + Send>>>,
 }
 
 impl std::fmt::Debug for Door {
@@ -57,83 +58,116 @@ impl std::fmt::Debug for Door {
 }
 
 impl Door {
-    /// Lets in at most `limit` connections at a time, until `cut` is cancelled.
-    pub(crate) fn new(
+    /// Door whose connections have their places among `seats`, with TLS if a configuration is given. `greeting`: bytes after
+    /// which a peer counts as served, where nothing else tells.
+    pub fn new(
         listener: TcpListener,
-        limit: usize,
-        cut: CancellationToken,
-        counts: Arc<Counts>,
+        seats: Arc<Seats>,
         greeting: Option<usize>,
         tls: Option<Arc<ServerConfig>>,
     ) -> Self {
-        let (seats, handshakes) = (Seats::new(limit), FuturesUnordered::new());
-        Self { listener, seats, cut, counts, greeting, tls, handshakes }
+        Self { listener, seats, greeting, tls, waiting: FuturesUnordered::new() }
     }
 
-    pub(crate) fn seats(&self) -> &Arc<Seats> {
+    pub fn seats(&self) -> &Arc<Seats> {
         &self.seats
     }
 
     /// The connections as a stream, as tonic takes them; it never ends and gives no error.
-    pub(crate) fn connections(self) -> impl Stream<Item = io::Result<Connection>> {
+    pub fn connections(self) -> impl Stream<Item = io::Result<Connection>> {
         unfold(self, |mut door| async move { Some((Ok(door.accept().await), door)) })
     }
 
-    /// Cancel-safe: the listener's `accept` is, nothing else waits with a socket in hand, and handshakes go on with the
-    /// next call.
-    pub(crate) async fn accept(&mut self) -> Connection {
+    /// Waits for the next connection that has shown that it is real.
+    ///
+    /// Cancel-safe: the listener's `accept` is, nothing else waits with a socket in hand, and those who knock go on with
+    /// the next call.
+    pub async fn accept(&mut self) -> Connection {
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
-                Some(shaken) = self.handshakes.next() => match shaken {
+                Some(ready) = self.waiting.next() => match ready {
                     Some(connection) => return connection,
                     None => continue,
                 },
             };
-            let (tcp, addr) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
+            match accepted {
+                Ok((tcp, addr)) => {
+                    tcp::tune(&tcp, tcp::Role::Accepted);
+                    let knock = self.seats.knock(addr);
+                    self.waiting.push(Box::pin(receive(self.tls.clone(), tcp, addr, knock, self.greeting)));
                 }
-            };
-            let Some(seat) = self.seats.seat(addr, &self.cut, &self.counts) else { continue };
-            tcp::tune(&tcp, tcp::Role::Accepted);
-            let (counts, greeting) = (Arc::clone(&self.counts), self.greeting);
-            match &self.tls {
-                None => return Connection::new(Wire::Plain(tcp), Peer::plain(addr), seat, counts, greeting),
-                Some(tls) => {
-                    let shaking = handshake(Arc::clone(tls), tcp, addr, seat, counts, greeting);
-                    self.handshakes.push(Box::pin(shaking));
+                Err(error) => {
+                    if let Some(connection) = self.recover(&error).await {
+                        return connection;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes room after an accept that failed, for want of a descriptor mostly. Those who knock go on meanwhile.
+    async fn recover(&mut self, error: &io::Error) -> Option<Connection> {
+        self.seats.cannot_accept(error);
+        let mut pause = std::pin::pin!(tokio::time::sleep(ACCEPT_PAUSE));
+        loop {
+            tokio::select! {
+                () = &mut pause => return None,
+                Some(ready) = self.waiting.next() => {
+                    if ready.is_some() {
+                        return ready;
+                    }
                 }
             }
         }
     }
 }
 
-/// `None`: it came to nothing.
-async fn handshake(
-    tls: Arc<ServerConfig>,
+/// Waits until a connection has shown that it is real. `None`: it came to nothing.
+async fn receive(
+    tls: Option<Arc<ServerConfig>>,
     tcp: TcpStream,
     addr: SocketAddr,
-    seat: Seat,
-    counts: Arc<Counts>,
+    knock: Knock,
     greeting: Option<usize>,
 ) -> Option<Connection> {
-    let shaking = tokio::time::timeout(HANDSHAKE_PATIENCE, TlsAcceptor::from(tls).accept(tcp));
-    let failure = match seat.cut().run_until_cancelled(shaking).await {
-        Some(Ok(Ok(stream))) => {
-            let peer = Peer::shown(addr, Line::Tls, stream.get_ref().1.peer_certificates());
-            return Some(Connection::new(Wire::Tls(Box::new(stream)), peer, seat, counts, greeting));
+    let (cut, is_tls) = (knock.cut().clone(), tls.is_some());
+    let failure = match cut.run_until_cancelled(prove(tls, tcp, addr, &knock)).await {
+        Some(Ok((wire, peer))) => {
+            let seat = knock.sit(peer.holder())?;
+            return Some(Connection::new(wire, peer, seat, greeting));
         }
-        Some(Ok(Err(error))) => reason(&error),
-        Some(Err(_)) => format!("it took more than {} s", HANDSHAKE_PATIENCE.as_secs()),
+        Some(Err(failure)) => failure,
         None => "it was cut".to_owned(),
     };
-    counts.handshake_failed();
-    tracing::debug!(peer = %addr, failure, "a TLS handshake came to nothing");
+    if is_tls {
+        knock.seats().counts().handshake_failed();
+    }
+    tracing::debug!(peer = %addr, failure, "a connection came to nothing before it was ready");
     None
+}
+
+async fn prove(
+    tls: Option<Arc<ServerConfig>>,
+    tcp: TcpStream,
+    addr: SocketAddr,
+    knock: &Knock,
+) -> Result<(Wire, Peer), String> {
+    let late = |patience: Duration| move |_| format!("it took more than {} s", patience.as_secs());
+    let Some(tls) = tls else {
+        let said = tokio::time::timeout(SILENCE_PATIENCE, tcp.readable()).await;
+        said.map_err(late(SILENCE_PATIENCE))?.map_err(|error| error.to_string())?;
+        return Ok((Wire::Plain(tcp), Peer::plain(addr)));
+    };
+    let shake = async {
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), tcp).await?;
+        knock.has_spoken();
+        hello.into_stream(tls).await
+    };
+    let shaken = tokio::time::timeout(HANDSHAKE_PATIENCE, shake).await;
+    let stream = shaken.map_err(late(HANDSHAKE_PATIENCE))?.map_err(|error| reason(&error))?;
+    let peer = Peer::shown(addr, Line::Tls, stream.get_ref().1.peer_certificates());
+    Ok((Wire::Tls(Box::new(stream)), peer))
 }
 
 /// What a connection is made of.
@@ -145,7 +179,7 @@ enum Wire {
 
 /// One accepted connection.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub struct Connection {
     wire: Wire,
     peer: Peer,
     seat: Arc<Seat>,
@@ -153,21 +187,21 @@ pub(crate) struct Connection {
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Runs while the peer takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
-    counts: Arc<Counts>,
     /// Bytes that are to come until its peer counts as served.
     greeting: Option<usize>,
 }
 
 impl Connection {
-    fn new(wire: Wire, peer: Peer, seat: Seat, counts: Arc<Counts>, greeting: Option<usize>) -> Self {
-        counts.connected();
+    fn new(wire: Wire, peer: Peer, seat: Seat, greeting: Option<usize>) -> Self {
+        seat.seats().counts().connected(seat.seats().door());
         let (cut, seat) = (Box::pin(seat.cut().clone().cancelled_owned()), Arc::new(seat));
+        let peer = peer.ending_with(seat.cut());
         // Anyone can greet.
         let (peer, greeting) = match greeting {
             Some(_) if peer.is_anonymous() => (peer.at(&seat), None),
             greeting => (peer, greeting),
         };
-        Self { wire, peer, seat, cut, stalled: None, counts, greeting }
+        Self { wire, peer, seat, cut, stalled: None, greeting }
     }
 
     pub(crate) fn peer(&self) -> &Peer {
@@ -202,7 +236,8 @@ fn was_cut() -> io::Error {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.counts.disconnected();
+        let seats = self.seat.seats();
+        seats.counts().disconnected(seats.door());
     }
 }
 
