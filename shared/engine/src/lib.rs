@@ -6,8 +6,9 @@
 //! * [`ending`]: how the process of a model ended.
 //! * `error`: why a model cannot be loaded or run. [`graph`]: what a file's operations show without running them. `port`:
 //!   inputs and outputs.
-//! * [`external`]: weights that lie in files beside the model's. `onnx`: a file's bytes as ONNX's own messages. [`zipmap`]:
-//!   outputs that are no tensors, made such.
+//! * [`external`]: weights that lie in files beside the model's. `sizes`: how large values become. `unfolded`: what a file
+//!   takes once it is read.
+//! * `onnx`: a file's bytes as ONNX's own messages. [`zipmap`]: outputs that are no tensors, made such.
 //! * [`signature`]: what a file says of itself, whatever will run it.
 //! * `running`: the trait.
 //! * [`fixed`]: a model that takes one sample of known shapes, as a bundle's do. `tract`: the engine that is always there.
@@ -41,5 +42,7 @@ mod onnx;
 mod port;
 mod running;
 pub mod signature;
+mod sizes;
 mod tract;
+mod unfolded;
 pub mod zipmap;

@@ -9,10 +9,11 @@ use tract_onnx::pb::tensor_shape_proto::dimension::Value as Length;
 use tract_onnx::pb::{self, type_proto};
 
 use crate::error::EngineError;
-use crate::external;
+use crate::external::{self, Wanted};
 use crate::graph::Graph;
 use crate::onnx::parse;
 use crate::port::{Axis, Port};
+use crate::sizes;
 use crate::zipmap::{self, Zipped};
 
 /// What a file says of itself.
@@ -28,8 +29,8 @@ pub struct Signature {
     pub properties: BTreeMap<String, String>,
     /// True if some convolution works on each channel alone.
     pub is_depthwise: bool,
-    /// Names of other files in which weights lie, as this one names them.
-    pub external_files: Vec<String>,
+    /// Other files in which weights lie, as this one names them.
+    pub external_files: Vec<Wanted>,
     /// Facts that the operations show.
     pub graph: Graph,
     /// Outputs that are served as tables, though the file makes lists of maps of them.
@@ -109,6 +110,7 @@ fn of(proto: &pb::ModelProto) -> Result<Signature, EngineError> {
     if proto.opset_import.is_empty() {
         return Err(EngineError::NotOnnx("it imports no operator set".to_owned()));
     }
+    sizes::check(proto)?;
     // Old files list their weights among the inputs.
     let weights: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
     let inputs = graph.input.iter().filter(|input| !weights.contains(input.name.as_str()));

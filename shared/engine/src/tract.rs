@@ -37,6 +37,10 @@ mod rewritten;
 /// not memory.
 const KEPT_PLANS: usize = 16;
 
+/// Most nodes of a graph that tract is given. It looks through all names for each new one, so that its time grows with
+/// their square, and it takes that time again for each new input shape.
+const MOST_NODES: usize = 20_000;
+
 /// Engine of tract.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Tract;
@@ -254,6 +258,12 @@ fn load(file: &OnnxFile, shapes: Shapes<'_>) -> Result<Arc<dyn Model>, EngineErr
     let mut framework = onnx().with_ignore_value_info(true);
     framework.provider = Arc::new(AlreadyRead(file.external.clone()));
     let mut proto = parse(&file.bytes)?;
+    let nodes = proto.graph.as_ref().map_or(0, checked::nodes);
+    if nodes > MOST_NODES {
+        return Err(EngineError::Prepare(format!(
+            "it has {nodes} nodes; tract, whose time grows with their square, is given at most {MOST_NODES}; {REMEDY}"
+        )));
+    }
     let findings = checked::findings(&proto);
     if let Some(what) = findings.wrong {
         return Err(EngineError::Untrusted(what));

@@ -97,7 +97,8 @@ const EDGE: Floors = &[
 const ENGINE: Floors = &[
     &["ending"],
     &["error", "graph", "port"],
-    &["external", "onnx", "zipmap"],
+    &["external", "sizes", "unfolded"],
+    &["onnx", "zipmap"],
     &["signature"],
     &["running"],
     &["fixed", "tract"],

@@ -72,6 +72,13 @@ impl Findings {
     }
 }
 
+/// Number of nodes, those of nested graphs too.
+pub(super) fn nodes(graph: &pb::GraphProto) -> usize {
+    let attributes = graph.node.iter().flat_map(|node| &node.attribute);
+    let inner = attributes.flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs));
+    graph.node.len() + inner.map(nodes).sum::<usize>()
+}
+
 /// Looks at every node, those of nested graphs too.
 pub(super) fn findings(proto: &pb::ModelProto) -> Findings {
     let mut found = Findings::default();

@@ -272,3 +272,35 @@ fn the_largest_of_infinities_is_refused_where_a_model_holds_them() {
         assert!(findings(&model(masked, 20)).wrong.unwrap().contains("`ReduceMax`"), "{kind:?}");
     }
 }
+
+#[test]
+fn a_graph_of_more_nodes_than_tract_takes_in_time_is_refused_by_their_number() {
+    use prost::Message;
+
+    use crate::{Engine, OnnxFile, Shapes, Tract};
+
+    let neg = |at: usize| pb::NodeProto {
+        output: vec![format!("v{}", at + 1)],
+        ..node("Neg", &[&format!("v{at}")], &[])
+    };
+    let chain = |length: usize| pb::GraphProto {
+        node: (0..length).map(neg).collect(),
+        input: vec![port("v0", DataType::Float)],
+        output: vec![port(&format!("v{length}"), DataType::Float)],
+        ..Default::default()
+    };
+    let load = |graph: pb::GraphProto| {
+        let opset = pb::OperatorSetIdProto { domain: String::new(), version: 17 };
+        let model = pb::ModelProto { graph: Some(graph), opset_import: vec![opset], ..Default::default() };
+        let file = OnnxFile::read(model.encode_to_vec().into(), None).unwrap();
+        Tract.load(&file, Shapes::Any).map(drop).map_err(|error| error.to_string())
+    };
+    load(chain(100)).unwrap();
+    let error = load(chain(60_000)).unwrap_err();
+    assert!(error.contains("it has 60000 nodes") && error.contains("ONNX Runtime"), "{error}");
+    let inner =
+        pb::AttributeProto { g: Some(chain(60_000)), ..attribute("then_branch", AttributeType::Graph) };
+    let mut outer = chain(1);
+    outer.node[0].attribute.push(inner);
+    assert!(load(outer).unwrap_err().contains("it has 60001 nodes"));
+}

@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use millgate_array::Datatype;
+use millgate_engine::external::Wanted;
 use millgate_engine::{Axis, Engine, Shapes, Tract};
 use proptest::prelude::*;
 
@@ -133,7 +134,16 @@ fn inputs_and_outputs_must_be_the_same_but_free_axes_may_be_named_otherwise() {
         (with(input(), port("logits", Datatype::Fp32, Axis::Any, 3)), "output `logits` has shape [-1, 3]"),
         (with(input(), port("logits", Datatype::Fp32, Axis::Fixed(1), 2)), "[1, 2]"),
         (with(input(), Port { shape: None, ..output() }), "any"),
-        (alike(&own, &Signature { external_files: vec!["w".to_owned()], ..own.clone() }), "other files"),
+        (
+            alike(
+                &own,
+                &Signature {
+                    external_files: vec![Wanted { location: "w".to_owned(), end: None }],
+                    ..own.clone()
+                },
+            ),
+            "other files",
+        ),
     ] {
         let message = wrong.unwrap_err();
         assert!(message.contains(word), "{message}");
