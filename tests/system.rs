@@ -33,6 +33,7 @@ mod said;
 mod service;
 mod silent;
 mod spool;
+mod stores;
 mod survival;
 mod switch;
 mod tidy;

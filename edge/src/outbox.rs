@@ -8,7 +8,7 @@
 //! the same id; after it the record is delivered again, byte for byte.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -39,6 +39,8 @@ const CALLS: usize = 1024;
 const AGAIN: usize = 64;
 /// The pause between attempts to write an entry, while the disk is full or out of order.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long samples wait for a disk that takes no entry; from then on they go out without one, until the disk takes one again.
+const DISK_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a gRPC answer waits for its entry to be on the disk, if its caller waits as long.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// How much of a caller's time is kept for the disk at most: a decision that waited for the pool to the last is to be kept
@@ -63,6 +65,8 @@ struct Parts {
     counts: Counts,
     calls: Arc<Semaphore>,
     keeping: Arc<Semaphore>,
+    /// Since when the disk takes no entry.
+    failing: Mutex<Option<Instant>>,
     work: Tasks,
 }
 
@@ -107,7 +111,18 @@ impl Outbox {
         let calls = Arc::new(Semaphore::new(CALLS));
         let keeping = Arc::new(Semaphore::new(KEEPING));
         let hand = hand.clone();
-        Self(Arc::new(Parts { sinks, journal, spool, tidy, hand, counts, calls, keeping, work }))
+        Self(Arc::new(Parts {
+            sinks,
+            journal,
+            spool,
+            tidy,
+            hand,
+            counts,
+            calls,
+            keeping,
+            failing: Mutex::default(),
+            work,
+        }))
     }
 
     /// What of a caller's time is not for deciding.
@@ -126,8 +141,8 @@ impl Outbox {
     }
 
     /// Sees what was made of a source's sample to every sink. It is kept in the spool, if it is to be amended; committed;
-    /// and then its receipt is settled, all sinks are handed the record, and the source tidies. While the disk does not take
-    /// it, this waits, as the sample does; `is_stopping` ends that.
+    /// and then its receipt is settled, all sinks are handed the record, and the source tidies. While the disk does not take an
+    /// entry of the spool, this waits for a while, as the sample does; `is_stopping` ends that.
     pub(crate) async fn sample(
         &self,
         made: Made,
@@ -203,16 +218,32 @@ impl Outbox {
         };
         loop {
             match spool.put(&entry).await {
-                Ok(()) => return Ok(Kept { record, awaits: true }),
+                Ok(()) => {
+                    *self.failing() = None;
+                    return Ok(Kept { record, awaits: true });
+                }
                 Err(PutError::Full) => return plain(&marked(decision, Later::Full)),
                 Err(PutError::Stopped) => return Err(Stopped),
                 Err(PutError::Disk(_)) if is_stopping() => return Err(Stopped),
+                Err(PutError::Disk(_)) if self.has_waited() => {
+                    return plain(&marked(decision, Later::Disk));
+                }
                 Err(PutError::Disk(error)) => {
                     tracing::debug!(error, "an entry waits for the disk");
                     tokio::time::sleep(RETRY).await;
                 }
             }
         }
+    }
+
+    fn failing(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.failing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The disk has just refused an entry: whether it has done so for longer than is waited for.
+    fn has_waited(&self) -> bool {
+        let since = *self.failing().get_or_insert_with(Instant::now);
+        since.elapsed() >= DISK_PATIENCE
     }
 
     /// Commits it to the journal, and sees it to the sinks from there.

@@ -1,10 +1,11 @@
 //! `millgate-edge queue`: what awaits an amendment, of an agent that runs or of one that does not.
 
-use millgate_shared::output::Output;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use millgate_shared::files;
+use millgate_shared::output::Output;
 
 use super::{FAILED, OK, UNUSABLE, complain};
 use crate::config::EdgeConfig;
@@ -178,11 +179,12 @@ fn export(source: &mut Source, dir: &Path) -> io::Result<usize> {
 }
 
 fn write_entry(dir: &Path, entry: &Entry) -> io::Result<()> {
-    std::fs::create_dir_all(dir)?;
-    std::fs::write(dir.join("record.json"), &entry.line)?;
-    std::fs::write(dir.join("open.json"), serde_json::to_vec_pretty(&entry.open)?)?;
+    files::make_private_folder(dir)?;
+    let write = |name: &str, bytes: &[u8]| files::replace(&dir.join(name), bytes, files::PRIVATE);
+    write("record.json", entry.line.as_bytes())?;
+    write("open.json", &serde_json::to_vec_pretty(&entry.open)?)?;
     for (at, request) in entry.requests.iter().enumerate() {
-        std::fs::write(dir.join(format!("request-{at}.pb")), millgate_shared::wire::to_bytes(request))?;
+        write(&format!("request-{at}.pb"), &millgate_shared::wire::to_bytes(request))?;
         for part in &request.parts {
             // Encoded forms of the pool's own have no file type that a viewer knows.
             let ending = match &part.data[..part.data.len().min(4)] {
@@ -192,7 +194,7 @@ fn write_entry(dir: &Path, entry: &Entry) -> io::Result<()> {
             };
             let name: String =
                 part.modality.chars().filter(|letter| letter.is_ascii_alphanumeric()).collect();
-            std::fs::write(dir.join(format!("request-{at}-{name}.{ending}")), &part.data)?;
+            write(&format!("request-{at}-{name}.{ending}"), &part.data)?;
         }
     }
     Ok(())

@@ -20,6 +20,18 @@ use super::state::State;
 use super::wal::{self, Wal};
 use super::{Begun, Counts, FILE_NAME, Journal, JournalError};
 
+/// Takes from others what they may do with the journal's files, those of earlier days among them. Another user's are used as they
+/// are, if they can be.
+fn narrow(dir: &Path) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let is_plain = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if is_plain && entry.file_name().as_encoded_bytes().starts_with(b"decided.") {
+            let _as_it_is = files::narrow(&entry.path()).is_err();
+        }
+    }
+}
+
 /// The log as a start found it.
 enum Log {
     Absent,
@@ -37,8 +49,7 @@ impl Journal {
             this.begun = Begun::Blind;
             return Ok(this);
         }
-        // Another user's is read as it is, if it can be.
-        let _as_it_is = files::narrow(&dir.join(wal::FILE_NAME)).is_err();
+        narrow(dir);
         match Base::open(&path) {
             Found::InUse => return Err(JournalError::InUse { path }),
             Found::Here(base) => this.go_on(*base)?,

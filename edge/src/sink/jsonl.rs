@@ -7,10 +7,12 @@
 //! are searched for just those records, and they are left out.
 
 use std::collections::HashSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write as _};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use millgate_shared::trouble::{self, Fault};
 
 use super::{Key, Record, Told, Write, WriteError};
 
@@ -26,6 +28,8 @@ pub(super) struct Jsonl {
     config: JsonlConfig,
     /// Will be delivered again, and are there.
     has: HashSet<Key>,
+    /// What that is looked for among, as long as the file could not be opened.
+    unsearched: Option<HashSet<Key>>,
     /// What is there besides, and this sink's number.
     told: (Told, usize),
     /// `None` after an error: opened anew by the next write.
@@ -48,20 +52,48 @@ impl Jsonl {
         undelivered: &HashSet<Key>,
         told: (Told, usize),
     ) -> io::Result<Self> {
+        let mut this = Self {
+            config: config.clone(),
+            has: HashSet::new(),
+            unsearched: Some(undelivered.clone()),
+            told,
+            open: None,
+        };
+        match this.opened() {
+            Ok(open) => this.open = Some(open),
+            // It may pass: records wait for it as they do for any sink.
+            Err(error) if matches!(trouble::judge(&error), Fault::Machine(_)) => {
+                tracing::error!(file = %config.path.display(), %error, "decisions cannot be written; trying again");
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(this)
+    }
+
+    /// Opens the file, and looks the first time for what is in it of that which is delivered again.
+    fn opened(&mut self) -> io::Result<Open> {
         // First: it cuts off an unfinished line.
-        let open = Some(Open::at(&config.path)?);
-        Ok(Self { open, has: tail::search(config, undelivered)?, told, config: config.clone() })
+        let open = Open::at(&self.config)?;
+        if let Some(undelivered) = &self.unsearched {
+            self.has = tail::search(&self.config, undelivered)?;
+            self.unsearched = None;
+        }
+        Ok(open)
+    }
+
+    fn later(&self, error: &io::Error) -> WriteError {
+        WriteError::Later(format!("{}: {error}", self.config.path.display()))
     }
 
     fn append(&mut self, text: &[u8]) -> io::Result<()> {
         let mut open = match self.open.take() {
             Some(open) if open.is_at(&self.config.path) => open,
-            _ => Open::at(&self.config.path)?,
+            _ => self.opened()?,
         };
         let is_over = open.len + text.len() as u64 > self.config.rotate_bytes;
         if self.config.rotate_bytes > 0 && open.len > 0 && is_over {
             rotate(&self.config.path, self.config.keep)?;
-            open = Open::at(&self.config.path)?;
+            open = Open::at(&self.config)?;
         }
         let written = open.file.write_all(text).and_then(|()| match self.config.sync {
             true => open.file.sync_data(),
@@ -86,12 +118,17 @@ impl Write for Jsonl {
     const BATCH: usize = 64;
 
     fn write(&mut self, batch: &[Record]) -> Result<(), WriteError> {
+        if self.unsearched.is_some() {
+            let opened = self.opened();
+            let opened = opened.map_err(|error| self.later(&error))?;
+            self.open = Some(opened);
+        }
         let (told, at) = &self.told;
         let is_new = |record: &&Record| !self.has.contains(record.key()) && !told.has(*at, record.key());
         let text: Vec<u8> = batch.iter().filter(is_new).flat_map(|record| record.line()).copied().collect();
         if !text.is_empty() {
-            self.append(&text)
-                .map_err(|error| WriteError::Later(format!("{}: {error}", self.config.path.display())))?;
+            let appended = self.append(&text);
+            appended.map_err(|error| self.later(&error))?;
         }
         for record in batch {
             self.has.remove(record.key());
@@ -101,13 +138,24 @@ impl Write for Jsonl {
 }
 
 impl Open {
-    fn at(path: &Path) -> io::Result<Self> {
+    fn at(config: &JsonlConfig) -> io::Result<Self> {
+        let path = &config.path;
+        let mode = config
+            .bits()
+            .map_err(|refused| io::Error::new(io::ErrorKind::InvalidInput, refused.to_string()))?;
         if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
             fs::create_dir_all(dir)?;
         }
-        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+        let is_new = !path.exists();
+        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(mode).open(path)?;
         let metadata = file.metadata()?;
         let mut len = metadata.len();
+        let bits = metadata.permissions().mode() & 0o777;
+        let wanted = if is_new { mode } else { bits & mode };
+        if metadata.is_file() && bits != wanted {
+            // A file of another user's, which this one may only write to, stays as it is.
+            let _as_it_is = file.set_permissions(Permissions::from_mode(wanted)).is_err();
+        }
         // A device such as /dev/stderr has no lines to look at.
         if metadata.is_file() {
             let whole = whole_lines(&mut file, len)?;

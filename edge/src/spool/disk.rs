@@ -2,13 +2,17 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use millgate_shared::files;
 
 /// One directory of segments, by name, and what was set aside of them.
 pub(crate) trait Disk: Send + 'static {
+    /// Whether nothing of what lies there can be known at the moment: [`Disk::list`] gives nothing then.
+    fn is_blind(&self) -> bool {
+        false
+    }
     /// Names and lengths.
     fn list(&mut self) -> io::Result<Vec<(String, u64)>>;
     /// All of `bytes`, or an error; what it wrote of them then is cut off by the caller.
@@ -38,22 +42,53 @@ pub(crate) struct Dir {
     path: PathBuf,
     /// The file that was appended to last.
     open: Option<(String, File)>,
+    is_blind: bool,
 }
 
 impl Dir {
-    pub(crate) fn open(path: PathBuf) -> io::Result<Self> {
-        fs::create_dir_all(path.join(ASIDE))?;
-        Ok(Self { path, open: None })
+    /// Opens or makes it. What is no directory is set aside; where the machine does not let it be listed it is gone on with all
+    /// the same, and what lies in it is left alone.
+    pub(crate) fn open(path: PathBuf) -> Self {
+        let make = || {
+            files::make_private_folder(&path.join(ASIDE))?;
+            // What lies here is samples; of another user's files that user may let others read them.
+            let _as_they_are = files::narrow_all(&path).is_err();
+            fs::read_dir(&path).map(drop)
+        };
+        let made = make().or_else(|error| {
+            let is_in_the_way = path.symlink_metadata().is_ok_and(|found| !found.is_dir());
+            if !is_in_the_way {
+                return Err(error);
+            }
+            let aside = files::set_aside(&path)?;
+            tracing::error!(path = %path.display(), ?aside, %error, "the spool is no folder; it is set aside and begun anew");
+            make()
+        });
+        if let Err(error) = &made {
+            tracing::error!(
+                path = %path.display(), %error,
+                "the spool cannot be read; what lies in it is not amended before a start that can read it"
+            );
+        }
+        let is_blind = made.is_err();
+        Self { path, open: None, is_blind }
     }
 
     /// One that is only read: nothing is made.
     pub(crate) fn existing(path: PathBuf) -> Self {
-        Self { path, open: None }
+        Self { path, open: None, is_blind: false }
     }
 
     fn appended(&mut self, name: &str) -> io::Result<&File> {
         if self.open.as_ref().is_none_or(|(open, _)| open != name) {
-            let file = OpenOptions::new().append(true).create(true).open(self.path.join(name))?;
+            if self.is_blind {
+                files::make_private_folder(&self.path.join(ASIDE))?;
+            }
+            let file = OpenOptions::new()
+                .append(true)
+                .create(true)
+                .mode(files::PRIVATE)
+                .open(self.path.join(name))?;
             self.open = Some((name.to_owned(), file));
         }
         self.open.as_ref().map(|(_, file)| file).ok_or_else(|| io::Error::other("is not open"))
@@ -61,8 +96,15 @@ impl Dir {
 }
 
 impl Disk for Dir {
+    fn is_blind(&self) -> bool {
+        self.is_blind
+    }
+
     fn list(&mut self) -> io::Result<Vec<(String, u64)>> {
         let mut found = Vec::new();
+        if self.is_blind {
+            return Ok(found);
+        }
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
             let metadata = entry.metadata()?;

@@ -14,6 +14,9 @@ use super::frame::{self, Piece};
 #[cfg(test)]
 mod tests;
 
+/// Numbers of segments begin here, and at a random one behind it, where it is not known which there are.
+const UNSEEN: u64 = 1 << 40;
+
 /// When a write counts as done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -118,6 +121,10 @@ impl<D: Disk> Log<D> {
         }
         let last = this.segments.keys().next_back().copied();
         this.next_segment = last.map_or(0, |last| last + 1);
+        if this.disk.is_blind() {
+            // Behind all that may lie there.
+            this.next_segment = UNSEEN + u64::from((this.salt)());
+        }
         for (number, segment) in this.segments.clone() {
             match may_read(&segment.name) {
                 Some(_in_hand) => this.recover(number, &segment, Some(number) == last, &mut found),
@@ -360,7 +367,7 @@ impl<D: Disk> Log<D> {
 
     /// True if there may be entries that were not handed out.
     pub(crate) fn has_unread(&self) -> bool {
-        !self.unread.is_empty()
+        !self.unread.is_empty() || self.disk.is_blind()
     }
 
     /// Pieces set aside, and their bytes.

@@ -20,7 +20,7 @@ impl Written {
     pub fn open(dir: &Path, sync: Sync, segment_bytes: u64) -> io::Result<(Self, usize)> {
         let mut found = 0;
         let log = Log::open(
-            Dir::open(dir.to_path_buf())?,
+            Dir::open(dir.to_path_buf()),
             sync,
             segment_bytes,
             || 1,

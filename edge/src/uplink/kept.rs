@@ -51,7 +51,7 @@ impl Kept {
     pub(super) fn write(&self, path: &Path) -> Result<(), KeptError> {
         let text =
             serde_json::to_vec(self).map_err(|source| KeptError::Text { path: path.to_owned(), source })?;
-        files::replace(path, &text, files::PUBLIC)
+        files::replace(path, &text, files::PRIVATE)
             .map_err(|source| KeptError::File { path: path.to_owned(), source })
     }
 }

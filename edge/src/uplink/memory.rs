@@ -42,7 +42,7 @@ impl Memory {
             serde_json::to_vec(&*winners).unwrap_or_default()
         };
         let Some(path) = &self.path else { return };
-        if let Err(error) = files::replace(path, &text, files::PUBLIC) {
+        if let Err(error) = files::replace(path, &text, files::PRIVATE) {
             tracing::debug!(path = %path.display(), %error, "which transport worked is not remembered");
         }
     }

@@ -46,7 +46,7 @@ impl Spool {
     ) -> Result<Started, OpenError> {
         let path = crate::spool::dir(state_dir);
         let refuse = |source| OpenError { path: path.clone(), source };
-        let disk = Dir::open(path.clone()).map_err(refuse)?;
+        let disk = Dir::open(path.clone());
         let (keeper, orphans) = Keeper::open(
             disk,
             config,
