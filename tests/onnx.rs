@@ -153,6 +153,16 @@ pub fn mean() -> Vec<u8> {
     )
 }
 
+/// `y` is `x[1]` as often as `length[1]` says.
+pub fn expand() -> Vec<u8> {
+    file(
+        vec![node("Expand", &["x", "length"], &["y"])],
+        vec![port("x", DataType::Float, &[Is(1)]), port("length", DataType::Int64, &[Is(1)])],
+        vec![port("y", DataType::Float, &[Any("M")])],
+        Vec::new(),
+    )
+}
+
 /// A recurrent network over the steps of `x[steps, N, 4]`; what it remembers of one sample must not meet the next.
 pub fn recurrent() -> Vec<u8> {
     const HIDDEN: i64 = 5;

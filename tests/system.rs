@@ -41,3 +41,4 @@ mod trials;
 mod tritonclient;
 mod troubles;
 mod uplink;
+mod worker;
