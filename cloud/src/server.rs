@@ -331,10 +331,24 @@ pub(crate) struct Loaded {
 pub(crate) async fn load(config: &CloudConfig, kept: Kept) -> Result<Loaded, ServeError> {
     let config = config.clone();
     let opened = tokio::task::spawn_blocking(move || {
-        let guests = Guests::new(config.worker_program.clone(), &config.guests);
-        let engines = Engines::start(&config.engines, &config.state_dir, config.thread_count(), &guests)?;
-        let given = config.bundle_path().map(|path| kept.choose(path)).transpose()?;
-        let pool = Pool::open(&config, engines, given.as_ref())?;
+        let open = |given: Option<&Given>| -> Result<Pool, ServeError> {
+            let guests = Guests::new(config.worker_program.clone(), &config.guests);
+            let engines = Engines::start(&config.engines, &config.state_dir, config.thread_count(), &guests)?;
+            Ok(Pool::open(&config, engines, given)?)
+        };
+        let mut given = config.bundle_path().map(|path| kept.choose(path)).transpose()?;
+        let pool = match open(given.as_ref()) {
+            Err(error @ ServeError::Pool(PoolError::Bundle { .. })) => {
+                let Some(before) = given.as_ref().and_then(|given| kept.before(given)) else {
+                    return Err(error);
+                };
+                tracing::error!(%error, "the configured bundle cannot be served; the one that was served before is");
+                let pool = open(Some(&before))?;
+                given = Some(before);
+                pool
+            }
+            opened => opened?,
+        };
         search::log(pool.serving().engines().found(), &pool.missing());
         Ok(Loaded { pool, given, kept })
     });

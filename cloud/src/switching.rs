@@ -76,6 +76,8 @@ pub(crate) struct Switcher {
     /// What the store's record says, for whoever asks during a switch.
     known: Mutex<Known>,
     loader: Loader,
+    /// The start could not serve the configured bundle.
+    is_behind: bool,
     counts: Counts,
 }
 
@@ -99,6 +101,10 @@ impl Switcher {
             tracing::warn!(reason, "the bundle cannot be switched while this pool runs");
         }
         let known = Mutex::new(store.as_ref().map(known).unwrap_or_default());
+        let is_behind = match (&store, given, configured) {
+            (Ok(store), Some(given), Some(configured)) => is_behind(store, given, configured),
+            _ => false,
+        };
         let configured = configured.map(Path::to_owned);
         Self {
             pool,
@@ -106,8 +112,14 @@ impl Switcher {
             store: Mutex::new(store),
             known,
             loader: Loader::start(),
+            is_behind,
             counts: Counts::default(),
         }
+    }
+
+    /// The start could not serve the configured bundle, which may have been half copied: it is to be tried again.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.is_behind
     }
 
     /// This process has the store, and nobody else.
@@ -309,6 +321,11 @@ fn begin(store: &mut Store, given: &Given, configured: &Path) -> Result<(), Stor
     store.commit(record)?;
     store.tidy(&BTreeSet::new());
     Ok(())
+}
+
+fn is_behind(store: &Store, given: &Given, configured: &Path) -> bool {
+    let follows = |found: BundleDigest| store.record().is_some_and(|record| record.follow(found) == record);
+    given.path != configured && !Bundle::digest_at(configured).is_ok_and(follows)
 }
 
 fn known(store: &Store) -> Known {

@@ -166,7 +166,7 @@ impl Outbox {
         let Ok(kept) = kept else { return Outcome::Unacknowledged };
         case.lived_through().await;
         let outcome = match self.commit(&kept, of, receipt).await {
-            Ok(Tidied::Kept) => Outcome::Done,
+            Ok(Tidied::Kept | Tidied::Later(_)) => Outcome::Done,
             Ok(Tidied::Removed) => Outcome::Removed,
             Ok(Tidied::Changed) => Outcome::Changed,
             Err(Stopped) => return Outcome::Unacknowledged,
@@ -192,7 +192,7 @@ impl Outbox {
             }
         }
         match Tidied::all(&tidied) {
-            Tidied::Kept => Outcome::Done,
+            Tidied::Kept | Tidied::Later(_) => Outcome::Done,
             Tidied::Removed => Outcome::Removed,
             Tidied::Changed => Outcome::Changed,
         }

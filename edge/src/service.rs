@@ -173,7 +173,7 @@ impl Service {
         intake.spawn(async move {
             let _stopped = stopping.run_until_cancelled(catching_up).await;
         });
-        let tidy = Tidy::new(&config.sources, &agent.naming());
+        let tidy = Tidy::new(&config.sources, &agent.naming(), &intake);
         let outbox = Outbox::new(
             sinks.clone(),
             journal.clone(),

@@ -30,10 +30,12 @@ pub mod folder;
 pub mod joined;
 #[cfg(test)]
 pub mod memory;
+mod tidying;
 
 pub use counts::{Counts, SourceMetrics};
 pub use folder::FolderConfig;
 pub use joined::JoinConfig;
+pub(crate) use tidying::Tidy;
 
 settings::kinds! {
     /// One table of `[[sources]]`: where samples come from. A new kind is its folder, its `mod` above, and its line here.
@@ -120,6 +122,8 @@ pub(crate) enum Tidied {
     Removed,
     /// What is there is not what was decided any more.
     Changed,
+    /// The machine does not let it be tidied now.
+    Later(Trouble),
 }
 
 impl Tidied {
@@ -130,29 +134,6 @@ impl Tidied {
             () if !parts.is_empty() && parts.iter().all(|part| *part == Self::Removed) => Self::Removed,
             () => Self::Kept,
         }
-    }
-}
-
-/// What each source does with samples that every sink has, by its name. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Tidy(Arc<HashMap<String, Arc<dyn Tidies>>>);
-
-impl Tidy {
-    pub(crate) fn new(sources: &[SourceConfig], naming: &Naming) -> Self {
-        let tidies = |source: &SourceConfig| {
-            let settings = source.settings();
-            Some((settings.name().to_owned(), Arc::from(settings.tidies(naming)?)))
-        };
-        Self(Arc::new(sources.iter().filter_map(tidies).collect()))
-    }
-
-    /// Tidies on a thread that may block; `id` is the decision's.
-    pub(crate) async fn tidy(&self, of: &Remembered, id: &str) -> Tidied {
-        let Some(tidies) = self.0.get(&*of.source).cloned() else { return Tidied::Kept };
-        let (of, id) = (of.clone(), id.to_owned());
-        let work = tokio::task::spawn_blocking(move || tidies.tidy(&of.key, &of.mark, &id));
-        // One that panicked may have left it.
-        work.await.unwrap_or(Tidied::Kept)
     }
 }
 

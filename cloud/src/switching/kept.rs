@@ -68,6 +68,18 @@ impl Kept {
     }
 }
 
+impl Kept {
+    /// Opens the bundle that was served before, where another one was opened and cannot be served.
+    pub(crate) fn before(&self, refused: &Given) -> Option<Given> {
+        let active = self.record?.active;
+        if active == refused.bundle.digest() {
+            return None;
+        }
+        let bundle = store::bundle_in(&self.state_dir, active).ok()?;
+        Some(Given { path: bundle.dir().to_owned(), bundle })
+    }
+}
+
 /// What was served before, where the configured bundle cannot be opened.
 fn instead(
     served: impl FnOnce() -> Result<Given, BundleError>,

@@ -198,7 +198,7 @@ fn rotate(path: &Path, keep: usize) -> io::Result<()> {
     }
     for at in (1..keep).rev() {
         let from = numbered(path, at);
-        if from.exists() {
+        if from.try_exists()? {
             fs::rename(from, numbered(path, at + 1))?;
         }
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use millgate_shared::bounded;
+use millgate_shared::trouble::{self, Fault, Trouble};
 
 use super::After;
 use super::face::{Content, Reading, Stat, Version, path_of, unmark};
@@ -25,6 +26,10 @@ impl Tidies for Tidier {
         let file = Decided { relative: path_of(key), version, reading };
         self.carry_out(&file, id).unwrap_or_else(|error| {
             let path = file.relative.display();
+            if let Fault::Machine(trouble) = trouble::judge(&error) {
+                tracing::debug!(%path, %error, "decided, but cannot be moved away yet");
+                return Tidied::Later(trouble);
+            }
             tracing::warn!(%path, %error, "decided, but cannot be moved away; it stays");
             Tidied::Kept
         })
@@ -48,20 +53,33 @@ impl Tidier {
         match Stat::of(&path) {
             Ok(stat) if is_decided(&path, stat, file)? => {}
             Ok(_) => return Ok(Tidied::Changed),
-            // Tidied before a kill, or taken away by someone.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Tidied::Removed),
+            // Tidied before a kill, or taken away by someone: or its folder is away. It is remembered, should it come back.
+            Err(error) if trouble::judge(&error) == Fault::Absent => {
+                let is_away = !path.parent().unwrap_or(root).try_exists()?;
+                return Ok(if is_away { Tidied::Later(Trouble::Other) } else { Tidied::Kept });
+            }
             Err(error) => return Err(error),
         }
-        let mut beside = naming.beside(&path).into_iter().map(|(_, path)| path).filter(|path| path.is_file());
+        // They go first, so that a second try finds the file and what is left of them.
+        let mut beside = Vec::new();
+        for (_, path) in naming.beside(&path) {
+            match path.metadata() {
+                Ok(found) if found.is_file() => beside.push(path),
+                Ok(_) => {}
+                Err(error) if trouble::judge(&error) == Fault::Absent => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let mut beside = beside.into_iter();
         match after {
             After::Keep => {}
             After::Delete => {
-                std::fs::remove_file(&path)?;
                 beside.try_for_each(std::fs::remove_file)?;
+                std::fs::remove_file(&path)?;
             }
             After::Move(dir) => {
-                move_into(dir, root, &path, id)?;
                 beside.try_for_each(|path| move_into(dir, root, &path, id))?;
+                move_into(dir, root, &path, id)?;
             }
         }
         Ok(Tidied::Removed)
@@ -85,7 +103,7 @@ fn move_into(dir: &Path, root: &Path, path: &Path, id: &str) -> io::Result<()> {
     if let Some(parent) = to.parent() {
         std::fs::create_dir_all(parent)?;
     }
-    if to.exists() {
+    if to.try_exists()? {
         let name = to.file_name().unwrap_or_default().to_string_lossy().into_owned();
         to.set_file_name(format!("{id}.{name}"));
     }
@@ -98,6 +116,27 @@ mod tests {
 
     use super::*;
     use crate::input::naming::tests::factory;
+
+    #[test]
+    fn what_is_away_is_not_taken_for_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, after, naming) = (dir.path().to_path_buf(), After::Delete, factory());
+        std::fs::create_dir(root.join("sub")).unwrap();
+        let path = root.join("sub/a.bmp");
+        std::fs::write(&path, b"a").unwrap();
+        std::fs::write(root.join("sub/a.template.bmp"), b"b").unwrap();
+        let reading = Reading { stat: Stat::of(&path).unwrap(), content: Content::of(b"a") };
+        let file =
+            Decided { relative: "sub/a.bmp".into(), version: reading.stat.version, reading: Some(reading) };
+        let tidier = Tidier { root: root.clone(), after, naming };
+        let tidy = || tidier.carry_out(&file, "id").unwrap();
+        std::fs::rename(root.join("sub"), root.join("away")).unwrap();
+        assert!(matches!(tidy(), Tidied::Later(_)));
+        std::fs::rename(root.join("away"), root.join("sub")).unwrap();
+        assert_eq!(tidy(), Tidied::Removed);
+        assert_eq!(std::fs::read_dir(root.join("sub")).unwrap().count(), 0);
+        assert_eq!(tidy(), Tidied::Kept, "somebody has taken it away; it is remembered, should it come back");
+    }
 
     #[test]
     fn another_picture_of_the_same_face_is_not_deleted() {

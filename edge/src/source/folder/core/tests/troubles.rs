@@ -79,8 +79,8 @@ fn what_cannot_be_read_is_tried_again_and_again_later_each_time_and_holds_nobody
 fn a_file_whose_rights_are_set_right_does_not_wait_any_longer() {
     let mut folder = Folder::new(RULES);
     folder.see("a.png", 10, Seen::Closed);
-    for _ in 0..4 {
-        assert_eq!(folder.run(ms(60_000)).len(), 1);
+    for turn in 1..5 {
+        assert_eq!(folder.run(ms(60_000 * turn)).len(), 1);
         folder.settle("a.png", DELAYED);
     }
     let set = folder.now;
@@ -122,12 +122,12 @@ fn one_that_cannot_be_looked_at_waits_and_is_not_gone() {
 fn a_decided_file_that_cannot_be_compared_stays_in_doubt() {
     let mut folder = Folder::with_decided(&["a.png"]);
     folder.see_stat("a.png", Stat { inode: 2, changed: 11, ..stat(10) }, Seen::Closed);
-    for _ in 0..3 {
-        let taken = folder.run_all(ms(100_000));
+    for turn in 1..4 {
+        let taken = folder.run_all(ms(100_000 * turn));
         assert_eq!(taken[0].1.decided.unwrap().content, Content([1; 32]));
         folder.settle("a.png", DELAYED);
     }
-    assert!(folder.run_all(ms(200_000))[0].1.decided.is_some());
+    assert!(folder.run_all(ms(400_000))[0].1.decided.is_some());
 }
 
 #[test]
