@@ -1,7 +1,8 @@
 //! The HTTP side for operators: `/metrics`, `/healthz` (the process lives), `/readyz` (it takes samples), `/metered` (the
 //! line costs by the byte; GET shows it, PUT switches it), and `/queue` and `/bundle` for the command line.
 //!
-//! PUT and not POST: a page in the device's own browser can make it post to any port without asking, but not put.
+//! PUT and not POST: a page in the device's own browser can make it post to any port without asking, but not put. What such
+//! a page asks for is refused besides, by [`millgate_shared::door::origin`].
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,9 +12,11 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use millgate_shared::door::http1::{self, Guard};
+use millgate_shared::door::incoming::Door;
+use millgate_shared::door::origin::Hosts;
 use millgate_shared::metrics::Format;
 use millgate_shared::shutdown::Tasks;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::Agent;
@@ -39,18 +42,24 @@ struct Admin {
     draining: CancellationToken,
 }
 
-/// Serves until `tasks` stop; gives the address. `intake` are the tasks that take samples. The command line finds the way to
+/// Where the port is, and the names under which it may be called.
+pub(crate) struct Port {
+    pub(crate) door: Door,
+    pub(crate) address: SocketAddr,
+    pub(crate) hosts: Hosts,
+}
+
+/// Serves at `port` until `tasks` stop. `intake` are the tasks that take samples. The command line finds the way to
 /// `spool` and `epochs` in the state directory.
 pub(crate) fn start(
-    listener: TcpListener,
+    port: Port,
     agent: &Agent,
     metrics: &Arc<Metrics>,
     spool: Option<Spool>,
     epochs: &Epochs,
     intake: &Tasks,
     tasks: &Tasks,
-) -> std::io::Result<SocketAddr> {
-    let address = listener.local_addr()?;
+) {
     let admin =
         Admin { agent: agent.clone(), metrics: Arc::clone(metrics), draining: intake.token().clone() };
     let router = Router::new()
@@ -63,15 +72,14 @@ pub(crate) fn start(
         .merge(door::behind(
             queue::routes(spool).merge(bundle::routes(epochs.clone())),
             epochs.state_dir(),
-            address,
+            port.address,
         ));
-    let stop = tasks.token().clone().cancelled_owned();
-    tasks.spawn(async move {
-        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {
-            tracing::error!(%error, "admin port has failed");
-        }
-    });
-    Ok(address)
+    let guard = Guard {
+        hosts: port.hosts,
+        is_health: |path| ["/healthz", "/readyz"].contains(&path),
+        refuse: |status, words| (status, format!("{words}\n")).into_response(),
+    };
+    tasks.spawn(http1::serve(port.door, router, guard, tasks.clone()));
 }
 
 async fn metrics_text(State(admin): State<Admin>, headers: HeaderMap) -> impl IntoResponse {

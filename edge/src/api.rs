@@ -9,15 +9,14 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use millgate_shared::decision::Decision;
+use millgate_shared::door::incoming::Door;
 use millgate_shared::proto::v1::inference_service_server::{
     InferenceService, InferenceServiceServer, SERVICE_NAME as INFERENCE,
 };
 use millgate_shared::proto::{FILE_DESCRIPTOR_SET, MAX_MESSAGE_BYTES, v1};
 use millgate_shared::shutdown::Tasks;
 use millgate_shared::wire::stream_error;
-use tokio::net::TcpListener;
 use tokio::time::Instant;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
@@ -38,6 +37,12 @@ pub use config::ApiConfig;
 
 /// Samples of one stream that are decided at a time; more wait in the caller's window.
 const PER_STREAM: usize = 16;
+
+/// Calls of one connection at a time; a client holds back one more.
+const PER_CONNECTION: u32 = 128;
+/// A peer that says nothing is asked whether it lives after this time, and dropped after [`KEEPALIVE_TIMEOUT`].
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Calls at work, to be waited for.
 #[derive(Debug, Clone, Default)]
@@ -65,7 +70,7 @@ struct Api {
 
 /// Serves until `tasks` stop. Decisions also go to the `outbox`, if there is one.
 pub(crate) async fn start(
-    listener: TcpListener,
+    door: Door,
     agent: &Agent,
     outbox: Option<Outbox>,
     hand: &Hand,
@@ -106,13 +111,16 @@ pub(crate) async fn start(
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let stop = tasks.token().clone().cancelled_owned();
+    let seats = Arc::clone(door.seats());
     let server = tonic::transport::Server::builder()
-        .tcp_nodelay(true)
+        .max_concurrent_streams(PER_CONNECTION)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .add_service(health)
         .add_service(reflection_v1)
         .add_service(reflection_v1alpha)
         .add_service(inference)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop);
+        .serve_with_incoming_shutdown(door.connections(), stop);
     tasks.spawn(async move {
         if let Err(error) = server.await {
             tracing::error!(%error, "gRPC port has failed");
@@ -121,6 +129,8 @@ pub(crate) async fn start(
     let stop = tasks.token().clone();
     tasks.spawn(async move {
         stop.cancelled().await;
+        // tonic would wait for those that have said nothing.
+        seats.clear();
         reporter.set_not_serving::<InferenceServiceServer<Api>>().await;
         // The agent as a whole, which most probes ask for.
         reporter.set_service_status("", ServingStatus::NotServing).await;

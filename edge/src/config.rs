@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use millgate_shared::door::origin;
 use millgate_shared::engine::Engine;
 use millgate_shared::image::BitDepth;
 use millgate_shared::text_file;
@@ -165,6 +166,9 @@ impl EdgeConfig {
         self.offload.check()?;
         self.spool.check()?;
         check_listen("api", self.api.listen, self.api.plaintext_beyond_loopback)?;
+        if let Err(message) = origin::check(&self.admin.allowed_hosts) {
+            return refuse("admin.allowed_hosts", message);
+        }
         check_listen("admin", self.admin.listen, self.admin.plaintext_beyond_loopback)?;
         if self.api.enabled
             && self.admin.enabled

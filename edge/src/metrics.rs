@@ -1,9 +1,11 @@
 //! What `/metrics` shows: what is counted here of decisions and of the uplink, and the counts of other rooms. Names get the
 //! prefix `millgate_`, counters the suffix `_total`.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use millgate_shared::decision::{Decision, State};
+use millgate_shared::door;
 use millgate_shared::metrics::{self as shared, Format};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -91,6 +93,8 @@ pub struct Metrics {
     pub(crate) outbox: outbox::Counts,
     pub(crate) journal: journal::Counts,
     pub(crate) epochs: epochs::Counts,
+    /// What is counted of connections to the agent's ports.
+    pub(crate) doors: Arc<door::counts::Counts>,
 }
 
 impl Metrics {
@@ -117,6 +121,7 @@ impl Metrics {
             outbox: outbox::Counts::default(),
             journal: journal::Counts::default(),
             epochs: epochs::Counts::default(),
+            doors: Arc::default(),
             registry: Registry::default(),
         };
         registry.register("decisions", "Decisions made", this.decisions.clone());
@@ -145,6 +150,7 @@ impl Metrics {
         this.outbox.register(&mut registry);
         this.journal.register(&mut registry);
         this.epochs.register(&mut registry);
+        this.doors.register(&mut registry);
         Self { registry, ..this }
     }
 

@@ -14,14 +14,12 @@
 //! decided again, a record without its acknowledgements is delivered again.
 
 use std::collections::HashMap;
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use millgate_shared::shutdown::Tasks;
-use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -44,14 +42,14 @@ use crate::spool::{self, Spool, Started};
 use crate::uplink::ledger::LedgerConfig;
 use desk::Desk;
 use kept::Kept;
+use ports::Ports;
 
 mod desk;
 mod kept;
+mod ports;
 #[cfg(test)]
 mod tests;
 
-/// How long the port of an agent that was killed a moment ago may linger.
-const LEFTOVER: Duration = Duration::from_secs(2);
 /// How long connections that carry no call may linger.
 const HANG_UP: Duration = Duration::from_millis(300);
 /// Changes that wait for the journal's thread, at least.
@@ -138,8 +136,7 @@ impl Service {
         config.check()?;
         let base = Tasks::new();
         // Ports first: a second agent on the device fails at once, and not after loading its models.
-        let grpc = bind("api.listen", config.api.enabled, config.api.listen).await?;
-        let admin = bind("admin.listen", config.admin.enabled, config.admin.listen).await?;
+        let ports = Ports::bind(&config).await?;
         let identity = start_identity(&config, &base).await?;
         let (agent, bundles) = start_agent(&config, &identity, &base).await?;
         let metrics = Arc::new(Metrics::of(&identity, &agent));
@@ -195,27 +192,20 @@ impl Service {
             intake.spawn(backlog.run(config.spool.parallel, intake.token().clone()));
         }
         let calls = Calls::default();
-        let grpc = match grpc {
-            Some(listener) => {
+        let ports = ports.open(&config, &metrics)?;
+        let grpc = match ports.api {
+            Some((door, address)) => {
                 let outbox = config.api.record.then(|| outbox.clone());
-                let address = listener.local_addr().map_err(|source| StartError::Listen {
-                    key: "api.listen",
-                    listen: config.api.listen,
-                    source,
-                })?;
-                api::start(listener, &agent, outbox, &hand, &metrics, &calls, &api).await?;
+                api::start(door, &agent, outbox, &hand, &metrics, &calls, &api).await?;
                 Some(address)
             }
             None => None,
         };
-        let admin = admin
-            .map(|listener| admin::start(listener, &agent, &metrics, spool, &epochs, &intake, &base))
-            .transpose();
-        let admin = admin.map_err(|source| StartError::Listen {
-            key: "admin.listen",
-            listen: config.admin.listen,
-            source,
-        })?;
+        let admin = ports.admin.map(|port| {
+            let address = port.address;
+            admin::start(port, &agent, &metrics, spool, &epochs, &intake, &base);
+            address
+        });
         let grace = config.drain_grace;
         Ok(Running {
             agent,
@@ -308,26 +298,6 @@ impl Running {
 
 fn left(until: Instant) -> Duration {
     until.saturating_duration_since(Instant::now())
-}
-
-async fn bind(
-    key: &'static str,
-    is_enabled: bool,
-    listen: SocketAddr,
-) -> Result<Option<TcpListener>, StartError> {
-    if !is_enabled {
-        return Ok(None);
-    }
-    let until = Instant::now() + LEFTOVER;
-    loop {
-        match TcpListener::bind(listen).await {
-            Ok(listener) => return Ok(Some(listener)),
-            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < until => {
-                tokio::time::sleep(LEFTOVER / 20).await;
-            }
-            Err(source) => return Err(StartError::Listen { key, listen, source }),
-        }
-    }
 }
 
 /// Who the device is; renews its certificate from now on.

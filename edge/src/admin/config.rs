@@ -12,11 +12,14 @@ pub struct AdminConfig {
     pub listen: SocketAddr,
     /// Allows `listen` to be other than loopback.
     pub plaintext_beyond_loopback: bool,
+    /// Names by which the port may be called besides `localhost` and the machine's own, and hosts whose pages may ask it
+    /// from a browser; `*.example.com` is every name below it.
+    pub allowed_hosts: Vec<String>,
 }
 
 impl Default for AdminConfig {
     fn default() -> Self {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 8012));
-        Self { enabled: true, listen, plaintext_beyond_loopback: false }
+        Self { enabled: true, listen, plaintext_beyond_loopback: false, allowed_hosts: Vec::new() }
     }
 }
