@@ -275,6 +275,11 @@ impl Caller {
         Principal::at(address)
     }
 
+    /// Who is at the other end of its connection.
+    pub(crate) fn peer(&self) -> Option<&Peer> {
+        self.peer.as_ref()
+    }
+
     /// What this caller can make happen has happened; if it is to be logged, how often it has happened unsaid.
     pub(crate) fn noted(&self, reason: &'static str) -> Option<u64> {
         self.access.noted(reason)

@@ -4,24 +4,28 @@
 //! ledger before they are read: from what a message says of its length where it says so, as they come where not, and step by step
 //! where they are decompressed. They are given back when the answer is made, and those of the answer when they are sent.
 //!
-//! * `ledger`: who may have how much. `pace`: how long a message may take to arrive. Both are pure.
+//! * `ledger`: who may have how much. `pace`: how long a message may take to arrive.
+//!   `readers`: how long answers may be left unread. All are pure.
 //! * `layer`: before the services, inside of [`crate::access`]: an [`Account`] for each call. `arriving`: the requests of gRPC, by
-//!   way of `heads` and `unpack`. `answering`: answers of any protocol.
+//!   way of `heads`, `unpack` and `unfolding`. `answering`: answers of any protocol.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millgate_shared::memory;
 
 use crate::access::Caller;
+use crate::door::peer::Peer;
 use crate::failure::Failure;
 use crate::principal::{Principal, Tenant};
 use config::HoldingConfig;
 use counts::Counts;
 use ledger::{Full, Holder, Ledger};
 use messages::Messages;
+use readers::Readers;
 
 mod answering;
 mod arriving;
@@ -32,8 +36,10 @@ pub(crate) mod layer;
 mod ledger;
 mod messages;
 pub(crate) mod pace;
+mod readers;
 #[cfg(test)]
 mod tests;
+mod unfolding;
 mod unpack;
 
 /// What a message takes while it is read, waits and runs, as a multiple of its length: its bytes, the tensors that are made of
@@ -65,6 +71,8 @@ struct Book {
     bytes: Ledger<Principal, Tenant>,
     /// Open calls.
     calls: HashMap<Principal, u32>,
+    /// Connections with answers that are not sent.
+    readers: Readers<SocketAddr, Peer>,
 }
 
 impl Holding {
@@ -75,7 +83,7 @@ impl Holding {
             mib => mib << 20,
         };
         let bytes = Ledger::new(whole, callers as u64);
-        let book = Mutex::new(Book { bytes, calls: HashMap::new() });
+        let book = Mutex::new(Book { bytes, calls: HashMap::new(), readers: Readers::default() });
         Arc::new(Self { book, calls_per_caller: config.calls_per_caller, counts: Counts::new(whole) })
     }
 
@@ -99,6 +107,16 @@ impl Holding {
         let taken = book.bytes.take(holder, bytes);
         self.counts.hold(book.bytes.taken(), book.bytes.holders());
         taken
+    }
+
+    /// Ends the connections whose peers read nothing of their answers.
+    pub(crate) fn tend(&self) {
+        let stuck = self.lock().readers.stuck(Instant::now());
+        for peer in stuck {
+            self.counts.late("answer");
+            tracing::debug!(peer = %peer.addr, "a connection was cut: nobody reads its answers");
+            peer.cut();
+        }
     }
 
     fn give(&self, holder: &Holder<Principal, Tenant>, bytes: u64) {
@@ -230,6 +248,29 @@ impl Drop for Hold {
     fn drop(&mut self) {
         if self.bytes > 0 {
             self.who.holding.give(&self.who.holder, self.bytes);
+        }
+    }
+}
+
+/// A piece of an answer that is not sent; dropping it says that it has left, or is wanted no more.
+#[derive(Debug)]
+struct Unsent {
+    who: Arc<Who>,
+}
+
+impl Unsent {
+    fn new(who: &Arc<Who>) -> Self {
+        if let Some(peer) = who.caller.peer() {
+            who.holding.lock().readers.waits(&peer.addr, peer, Instant::now());
+        }
+        Self { who: Arc::clone(who) }
+    }
+}
+
+impl Drop for Unsent {
+    fn drop(&mut self) {
+        if let Some(peer) = self.who.caller.peer() {
+            self.who.holding.lock().readers.left(&peer.addr, Instant::now());
         }
     }
 }

@@ -39,7 +39,7 @@ mod status;
 #[cfg(feature = "fuzzing")]
 pub(crate) fn read_for_fuzzing(head: Option<usize>, body: bytes::Bytes) -> Result<usize, Failure> {
     let model = path::Model { model: "m".to_owned(), version: String::new() };
-    request::read(model, head, body).map(|(request, _)| request.inputs.len())
+    request::read(model, head, body, &mut |_| Ok(())).map(|(request, _)| request.inputs.len())
 }
 
 /// The API, and whether work is wanted. Cheap to clone.

@@ -253,7 +253,7 @@ fn serve(
     let grpc = door(grpc, ("grpc", bounds.grpc), config.grpc, Some(HTTP2_PREFACE), H2);
     if let (Some(material), Some(socket)) = (&material, quic) {
         let (tls, seats) = (material.server_config(&[ALPN]), Arc::clone(grpc.seats()));
-        let door = QuicDoor::open(socket, tls, seats, config.max_streams)
+        let door = QuicDoor::open(socket, tls, seats, config.max_streams, window)
             .map_err(|source| ServeError::Bind { key: "grpc", address: grpc_addr, source })?;
         tasks.spawn(door.serve(layered, tasks.token().clone()));
     }
@@ -270,7 +270,7 @@ fn serve(
         }
     });
 
-    let upkeep = Upkeep::start(access, material, Arc::clone(&metrics), &operator_tasks);
+    let upkeep = Upkeep::start((access, holding), material, Arc::clone(&metrics), &operator_tasks);
     if let Some(switcher) = &switcher {
         bundles::tend(switcher, config, &operator_tasks);
     }

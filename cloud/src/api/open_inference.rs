@@ -70,7 +70,11 @@ impl OpenInference {
     ) -> Result<proto::ModelInferResponse, Failure> {
         let (request, mut held) = request;
         let (size, typed) = (convert::request_size(&request), convert::is_typed(&request));
-        let read = async { Ok((heavy::run(size, || convert::request(request)).await??, typed)) };
+        let room = held.iter_mut().try_for_each(|held| held.grow(convert::unfolds_to(&request)));
+        let read = async {
+            room?;
+            Ok((heavy::run(size, || convert::request(request)).await??, typed))
+        };
         let write = |response: InferResponse, typed| async move {
             held.iter_mut().try_for_each(|held| held.grow(response.size() as u64))?;
             heavy::run(response.size(), move || convert::response(response, typed)).await

@@ -7,11 +7,12 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::{Hold, Seat};
+use super::{Hold, Seat, Unsent};
 use crate::failure::Failure;
 
 /// Bytes that are handed on at once: what lies in a connection's buffers is no more than one of these over what its peer takes.
-const PIECE: usize = 64 << 10;
+/// It is as long as a frame of HTTP/2, so that on a slow line some of them leave all the time.
+const PIECE: usize = 16 << 10;
 
 /// What the end of a body is where its bytes find no room.
 type Fail<E> = fn(&Failure) -> Result<Frame<Bytes>, E>;
@@ -38,7 +39,8 @@ impl<B: Body<Data = Bytes> + Unpin> Answering<B> {
         if self.rest.is_empty() {
             self.hold = None;
         }
-        Some(Bytes::from_owner(Held { bytes, _hold: hold }))
+        let unsent = Unsent::new(&self.seat.account.who);
+        Some(Bytes::from_owner(Held { bytes, _hold: hold, _unsent: unsent }))
     }
 }
 
@@ -46,6 +48,7 @@ impl<B: Body<Data = Bytes> + Unpin> Answering<B> {
 struct Held {
     bytes: Bytes,
     _hold: Arc<Hold>,
+    _unsent: Unsent,
 }
 
 impl AsRef<[u8]> for Held {

@@ -13,6 +13,7 @@ use tokio::time::{Sleep, sleep_until};
 
 use super::heads::{self, Heads, Piece};
 use super::pace::Pace;
+use super::unfolding::{Kind, Unfolding};
 use super::unpack::{STEP, Step, Unpacking};
 use super::{Account, Hold};
 use crate::failure::Failure;
@@ -25,10 +26,14 @@ const PACKED: u8 = 1;
 /// Steps of undoing a message that are taken in one turn of a thread.
 const STEPS_A_TURN: usize = 4;
 
-/// A compressed message.
+/// A message that has begun, and what it holds.
 #[derive(Debug)]
-enum Packed {
-    Arriving(BytesMut, Hold),
+enum Message {
+    /// It passes on as it comes.
+    Passing(Option<Unfolding>, Hold),
+    /// It is compressed, and collected.
+    Packed(BytesMut, Hold),
+    /// It has come, and is undone.
     Unpacking(Unpacking, Hold),
 }
 
@@ -41,12 +46,14 @@ pub(super) struct Arriving<B: Body> {
     /// The longest message that is read; it is for the service to say so.
     longest: usize,
     is_gzip: bool,
+    /// What messages are of; `None`: of nothing that unfolds.
+    kind: Option<Kind>,
     heads: Heads,
     pace: Pace,
     timer: Option<Pin<Box<Sleep>>>,
     /// What has come and is not looked at yet.
     input: Bytes,
-    packed: Option<Packed>,
+    message: Option<Message>,
     /// What is to be passed on.
     output: VecDeque<Bytes>,
     is_over: bool,
@@ -56,23 +63,24 @@ impl<B: Body<Data = Bytes> + Unpin> Arriving<B> {
     pub(super) fn new(
         body: B,
         account: Account,
-        is_gzip: bool,
+        (is_gzip, kind): (bool, Option<Kind>),
         longest: usize,
         refuse: fn(&Failure) -> B::Error,
     ) -> Self {
         let (heads, pace, output) = (Heads::default(), Pace::default(), VecDeque::new());
-        let (timer, input, packed) = (None, Bytes::new(), None);
+        let (timer, input, message) = (None, Bytes::new(), None);
         Self {
             body,
             account,
             refuse,
             longest,
             is_gzip,
+            kind,
             heads,
             pace,
             timer,
             input,
-            packed,
+            message,
             output,
             is_over: false,
         }
@@ -91,26 +99,47 @@ impl<B: Body<Data = Bytes> + Unpin> Arriving<B> {
                 // What is too long is refused by its reader.
                 let counted = if length as usize > self.longest { 0 } else { u64::from(length) };
                 if flag == PACKED && self.is_gzip && counted > 0 {
-                    self.packed = Some(Packed::Arriving(BytesMut::new(), self.account.take(counted)?));
+                    self.message = Some(Message::Packed(BytesMut::new(), self.account.take(counted)?));
                 } else {
                     let hold = self.account.take_message(counted)?;
-                    self.account.messages().begin(hold);
+                    self.message = Some(Message::Passing(self.kind.map(Unfolding::new), hold));
                     self.output.push_back(Bytes::copy_from_slice(&heads::head(flag, length)));
+                    self.pass();
                 }
             }
-            Piece::Content(bytes) => match &mut self.packed {
-                Some(Packed::Arriving(packed, _)) => packed.extend_from_slice(&bytes),
-                _ => self.output.push_back(bytes),
-            },
+            Piece::Content(bytes) => {
+                match &mut self.message {
+                    Some(Message::Packed(packed, _)) => packed.extend_from_slice(&bytes),
+                    Some(Message::Passing(unfolding, hold)) => {
+                        if let Some(unfolding) = unfolding {
+                            hold.grow(unfolding.pass(&bytes))?;
+                        }
+                        self.output.push_back(bytes);
+                    }
+                    _ => self.output.push_back(bytes),
+                }
+                self.pass();
+            }
             Piece::End => {
                 self.pace = Pace::default();
                 self.timer = None;
-                if let Some(Packed::Arriving(packed, hold)) = self.packed.take() {
-                    self.packed = Some(Packed::Unpacking(Unpacking::new(packed.freeze()), hold));
+                if let Some(Message::Packed(packed, hold)) = self.message.take() {
+                    self.message = Some(Message::Unpacking(Unpacking::new(packed.freeze()), hold));
                 }
             }
         }
         Ok(true)
+    }
+
+    /// Whoever reads the last byte of a message has it, and asks what it holds.
+    fn pass(&mut self) {
+        if !self.heads.is_whole() {
+            return;
+        }
+        match self.message.take() {
+            Some(Message::Passing(_, hold)) => self.account.messages().begin(hold),
+            other => self.message = other,
+        }
     }
 
     /// Undoes as much of a message that has come as fits into one turn.
@@ -125,19 +154,22 @@ impl<B: Body<Data = Bytes> + Unpin> Arriving<B> {
             if step.map_err(broken)? == Step::Done {
                 let content = packed.into_content();
                 let length = u32::try_from(content.len()).unwrap_or(u32::MAX);
+                if let Some(kind) = self.kind {
+                    hold.grow(Unfolding::new(kind).pass(&content))?;
+                }
                 self.account.messages().begin(hold);
                 self.output.push_back(Bytes::copy_from_slice(&heads::head(0, length)));
                 self.output.push_back(content);
                 return Ok(());
             }
         }
-        self.packed = Some(Packed::Unpacking(packed, hold));
+        self.message = Some(Message::Unpacking(packed, hold));
         Ok(())
     }
 
     fn fail(&mut self, failure: &Failure) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         self.is_over = true;
-        (self.packed, self.timer) = (None, None);
+        (self.message, self.timer) = (None, None);
         Poll::Ready(Some(Err((self.refuse)(failure))))
     }
 
@@ -171,19 +203,19 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Arriving<B> {
             if this.is_over {
                 return Poll::Ready(None);
             }
-            match this.packed.take() {
-                Some(Packed::Unpacking(packed, hold)) => {
+            match this.message.take() {
+                Some(Message::Unpacking(packed, hold)) => {
                     if let Err(failure) = this.unpack(packed, hold) {
                         return this.fail(&failure);
                     }
-                    if this.packed.is_some() {
+                    if this.message.is_some() {
                         // Others have their turn.
                         cx.waker().wake_by_ref();
                         return Poll::Pending;
                     }
                     continue;
                 }
-                other => this.packed = other,
+                other => this.message = other,
             }
             match this.read() {
                 Ok(true) => continue,
@@ -215,7 +247,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Arriving<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        let is_done = self.output.is_empty() && self.input.is_empty() && self.packed.is_none();
+        let is_done = self.output.is_empty() && self.input.is_empty() && self.message.is_none();
         is_done && (self.is_over || self.body.is_end_stream())
     }
 

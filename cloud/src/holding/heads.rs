@@ -66,6 +66,11 @@ impl Heads {
         }
     }
 
+    /// True where the last byte of a message has come, and its end has not been told.
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(self.0, State::Message(0))
+    }
+
     /// True while a message, or a head, has begun and not ended.
     pub(super) fn is_inside(&self) -> bool {
         !matches!(self.0, State::Head(_, 0))

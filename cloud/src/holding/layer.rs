@@ -13,6 +13,7 @@ use tower::{Layer, Service};
 
 use super::answering::Answering;
 use super::arriving::Arriving;
+use super::unfolding::Kind;
 use super::{Account, Holding};
 use crate::access::Caller;
 use crate::failure::Failure;
@@ -130,8 +131,8 @@ where
             && !request.body().is_end_stream()
         {
             let headers: &HeaderMap = request.headers();
-            let is_gzip = Arriving::<B>::is_gzip(headers);
-            request = request.map(|body| B::boxed(Arriving::new(body, account, is_gzip, longest, refuse)));
+            let shape = (Arriving::<B>::is_gzip(headers), Kind::of_method(request.uri().path()));
+            request = request.map(|body| B::boxed(Arriving::new(body, account, shape, longest, refuse)));
         }
         let answer = self.inner.call(request);
         Box::pin(async move { Ok(answer.await?.map(|body| B::boxed(Answering::new(body, seat, fail)))) })

@@ -27,6 +27,23 @@ pub(crate) fn datatype(field: &str, name: &str) -> Result<Datatype, Failure> {
         .ok_or_else(|| Failure::field(format!("{field}.datatype"), format!("`{name}` is not a datatype")))
 }
 
+/// Bytes that a string of a tensor takes beyond its own, at most: a place in a list, three times over while that grows, and
+/// what the allocator adds.
+pub(crate) const TEXT: u64 = 112;
+
+/// Bytes that raw contents take when they are read, beyond their own: strings may be as short as nothing, four bytes on the wire.
+pub(crate) fn unfolds_to(datatype: Datatype, mut raw: &[u8]) -> u64 {
+    if datatype != Datatype::Bytes {
+        return 0;
+    }
+    let mut cost = 0;
+    while let Some((length, rest)) = raw.split_first_chunk() {
+        cost += TEXT;
+        raw = rest.get(u32::from_le_bytes(*length) as usize..).unwrap_or_default();
+    }
+    cost
+}
+
 /// From raw contents.
 pub(crate) fn raw(field: &str, datatype: Datatype, shape: Vec<usize>, raw: &[u8]) -> Result<Array, Failure> {
     Array::from_raw(datatype, shape, raw)
@@ -150,6 +167,14 @@ mod tests {
             let overflow = shape("x", &huge).unwrap_err().to_string();
             assert!(overflow.contains("overflows"), "{overflow}");
         }
+    }
+
+    #[test]
+    fn strings_are_counted_before_they_are_read() {
+        assert_eq!(unfolds_to(Datatype::Fp32, &[0; 400]), 0);
+        assert_eq!(unfolds_to(Datatype::Bytes, &[0; 400]), 100 * TEXT);
+        let texts = [&[2, 0, 0, 0][..], b"ab", &[0, 0, 0, 0], &[9, 0, 0, 0], b"cut"].concat();
+        assert_eq!(unfolds_to(Datatype::Bytes, &texts), 3 * TEXT);
     }
 
     #[test]

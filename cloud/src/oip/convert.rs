@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use millgate_shared::array::Datatype;
 use millgate_shared::proto::inference as proto;
 use millgate_shared::proto::inference::infer_parameter::ParameterChoice;
 use millgate_shared::proto::inference::model_infer_response::InferOutputTensor;
@@ -66,6 +67,15 @@ pub(crate) fn request_size(request: &proto::ModelInferRequest) -> usize {
     };
     let raw = request.raw_input_contents.iter().map(bytes::Bytes::len);
     raw.chain(request.inputs.iter().map(typed)).sum()
+}
+
+/// Bytes of memory that raw contents take when they are read, beyond their own.
+pub(crate) fn unfolds_to(request: &proto::ModelInferRequest) -> u64 {
+    let raw = request.inputs.iter().zip(&request.raw_input_contents);
+    let cost = |(input, raw): (&proto::model_infer_request::InferInputTensor, &bytes::Bytes)| {
+        Some(contents::unfolds_to(Datatype::from_name(&input.datatype)?, raw))
+    };
+    raw.filter_map(cost).sum()
 }
 
 /// True for a client that wants to read its answer as it wrote its request, in typed contents.

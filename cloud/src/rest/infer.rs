@@ -71,10 +71,7 @@ async fn read(
         };
         let (request, forms) = match served {
             Some(served) => request::raw(&served, &body)?,
-            None => {
-                hold.grow(request::unfolds_to(&body[..head_length.unwrap_or(body.len()).min(body.len())]))?;
-                request::read(model, head_length, body)?
-            }
+            None => request::read(model, head_length, body, &mut |bytes| hold.grow(bytes))?,
         };
         Ok((request, (forms, hold)))
     };

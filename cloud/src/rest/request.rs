@@ -43,20 +43,20 @@ pub(super) fn head_length(headers: &HeaderMap) -> Result<Option<usize>, Failure>
 /// Bytes that a number in a list takes beyond its text, at most: its place three times over, while the list grows, and one in the
 /// tensor.
 const NUMBER: u64 = 32;
-/// Bytes that a string takes besides: its place is larger, and its text has one of its own.
-const TEXT: u64 = 112;
 
 /// Bytes that `text` takes at most when it is read, beyond its own: by its commas and quotation marks.
-pub(super) fn unfolds_to(text: &[u8]) -> u64 {
+fn unfolds_to(text: &[u8]) -> u64 {
     let count = |mark| text.iter().filter(|byte| **byte == mark).count() as u64;
-    (count(b',') + 1).saturating_mul(NUMBER) + (count(b'"') / 2).saturating_mul(TEXT)
+    (count(b',') + 1).saturating_mul(NUMBER) + (count(b'"') / 2).saturating_mul(contents::TEXT)
 }
 
-/// A body whose first `head_length` bytes are JSON, or all of them.
+/// A body whose first `head_length` bytes are JSON, or all of them. `make_room` is asked for what it takes beyond its own bytes,
+/// before that is taken.
 pub(super) fn read(
     model: Model,
     head_length: Option<usize>,
     mut body: Bytes,
+    make_room: &mut dyn FnMut(u64) -> Result<(), Failure>,
 ) -> Result<(InferRequest, Forms), Failure> {
     let length = head_length.unwrap_or(body.len());
     if length > body.len() {
@@ -64,10 +64,12 @@ pub(super) fn read(
         return Err(Failure::field(HEAD_LENGTH, message));
     }
     let text = body.split_to(length);
+    make_room(unfolds_to(&text))?;
     let Head { id, parameters, inputs, outputs } = head::parse(&text)?;
     drop(text);
     let mut tensors = body;
-    let inputs = inputs.into_iter().enumerate().map(|(at, input)| read_input(at, input, &mut tensors));
+    let inputs =
+        inputs.into_iter().enumerate().map(|(at, input)| read_input(at, input, &mut tensors, make_room));
     let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
     if !tensors.is_empty() {
         return Err(Failure::field("body", format!("{} bytes are left after all inputs", tensors.len())));
@@ -118,7 +120,12 @@ pub(super) fn raw(served: &Served, body: &[u8]) -> Result<(InferRequest, Forms),
     Ok((InferRequest { model, version, inputs, ..InferRequest::default() }, Forms::default()))
 }
 
-fn read_input(at: usize, input: Input, tensors: &mut Bytes) -> Result<Named, Failure> {
+fn read_input(
+    at: usize,
+    input: Input,
+    tensors: &mut Bytes,
+    make_room: &mut dyn FnMut(u64) -> Result<(), Failure>,
+) -> Result<Named, Failure> {
     let Input { name, shape, datatype, parameters, data } = input;
     let field = format!("inputs[{at}] `{name}`");
     let datatype = contents::datatype(&field, &datatype)?;
@@ -141,7 +148,11 @@ fn read_input(at: usize, input: Input, tensors: &mut Bytes) -> Result<Named, Fai
             let message = format!("is {size}, {} bytes are left of the body", tensors.len());
             return Err(Failure::field(format!("{field}.parameters.binary_data_size"), message));
         }
-        (Some(size), None) => contents::raw(&field, datatype, shape, &tensors.split_to(size))?,
+        (Some(size), None) => {
+            let raw = tensors.split_to(size);
+            make_room(contents::unfolds_to(datatype, &raw))?;
+            contents::raw(&field, datatype, shape, &raw)?
+        }
     };
     Ok(Named { name, array })
 }
@@ -210,7 +221,7 @@ mod tests {
     #[test]
     fn tensors_lie_behind_the_head_in_the_order_of_the_inputs() {
         let (length, bytes) = body(&good(), b"\0\0\x80\x3f\0\0\0\x40\x01\0\0\0x");
-        let (request, forms) = read(model(), length, bytes).unwrap();
+        let (request, forms) = read(model(), length, bytes, &mut |_| Ok(())).unwrap();
         assert_eq!((request.model.as_str(), request.id.as_str()), ("m", "7"));
         assert_eq!(request.inputs[0].array.as_fp32().unwrap(), [1.0, 2.0]);
         assert_eq!(request.inputs[2].array.values(), &vec![Bytes::from("x")].into());
@@ -243,14 +254,19 @@ mod tests {
             }
             *head.pointer_mut(path).unwrap() = value;
             let (length, bytes) = body(&head, tensors);
-            let message = read(model(), length, bytes).unwrap_err().to_string();
+            let message = read(model(), length, bytes, &mut |_| Ok(())).unwrap_err().to_string();
             assert!(message.contains(words), "{path}: {message}");
         }
         let (length, bytes) = body(&good(), &[tensors, &b"more"[..]].concat());
-        assert!(read(model(), length, bytes).unwrap_err().to_string().contains("4 bytes are left"));
+        assert!(
+            read(model(), length, bytes, &mut |_| Ok(()))
+                .unwrap_err()
+                .to_string()
+                .contains("4 bytes are left")
+        );
         let (_, bytes) = body(&good(), tensors);
-        assert!(read(model(), Some(usize::MAX), bytes.clone()).is_err());
-        assert!(read(model(), None, bytes).is_err());
+        assert!(read(model(), Some(usize::MAX), bytes.clone(), &mut |_| Ok(())).is_err());
+        assert!(read(model(), None, bytes, &mut |_| Ok(())).is_err());
         for text in ["x", "-1", "1e2", "", "+1", "99999999999999999999"] {
             let mut headers = HeaderMap::new();
             headers.insert(HEAD_LENGTH, HeaderValue::from_static(text));

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::access::Access;
+use crate::holding::Holding;
 use crate::identity::material::Material;
 use crate::metrics::Metrics;
 
@@ -24,7 +25,7 @@ pub(super) struct Upkeep {
 
 impl Upkeep {
     pub(super) fn start(
-        access: Arc<Access>,
+        (access, holding): (Arc<Access>, Arc<Holding>),
         material: Option<Arc<Material>>,
         metrics: Arc<Metrics>,
         tasks: &Tasks,
@@ -40,6 +41,7 @@ impl Upkeep {
                     () = asks.notified() => true,
                     () = tokio::time::sleep(LOOK) => false,
                 };
+                holding.tend();
                 let (access, material) = (Arc::clone(&access), material.clone());
                 let is_time = looks.is_multiple_of(TEND);
                 looks = looks.wrapping_add(1);

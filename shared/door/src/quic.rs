@@ -34,14 +34,16 @@ pub struct QuicDoor {
 }
 
 impl QuicDoor {
-    /// `seats` are shared with the door for TCP; `streams`: calls of one connection at a time.
+    /// `seats` are shared with the door for TCP; `streams`: calls of one connection at a time; `window`: bytes that its peer may send
+    /// ahead, and half of those that may wait to be sent to it.
     pub fn open(
         socket: UdpSocket,
         tls: Arc<ServerConfig>,
         seats: Arc<Seats>,
         streams: u32,
+        window: u32,
     ) -> std::io::Result<Self> {
-        let endpoint = server::listen(socket, tls, &Tuning::pool(streams))?;
+        let endpoint = server::listen(socket, tls, &Tuning::pool(streams).within(window))?;
         let limits = Limits { streams, ..Limits::default() };
         Ok(Self { endpoint, seats, limits })
     }

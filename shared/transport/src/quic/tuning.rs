@@ -58,6 +58,18 @@ impl Tuning {
         Self { silence: Duration::from_secs(10), keepalive: None, streams, ..Self::agent() }
     }
 
+    /// Settings with buffers of a connection that are no larger than these: bytes that its peer may send ahead, and twice as many
+    /// that wait to be sent to it.
+    #[must_use]
+    pub fn within(self, window: u32) -> Self {
+        Self {
+            stream_window: self.stream_window.min(window),
+            connection_window: self.connection_window.min(window),
+            send_window: self.send_window.min(2 * u64::from(window)),
+            ..self
+        }
+    }
+
     pub(super) fn transport(&self) -> io::Result<TransportConfig> {
         let silence = IdleTimeout::try_from(self.silence)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
