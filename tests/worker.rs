@@ -26,7 +26,7 @@ fn file(bytes: Vec<u8>) -> OnnxFile {
     OnnxFile::read(bytes.into(), None).unwrap()
 }
 
-/// The same model in this process and in a worker.
+/// One model, in this process and in a worker.
 fn both(guests: &Guests, bytes: Vec<u8>) -> [Arc<dyn Model>; 2] {
     let file = file(bytes);
     guest::both(guests, None).unwrap().map(|engine| engine.load(&file, Shapes::Any).unwrap())
@@ -157,7 +157,7 @@ fn a_run_that_takes_too_long_is_ended_with_its_worker() {
     let guests = guests(&GuestsConfig { longest_run_ms: 1, ..GuestsConfig::default() });
     let [_, apart] = both(&guests, onnx::mean());
     let mut session = Arc::clone(&apart).session().unwrap();
-    let error = session.run(vec![row(64 << 20)]).unwrap_err();
+    let error = session.run(vec![row(8 << 20)]).unwrap_err();
     let (cause, doing) = ending(&error);
     assert_eq!((cause, doing), (&Cause::Ended("a run took more than 1 ms".to_owned()), Doing::Running));
 }

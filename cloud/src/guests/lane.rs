@@ -61,6 +61,11 @@ impl Lane {
         }
     }
 
+    /// Tells the worker something that nobody waits for.
+    pub(super) fn tell(&mut self, ask: &Ask) -> Result<(), ChannelError> {
+        self.channel.send(ask, None)
+    }
+
     /// The error for an answer that makes no sense; the process is ended for it.
     pub(super) fn nonsense(&self, what: String, doing: Doing) -> EngineError {
         EngineError::Ended(self.process.ending(&ChannelError::Nonsense(what), doing))

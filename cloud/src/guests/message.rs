@@ -153,7 +153,7 @@ pub(crate) enum TensorError {
 }
 
 impl Tensor {
-    /// The same tensor at another place.
+    /// Moves the tensor to another place.
     #[cfg(test)]
     pub(super) fn moved(self, at: usize) -> Self {
         Self { at, ..self }

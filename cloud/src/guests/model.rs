@@ -215,11 +215,9 @@ impl Drop for GuestModel {
             return;
         }
         let Ok(process) = self.house.process(Duration::ZERO) else { return };
-        let limits = self.house.limits();
-        let forgotten = Lane::open(&process, limits, Doing::Running).and_then(|mut lane| {
-            lane.ask(&Ask::Unload { model: self.number() }, None, limits.load, Doing::Running)
-        });
-        if let Err(error) = forgotten {
+        let Ok(mut lane) = Lane::open(&process, self.house.limits(), Doing::Running) else { return };
+        // Whoever drops a model must not wait for a worker.
+        if let Err(error) = lane.tell(&Ask::Unload { model: self.number() }) {
             tracing::debug!(%error, "a worker was not told that a model is gone");
         }
     }

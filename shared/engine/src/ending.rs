@@ -35,17 +35,17 @@ impl Doing {
 pub enum Cause {
     /// The kernel ended it by this signal.
     Signal(i32),
-    /// It asked for more memory than this limit, in bytes, leaves it.
+    /// Memory ran out: more was asked for than this limit, in bytes, leaves.
     Memory(u64),
-    /// It was ended from outside, for this reason: "it took more than 60 s".
+    /// Somebody ended it from outside, for this reason: "it took more than 60 s".
     Ended(String),
-    /// It ended itself with this exit code.
+    /// The process ended itself, with this exit code.
     Exit(i32),
-    /// It was ended because what it said made no sense.
+    /// What it said made no sense, and it was ended for that.
     Nonsense(String),
-    /// It could not be started.
+    /// No process could be started.
     NotStarted(String),
-    /// It ended too often, and is not started again for this long.
+    /// Too many ended in a row, and none is started for this long.
     Resting(Duration),
 }
 
