@@ -258,3 +258,108 @@ pub fn put(repository: &Path, name: &str, file: &[u8]) {
     std::fs::create_dir_all(&dir).expect("a folder");
     std::fs::write(dir.join("model.onnx"), file).expect("a file");
 }
+
+/// A file of bad manners: what a model can do to whoever loads or runs it.
+pub mod bad {
+    use super::*;
+
+    fn whole(name: &str, dims: &[i64], values: &[i64]) -> pb::TensorProto {
+        let raw_data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        pb::TensorProto {
+            name: name.to_owned(),
+            dims: dims.to_vec(),
+            data_type: DataType::Int64.into(),
+            raw_data,
+            ..Default::default()
+        }
+    }
+
+    /// `y = x + 1 + 1 + …`, as often as `times[1]` says: for ever, where that is much.
+    pub fn endless() -> Vec<u8> {
+        let scalar = |name: &str, kind| port(name, kind, &[]);
+        let body = pb::GraphProto {
+            name: "body".to_owned(),
+            node: vec![
+                node("Identity", &["more"], &["goes_on"]),
+                node("Add", &["before", "one"], &["after"]),
+            ],
+            input: vec![
+                scalar("round", DataType::Int64),
+                scalar("more", DataType::Bool),
+                port("before", DataType::Float, &[Is(1)]),
+            ],
+            output: vec![scalar("goes_on", DataType::Bool), port("after", DataType::Float, &[Is(1)])],
+            initializer: vec![given("one", &[1], &[1.0])],
+            ..Default::default()
+        };
+        let mut turn = node("Loop", &["times", "", "x"], &["y"]);
+        turn.attribute.push(pb::AttributeProto {
+            name: "body".to_owned(),
+            r#type: AttributeType::Graph.into(),
+            g: Some(body),
+            ..Default::default()
+        });
+        file(
+            vec![turn],
+            vec![port("times", DataType::Int64, &[Is(1)]), port("x", DataType::Float, &[Is(1)])],
+            vec![port("y", DataType::Float, &[Is(1)])],
+            Vec::new(),
+        )
+    }
+
+    /// The spectrum of `signal[1, 128, 1]` in frames of `length`, or of the length that is given here: a frame of nothing
+    /// divides by it.
+    pub fn spectrum(length: Option<i64>) -> Vec<u8> {
+        let mut inputs = vec![port("signal", DataType::Float, &[Is(1), Is(128), Is(1)])];
+        let mut initializers = vec![whole("step", &[], &[8])];
+        match length {
+            Some(length) => initializers.push(whole("length", &[], &[length])),
+            None => inputs.push(port("length", DataType::Int64, &[])),
+        }
+        file(
+            vec![node("STFT", &["signal", "step", "", "length"], &["y"])],
+            inputs,
+            vec![port("y", DataType::Float, &[Is(1), Any("frames"), Any("bins"), Is(2)])],
+            initializers,
+        )
+    }
+
+    /// 64 channels of `x[1, 1, H, W]`: what comes out is 64 times what goes in.
+    pub fn greedy() -> Vec<u8> {
+        file(
+            vec![node("Conv", &["x", "w"], &["y"])],
+            vec![port("x", DataType::Float, &[Is(1), Is(1), Any("H"), Any("W")])],
+            vec![port("y", DataType::Float, &[Is(1), Is(64), Any("H"), Any("W")])],
+            vec![weight("w", &[64, 1, 1, 1])],
+        )
+    }
+
+    /// A constant that is doubled so many times, and its mean added to `x`: a small file, and not a small computation.
+    pub fn doubling(times: usize) -> Vec<u8> {
+        let mut nodes = Vec::new();
+        let name = |at: usize| format!("c{at}");
+        for at in 0..times {
+            let mut twice = node("Concat", &[&name(at), &name(at)], &[&name(at + 1)]);
+            twice.attribute.push(pb::AttributeProto {
+                name: "axis".to_owned(),
+                r#type: AttributeType::Int.into(),
+                i: 0,
+                ..Default::default()
+            });
+            nodes.push(twice);
+        }
+        nodes.push(with_axes(node("ReduceMean", &[&name(times)], &["mean"]), &[0]));
+        nodes.push(node("Add", &["x", "mean"], &["y"]));
+        let port = |name| port(name, DataType::Float, &[Any("N"), Is(1)]);
+        file(nodes, vec![port("x")], vec![port("y")], vec![weight("c0", &[1])])
+    }
+
+    /// `x`, negated so many times.
+    pub fn chain(nodes: usize) -> Vec<u8> {
+        let name = |at: usize| if at == nodes { "y".to_owned() } else { format!("v{at}") };
+        let mut chain = vec![node("Neg", &["x"], &[&name(1)])];
+        chain.extend((1..nodes).map(|at| node("Neg", &[&name(at)], &[&name(at + 1)])));
+        let port = |name| port(name, DataType::Float, &[Any("N"), Is(2)]);
+        file(chain, vec![port("x")], vec![port("y")], Vec::new())
+    }
+}

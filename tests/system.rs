@@ -12,6 +12,7 @@ mod dependencies;
 mod doors;
 mod engines;
 mod examples;
+mod guests;
 mod holding;
 mod hostile;
 mod identity;

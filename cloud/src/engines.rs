@@ -243,7 +243,8 @@ impl Engines {
             tracing::warn!(model = name, engine, %error, "the model could not be made ready for every thread");
         }
         if self.guests.are_apart() {
-            loaded.appetite = Appetite::learn(&loaded.model, loaded.trial.fit.as_ref());
+            loaded.appetite =
+                Appetite::learn(&loaded.model, loaded.trial.fit.as_ref(), self.guests.load_limit());
         }
         loaded
     }

@@ -14,6 +14,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use millgate_shared::{bounded, files};
 use rustix::fs::{FlockOperation, flock};
@@ -22,6 +23,8 @@ use sha2::{Digest, Sha256};
 
 /// How often a model may end what runs it before it is set aside.
 pub(crate) const MOST: u32 = 3;
+/// Runs that end within this time have ended with the same worker: none is started again and ended so soon.
+const TOGETHER: Duration = Duration::from_millis(20);
 /// Batches that go well and make up for one run that ended a worker.
 const MAKES_UP: u64 = 1_000;
 /// Files of a model's folder that are looked at to tell whether it has changed.
@@ -151,7 +154,7 @@ impl Strikes {
     /// Keeps count of a model that is served.
     pub(crate) fn record(&self, name: &str, face: &str) -> Record {
         let (name, face) = (name.to_owned(), face.to_owned());
-        Record { strikes: self.clone(), name, face, well: AtomicU64::new(0), aside: OnceLock::new() }
+        Record { strikes: self.clone(), name, face, ..Record::default() }
     }
 
     fn write(&self, kept: &Kept) {
@@ -196,6 +199,8 @@ pub(crate) struct Record {
     face: String,
     /// Batches that went well.
     well: AtomicU64,
+    /// When a run has last ended its worker.
+    last: Mutex<Option<Instant>>,
     aside: OnceLock<String>,
 }
 
@@ -226,8 +231,14 @@ impl Record {
         }
     }
 
-    /// Counts a run that ended its worker; sets the model aside if that was one too many.
-    pub(crate) fn ended(&self, how: &str) {
+    /// Counts a run that ended its worker at `now`; sets the model aside if that was one too many. Runs that ended with the
+    /// same worker count once.
+    pub(crate) fn ended(&self, now: Instant, how: &str) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.replace(now).is_some_and(|last| now.saturating_duration_since(last) < TOGETHER) {
+            return;
+        }
+        drop(last);
         let mut kept = self.strikes.kept();
         let times = Count::up(&mut kept.runs, &self.name, &self.face, how);
         let aside = kept.aside(&self.name, &self.face);

@@ -1,5 +1,7 @@
 //! What this node holds, for those who ask: of its experts, those that they may run.
 
+use std::sync::Arc;
+
 use millgate_shared::bundle::manifest::Expert;
 use millgate_shared::proto::v1;
 
@@ -9,6 +11,7 @@ use crate::access::rights::Rights;
 use crate::failure::Failure;
 use crate::hosted::Hosted;
 use crate::pool::Pool;
+use crate::serving::run::Deployed;
 
 /// The experts of the bundle with the digest `asked`, or of the active one where it is empty.
 pub(super) fn list(pool: &Pool, asked: &[u8], rights: &Rights) -> Result<v1::ListExpertsResponse, Failure> {
@@ -18,7 +21,9 @@ pub(super) fn list(pool: &Pool, asked: &[u8], rights: &Rights) -> Result<v1::Lis
     };
     let before = pool.before().map(|before| before.hosted);
     let manifest = hosted.manifest();
-    let latency_us = |served| pool.serving().expected(served).as_micros() as u64;
+    let latency_us = |served: &Arc<Deployed>| pool.serving().expected(served).as_micros() as u64;
+    let told =
+        |expert, served: &Arc<Deployed>| info(expert, latency_us(served), served.set_aside().is_none());
     let experts = manifest.experts.iter().zip(hosted.experts());
     let experts = experts.filter(|(expert, _)| may_run(rights, Some(manifest), &expert.name).is_ok());
     Ok(v1::ListExpertsResponse {
@@ -26,7 +31,7 @@ pub(super) fn list(pool: &Pool, asked: &[u8], rights: &Rights) -> Result<v1::Lis
         bundle_version: manifest.version.clone(),
         bundle_digest: hosted.digest().as_bytes().to_vec().into(),
         node: pool.node().to_owned(),
-        experts: experts.map(|(expert, served)| info(expert, latency_us(served))).collect(),
+        experts: experts.map(|(expert, served)| told(expert, served)).collect(),
         life: pool.life().to_owned(),
         bundles: pool.hosted().iter().chain(&before).map(|hosted| bundle(hosted)).collect(),
     })
@@ -41,7 +46,8 @@ fn bundle(hosted: &Hosted) -> v1::AnsweredBundle {
     }
 }
 
-fn info(expert: &Expert, latency_us: u64) -> v1::ExpertInfo {
+/// `ready`: a pool whose golden samples have not passed does not exist, but a model may have been set aside since.
+fn info(expert: &Expert, latency_us: u64, ready: bool) -> v1::ExpertInfo {
     let inputs = expert.inputs.iter();
     v1::ExpertInfo {
         name: expert.name.clone(),
@@ -54,8 +60,7 @@ fn info(expert: &Expert, latency_us: u64) -> v1::ExpertInfo {
                 shape: input.shape.iter().map(|axis| *axis as i64).collect(),
             })
             .collect(),
-        // A pool whose golden samples have not passed does not exist.
-        ready: true,
+        ready,
         macs: expert.cost.macs,
         latency_us,
     }

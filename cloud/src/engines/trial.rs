@@ -13,7 +13,7 @@ use super::closeness::{OF_BATCHES, difference};
 use guard::Guard;
 use guess::Guess;
 
-mod guard;
+pub(super) mod guard;
 pub(crate) mod guess;
 #[cfg(test)]
 mod tests;

@@ -74,7 +74,7 @@ fn alone(served: &Served, session: &mut dyn Session, row: Row) -> bool {
 /// Counts a run that has ended what it ran in. True if it has.
 fn blame(served: &Served, failure: &Failure) -> bool {
     let Failure::Ended { how, is_its_own: true, .. } = failure else { return false };
-    served.record.ended(how);
+    served.record.ended(Instant::now(), how);
     true
 }
 

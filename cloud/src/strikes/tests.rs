@@ -1,5 +1,13 @@
 use super::*;
 
+/// Counts runs that end their workers one after the other.
+fn ended(record: &Record, hows: &[&str]) {
+    let now = record.last.lock().unwrap().map_or_else(Instant::now, |last| last + TOGETHER);
+    for (at, how) in hows.iter().enumerate() {
+        record.ended(now + TOGETHER * at as u32, how);
+    }
+}
+
 fn is_aside(strikes: &Strikes, name: &str, face: &str) -> bool {
     strikes.aside(name, face).is_some()
 }
@@ -86,18 +94,28 @@ fn the_third_run_that_ends_its_worker_sets_a_model_aside_and_a_load_does_not_bri
     let dir = tempfile::tempdir().unwrap();
     let strikes = start(dir.path());
     let record = strikes.record("bad", "face");
-    record.ended("one");
+    ended(&record, &["one"]);
     drop(strikes.enter("bad", "face"));
-    record.ended("two");
+    ended(&record, &["two"]);
     assert_eq!(record.aside(), None);
-    record.ended("did not end within 3 s");
+    ended(&record, &["did not end within 3 s"]);
     assert!(record.aside().unwrap().contains("the last time did not end within 3 s"));
     drop((record, strikes));
     let strikes = start(dir.path());
     assert!(is_aside(&strikes, "bad", "face") && !is_aside(&strikes, "bad", "another"));
     // Files that changed are counted anew.
-    strikes.record("bad", "another").ended("one");
+    ended(&strikes.record("bad", "another"), &["one"]);
     assert!(!is_aside(&strikes, "bad", "another") && !is_aside(&strikes, "bad", "face"));
+}
+
+#[test]
+fn runs_that_end_with_the_same_worker_count_once() {
+    let (strikes, now) = (Strikes::default(), Instant::now());
+    let record = strikes.record("bad", "face");
+    (0..8).for_each(|_| record.ended(now, "both threads were in it"));
+    assert_eq!((record.times(), record.aside()), (1, None));
+    record.ended(now + TOGETHER, "again");
+    assert_eq!(record.times(), 2);
 }
 
 #[test]
@@ -105,13 +123,13 @@ fn batches_that_go_well_make_up_for_runs_that_did_not() {
     let strikes = Strikes::default();
     let record = strikes.record("rare", "face");
     for _ in 0..5 {
-        record.ended("now and then");
+        ended(&record, &["now and then"]);
         (0..MAKES_UP).for_each(|_| record.went_well());
     }
     assert_eq!(record.aside(), None);
-    (0..2).for_each(|_| record.ended("often"));
+    (0..2).for_each(|_| ended(&record, &["often"]));
     assert_eq!(record.aside(), None);
-    record.ended("often");
+    ended(&record, &["often"]);
     assert!(record.aside().is_some());
 }
 

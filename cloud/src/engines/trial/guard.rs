@@ -7,13 +7,13 @@ use std::time::Duration;
 use millgate_shared::engine::Ender;
 
 /// Ends a session's run after a time, unless it is dropped before.
-pub(super) struct Guard {
+pub(in crate::engines) struct Guard {
     _ended: Option<SyncSender<()>>,
 }
 
 impl Guard {
     /// `ender`: that of the session; `None` where its runs cannot be ended.
-    pub(super) fn start(ender: Option<Arc<dyn Ender>>, limit: Duration) -> Self {
+    pub(in crate::engines) fn start(ender: Option<Arc<dyn Ender>>, limit: Duration) -> Self {
         let Some(ender) = ender else { return Self { _ended: None } };
         let (ended, is_over) = sync_channel::<()>(1);
         let thread = std::thread::Builder::new().name("trial-watch".to_owned());

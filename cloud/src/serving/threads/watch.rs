@@ -61,7 +61,8 @@ struct Run {
     /// When it holds its thread, and when it is ended if nobody waits for it. `None`: it is let be.
     bounds: Option<(Duration, Duration)>,
     holds: bool,
-    is_ended: bool,
+    /// When it was last to be ended.
+    ended: Option<Instant>,
 }
 
 /// See the module's head.
@@ -116,7 +117,7 @@ impl Watch {
             let holds = usual.saturating_mul(HOLDS_AFTER).clamp(HOLDS_AT_LEAST, HOLDS_AT_MOST);
             (holds, usual.saturating_mul(ENDED_AFTER).max(ENDED_AT_LEAST))
         });
-        let run = Run { model, rows, since: now, bounds, holds: false, is_ended: false };
+        let run = Run { model, rows, since: now, bounds, holds: false, ended: None };
         self.runs.insert(RunId(self.next), run);
         RunId(self.next)
     }
@@ -167,9 +168,11 @@ impl Watch {
                 }
                 verdicts.push(Verdict::Holds { run: number, stands_in });
             }
+            // What was between two processes then goes on in the next one.
+            let may_end = run.ended.is_none_or(|at| now.saturating_duration_since(at) >= ENDED_AT_LEAST);
             let too_long = took >= self.longest_run;
-            if !run.is_ended && (too_long || (took >= ends_after && is_gone(number))) {
-                run.is_ended = true;
+            if may_end && (too_long || (took >= ends_after && is_gone(number))) {
+                run.ended = Some(now);
                 verdicts.push(Verdict::Ends { run: number, after: took });
             }
         }

@@ -57,7 +57,14 @@ fn serve(shared: &Shared) {
         let taken = state.scheduler.take(Instant::now(), Work::is_gone);
         if taken.batch.is_none() && taken.expired.is_empty() && taken.gone.is_empty() {
             // Whoever waits holds nothing of a model that is gone.
-            lanes.retain(|model, _| state.scheduler.curve(*model).is_some());
+            let gone = take_gone(&mut lanes, &state);
+            if !gone.is_empty() {
+                // Not under the lock: a process may end with it.
+                drop(state);
+                drop(gone);
+                state = shared.lock();
+                continue;
+            }
             state = match taken.wake_at {
                 None => shared.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(at) => {
@@ -69,9 +76,7 @@ fn serve(shared: &Shared) {
         }
         // Nor does one that never waits while models come and go: it looks when it gets a new one.
         let is_new = taken.batch.as_ref().is_some_and(|batch| !lanes.contains_key(&batch.started.model));
-        let is_gone = |model: &&ModelId| is_new && state.scheduler.curve(**model).is_none();
-        let gone: Vec<ModelId> = lanes.keys().filter(is_gone).copied().collect();
-        let gone: Vec<_> = gone.iter().filter_map(|model| lanes.remove(model)).collect();
+        let gone = if is_new { take_gone(&mut lanes, &state) } else { Vec::new() };
         let run = taken.batch.as_ref().map(|batch| begin(shared, &mut state, &lanes, batch));
         drop(state);
         drop(gone);
@@ -92,6 +97,12 @@ fn serve(shared: &Shared) {
             return;
         }
     }
+}
+
+/// Takes out what belongs to models that are gone.
+fn take_gone(lanes: &mut Lanes, state: &State) -> Vec<Lane> {
+    let gone = lanes.extract_if(|model, _| state.scheduler.curve(*model).is_none());
+    gone.map(|(_, lane)| lane).collect()
 }
 
 /// Notes that a batch is under way.
