@@ -64,7 +64,7 @@ pub mod metrics;
 mod mixture;
 mod oip;
 pub mod pool;
-mod principal;
+pub mod principal;
 pub mod readiness;
 pub mod repository;
 mod rest;

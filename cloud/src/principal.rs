@@ -8,14 +8,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Rank of a request that asks for none, on the scale from 0, which goes first, to 255.
-pub(crate) const USUAL_PRIORITY: u8 = 128;
+pub const USUAL_PRIORITY: u8 = 128;
 /// A tenant's share of the compute where nothing is said of it.
-pub(crate) const USUAL_SHARE: u32 = 1;
+pub const USUAL_SHARE: u32 = 1;
 /// Bits of an IPv6 address that one network of a customer has: whoever holds one of its addresses holds them all.
 const NETWORK_BITS: u32 = 64;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Tenant {
+pub enum Tenant {
     /// Programs on this machine that show no credentials.
     Local,
     /// Those from other machines who show no credentials.
@@ -33,19 +33,19 @@ enum Name {
 
 /// One who calls. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Principal {
+pub struct Principal {
     tenant: Tenant,
     name: Name,
 }
 
 impl Principal {
     /// All programs on this machine that show no credentials.
-    pub(crate) fn local() -> Self {
+    pub fn local() -> Self {
         Self { tenant: Tenant::Local, name: Name::Local }
     }
 
     /// Whoever comes from an address without credentials.
-    pub(crate) fn at(address: IpAddr) -> Self {
+    pub fn at(address: IpAddr) -> Self {
         let network = match address.to_canonical() {
             IpAddr::V6(address) => {
                 let host = u128::MAX >> NETWORK_BITS;
@@ -56,16 +56,16 @@ impl Principal {
         Self { tenant: Tenant::Unnamed, name: Name::Address(network) }
     }
 
-    pub(crate) fn device(tenant: &str, device: &str) -> Self {
+    pub fn device(tenant: &str, device: &str) -> Self {
         Self { tenant: Tenant::Named(tenant.into()), name: Name::Device(device.into()) }
     }
 
     /// Whoever has an API token, by the token's name.
-    pub(crate) fn token(tenant: &str, token: &str) -> Self {
+    pub fn token(tenant: &str, token: &str) -> Self {
         Self { tenant: Tenant::Named(tenant.into()), name: Name::Token(token.into()) }
     }
 
-    pub(crate) fn tenant(&self) -> &Tenant {
+    pub fn tenant(&self) -> &Tenant {
         &self.tenant
     }
 }
@@ -87,22 +87,22 @@ impl fmt::Display for Principal {
 
 /// What a principal may have of the compute.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Standing {
-    pub(crate) principal: Principal,
+pub struct Standing {
+    pub principal: Principal,
     /// Its tenant's share, relative to those of others.
-    pub(crate) share: u32,
+    pub share: u32,
     /// The best rank that it may ask for; 0 is served first.
-    pub(crate) priority: u8,
+    pub priority: u8,
 }
 
 impl Standing {
     /// The usual share and rank.
-    pub(crate) fn usual(principal: Principal) -> Self {
+    pub fn usual(principal: Principal) -> Self {
         Self { principal, share: USUAL_SHARE, priority: USUAL_PRIORITY }
     }
 
     /// A program on this machine, which may do anything.
-    pub(crate) fn local() -> Self {
+    pub fn local() -> Self {
         Self { priority: 0, ..Self::usual(Principal::local()) }
     }
 }

@@ -1,32 +1,47 @@
 //! What is computed next, by whom, with what: admission, queues, batches. Pure: no clock, no thread, no model.
 //!
-//! * One queue per model and bucket, in the order of priority, deadline, arrival. An idle worker never waits, unless a
-//!   model asks for a delay.
+//! * Whose turn it is, is a matter of shares: of tenants first, then of each tenant's principals (`shares`). Whoever asks
+//!   for less than its share gets it, whatever others ask for; what it leaves is theirs. Inside a principal the order is
+//!   that of priority, deadline, arrival. An idle worker never waits, unless a model asks for a delay.
+//! * One queue per model and bucket. Whose turn it is leads a batch; others who have something in the same queue are taken
+//!   along in their turn, at their own cost, unless they are far ahead of somebody who waits elsewhere (`crowd`).
 //! * A batch is as large as pays (`curve`) and no larger than what waits. It is made smaller only while its head can
 //!   still be in time with a smaller one, never because it is already late: that way lies collapse under load. Where
 //!   the head has waited for most of its time, so that more is asked than can be done, the size is taken that serves
 //!   the most in time (`forming`).
-//! * Priority is strict: what is of low priority is computed when nothing else waits. It does not starve for ever: it
-//!   is refused or dropped when its deadline cannot be met. Under equal priorities and deadlines models take turns as
-//!   their requests came.
+//! * Inside a tenant priority is strict: what is of low priority is computed when nothing else of its tenant waits. It does
+//!   not starve for ever: it is refused or dropped when its deadline cannot be met. Under equal priorities and deadlines
+//!   models take turns as their requests came.
 //! * A model whose runs do not end in time is `held`: it gets no further worker until they are over.
 //! * What can no longer make its deadline is dropped before it is computed, and refused on arrival where that can be
-//!   foreseen. The foresight is optimistic: a pessimistic one refuses what would have made it.
+//!   foreseen (`admission`). The foresight is optimistic: a pessimistic one refuses what would have made it.
+//! * What waits is bounded. When the queue is full, whoever has the most waiting for its share makes room (`room`).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use curve::Curve;
 pub use limits::{Limits, MostWaiting, Profile, Refusal};
-use queue::{Order, Queue, Waiting};
+use queue::{Entry, Order, Place, Queue, Waiting};
+use room::Newcomer;
+use shares::Shares;
+
+use crate::principal::Standing;
 
 mod admission;
+mod crowd;
 mod curve;
+mod entries;
+#[cfg(test)]
+mod fairness;
 mod forming;
 mod held;
 mod limits;
 mod queue;
+mod room;
+mod shares;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -51,6 +66,8 @@ pub struct Offer<K> {
     /// 0 is served first.
     pub priority: u8,
     pub deadline: Instant,
+    /// Whom it is for.
+    pub standing: Arc<Standing>,
 }
 
 /// Let in. `shed` had to make room.
@@ -95,6 +112,22 @@ pub struct Taken<T> {
     pub wake_at: Option<Instant>,
 }
 
+/// What a flow was charged for its rows of a batch, by estimate.
+#[derive(Debug, Clone, Copy)]
+struct Charge {
+    flow: u64,
+    rows: usize,
+    estimate: Duration,
+}
+
+/// What is to be done with an entry whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Ready,
+    Hopeless,
+    Gone,
+}
+
 /// See the module's head.
 #[derive(Debug)]
 pub struct Scheduler<K, T> {
@@ -104,14 +137,14 @@ pub struct Scheduler<K, T> {
     ran: HashMap<ModelId, Instant>,
     queues: HashMap<u64, Queue<K, T>>,
     by_bucket: HashMap<(ModelId, K), u64>,
-    /// Each queue's head, best first.
-    heads: BTreeMap<Order, u64>,
-    /// Every entry's queue, best first.
-    ranked: BTreeMap<Order, (u64, Duration)>,
+    /// Whose turn it is.
+    shares: Shares,
     /// Models that get no worker for now.
     held: HashSet<ModelId>,
     /// Batches under way: when each should end.
     running: HashMap<u64, Instant>,
+    /// Who was charged how much for batches that are not over.
+    charged: HashMap<u64, Vec<Charge>>,
     waiting: Waiting,
     /// Entries that wait, by model and priority.
     waiting_of: BTreeMap<(ModelId, u8), usize>,
@@ -127,10 +160,10 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
             ran: HashMap::new(),
             queues: HashMap::new(),
             by_bucket: HashMap::new(),
-            heads: BTreeMap::new(),
-            ranked: BTreeMap::new(),
+            shares: Shares::default(),
             held: HashSet::new(),
             running: HashMap::new(),
+            charged: HashMap::new(),
             waiting: Waiting::default(),
             waiting_of: BTreeMap::new(),
             swept: None,
@@ -154,51 +187,8 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
         self.models.remove(&model);
         self.ran.remove(&model);
         self.held.remove(&model);
-        let of_model = self.by_bucket.iter().filter(|((of, _), _)| *of == model);
-        let queues: Vec<u64> = of_model.map(|(_, queue)| *queue).collect();
-        let mut left = Vec::new();
-        for queue in queues {
-            while let Some((_, payload)) = self.pop(queue) {
-                left.push(payload);
-            }
-        }
-        left
-    }
-
-    /// Takes out all that waits: nothing more will be computed.
-    pub fn drain(&mut self) -> Vec<T> {
-        let all: Vec<(u64, Order)> = self.ranked.iter().map(|(order, (queue, _))| (*queue, *order)).collect();
-        all.into_iter().filter_map(|(queue, order)| self.remove(queue, order)).collect()
-    }
-
-    /// Takes out what nobody waits for any more, so that it takes up no room. It looks at all that waits, so it does
-    /// nothing if it has just done that.
-    pub fn sweep(&mut self, now: Instant, is_gone: impl Fn(&T) -> bool) -> Vec<T> {
-        if self.swept.is_some_and(|swept| now.saturating_duration_since(swept) < SWEEP_PAUSE) {
-            return Vec::new();
-        }
-        self.swept = Some(now);
-        let is_gone = |queue: &u64, order: &Order| {
-            let entry = self.queues.get(queue).and_then(|queue| queue.get(order));
-            entry.is_some_and(|entry| is_gone(&entry.payload))
-        };
-        let waiting = self.ranked.iter().map(|(order, (queue, _))| (*queue, *order));
-        let gone: Vec<(u64, Order)> = waiting.filter(|(queue, order)| is_gone(queue, order)).collect();
-        gone.into_iter().filter_map(|(queue, order)| self.remove(queue, order)).collect()
-    }
-
-    /// How many entries wait.
-    pub fn queued(&self) -> usize {
-        self.waiting.entries
-    }
-
-    /// Entries that wait, by model; a model of which nothing waits is not in it.
-    pub fn queued_by_model(&self) -> HashMap<ModelId, usize> {
-        let mut queued = HashMap::new();
-        for queue in self.queues.values() {
-            *queued.entry(queue.model()).or_default() += queue.len();
-        }
-        queued
+        let places = self.places_of(model);
+        self.detach_all(places)
     }
 
     /// Batches under way.
@@ -218,87 +208,108 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
     /// Lets something in, or says why not.
     pub fn offer(&mut self, now: Instant, offer: Offer<K>, payload: T) -> Result<Admitted<T>, Refused<T>> {
         let order = Order { priority: offer.priority, deadline: offer.deadline, number: self.number() };
+        let standing = &offer.standing;
         let Some(profile) = self.models.get(&offer.model) else {
             return Err(Refused { payload, why: Refusal::UnknownModel, retry_after: Duration::ZERO });
         };
         let alone = profile.curve.expected(offer.rows);
         let work = profile.curve.marginal().saturating_mul(offer.rows.try_into().unwrap_or(u32::MAX));
-        if let Err(why) = self.foresee(now, &order, alone) {
+        let refuse = |scheduler: &Self, payload, why| {
+            Err(Refused { payload, why, retry_after: scheduler.retry_after(standing) })
+        };
+        if let Err(why) = self.foresee(now, standing, &order, alone) {
             if why == Refusal::TooShort {
                 self.relax(now, offer.model);
             }
-            return Err(Refused { payload, why, retry_after: self.retry_after() });
-        }
-        if self.is_full(offer.model, offer.priority) {
-            return Err(Refused { payload, why: Refusal::ModelFull, retry_after: self.retry_after() });
+            return refuse(self, payload, why);
         }
         if self.is_held_full(offer.model) {
-            return Err(Refused { payload, why: Refusal::Held, retry_after: self.retry_after() });
+            return refuse(self, payload, Refusal::Held);
         }
-        let shed = match self.make_room(&order, offer.bytes, work) {
-            Ok(shed) => shed,
-            Err(why) => return Err(Refused { payload, why, retry_after: self.retry_after() }),
-        };
-        let key = (offer.model, offer.bucket);
-        let queue = match self.by_bucket.get(&key) {
-            Some(queue) => *queue,
-            None => {
-                let queue = self.number();
-                self.queues.insert(queue, Queue::new(key.0, key.1.clone()));
-                self.by_bucket.insert(key, queue);
-                queue
+        let newcomer = Newcomer { standing, priority: offer.priority, bytes: offer.bytes, work };
+        let mut first = None;
+        if self.is_full(offer.model, offer.priority) {
+            first = self.most_over_in_model(offer.model, newcomer);
+            if first.is_none() {
+                return refuse(self, payload, Refusal::ModelFull);
             }
-        };
-        self.waiting.add(offer.bytes, work);
-        *self.waiting_of.entry((offer.model, offer.priority)).or_default() += 1;
-        self.ranked.insert(order, (queue, work));
-        let entry = queue::Entry { rows: offer.rows, bytes: offer.bytes, work, arrived: now, payload };
-        if let Some(found) = self.queues.get_mut(&queue) {
-            let before = found.head();
-            found.insert(order, entry);
-            self.rehead(queue, before);
         }
-        let retry_after = self.retry_after();
+        let shed = match self.make_room(newcomer, first) {
+            Ok(shed) => shed,
+            Err(why) => return refuse(self, payload, why),
+        };
+        let Offer { model, bucket, rows, bytes, ref standing, .. } = offer;
+        let standing = Arc::clone(standing);
+        let entry = Entry { standing, rows, bytes, work, arrived: now, payload };
+        self.attach((model, bucket), order, entry);
+        let retry_after = self.retry_after(&offer.standing);
         Ok(Admitted { shed, retry_after })
     }
 
     /// The best thing to do for a worker that is free. `is_gone`: nobody waits for it any more.
     pub fn take(&mut self, now: Instant, mut is_gone: impl FnMut(&T) -> bool) -> Taken<T> {
         let mut taken = Taken { batch: None, expired: Vec::new(), gone: Vec::new(), wake_at: None };
-        let mut after: Option<Order> = None;
         loop {
-            // Queues that wait for company are passed over; all others are served in order.
-            let next = match after {
-                None => self.heads.first_key_value(),
-                Some(order) => {
-                    self.heads.range((std::ops::Bound::Excluded(order), std::ops::Bound::Unbounded)).next()
+            let Some((place, fate)) = self.next(now, &mut is_gone, &mut taken.wake_at) else { return taken };
+            if fate == Fate::Ready {
+                taken.batch = self.form(now, place, &mut is_gone, &mut taken);
+                if taken.batch.is_some() {
+                    return taken;
                 }
-            };
-            let Some((order, queue)) = next.map(|(order, queue)| (*order, *queue)) else { return taken };
-            if !self.clean(now, queue, &mut is_gone, &mut taken) {
                 continue;
             }
-            if self.heads.get(&order) != Some(&queue) {
-                // Its head was dropped; the next one may stand elsewhere.
+            let model = self.queues.get(&place.queue).map(Queue::model);
+            let idle = self.running.is_empty();
+            let Some(entry) = self.detach(place) else { return taken };
+            if fate == Fate::Gone {
+                taken.gone.push(entry.payload);
                 continue;
             }
-            if self.queues.get(&queue).is_some_and(|queue| self.held.contains(&queue.model())) {
-                after = Some(order);
-                continue;
-            }
-            if let Some(until) = self.company(now, queue) {
-                taken.wake_at = Some(taken.wake_at.map_or(until, |at| at.min(until)));
-                after = Some(order);
-                continue;
-            }
-            taken.batch = self.form(now, queue, &mut is_gone, &mut taken.expired, &mut taken.gone);
-            if taken.batch.is_some() {
-                return taken;
+            taken.expired.push(entry.payload);
+            if let Some(model) = model.filter(|_| idle) {
+                self.relax(now, model);
             }
         }
     }
 
-    /// Frees the worker; a batch that went well teaches its model's curve.
+    /// Whose turn it is, and what is to be done with it. Queues that wait for company, and those of held models, are passed
+    /// over; all others are served in turn.
+    fn next(
+        &self,
+        now: Instant,
+        is_gone: &mut impl FnMut(&T) -> bool,
+        wake_at: &mut Option<Instant>,
+    ) -> Option<(Place, Fate)> {
+        *wake_at = None;
+        for (flow, of) in self.shares.in_turn() {
+            for (order, number) in &of.heads {
+                let place = Place { flow, queue: *number, order: *order };
+                let queue = self.queues.get(number)?;
+                let (_, entry) = queue.first(flow)?;
+                if is_gone(&entry.payload) {
+                    return Some((place, Fate::Gone));
+                }
+                let Some(profile) = self.models.get(&queue.model()) else {
+                    return Some((place, Fate::Hopeless));
+                };
+                let alone = forming::needed(now, order, entry, profile.curve.expected(entry.rows));
+                if now.checked_add(alone).is_none_or(|end| end > order.deadline) {
+                    return Some((place, Fate::Hopeless));
+                }
+                if self.held.contains(&queue.model()) {
+                    continue;
+                }
+                let Some(until) = self.company(now, queue, entry, profile) else {
+                    return Some((place, Fate::Ready));
+                };
+                *wake_at = Some(wake_at.map_or(until, |at| at.min(until)));
+            }
+        }
+        None
+    }
+
+    /// Frees the worker; a batch that went well teaches its model's curve. Whose entries were in it is charged with what
+    /// it took.
     pub fn finished(&mut self, started: &Started, took: Duration, ok: bool) {
         self.running.remove(&started.id);
         if let Some(profile) = self.models.get_mut(&started.model)
@@ -306,92 +317,33 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
         {
             profile.curve.observe(started.rows, took);
         }
-    }
-
-    /// Drops hopeless and abandoned heads. False if the queue is empty then.
-    fn clean(
-        &mut self,
-        now: Instant,
-        queue: u64,
-        is_gone: &mut impl FnMut(&T) -> bool,
-        taken: &mut Taken<T>,
-    ) -> bool {
-        loop {
-            let Some(found) = self.queues.get(&queue) else { return false };
-            let Some((order, entry)) = found.first() else { return false };
-            let model = found.model();
-            let hopeless = self.models.get(&model).is_none_or(|profile| {
-                let alone = forming::needed(now, order, entry, profile.curve.expected(entry.rows));
-                now.checked_add(alone).is_none_or(|end| end > order.deadline)
-            });
-            let gone = is_gone(&entry.payload);
-            if !gone && !hopeless {
-                return true;
+        for Charge { flow, rows, estimate } in self.charged.remove(&started.id).unwrap_or_default() {
+            let given = took.mul_f64(rows as f64 / started.rows.max(1) as f64);
+            match given.checked_sub(estimate) {
+                Some(more) => self.shares.charge(flow, more),
+                None => self.shares.credit(flow, estimate.saturating_sub(given)),
             }
-            let idle = self.running.is_empty();
-            if let Some((_, payload)) = self.pop(queue) {
-                if gone { &mut taken.gone } else { &mut taken.expired }.push(payload);
-            }
-            if hopeless && !gone && idle {
-                self.relax(now, model);
-            }
+            self.shares.end(flow);
+        }
+        if self.waiting.entries == 0 && self.charged.is_empty() {
+            self.shares.clear();
         }
     }
 
-    /// Until when a queue's head waits for company, if it does.
-    fn company(&self, now: Instant, queue: u64) -> Option<Instant> {
-        let found = self.queues.get(&queue)?;
-        let profile = self.models.get(&found.model())?;
+    /// Until when an entry at the head waits for company, if it does.
+    fn company(
+        &self,
+        now: Instant,
+        queue: &Queue<K, T>,
+        entry: &Entry<T>,
+        profile: &Profile,
+    ) -> Option<Instant> {
         if profile.delay.is_zero() {
             return None;
         }
         let enough = profile.preferred.iter().copied().min().unwrap_or_else(|| self.most(profile));
-        let until = found.first()?.1.arrived.checked_add(profile.delay)?;
-        (found.rows() < enough && now < until).then_some(until)
-    }
-
-    /// Takes a queue's head out.
-    fn pop(&mut self, queue: u64) -> Option<(Order, T)> {
-        let order = self.queues.get(&queue)?.head()?;
-        self.remove(queue, order).map(|payload| (order, payload))
-    }
-
-    fn remove(&mut self, queue: u64, order: Order) -> Option<T> {
-        let found = self.queues.get_mut(&queue)?;
-        let before = found.head();
-        let (entry, of) = (found.remove(&order)?, (found.model(), order.priority));
-        self.waiting.remove(entry.bytes, entry.work);
-        if let Some(count) = self.waiting_of.get_mut(&of) {
-            *count -= 1;
-            if *count == 0 {
-                self.waiting_of.remove(&of);
-            }
-        }
-        self.ranked.remove(&order);
-        self.rehead(queue, before);
-        Some(entry.payload)
-    }
-
-    /// Keeps `heads` true after a queue changed; an empty queue is forgotten.
-    fn rehead(&mut self, queue: u64, before: Option<Order>) {
-        let Some(found) = self.queues.get(&queue) else { return };
-        let after = found.head();
-        if before == after {
-            return;
-        }
-        if let Some(before) = before {
-            self.heads.remove(&before);
-        }
-        match after {
-            Some(after) => {
-                self.heads.insert(after, queue);
-            }
-            None => {
-                let key = found.key();
-                self.by_bucket.remove(&key);
-                self.queues.remove(&queue);
-            }
-        }
+        let until = entry.arrived.checked_add(profile.delay)?;
+        (queue.rows() < enough && now < until).then_some(until)
     }
 
     /// An estimate that lets nothing run is never measured again, so it gives way a little. One that is measured does

@@ -3,8 +3,9 @@
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-use super::queue::{Entry, Order, Queue};
-use super::{Batch, Profile, Scheduler, Started, limits};
+use super::crowd::Crowd;
+use super::queue::{Entry, Order, Place, Queue};
+use super::{Batch, Charge, Profile, Scheduler, Started, Taken, limits};
 
 /// What has waited for most of its time is computed only if it takes this much less than is left: a batch's time
 /// varies, and what would end just in time ends late as often as not.
@@ -25,6 +26,21 @@ pub(super) fn needed<T>(now: Instant, order: &Order, entry: &Entry<T>, expected:
     if is_pressed(now, order, entry) { expected.mul_f64(MARGIN) } else { expected }
 }
 
+fn is_late<T>(now: Instant, order: &Order, entry: &Entry<T>, expected: Duration) -> bool {
+    let needed = needed(now, order, entry, expected);
+    now.checked_add(needed).is_none_or(|end| end > order.deadline)
+}
+
+/// What becomes of an entry whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lot {
+    Taken,
+    /// The entry waits for the next batch.
+    Passed,
+    Expired,
+    Gone,
+}
+
 impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
     /// Rows worth computing together.
     pub(super) fn most(&self, profile: &Profile) -> usize {
@@ -37,49 +53,87 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
             .fold(1, |best, rows| if rows > best && fits(rows) { rows } else { best })
     }
 
-    /// Takes a batch out of a queue whose head can be in time, alone at least.
+    /// Takes a batch out of the queue of an entry that can be in time, alone at least. Those of others who wait for the
+    /// same are taken along, in the order of shares, each at its own cost.
     pub(super) fn form(
         &mut self,
         now: Instant,
-        queue: u64,
+        head: Place,
         is_gone: &mut impl FnMut(&T) -> bool,
-        expired: &mut Vec<T>,
-        gone: &mut Vec<T>,
+        taken: &mut Taken<T>,
     ) -> Option<Batch<T>> {
-        let found = self.queues.get(&queue)?;
-        let model = found.model();
+        let number = head.queue;
+        let queue = self.queues.get(&number)?;
+        let model = queue.model();
         let profile = self.models.get(&model)?;
-        let (most, lets_down) = self.size(now, found, profile);
+        let (most, lets_down) = self.size(now, head, queue, profile);
         let all_in_time = profile.curve.expected(most);
-        let mut entries = Vec::new();
-        let mut rows = 0;
-        let mut passed: Option<Order> = None;
-        while let Some((order, next)) = self.queues.get(&queue).and_then(|queue| queue.after(passed)) {
-            if !entries.is_empty() && rows + next.rows > most {
+        let per_row = all_in_time / most.max(1) as u32;
+        self.shares.serve(head.flow);
+        let (mut entries, mut charges) = (Vec::new(), Vec::new());
+        let (mut passed, mut key) = (Vec::new(), None);
+        let (mut rows, mut crowd, mut flow) = (0, None, head.flow);
+        loop {
+            let Some(queue) = self.queues.get(&number) else { break };
+            let Some((order, entry)) = queue.first(flow) else { break };
+            if !entries.is_empty() && rows + entry.rows > most {
                 break;
             }
-            let order = *order;
-            let is_late = |expected| {
-                let needed = needed(now, &order, next, expected);
-                now.checked_add(needed).is_none_or(|end| end > order.deadline)
+            let is_first = entries.is_empty();
+            let alone = self.models.get(&model)?.curve.expected(entry.rows);
+            let let_down = lets_down && is_late(now, order, entry, all_in_time);
+            let lot = if !is_first && is_gone(&entry.payload) {
+                Lot::Gone
+            } else if !is_first && is_late(now, order, entry, alone) {
+                Lot::Expired
+            } else if let_down && (!is_pressed(now, order, entry) || self.shares.is_modest(flow)) {
+                // It came late and is in a hurry by itself, or asks for little: its turn is next.
+                Lot::Passed
+            } else if let_down {
+                Lot::Expired
+            } else {
+                Lot::Taken
             };
-            let abandoned = !entries.is_empty() && is_gone(&next.payload);
-            let late = !entries.is_empty() && is_late(self.models.get(&model)?.curve.expected(next.rows));
-            let let_down = lets_down && is_late(all_in_time);
-            if let_down && !abandoned && !late && !is_pressed(now, &order, next) {
-                // It came late and is in a hurry by itself: its turn is next.
-                passed = Some(order);
+            let (of_entry, order) = (entry.rows, *order);
+            if lot == Lot::Passed && key.is_none() {
+                key = Some(queue.key());
+            }
+            if lot == Lot::Taken {
+                let estimate = per_row.saturating_mul(of_entry.try_into().unwrap_or(u32::MAX));
+                self.shares.charge(flow, estimate);
+                charges.push(Charge { flow, rows: of_entry, estimate });
+                self.shares.begin(flow);
+            }
+            let entry = self.detach(Place { flow, queue: number, order })?;
+            match lot {
+                Lot::Taken => {
+                    rows += of_entry;
+                    entries.push(entry.payload);
+                }
+                Lot::Passed => passed.push((order, entry)),
+                Lot::Expired => taken.expired.push(entry.payload),
+                Lot::Gone => taken.gone.push(entry.payload),
+            }
+            if rows >= most {
+                break;
+            }
+            let Some(queue) = self.queues.get(&number) else { break };
+            if crowd.is_none() && queue.flows().len() == 1 && queue.head(flow).is_some() {
                 continue;
             }
-            let next_rows = next.rows;
-            let payload = self.remove(queue, order)?;
-            if abandoned {
-                gone.push(payload);
-            } else if late || let_down {
-                expired.push(payload);
-            } else {
-                rows += next_rows;
-                entries.push(payload);
+            let crowd = match &mut crowd {
+                None => crowd.insert(Crowd::of(queue, &self.shares)),
+                Some(crowd) => {
+                    crowd.put(flow, queue, &self.shares);
+                    crowd
+                }
+            };
+            let Some(next) = crowd.next(&self.shares, self.limits.longest_batch) else { break };
+            flow = next;
+        }
+        for (order, entry) in passed {
+            if let Some(key) = key.clone() {
+                self.attach(key, order, entry);
             }
         }
         if entries.is_empty() {
@@ -89,30 +143,28 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
         let id = self.number();
         self.ran.insert(model, now);
         self.running.insert(id, now.checked_add(expected).unwrap_or(now));
+        self.charged.insert(id, charges);
         Some(Batch { started: Started { model, rows, id }, entries })
     }
 
     /// Most rows of the next batch; and whether those who could not be in time with so many are let down for it.
-    fn size(&self, now: Instant, queue: &Queue<K, T>, profile: &Profile) -> (usize, bool) {
-        let Some((order, head)) = queue.first() else { return (1, false) };
+    fn size(&self, now: Instant, place: Place, queue: &Queue<K, T>, profile: &Profile) -> (usize, bool) {
+        let Some((order, head)) = queue.first(place.flow) else { return (1, false) };
         let queued = queue.rows();
         let expected = |rows: usize| profile.curve.expected(rows);
-        let in_time = |rows: usize| {
-            let needed = needed(now, order, head, expected(rows));
-            now.checked_add(needed).is_some_and(|end| end <= order.deadline)
-        };
         let full = self.most(profile).min(queued.max(1)).max(head.rows);
         let mut most = full;
-        while most > head.rows && !in_time(most) {
+        while most > head.rows && is_late(now, order, head, expected(most)) {
             most = (most / 2).max(head.rows);
         }
-        if most < full && is_pressed(now, order, head) {
+        if most < full && is_pressed(now, order, head) && !self.shares.is_modest(place.flow) {
             return self.by_rate(now, queue, profile, most, full);
         }
         // Alone in the house, the lot is done sooner by all idle workers together.
         let idle = self.limits.workers.saturating_sub(self.running.len()).max(1);
         let share = queued.div_ceil(idle);
-        if self.heads.len() == 1 && share < most && share >= head.rows {
+        let is_alone = self.queues.len() == 1;
+        if is_alone && share < most && share >= head.rows {
             let gain = expected(most).saturating_sub(expected(share));
             if gain > limits::WORTH_WAKING {
                 most = share;
@@ -131,14 +183,12 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
         small: usize,
         full: usize,
     ) -> (usize, bool) {
+        let waiting = queue.in_order();
         let rate = |rows: usize| {
             let took = profile.curve.expected(rows);
             let mut served = 0;
-            for (order, entry) in queue.iter().take(rows + LOOKED_AT) {
-                let needed = needed(now, order, entry, took);
-                if served + entry.rows <= rows
-                    && now.checked_add(needed).is_some_and(|end| end <= order.deadline)
-                {
+            for (order, entry) in waiting.iter().take(rows + LOOKED_AT) {
+                if served + entry.rows <= rows && !is_late(now, order, entry, took) {
                     served += entry.rows;
                 }
             }

@@ -18,13 +18,10 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
             return Vec::new();
         }
         let most = self.most_held();
-        let mut waiting: Vec<(Order, u64)> = Vec::new();
-        for (number, queue) in self.queues.iter().filter(|(_, queue)| queue.model() == model) {
-            waiting.extend(queue.iter().map(|(order, _)| (*order, *number)));
-        }
-        waiting.sort_unstable();
-        let over = waiting.split_off(most.min(waiting.len()));
-        over.into_iter().rev().filter_map(|(order, queue)| self.remove(queue, order)).collect()
+        let mut waiting = self.places_of(model);
+        let mut over = waiting.split_off(most.min(waiting.len()));
+        over.reverse();
+        self.detach_all(over)
     }
 
     /// Gives workers to a model again.
@@ -57,8 +54,8 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
             return Duration::ZERO;
         }
         let held = self.queues.values().filter(|queue| self.held.contains(&queue.model()));
-        let before = held.flat_map(|queue| queue.iter().take_while(|(other, _)| *other < order));
-        before.map(|(_, entry)| entry.work).sum()
+        let before = held.flat_map(|queue| queue.iter().filter(|(_, other, _)| *other < order));
+        before.map(|(_, _, entry)| entry.work).sum()
     }
 
     fn most_held(&self) -> usize {
@@ -70,6 +67,7 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
 mod tests {
     use std::time::Instant;
 
+    use super::super::tests::usual;
     use super::super::{Curve, Limits, Offer, Profile, Refusal};
     use super::*;
 
@@ -90,7 +88,8 @@ mod tests {
         let now = Instant::now();
         let offer = |scheduler: &mut Scheduler<u8, u32>, model, payload: u32| {
             let deadline = now + MILLI * (50 + payload);
-            let offer = Offer { model, bucket: 0, rows: 1, bytes: 1, priority: 128, deadline };
+            let offer =
+                Offer { model, bucket: 0, rows: 1, bytes: 1, priority: 128, deadline, standing: usual() };
             scheduler.offer(now, offer, payload).map(|_| ()).map_err(|refused| refused.why)
         };
         for payload in 0..6 {

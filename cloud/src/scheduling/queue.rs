@@ -1,12 +1,13 @@
-//! Entries of one model and bucket, in order.
+//! Entries of one model and bucket, in order, by whose they are.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ModelId;
+use crate::principal::Standing;
 
-/// Who is served first: priority, then deadline, then arrival.
+/// Which of one principal's entries is served first: priority, then deadline, then arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Order {
     pub(super) priority: u8,
@@ -17,6 +18,7 @@ pub(super) struct Order {
 
 #[derive(Debug)]
 pub(super) struct Entry<T> {
+    pub(super) standing: Arc<Standing>,
     pub(super) rows: usize,
     pub(super) bytes: usize,
     /// The entry's share of the time of a good batch.
@@ -25,25 +27,41 @@ pub(super) struct Entry<T> {
     pub(super) payload: T,
 }
 
+/// Where an entry waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) flow: u64,
+    pub(super) queue: u64,
+    pub(super) order: Order,
+}
+
+type Part<T> = BTreeMap<Order, Entry<T>>;
+
 #[derive(Debug)]
 pub(super) struct Queue<K, T> {
     model: ModelId,
     bucket: K,
-    entries: BTreeMap<Order, Entry<T>>,
+    /// By flow; none is empty.
+    parts: BTreeMap<u64, Part<T>>,
     rows: usize,
+    len: usize,
 }
 
 impl<K: Clone, T> Queue<K, T> {
-    pub(super) fn new(model: ModelId, bucket: K) -> Self {
-        Self { model, bucket, entries: BTreeMap::new(), rows: 0 }
-    }
-
     pub(super) fn key(&self) -> (ModelId, K) {
         (self.model, self.bucket.clone())
     }
 }
 
 impl<K, T> Queue<K, T> {
+    pub(super) fn new(model: ModelId, bucket: K) -> Self {
+        Self { model, bucket, parts: BTreeMap::new(), rows: 0, len: 0 }
+    }
+
+    pub(super) fn into_key(self) -> (ModelId, K) {
+        (self.model, self.bucket)
+    }
+
     pub(super) fn model(&self) -> ModelId {
         self.model
     }
@@ -53,41 +71,53 @@ impl<K, T> Queue<K, T> {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        self.len
     }
 
-    pub(super) fn head(&self) -> Option<Order> {
-        self.entries.first_key_value().map(|(order, _)| *order)
+    pub(super) fn head(&self, flow: u64) -> Option<Order> {
+        self.first(flow).map(|(order, _)| *order)
     }
 
-    pub(super) fn first(&self) -> Option<(&Order, &Entry<T>)> {
-        self.entries.first_key_value()
+    pub(super) fn first(&self, flow: u64) -> Option<(&Order, &Entry<T>)> {
+        self.parts.get(&flow)?.first_key_value()
     }
 
-    /// The next after one that is passed over; the first if none is.
-    pub(super) fn after(&self, passed: Option<Order>) -> Option<(&Order, &Entry<T>)> {
-        match passed {
-            None => self.first(),
-            Some(passed) => self.entries.range((Bound::Excluded(passed), Bound::Unbounded)).next(),
+    pub(super) fn flows(&self) -> impl ExactSizeIterator<Item = u64> {
+        self.parts.keys().copied()
+    }
+
+    /// Each entry with its flow: a flow's own in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Order, &Entry<T>)> {
+        self.parts.iter().flat_map(|(flow, part)| part.iter().map(|(order, entry)| (*flow, order, entry)))
+    }
+
+    /// Each entry, by its order alone.
+    pub(super) fn in_order(&self) -> Vec<(&Order, &Entry<T>)> {
+        let mut all: Vec<_> = self.parts.values().flatten().collect();
+        if self.parts.len() > 1 {
+            all.sort_unstable_by_key(|(order, _)| **order);
         }
+        all
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Order, &Entry<T>)> {
-        self.entries.iter()
+    pub(super) fn get(&self, flow: u64, order: &Order) -> Option<&Entry<T>> {
+        self.parts.get(&flow)?.get(order)
     }
 
-    pub(super) fn get(&self, order: &Order) -> Option<&Entry<T>> {
-        self.entries.get(order)
-    }
-
-    pub(super) fn insert(&mut self, order: Order, entry: Entry<T>) {
+    pub(super) fn insert(&mut self, flow: u64, order: Order, entry: Entry<T>) {
         self.rows += entry.rows;
-        self.entries.insert(order, entry);
+        self.len += 1;
+        self.parts.entry(flow).or_default().insert(order, entry);
     }
 
-    pub(super) fn remove(&mut self, order: &Order) -> Option<Entry<T>> {
-        let entry = self.entries.remove(order)?;
+    pub(super) fn remove(&mut self, flow: u64, order: &Order) -> Option<Entry<T>> {
+        let part = self.parts.get_mut(&flow)?;
+        let entry = part.remove(order)?;
+        if part.is_empty() {
+            self.parts.remove(&flow);
+        }
         self.rows -= entry.rows;
+        self.len -= 1;
         Some(entry)
     }
 }
@@ -111,5 +141,12 @@ impl Waiting {
         self.entries = self.entries.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(bytes);
         self.work = self.work.saturating_sub(work);
+    }
+
+    /// Counts `after` in place of `before`, which was counted.
+    pub(super) fn replace(&mut self, before: Self, after: Self) {
+        self.entries = self.entries.saturating_sub(before.entries).saturating_add(after.entries);
+        self.bytes = self.bytes.saturating_sub(before.bytes).saturating_add(after.bytes);
+        self.work = self.work.saturating_sub(before.work).saturating_add(after.work);
     }
 }

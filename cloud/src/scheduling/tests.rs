@@ -1,6 +1,12 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::principal::Principal;
+
+/// Whom entries are for where that makes no difference.
+pub(super) fn usual() -> Arc<Standing> {
+    Arc::new(Standing::usual(Principal::device("acme", "cam-1")))
+}
 
 fn us(micros: u64) -> Duration {
     Duration::from_micros(micros)
@@ -50,7 +56,7 @@ impl House {
         payload: u32,
     ) -> Result<Admitted<u32>, Refusal> {
         let deadline = self.start + us(deadline);
-        let offer = Offer { model, bucket, rows: 1, bytes: 10, priority, deadline };
+        let offer = Offer { model, bucket, rows: 1, bytes: 10, priority, deadline, standing: usual() };
         self.scheduler.offer(self.start, offer, payload).map_err(|refused| refused.why)
     }
 
@@ -140,8 +146,15 @@ fn nobody_is_sent_away_for_what_does_not_fit_anyway() {
     for (priority, payload) in [(1, 1), (128, 2), (128, 3)] {
         house.offer_as(priority, model, 0, 50_000, payload).unwrap();
     }
-    let big =
-        |bytes| Offer { model, bucket: 0, rows: 1, bytes, priority: 1, deadline: house.start + us(60_000) };
+    let big = |bytes| Offer {
+        model,
+        bucket: 0,
+        rows: 1,
+        bytes,
+        priority: 1,
+        deadline: house.start + us(60_000),
+        standing: usual(),
+    };
     let (too_big, fits) = (big(30), big(15));
     let refused = house.scheduler.offer(house.start, too_big, 4).unwrap_err();
     assert_eq!((refused.why, house.scheduler.queued()), (Refusal::Bytes, 3));
@@ -191,7 +204,7 @@ fn only_an_estimate_that_nothing_measures_gives_way() {
     let model = house.scheduler.add_model(profile(&LINEAR));
     let impossible = |house: &mut House, at: u64| {
         let (now, deadline) = (house.start + us(at), house.start + us(at + 500));
-        let offer = Offer { model, bucket: 0, rows: 1, bytes: 1, priority: 128, deadline };
+        let offer = Offer { model, bucket: 0, rows: 1, bytes: 1, priority: 128, deadline, standing: usual() };
         house.scheduler.offer(now, offer, 7).map_err(|refused| refused.why)
     };
     house.offer(model, 0, 50_000, 1).unwrap();
@@ -218,7 +231,7 @@ fn what_has_waited_long_does_not_make_batches_small() {
     // One that has just come, in a hurry: it is neither dropped nor let down.
     let now = house.start + us(850);
     let deadline = house.start + us(960);
-    let offer = Offer { model, bucket: 0, rows: 1, bytes: 1, priority: 128, deadline };
+    let offer = Offer { model, bucket: 0, rows: 1, bytes: 1, priority: 128, deadline, standing: usual() };
     house.scheduler.offer(now, offer, 99).unwrap();
     let taken = house.take(850);
     assert_eq!((taken.batch.unwrap().entries, taken.expired), (vec![99], vec![]));
@@ -261,7 +274,7 @@ proptest! {
             match step {
                 Step::Offer { model, bucket, rows, priority, deadline } => {
                     let deadline = now + us(deadline);
-                    let offer = Offer { model: models[model], bucket, rows, bytes: rows, priority, deadline };
+                    let offer = Offer { model: models[model], bucket, rows, bytes: rows, priority, deadline, standing: usual() };
                     match scheduler.offer(now, offer, (next, model, bucket)) {
                         Ok(admitted) => out.extend(admitted.shed.iter().map(|entry| entry.0)),
                         Err(refused) => out.push(refused.payload.0),
@@ -308,7 +321,7 @@ proptest! {
         out.sort_unstable();
         prop_assert_eq!(out, (0..next).collect::<Vec<_>>());
         prop_assert_eq!(scheduler.waiting, Waiting::default());
-        prop_assert!(scheduler.heads.is_empty() && scheduler.queues.is_empty() && scheduler.by_bucket.is_empty());
+        prop_assert!(scheduler.shares.in_turn().next().is_none() && scheduler.queues.is_empty() && scheduler.by_bucket.is_empty());
     }
 }
 

@@ -156,17 +156,17 @@ impl Threads {
     ) -> Result<(), Failure> {
         let bytes = entry.inputs.iter().map(|input| input.values().size()).sum();
         let rows = entry.layout.rows();
-        let (priority, deadline) = (call.priority, call.due());
+        let (priority, deadline, standing) = (call.priority, call.due(), Arc::clone(&call.standing));
         let name = Arc::clone(&entry.served);
-        let offer = Offer { model, bucket, rows, bytes, priority, deadline };
+        let offer = Offer { model, bucket, rows, bytes, priority, deadline, standing };
         self.offer(offer, Work::Rows(entry), &name.name)
     }
 
     /// `bytes` is what it holds while it waits.
     pub(crate) fn submit_job(&self, call: &Call, bytes: usize, job: Box<dyn Job>) -> Result<(), Failure> {
-        let (priority, deadline) = (call.priority, call.due());
+        let (priority, deadline, standing) = (call.priority, call.due(), Arc::clone(&call.standing));
         let bucket = Bucket { shapes: Vec::new(), parameters: String::new(), alone: None };
-        let offer = Offer { model: self.jobs, bucket, rows: 1, bytes, priority, deadline };
+        let offer = Offer { model: self.jobs, bucket, rows: 1, bytes, priority, deadline, standing };
         self.offer(offer, Work::Job(job), "")
     }
 
@@ -191,7 +191,7 @@ impl Threads {
             Ok(admitted) => {
                 self.shared.wake.notify_one();
                 for shed in admitted.shed {
-                    let what = "something more urgent came";
+                    let what = "what is more urgent, or within its share, took the room";
                     shed.refuse(Failure::Refused { what, retry_after: admitted.retry_after });
                 }
                 Ok(())

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::super::tests::usual;
 use super::super::{Curve, Limits, ModelId, Offer, Profile, Scheduler, Started};
 use super::{DISPATCH, Job, Mix, Policy, WORKERS, us};
 
@@ -35,7 +36,7 @@ impl Ours {
 impl Policy for Ours {
     fn offer(&mut self, now: Instant, job: Job) -> Vec<Job> {
         let (model, deadline) = (self.models[job.expert], job.deadline);
-        let offer = Offer { model, bucket: 0, rows: 1, bytes: 1, priority: 128, deadline };
+        let offer = Offer { model, bucket: 0, rows: 1, bytes: 1, priority: 128, deadline, standing: usual() };
         match self.scheduler.offer(now, offer, job) {
             Ok(admitted) => admitted.shed,
             Err(refused) => vec![refused.payload],

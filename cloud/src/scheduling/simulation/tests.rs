@@ -1,5 +1,6 @@
 use std::time::{Duration, Instant};
 
+use super::super::queue::Place;
 use super::load::{Load, MIXED, ONE};
 use super::policies::{Ours, Simple};
 use super::report::Report;
@@ -105,9 +106,9 @@ fn what_an_offer_costs() {
         for number in 0..10_000 {
             // As many come as go.
             policy.offer(start, job(waiting + number));
-            let first = policy.scheduler.heads.first_key_value().map(|(order, queue)| (*order, *queue));
-            let (order, queue) = first.unwrap();
-            policy.scheduler.remove(queue, order);
+            let (flow, of) = policy.scheduler.shares.in_turn().next().unwrap();
+            let (order, queue) = of.heads.first_key_value().map(|(order, queue)| (*order, *queue)).unwrap();
+            policy.scheduler.detach(Place { flow, queue, order });
         }
         let each = began.elapsed() / 10_000;
         println!("{waiting} entries wait: offering one and taking one out costs {each:?}");

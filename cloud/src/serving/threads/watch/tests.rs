@@ -1,4 +1,7 @@
+use std::sync::Arc;
+
 use super::*;
+use crate::principal::Standing;
 use crate::scheduling::{Curve, Limits, Offer, Profile, Scheduler, Started};
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -66,7 +69,8 @@ impl World {
 
     fn ask(&mut self, model: ModelId, patience: Duration, takes: Option<Duration>) -> bool {
         let deadline = self.now + patience;
-        let offer = Offer { model, bucket: 0, rows: 1, bytes: 1, priority: 128, deadline };
+        let standing = Arc::new(Standing::local());
+        let offer = Offer { model, bucket: 0, rows: 1, bytes: 1, priority: 128, deadline, standing };
         self.scheduler.offer(self.now, offer, Request { deadline, takes }).is_ok()
     }
 
