@@ -96,7 +96,7 @@ pub(crate) struct Loaded {
 #[derive(Debug)]
 pub(crate) struct LoadError {
     pub(crate) reason: String,
-    /// It has ended the worker in which it was loaded.
+    /// The load has ended its worker.
     pub(crate) has_ended: bool,
 }
 

@@ -184,7 +184,7 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// Of (input, taken); as much comes out as goes in.
+    /// Made of (input, taken); as much comes out as goes in.
     fn of(points: &[(u64, u64)]) -> Appetite {
         let mut appetite = Appetite::default();
         for (input, taken) in points.iter().copied() {

@@ -46,7 +46,7 @@ impl Home {
 /// The library of ONNX Runtime that was found to work.
 #[derive(Debug)]
 pub(super) enum Library {
-    /// It is loaded into this process.
+    /// The library is loaded into this process.
     Here(OnnxRuntime),
     /// Workers load it.
     Apart { path: PathBuf, seen: Seen },

@@ -50,7 +50,7 @@ pub(crate) struct Listed {
     pub(crate) reason: Option<String>,
     /// What is to be known of one that can.
     pub(crate) note: Option<String>,
-    /// It has ended what runs it too often.
+    /// The model has ended its workers too often.
     pub(crate) is_set_aside: bool,
 }
 
