@@ -187,16 +187,25 @@ impl Account {
         Ok(Seat { account: self.clone(), _bytes: bytes })
     }
 
-    /// Takes what a message of so many bytes needs until it is answered.
-    fn take_message(&self, length: u64) -> Result<Hold, Failure> {
-        self.take(length.saturating_mul(COPIES))
+    /// Takes so many bytes; a refusal is not counted.
+    fn try_take(&self, bytes: u64) -> Result<Hold, Full> {
+        self.who.holding.take(&self.who.holder, bytes)?;
+        Ok(Hold { who: Arc::clone(&self.who), bytes })
+    }
+
+    /// Takes what a message of so many bytes needs until it is answered; a refusal is not counted.
+    fn try_take_message(&self, length: u64) -> Result<Hold, Full> {
+        self.try_take(length.saturating_mul(COPIES))
+    }
+
+    /// What comes of a refusal; counted.
+    fn full(&self, full: Full) -> Failure {
+        self.who.full(full)
     }
 
     /// Takes so many bytes, and no more; a refusal is counted.
     pub(crate) fn take(&self, bytes: u64) -> Result<Hold, Failure> {
-        let mut hold = Hold { who: Arc::clone(&self.who), bytes: 0 };
-        hold.grow(bytes)?;
-        Ok(hold)
+        self.try_take(bytes).map_err(|full| self.full(full))
     }
 
     /// The caller asks with [`Self::next`] about every message that is to come.

@@ -28,7 +28,7 @@ const NETWORK_BITS: u32 = 64;
 pub(super) enum Heard {
     /// Nothing is remarkable.
     Alone,
-    /// It is at two places, this one and `other`.
+    /// The device is at two places, this one and `other`.
     Cloned {
         other: IpAddr,
         /// This place is not where it has been for the longest time.

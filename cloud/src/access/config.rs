@@ -22,7 +22,7 @@ pub struct AccessConfig {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClonePolicy {
-    /// It is logged, counted, and shown in the list of devices.
+    /// A clone is logged, counted, and shown in the list of devices.
     #[default]
     Warn,
     /// Calls are refused besides, but for those from the network where it has been for longest.

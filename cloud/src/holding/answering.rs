@@ -11,7 +11,7 @@ use super::{Hold, Seat, Unsent};
 use crate::failure::Failure;
 
 /// Bytes that are handed on at once: what lies in a connection's buffers is no more than one of these over what its peer takes.
-/// It is as long as a frame of HTTP/2, so that on a slow line some of them leave all the time.
+/// Each is as long as a frame of HTTP/2, so that on a slow line some of them leave all the time.
 const PIECE: usize = 16 << 10;
 
 /// What the end of a body is where its bytes find no room.

@@ -4,14 +4,15 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::{Sleep, sleep, sleep_until};
 
 use super::heads::{self, Heads, Piece};
+use super::ledger::Full;
 use super::pace::Pace;
 use super::unfolding::{Kind, Unfolding};
 use super::unpack::{STEP, Step, Unpacking};
@@ -26,15 +27,44 @@ const PACKED: u8 = 1;
 /// Steps of undoing a message that are taken in one turn of a thread.
 const STEPS_A_TURN: usize = 4;
 
+/// How long a message of a stream waits for room, since a refusal would end the stream with all that is under way on it: most
+/// answers are sent by then. Meanwhile nothing is read, which holds its sender back.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Pause between two looks for room.
+const LOOK: Duration = Duration::from_millis(10);
+
 /// A message that has begun, and what it holds.
 #[derive(Debug)]
 enum Message {
-    /// It passes on as it comes.
+    /// Waiting for room since then; its flag and its length are known.
+    Waiting(u8, u32, Instant),
+    /// Passed on as it comes.
     Passing(Option<Unfolding>, Hold),
-    /// It is compressed, and collected.
+    /// Compressed, and collected.
     Packed(BytesMut, Hold),
-    /// It has come, and is undone.
+    /// Whole, and being undone.
     Unpacking(Unpacking, Hold),
+}
+
+/// What is known of a request before its body.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Traits {
+    /// Its compressed messages are undone here.
+    pub(super) is_gzip: bool,
+    /// One message comes after the other.
+    pub(super) is_stream: bool,
+    /// What its messages are of, if of anything that unfolds.
+    pub(super) kind: Option<Kind>,
+}
+
+impl Traits {
+    pub(super) fn of(path: &str, headers: &HeaderMap) -> Self {
+        Self {
+            is_gzip: headers.get(ENCODING).is_some_and(|name| name == GZIP),
+            is_stream: path.contains("Stream"),
+            kind: Kind::of_method(path),
+        }
+    }
 }
 
 /// A body on its way to the service.
@@ -46,6 +76,8 @@ pub(super) struct Arriving<B: Body> {
     /// The longest message that is read; it is for the service to say so.
     longest: usize,
     is_gzip: bool,
+    /// Whether one message comes after the other.
+    is_stream: bool,
     /// What messages are of; `None`: of nothing that unfolds.
     kind: Option<Kind>,
     heads: Heads,
@@ -63,7 +95,7 @@ impl<B: Body<Data = Bytes> + Unpin> Arriving<B> {
     pub(super) fn new(
         body: B,
         account: Account,
-        (is_gzip, kind): (bool, Option<Kind>),
+        Traits { is_gzip, is_stream, kind }: Traits,
         longest: usize,
         refuse: fn(&Failure) -> B::Error,
     ) -> Self {
@@ -75,6 +107,7 @@ impl<B: Body<Data = Bytes> + Unpin> Arriving<B> {
             refuse,
             longest,
             is_gzip,
+            is_stream,
             kind,
             heads,
             pace,
@@ -86,27 +119,16 @@ impl<B: Body<Data = Bytes> + Unpin> Arriving<B> {
         }
     }
 
-    /// True for a request whose compressed messages are undone here.
-    pub(super) fn is_gzip(headers: &HeaderMap) -> bool {
-        headers.get(ENCODING).is_some_and(|name| name == GZIP)
+    #[cfg(test)]
+    pub(super) fn set_stream(&mut self) {
+        self.is_stream = true;
     }
 
     /// Looks at what has come; `false`: there is no more of it.
     fn read(&mut self) -> Result<bool, Failure> {
         let Some(piece) = self.heads.next(&mut self.input) else { return Ok(false) };
         match piece {
-            Piece::Head { flag, length } => {
-                // What is too long is refused by its reader.
-                let counted = if length as usize > self.longest { 0 } else { u64::from(length) };
-                if flag == PACKED && self.is_gzip && counted > 0 {
-                    self.message = Some(Message::Packed(BytesMut::new(), self.account.take(counted)?));
-                } else {
-                    let hold = self.account.take_message(counted)?;
-                    self.message = Some(Message::Passing(self.kind.map(Unfolding::new), hold));
-                    self.output.push_back(Bytes::copy_from_slice(&heads::head(flag, length)));
-                    self.pass();
-                }
-            }
+            Piece::Head { flag, length } => self.begin(flag, length, None)?,
             Piece::Content(bytes) => {
                 match &mut self.message {
                     Some(Message::Packed(packed, _)) => packed.extend_from_slice(&bytes),
@@ -129,6 +151,38 @@ impl<B: Body<Data = Bytes> + Unpin> Arriving<B> {
             }
         }
         Ok(true)
+    }
+
+    /// A message begins, or looks again for room since `waits`.
+    fn begin(&mut self, flag: u8, length: u32, waits: Option<Instant>) -> Result<(), Failure> {
+        // What is too long is refused by its reader.
+        let counted = if length as usize > self.longest { 0 } else { u64::from(length) };
+        let is_packed = flag == PACKED && self.is_gzip && counted > 0;
+        let taken = match is_packed {
+            true => self.account.try_take(counted),
+            false => self.account.try_take_message(counted),
+        };
+        let hold = match taken {
+            Ok(hold) => hold,
+            Err(Full::Share | Full::Whole)
+                if self.is_stream && waits.is_none_or(|since| since.elapsed() < PATIENCE) =>
+            {
+                let since = waits.unwrap_or_else(Instant::now);
+                self.message = Some(Message::Waiting(flag, length, since));
+                self.timer = Some(Box::pin(sleep(LOOK)));
+                return Ok(());
+            }
+            Err(full) => return Err(self.account.full(full)),
+        };
+        self.timer = None;
+        if is_packed {
+            self.message = Some(Message::Packed(BytesMut::new(), hold));
+        } else {
+            self.message = Some(Message::Passing(self.kind.map(Unfolding::new), hold));
+            self.output.push_back(Bytes::copy_from_slice(&heads::head(flag, length)));
+            self.pass();
+        }
+        Ok(())
     }
 
     /// Whoever reads the last byte of a message has it, and asks what it holds.
@@ -204,6 +258,18 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Arriving<B> {
                 return Poll::Ready(None);
             }
             match this.message.take() {
+                Some(Message::Waiting(flag, length, since)) => {
+                    if let Some(timer) = &mut this.timer
+                        && timer.as_mut().poll(cx).is_pending()
+                    {
+                        this.message = Some(Message::Waiting(flag, length, since));
+                        return Poll::Pending;
+                    }
+                    if let Err(failure) = this.begin(flag, length, Some(since)) {
+                        return this.fail(&failure);
+                    }
+                    continue;
+                }
                 Some(Message::Unpacking(packed, hold)) => {
                     if let Err(failure) = this.unpack(packed, hold) {
                         return this.fail(&failure);

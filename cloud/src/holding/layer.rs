@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use http_body::{Body, Frame};
 use tower::{Layer, Service};
 
 use super::answering::Answering;
-use super::arriving::Arriving;
-use super::unfolding::Kind;
+use super::arriving::{Arriving, Traits};
 use super::{Account, Holding};
 use crate::access::Caller;
 use crate::failure::Failure;
@@ -130,9 +129,8 @@ where
         if let Some((longest, refuse)) = arriving
             && !request.body().is_end_stream()
         {
-            let headers: &HeaderMap = request.headers();
-            let shape = (Arriving::<B>::is_gzip(headers), Kind::of_method(request.uri().path()));
-            request = request.map(|body| B::boxed(Arriving::new(body, account, shape, longest, refuse)));
+            let traits = Traits::of(request.uri().path(), request.headers());
+            request = request.map(|body| B::boxed(Arriving::new(body, account, traits, longest, refuse)));
         }
         let answer = self.inner.call(request);
         Box::pin(async move { Ok(answer.await?.map(|body| B::boxed(Answering::new(body, seat, fail)))) })

@@ -16,7 +16,7 @@ const TIMES_THE_REST: u64 = 3;
 /// Why a holder gets no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Full {
-    /// It holds its share already, or its group does.
+    /// The holder has its share already, or its group has.
     Share,
     /// All is taken.
     Whole,
@@ -34,9 +34,9 @@ pub(crate) struct Holder<K, G> {
 /// What one holder has.
 #[derive(Debug, Clone, Copy, Default)]
 struct Held {
-    /// Of what is set aside.
+    /// Bytes of what is set aside.
     floor: u64,
-    /// Of what is common.
+    /// Bytes of what is common.
     common: u64,
 }
 

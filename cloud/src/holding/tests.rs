@@ -11,7 +11,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame};
 
 use super::answering::Answering;
-use super::arriving::Arriving;
+use super::arriving::{Arriving, Traits};
 use super::unfolding::Kind;
 use super::*;
 use crate::access::Access;
@@ -62,9 +62,8 @@ fn arriving(frames: &[&[u8]], account: &Account, ends: bool) -> Arriving<Frames>
     if !ends {
         frames.insert(0, None);
     }
-    Arriving::new(Frames(frames), account.clone(), (true, Some(Kind::Infer)), LONGEST, |failure| {
-        failure.to_string()
-    })
+    let traits = Traits { is_gzip: true, is_stream: false, kind: Some(Kind::Infer) };
+    Arriving::new(Frames(frames), account.clone(), traits, LONGEST, |failure| failure.to_string())
 }
 
 /// Reads until nothing more comes; gives what came, and whether it is the end.
@@ -131,6 +130,20 @@ async fn a_message_without_room_ends_its_body() {
     let mut long = arriving(&[&message(0, LONGEST + 1, b"x")], &account, false);
     assert!(matches!(read(&mut long), (pieces, Ok(false)) if pieces.concat().len() == 6));
     assert_eq!(held(&holding), 6 << 20);
+}
+
+#[tokio::test]
+async fn a_message_of_a_stream_waits_for_room() {
+    let (_holding, account, _dir) = account(16);
+    let first = account.take(8 << 20).unwrap();
+    let mut body = arriving(&[&message(0, 1 << 20, b"x")], &account, false);
+    body.set_stream();
+    let (came, ended) = read(&mut body);
+    assert!(came.is_empty() && matches!(ended, Ok(false)));
+    drop(first);
+    // Whoever waits looks again.
+    let frame = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
+    assert_eq!(frame.unwrap().unwrap().into_data().unwrap(), heads::head(0, 1 << 20).as_slice());
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 
 /// A packed byte is an integer of up to eight, three times over while its list grows.
 const INTEGER: u64 = 24;
-/// The same for integers of four bytes.
+/// A packed byte is an integer of up to four, three times over.
 const SHORT: u64 = 12;
 /// Values as wide as on the wire, once more while their list grows.
 const AS_WIDE: u64 = 2;
@@ -32,7 +32,7 @@ pub(super) enum Kind {
 /// What a field of a message costs.
 #[derive(Debug, Clone, Copy)]
 enum Cost {
-    /// It is gone into.
+    /// A message that is gone into.
     Inside(Kind),
     /// For each of its bytes.
     Bytes(u64),
