@@ -141,8 +141,8 @@ impl EdgeProcess {
         std::thread::spawn(move || {
             let mut line = String::new();
             while log.read_line(&mut line).is_ok_and(|read| read > 0) {
-                if shows {
-                    eprint!("{line}");
+                if shows && std::io::stderr().write_all(line.as_bytes()).is_err() {
+                    return;
                 }
                 heard.lock().unwrap_or_else(PoisonError::into_inner).push_str(&line);
                 line.clear();

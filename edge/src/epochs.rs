@@ -186,8 +186,11 @@ impl Epochs {
     /// Where the start could not use the configured bundle: tries that again, later each time, until it can or another one is
     /// followed. Whoever copies a bundle need not tell the agent when it is whole.
     pub(crate) async fn catch_up(self) {
+        if !self.0.is_behind {
+            return;
+        }
         let mut pause = Duration::ZERO;
-        while self.0.is_behind {
+        loop {
             pause = CATCH_UP.after(pause);
             tokio::time::sleep(pause).await;
             let configured = self.0.configured.lock().unwrap_or_else(PoisonError::into_inner).clone();

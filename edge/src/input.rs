@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use millgate_shared::image::BitDepth;
+use millgate_shared::image::{BitDepth, NO_MEMORY};
 use millgate_shared::memory::{self, NoRoom};
 use millgate_shared::modality::image::BIT_DEPTH;
 use millgate_shared::part::{Attributes, Part};
@@ -63,6 +63,7 @@ impl InputError {
         match self {
             Self::Read(_) => "unreadable",
             Self::NotAFile => "not_a_file",
+            Self::NoMemory { source, .. } if source.may_pass() => NO_MEMORY,
             Self::TooLarge { .. } | Self::NoMemory { .. } => "too_large",
             Self::Nothing { .. } => "no_images",
             Self::Part { source, .. } => source.code(),
@@ -78,8 +79,10 @@ impl InputError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Read(error) => trouble::judge(error),
-            Self::NoMemory { .. } => Fault::Machine(Trouble::Memory),
-            Self::NotAFile | Self::TooLarge { .. } | Self::Nothing { .. } => Fault::Itself,
+            Self::NoMemory { source, .. } if source.may_pass() => Fault::Machine(Trouble::Memory),
+            Self::NotAFile | Self::TooLarge { .. } | Self::NoMemory { .. } | Self::Nothing { .. } => {
+                Fault::Itself
+            }
             Self::Part { source, .. } => source.fault(),
         }
     }

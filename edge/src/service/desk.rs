@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use millgate_shared::image::NO_MEMORY;
+use millgate_shared::trouble::Trouble;
 use millgate_shared::workers::WorkError;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -142,6 +144,10 @@ impl Desk {
                         return Err(Outcome::Unacknowledged);
                     }
                     tokio::time::sleep(BUSY_PAUSE).await;
+                }
+                Err(error) if reads.is_some() && error.code() == NO_MEMORY => {
+                    tracing::debug!(path = named.path, %error, "waits for memory");
+                    return Err(Outcome::Delayed(Trouble::Memory));
                 }
                 Err(error) if reads.as_ref().is_some_and(|reads| reads.may_heal(error.code())) => {
                     tracing::debug!(path = named.path, %error, "may not be complete yet");

@@ -29,12 +29,21 @@ struct Told {
 static TOLD: Mutex<Told> = Mutex::new(Told { given: 0, most: 0 });
 static GIVEN_BACK: Condvar = Condvar::new();
 
-/// Refusal: less memory is left than was asked for. Both numbers are in bytes.
+/// Refusal: less memory is left than was asked for. All numbers are in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("needs {} MiB of memory, and there are {}", needed.div_ceil(1 << 20), available >> 20)]
 pub struct NoRoom {
     pub needed: u64,
     pub available: u64,
+    /// The most that was ever found available.
+    pub most: u64,
+}
+
+impl NoRoom {
+    /// There once was room for as much: asking again may help.
+    pub fn may_pass(&self) -> bool {
+        self.needed <= self.most
+    }
 }
 
 /// Memory set aside for something that is being made. Dropping it gives it back.
@@ -72,7 +81,7 @@ fn reserve_within(bytes: u64, available: impl Fn() -> Option<u64>) -> Result<Roo
         if told.given == 0 {
             looks += 1;
             if bytes > told.most || looks > MOST_LOOKS {
-                return Err(NoRoom { needed: bytes, available });
+                return Err(NoRoom { needed: bytes, available, most: told.most });
             }
         }
         (told, _) = GIVEN_BACK.wait_timeout(told, LOOK).unwrap_or_else(PoisonError::into_inner);
@@ -99,6 +108,7 @@ mod tests {
     fn what_does_not_fit_waits_for_others_and_then_is_refused() {
         let error = reserve_within(500 * MIB, || Some(400 * MIB)).unwrap_err();
         assert_eq!(error.to_string(), "needs 500 MiB of memory, and there are 376");
+        assert!(!error.may_pass() && NoRoom { most: 500 * MIB, ..error }.may_pass());
         assert!(reserve_within(SMALL, || Some(0)).is_ok(), "what is small is had without asking");
         // What there once was room for is waited for.
         let mut looks = [100, 100, 400].into_iter();

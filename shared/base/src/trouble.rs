@@ -140,7 +140,7 @@ fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
 }
 
 fn judge_errno(errno: i32) -> Fault {
-    let machine = |trouble| Fault::Machine(trouble);
+    let machine = Fault::Machine;
     match Errno::from_raw_os_error(errno) {
         Errno::NOENT | Errno::NOTDIR => Fault::Absent,
         Errno::ISDIR | Errno::LOOP | Errno::NAMETOOLONG | Errno::FBIG | Errno::OVERFLOW | Errno::ILSEQ => {

@@ -16,7 +16,9 @@ mod prepare;
 mod resize;
 
 pub use codec::{Announced, Codec, Encoded, PayloadError, decode_payload, encode, encode_if_quick};
-pub use decode::{BitDepth, DecodeError, Decoded, File, Format, Limits, Remark, decode, read, read_all};
+pub use decode::{
+    BitDepth, DecodeError, Decoded, File, Format, Limits, NO_MEMORY, Remark, decode, read, read_all,
+};
 pub use picture::{Channels, Picture, PictureError, luma};
 pub use prepare::{PerChannel, PrepareError, prepare};
 pub use resize::resize;

@@ -96,12 +96,16 @@ fn counted(channels: u64) -> String {
     format!("{channels} channel{}", if channels == 1 { "" } else { "s" })
 }
 
+/// The code of what could be read if more memory were free, as there has been.
+pub const NO_MEMORY: &str = "no_memory";
+
 impl DecodeError {
     /// A word for machines, stable across versions.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Empty => "empty_file",
             Self::NotAnImage => "not_an_image",
+            Self::NoMemory { source, .. } if source.may_pass() => NO_MEMORY,
             Self::FileTooLarge { .. } | Self::TooManyPixels { .. } | Self::NoMemory { .. } => "too_large",
             Self::Truncated { .. } => "truncated",
             Self::Corrupt { .. } => "corrupt",

@@ -16,8 +16,8 @@ use serde::Deserialize;
 
 use super::{Effort, File, Modality, Prepare, Reading, Refused, Spec, Table, keys};
 use crate::image::{
-    self, Announced, BitDepth, Channels, Codec, DecodeError, Encoded, PayloadError, PerChannel, Picture,
-    decode_payload, encode, encode_if_quick, prepare, read_all, resize,
+    self, Announced, BitDepth, Channels, Codec, DecodeError, Encoded, NO_MEMORY, PayloadError, PerChannel,
+    Picture, decode_payload, encode, encode_if_quick, prepare, read_all, resize,
 };
 use crate::part::{FILE, Limits, Part, Unreadable, Value};
 
@@ -240,6 +240,7 @@ fn depth(part: &Part) -> Result<Option<BitDepth>, Unreadable> {
 fn payload_code(error: &PayloadError) -> &'static str {
     match error {
         PayloadError::File(error) => error.code(),
+        PayloadError::NoMemory { source, .. } if source.may_pass() => NO_MEMORY,
         PayloadError::TooManyPixels { .. } | PayloadError::NoMemory { .. } => "too_large",
         _ => "corrupt",
     }

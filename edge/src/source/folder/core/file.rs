@@ -36,7 +36,7 @@ pub(super) struct File {
     pub(super) seen: Instant,
     /// Since when listings lack it, where that tells anything.
     pub(super) absent: Option<Absent>,
-    /// It is to be left alone for a while, since the machine was in trouble.
+    /// Until when the file is to be left alone, since the machine was in trouble.
     pub(super) held: Option<Hold>,
     /// A writer was seen that has not been seen closing it.
     pub(super) is_written: bool,
