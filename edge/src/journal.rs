@@ -100,6 +100,8 @@ pub struct Journal {
     why: String,
     /// The database was found to be damaged while it was in use.
     is_damaged: bool,
+    /// The database that is open is not the one at its path, and could not be written there.
+    is_away: bool,
     counts: Counts,
 }
 
@@ -229,10 +231,10 @@ impl Journal {
 
     /// How what is written now is remembered.
     fn memory(&self) -> Memory {
-        match (&self.base, &self.wal) {
-            (Some(_), Some(_)) => Memory::Whole,
-            (None, None) => Memory::Lost,
-            _ => Memory::Half,
+        match (self.base.is_some() && !self.is_away, self.wal.is_some()) {
+            (true, true) => Memory::Whole,
+            (true, false) | (false, true) => Memory::Half,
+            (false, false) => Memory::Lost,
         }
     }
 

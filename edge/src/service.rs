@@ -137,6 +137,7 @@ impl Service {
         let base = Tasks::new();
         // Ports first: a second agent on the device fails at once, and not after loading its models.
         let ports = Ports::bind(&config).await?;
+        kept::make_state_dir(config.state_dir.clone()).await?;
         let identity = start_identity(&config, &base).await?;
         let (agent, bundles) = start_agent(&config, &identity, &base).await?;
         let metrics = Arc::new(Metrics::of(&identity, &agent));

@@ -80,7 +80,11 @@ fn is_of_bytes(error: &io::Error) -> bool {
     match trouble::judge(error) {
         Fault::Itself => true,
         Fault::Absent => false,
-        Fault::Machine(trouble) => trouble == Trouble::Other && error.raw_os_error().is_none(),
+        // Also a place in the file that no file can have.
+        Fault::Machine(trouble) => {
+            let is_no_place = error.kind() == io::ErrorKind::InvalidInput;
+            trouble == Trouble::Other && (error.raw_os_error().is_none() || is_no_place)
+        }
     }
 }
 
@@ -89,6 +93,8 @@ impl Base {
     pub(super) fn open(path: &Path) -> Found {
         let len = match path.metadata() {
             Ok(metadata) if metadata.is_dir() => return Found::Damaged("is a folder".to_owned()),
+            // One that is made here has its tables before it has this name.
+            Ok(metadata) if metadata.len() == 0 => return Found::Damaged("is empty".to_owned()),
             Ok(metadata) => metadata.len(),
             // A link that leads nowhere is something at this path.
             Err(error) if error.kind() == io::ErrorKind::NotFound => match path.symlink_metadata() {
@@ -126,11 +132,7 @@ impl Base {
         match base.look() {
             Ok((Some(change::FORMAT), number)) => Found::Here(Box::new(Self { number, ..base })),
             Ok((Some(found), _)) => Found::Format(found),
-            // It was made, and never begun.
-            Ok((None, _)) => match base.begin() {
-                Ok(()) => Found::Here(Box::new(base)),
-                Err(error) => Found::Trouble(error.to_string()),
-            },
+            Ok((None, _)) => Found::Damaged("holds no journal".to_owned()),
             Err(error) if error.is_damage() => Found::Damaged(error.to_string()),
             Err(error) => Found::Trouble(error.to_string()),
         }
@@ -193,10 +195,6 @@ impl Base {
 
     fn look(&self) -> Result<(Option<u32>, u64), Failed> {
         self.read(|read| Ok((change::format(read)?, change::commits(read)?)))
-    }
-
-    fn begin(&self) -> Result<(), Failed> {
-        self.write(|transaction| Ok(change::begin(transaction)?))
     }
 
     /// Reads. A panic is an error: the file has been changed under the agent.

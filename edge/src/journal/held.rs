@@ -75,8 +75,20 @@ impl Held {
         self.changes.insert(at, change);
     }
 
-    pub(super) fn changes(&self) -> impl Iterator<Item = &Change> {
-        self.changes.values()
+    /// The first so many.
+    pub(super) fn first(&self, count: usize) -> Vec<&Change> {
+        self.changes.values().take(count).collect()
+    }
+
+    /// Lets the first so many go: they are on a disk.
+    pub(super) fn release(&mut self, count: usize) {
+        for _ in 0..count {
+            let Some((_, change)) = self.changes.pop_first() else { return };
+            self.bytes -= size(&change);
+            if let Change::Post { number, .. } | Change::Amended { number, .. } = &change {
+                self.posts.remove(number);
+            }
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -85,10 +97,6 @@ impl Held {
 
     pub(super) fn is_empty(&self) -> bool {
         self.changes.is_empty()
-    }
-
-    pub(super) fn clear(&mut self) {
-        *self = Self { next: self.next, ..Self::default() };
     }
 }
 
@@ -158,7 +166,7 @@ mod tests {
                 }
             }
             let mut state = State::default();
-            held.changes().for_each(|change| state.apply(change.clone()));
+            held.first(usize::MAX).into_iter().for_each(|change| state.apply(change.clone()));
             assert_eq!(state, truth, "seed {seed}");
         }
     }
@@ -180,7 +188,9 @@ mod tests {
             assert!(held.push(Change::Delivered { number, gone: Vec::new() }));
         }
         assert!(held.bytes < MOST_BYTES / 2, "{}", held.bytes);
-        held.clear();
-        assert!(held.is_empty() && held.bytes == 0);
+        held.release(taken as usize - 1);
+        assert_eq!(held.len(), 1);
+        held.release(7);
+        assert!(held.is_empty() && held.bytes == 0 && held.posts.is_empty());
     }
 }

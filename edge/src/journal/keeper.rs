@@ -95,7 +95,7 @@ impl Keeper {
 
     /// To be called about once a second.
     fn look(&mut self) {
-        self.journal.stand();
+        self.journal.stand(true);
         if self.journal.memory() != Memory::Whole || !self.held.is_empty() {
             if Instant::now() >= self.next_attempt {
                 self.mend();
@@ -111,12 +111,22 @@ impl Keeper {
     /// Tries to have both copies again, and to commit what is held.
     fn mend(&mut self) {
         self.journal.mend();
-        if !self.held.is_empty() && self.journal.memory() != Memory::Lost {
-            let changes: Vec<&Change> = self.held.changes().collect();
-            if self.journal.write(&changes) {
-                tracing::info!(changes = changes.len(), "what was held in memory is in the journal");
-                self.held.clear();
+        let mut committed = 0;
+        while !self.held.is_empty() && self.journal.memory() != Memory::Lost {
+            let changes = self.held.first(BATCH);
+            if !self.journal.write(&changes) {
+                break;
             }
+            let count = changes.len();
+            committed += count;
+            self.held.release(count);
+        }
+        if committed > 0 {
+            tracing::info!(
+                changes = committed,
+                left = self.held.len(),
+                "what was held in memory is in the journal"
+            );
         }
         if self.journal.memory() == Memory::Whole && self.held.is_empty() {
             self.attempts = 0;
@@ -128,10 +138,11 @@ impl Keeper {
 
     /// What is held is lost with the process, unless a disk takes it now.
     fn end(mut self) {
+        self.journal.stand(true);
         if !self.held.is_empty() {
             self.mend();
         }
-        if !self.held.is_empty() {
+        if !self.held.is_empty() || self.journal.memory() == Memory::Lost {
             tracing::error!(
                 changes = self.held.len(),
                 why = self.journal.why,
@@ -174,8 +185,12 @@ fn tell(done: oneshot::Sender<()>) {
 }
 
 impl Journal {
-    /// Writes one commit; true if a restart will find it.
+    /// Writes one commit; true if a restart will find it, or will once the database that is open can be written to its path
+    /// again.
     fn write(&mut self, changes: &[&Change]) -> bool {
+        if self.memory() == Memory::Lost {
+            return false;
+        }
         let number = self.number + 1;
         let before = self.wal.as_ref().map(super::Wal::len);
         if let Some(wal) = &mut self.wal
@@ -192,7 +207,8 @@ impl Journal {
             match written {
                 Ok(()) => {
                     (self.number, base.number) = (number, number);
-                    return self.stand();
+                    self.stand(false);
+                    return true;
                 }
                 Err(error) => self.lacks_base(&error),
             }
@@ -215,6 +231,7 @@ impl Journal {
     }
 
     fn lacks_base(&mut self, error: &Failed) {
+        self.is_away = false;
         // Its lock must be given up before it can be opened anew: after an error redb refuses all further work.
         self.base = None;
         self.is_damaged = error.is_damage();
@@ -227,44 +244,49 @@ impl Journal {
     }
 
     /// Sees to it that what is open is what lies at its path: a file that was deleted or replaced is written anew from what is
-    /// still open. False if nothing of it lies where a restart looks.
-    fn stand(&mut self) -> bool {
+    /// still open. `again`: also where that did not work the last time.
+    fn stand(&mut self, again: bool) {
         let is_base_there = self.base.as_ref().is_none_or(Base::is_there);
         let is_wal_there = self.wal.as_ref().is_none_or(super::Wal::is_there);
-        if is_base_there && is_wal_there {
-            return self.base.is_some() || self.wal.is_some();
+        let was_away = std::mem::replace(&mut self.is_away, !is_base_there);
+        if is_base_there && is_wal_there || was_away && is_wal_there && !again {
+            return;
         }
-        let path = self.path();
-        if let Err(error) = files::make_private_folder(&self.dir) {
-            self.why = format!("{}: {error}", self.dir.display());
-        }
+        let made = files::make_private_folder(&self.dir);
         if !is_base_there {
-            tracing::error!(
-                file = %path.display(),
-                "the journal was deleted or replaced while it was in use; it is written anew from what is still open, and nothing is lost"
-            );
-            if let Err(error) =
-                Self::set_base_aside(&self.dir, "it is not the one that is in use", &self.counts)
-            {
-                tracing::warn!(%error, "what lies in its place cannot be set aside");
+            let path = self.path();
+            if !was_away {
+                tracing::error!(
+                    file = %path.display(),
+                    "the journal was deleted or replaced while it was in use; it is written anew from what is still open"
+                );
             }
-            match self.base.as_ref().map(|base| self.made_from(base)) {
-                Some(Ok(base)) => {
-                    self.counts.made_anew("journal");
-                    self.base = Some(base);
+            match made.map_err(Failed::from).and_then(|()| self.stand_anew()) {
+                Ok(()) => {
+                    tracing::info!(file = %path.display(), "the journal is written anew, and nothing is lost")
                 }
-                Some(Err(error)) => self.why = format!("{}: {error}", path.display()),
-                None => {}
+                Err(error) => self.why = format!("{}: {error}", path.display()),
             }
         }
         if !is_wal_there {
-            tracing::error!(dir = %self.dir.display(), "the journal's log was deleted or replaced while it was in use; it is written anew, and nothing is lost");
+            tracing::error!(
+                dir = %self.dir.display(),
+                "the journal's log was deleted or replaced while it was in use; it is written anew, and nothing is lost"
+            );
             match self.rewrite_wal() {
                 Ok(()) => self.counts.made_anew("journal_log"),
                 Err(error) => self.lacks_log(&error.to_string()),
             }
         }
-        self.base.as_ref().is_some_and(Base::is_there) || self.wal.as_ref().is_some_and(super::Wal::is_there)
+    }
+
+    fn stand_anew(&mut self) -> Result<(), Failed> {
+        let Some(base) = &self.base else { return Ok(()) };
+        Self::set_base_aside(&self.dir, "it is not the one that is in use", &self.counts)?;
+        self.base = Some(self.made_from(base)?);
+        self.is_away = false;
+        self.counts.made_anew("journal");
+        Ok(())
     }
 
     fn made_from(&self, base: &Base) -> Result<Base, Failed> {
@@ -279,6 +301,10 @@ impl Journal {
     /// Tries to have both copies again.
     fn mend(&mut self) {
         if self.base.is_none() {
+            if let Err(error) = files::make_private_folder(&self.dir) {
+                self.why = format!("{}: {error}", self.dir.display());
+                return;
+            }
             let found = Base::open(&self.path());
             // Its own lock would stand in the way of the log's.
             let mended = match found {

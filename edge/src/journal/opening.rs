@@ -114,6 +114,7 @@ impl Journal {
             begun: Begun::On,
             why: String::new(),
             is_damaged: false,
+            is_away: false,
             counts: counts.clone(),
         }
     }

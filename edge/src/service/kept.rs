@@ -1,8 +1,11 @@
 //! What earlier runs have left in the state directory.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
-use super::has_spool;
+use millgate_shared::files;
+
+use super::{StartError, has_spool};
 use crate::config::EdgeConfig;
 use crate::crash::law::Item;
 use crate::crash::{Before, Gate, Hand};
@@ -88,4 +91,18 @@ async fn ask_sinks(config: &EdgeConfig, begun: Begun, before: Before) -> Told {
         );
     }
     told
+}
+
+/// Makes the state directory, which nobody else may enter, before any room makes it by itself. One that cannot be made is said by
+/// each store that lacks it.
+pub(super) async fn make_state_dir(path: PathBuf) -> Result<(), StartError> {
+    let make = move || {
+        if let Err(error) = files::make_private_folder(&path) {
+            tracing::error!(
+                path = %path.display(), %error,
+                "the state directory cannot be made; the agent decides, and cannot remember"
+            );
+        }
+    };
+    tokio::task::spawn_blocking(make).await.map_err(|_| StartError::Panicked)
 }

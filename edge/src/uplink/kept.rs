@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use millgate_shared::trouble::{self, Fault};
 use millgate_shared::{bounded, files};
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,16 @@ pub enum KeptError {
     File { path: PathBuf, source: std::io::Error },
     #[error("{}: is not what the agent wrote: {source}", path.display())]
     Text { path: PathBuf, source: serde_json::Error },
+}
+
+impl KeptError {
+    /// Whether reading the file again changes nothing.
+    pub(super) fn is_damage(&self) -> bool {
+        match self {
+            Self::File { source, .. } => trouble::judge(source) == Fault::Itself,
+            Self::Text { .. } => true,
+        }
+    }
 }
 
 pub(super) fn path(dir: &Path) -> PathBuf {

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
+use millgate_shared::files;
+
 use super::budget::{Ask, Budget};
 pub use super::budget::{Limits, Refused, Traffic};
 use super::elapsed::Moment;
@@ -87,7 +89,8 @@ impl Ledger {
             }
             Err(error) => {
                 let file = file.as_deref().unwrap_or(Path::new(""));
-                tracing::error!(%error, file = %file.display(), "the byte budget is taken as spent; delete the file to start afresh");
+                let aside = error.is_damage().then(|| files::set_aside(file));
+                tracing::error!(%error, file = %file.display(), ?aside, "what was spent of the byte budget is not known; it is taken as spent");
                 (Budget::spent(config.limits, now.wall()), None)
             }
         };
