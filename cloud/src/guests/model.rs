@@ -249,7 +249,14 @@ impl GuestSession {
                 lane
             }
         };
-        let ran = lane.run(inputs, measured);
+        let ran = lane.run(inputs, measured).and_then(|(outputs, took)| {
+            let ports = &self.model.signature.outputs;
+            let fits = |(output, port): (&Array, &Port)| output.datatype() == port.datatype;
+            if outputs.len() != ports.len() || !outputs.iter().zip(ports).all(fits) {
+                return Err(lane.nonsense("gave other outputs than its file has".to_owned(), Doing::Running));
+            }
+            Ok((outputs, took))
+        });
         if !matches!(ran, Err(EngineError::Ended(_))) {
             self.lane = Some(lane);
         }

@@ -31,6 +31,14 @@ impl Memory {
         Ok((Self::of(file.try_clone()?, bytes)?, file))
     }
 
+    /// Makes memory that holds this; for fuzzing.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn of_content(content: &[u8]) -> io::Result<(Self, File)> {
+        let (memory, mut file) = Self::new(content.len())?;
+        file.write_all(content)?;
+        Ok((memory, file))
+    }
+
     /// Maps the memory that came as a file.
     pub(crate) fn of(file: File, bytes: usize) -> io::Result<Self> {
         let region = MmapRegion::from_file(FileOffset::new(file, 0), bytes);
@@ -60,6 +68,11 @@ impl Memory {
 
     /// Reads arrays from where they are said to lie.
     pub(crate) fn read(&self, tensors: Vec<Tensor>) -> Result<Vec<Array>, TensorError> {
+        // Each has a place of its own: together they are no more than there is.
+        let all = tensors.iter().try_fold(0_usize, |all, tensor| all.checked_add(tensor.size));
+        if all.is_none_or(|all| all > self.size()) {
+            return Err(TensorError::Place("named more than its memory holds".to_owned()));
+        }
         let read = |tensor: Tensor| {
             // Looked at before memory is taken for it: a size is only what somebody says.
             let place = self.place(tensor.at, tensor.size)?;
@@ -111,6 +124,8 @@ mod tests {
         let theirs = Memory::of(file.try_clone().unwrap(), ours.size()).unwrap();
         assert_eq!(theirs.read(tensors.clone()).unwrap(), arrays);
         assert!(file.set_len(0).is_err(), "the pool would fault");
+        let twice = [tensors.clone(), vec![tensors[0].clone(); LEAST / tensors[0].size]].concat();
+        assert!(theirs.read(twice).is_err(), "one place is not many tensors");
         let beyond = tensors.into_iter().map(|tensor| tensor.moved(usize::MAX - 4)).collect();
         assert!(theirs.read(beyond).is_err());
     }
