@@ -8,8 +8,12 @@
 //! check: samples in, records out. Pure.
 //! ```
 
+pub mod books;
 pub mod check;
+mod director;
 pub mod feed;
+pub mod folders;
+pub mod machine;
 pub mod plan;
 pub mod process;
 pub mod receiver;

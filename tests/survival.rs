@@ -1,11 +1,14 @@
 //! What a bad line, kills, full disks and damage leave of samples and their decisions: everything.
 //!
 //! Both schedules are real processes in real time. `MILLGATE_FAULTS=1h` sets the long one's length (`off` leaves it out),
-//! `MILLGATE_FAULTS_SEED` replays either, `MILLGATE_FAULTS_KEEP=1` keeps its files.
+//! `MILLGATE_FAULTS_SEED` replays either, `MILLGATE_FAULTS_KEEP=1` keeps its files, `MILLGATE_FAULTS_ONLY=journal,silent`
+//! has these kinds of faults alone.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use system_tests::faults::check::Rules;
+use system_tests::faults::plan::Kinds;
 use system_tests::faults::run::Schedule;
 
 const RULES: Rules = Rules {
@@ -14,6 +17,7 @@ const RULES: Rules = Rules {
     amended: true,
     exactly_once: true,
     damaged: Vec::new(),
+    delayed: BTreeMap::new(),
 };
 
 fn seed() -> u64 {
@@ -25,7 +29,11 @@ fn seed() -> u64 {
 
 fn run(length: Duration, pause: Duration) {
     let seed = seed();
-    let outcome = Schedule { seed, length, pause, rules: RULES, is_secure: true }.run().unwrap();
+    let kinds = match std::env::var("MILLGATE_FAULTS_ONLY") {
+        Ok(names) => Kinds::named(&names).expect("MILLGATE_FAULTS_ONLY is a list of kinds"),
+        Err(_) => Kinds::default(),
+    };
+    let outcome = Schedule { seed, length, pause, kinds, rules: RULES, is_secure: true }.run().unwrap();
     outcome.print().unwrap();
     assert!(outcome.is_good(), "seed {seed}: see above");
 }

@@ -56,6 +56,8 @@ pub struct Rules {
     /// For each time that the spool was damaged, the samples that may have been in it. One of them may stay provisional
     /// for each damage.
     pub damaged: Vec<BTreeSet<String>>,
+    /// How long a sample could not be read after it was there: its deadline counts from when it could.
+    pub delayed: BTreeMap<String, Duration>,
 }
 
 /// What one sink got, judged.
@@ -76,6 +78,8 @@ pub struct Verdict {
     pub late: Vec<String>,
     /// Over the deadline alone.
     pub over: usize,
+    /// Could not be read for a while.
+    pub delayed: usize,
     /// A first decision with an answer of the pool.
     pub from_pool: usize,
     /// Provisional for ever.
@@ -156,8 +160,10 @@ fn of_sample(sample: &str, records: &[&Record], rules: &Rules, verdict: &mut Ver
     verdict.decided += 1;
     verdict.slowest = verdict.slowest.max(first.total);
     verdict.over += usize::from(first.total > rules.deadline);
+    verdict.delayed += usize::from(rules.delayed.contains_key(sample));
     verdict.from_pool += usize::from(first.text.contains("\"where\":\"cloud:"));
-    if first.total > rules.deadline + rules.stall {
+    let delay = rules.delayed.get(sample).copied().unwrap_or_default();
+    if first.total > rules.deadline + rules.stall + delay {
         verdict.late.push(format!("{sample}: {:?}", first.total));
     }
     let amendments = seen.range(2..).count();
@@ -207,6 +213,7 @@ impl fmt::Display for Verdict {
             self.slowest,
             self.late.len()
         )?;
+        writeln!(f, "    not to be read    {:>6} for a while", self.delayed)?;
         writeln!(f, "    amended           {:>6} of {} provisional", self.amended, self.provisional)?;
         writeln!(f, "    asked of the pool {:>6} in time", self.from_pool)?;
         writeln!(f, "    wrong             {:>6}", self.wrong.len())?;

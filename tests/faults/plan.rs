@@ -1,12 +1,16 @@
 //! What breaks when: drawn from a seed before anything starts. Pure; the same seed and length give the same plan.
 //!
-//! Three tracks go on beside each other: the weather; what happens to the line; what happens to processes and disks. Each
-//! deals its faults from a shuffled deck, so that none is left to chance.
+//! Four tracks go on beside each other: the weather; what happens to the line; to processes and disks; to the folder that
+//! samples come from and to the pool's door. Each deals its faults from a shuffled deck, so that none is left to chance.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::line::{Loss, Rebind, Weather};
 
+mod line;
+mod places;
+mod processes;
 #[cfg(test)]
 mod tests;
 
@@ -37,7 +41,83 @@ pub enum Fault {
     Fill(Disk),
     Empty(Disk),
     Receiver(Manners),
+    /// Files that arrive may not be read, until this ends: a copy tool that sets rights last.
+    HideFiles(bool),
+    /// The watched folder may not be read.
+    HideFolder(bool),
+    /// A folder below the watched one is elsewhere for a while.
+    Away(Absence, bool),
+    /// No file and no connection can be opened any more by one that runs.
+    Starve(Whom, bool),
+    /// One file of the journal is damaged, while the agent is down.
+    Journal(Book, Damage),
+    /// One file of the journal loses its name, while the agent runs.
+    Unlink(Book),
+    /// The bundle that the configuration names is not there.
+    BundleAway(bool),
+    /// Hundreds of connections a second that say nothing.
+    Silent(bool),
 }
+
+/// How a folder is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absence {
+    Renamed,
+    /// An empty file system lies over it: a share that is not mounted, the other way round.
+    Covered,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whom {
+    Agent,
+    Pool,
+}
+
+/// File of the agent's journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Book {
+    Base,
+    Log,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Damage {
+    FlipBit,
+    ZeroPage,
+    CutShort,
+    Delete,
+}
+
+/// Which kinds of faults a plan has: all, or those that are named.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Kinds(Option<BTreeSet<String>>);
+
+impl Kinds {
+    /// Reads names with commas between them; an error names what is none.
+    pub fn named(text: &str) -> Result<Self, String> {
+        let known: Vec<&str> = std::iter::once(WEATHER)
+            .chain(line::DECK.iter().map(|(name, _)| *name))
+            .chain(processes::DECK.iter().map(|(name, _)| *name))
+            .chain(places::DECK.iter().map(|(name, _)| *name))
+            .collect();
+        let wanted: BTreeSet<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+        match wanted.iter().find(|name| !known.contains(&name.as_str())) {
+            Some(unknown) => Err(format!("`{unknown}` is no kind of fault; there are {}", known.join(", "))),
+            None => Ok(Self(Some(wanted))),
+        }
+    }
+
+    pub fn are_all(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.as_ref().is_none_or(|wanted| wanted.contains(name))
+    }
+}
+
+/// The name of the weather among the kinds.
+const WEATHER: &str = "weather";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disk {
@@ -75,44 +155,23 @@ const FULL: f64 = 600.0;
 const SHORTEST_CUT: f64 = 0.2;
 const LONGEST_CUT: f64 = 120.0;
 
-#[derive(Debug, Clone, Copy)]
-enum OfLine {
-    Cut,
-    LongCut,
-    BlockUdp,
-    Address,
-    Ports,
-    Router,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum OfProcess {
-    PoolKill,
-    PoolDrain,
-    AgentKill,
-    AgentStop,
-    AgentKillAtWrite,
-    Flip,
-    Tear,
-    StateFull,
-    SinkFull,
-    Refuses,
-    Forgets,
-}
-
 impl Plan {
-    pub fn new(seed: u64, length: Duration) -> Self {
+    pub fn new(seed: u64, length: Duration, kinds: &Kinds) -> Self {
         let mut chance = fastrand::Rng::with_seed(seed);
-        let mut tracks = [chance.fork(), chance.fork(), chance.fork()].map(|chance| Track {
+        let chances = [chance.fork(), chance.fork(), chance.fork(), chance.fork()];
+        let mut tracks = chances.map(|chance| Track {
             chance,
             pace: (length.as_secs_f64() / FULL).clamp(0.1, 1.0),
             at: 0.0,
             end: length.as_secs_f64(),
             steps: Vec::new(),
         });
-        tracks[0].weather();
-        tracks[1].line();
-        tracks[2].processes();
+        if kinds.has(WEATHER) {
+            tracks[0].weather();
+        }
+        tracks[1].line(kinds);
+        tracks[2].processes(kinds);
+        tracks[3].places(kinds);
         let mut steps: Vec<Step> = tracks.into_iter().flat_map(|track| track.steps).collect();
         steps.sort_by_key(|step| step.at);
         Self { seed, length, steps }
@@ -186,101 +245,24 @@ impl Track {
         }
     }
 
-    fn line(&mut self) {
-        let all = [
-            OfLine::Cut,
-            OfLine::Cut,
-            OfLine::LongCut,
-            OfLine::BlockUdp,
-            OfLine::Address,
-            OfLine::Ports,
-            OfLine::Router,
-        ];
-        loop {
-            let mut deck = all;
+    /// Deals all of a deck that are wanted, in ever new order, with a pause before each.
+    fn deal<T: Copy>(
+        &mut self,
+        deck: &[(&'static str, T)],
+        kinds: &Kinds,
+        pause: (f64, f64),
+        mut carry_out: impl FnMut(&mut Self, T),
+    ) {
+        let wanted: Vec<T> =
+            deck.iter().filter(|(name, _)| kinds.has(name)).map(|(_, fault)| *fault).collect();
+        while !wanted.is_empty() {
+            let mut deck = wanted.clone();
             self.chance.shuffle(&mut deck);
             for fault in deck {
-                if !self.pause(2.0, 12.0) {
+                if !self.pause(pause.0, pause.1) {
                     return;
                 }
-                match fault {
-                    OfLine::Cut => {
-                        let seconds = self.by_size(SHORTEST_CUT, 5.0);
-                        self.during(seconds, Fault::Cut, Fault::Whole);
-                    }
-                    OfLine::LongCut => {
-                        // A fifth of a short plan at most.
-                        let most = LONGEST_CUT.min(self.end / 5.0);
-                        let seconds = self.by_size(most / 6.0, most);
-                        self.during(seconds, Fault::Cut, Fault::Whole);
-                    }
-                    OfLine::BlockUdp => {
-                        let seconds = self.between(5.0, 40.0) * self.pace;
-                        self.during(seconds, Fault::BlockUdp(true), Fault::BlockUdp(false));
-                    }
-                    OfLine::Address => {
-                        let seconds = self.between(0.0, 2.0);
-                        self.during(seconds, Fault::DropAddress, Fault::TakeAddress);
-                    }
-                    OfLine::Ports => self.add(Fault::Rebind(Rebind::Ports)),
-                    OfLine::Router => self.add(Fault::Rebind(Rebind::Address)),
-                }
-            }
-        }
-    }
-
-    fn processes(&mut self) {
-        let all = [
-            OfProcess::PoolKill,
-            OfProcess::PoolDrain,
-            OfProcess::AgentKill,
-            OfProcess::AgentKill,
-            OfProcess::AgentKillAtWrite,
-            OfProcess::AgentKillAtWrite,
-            OfProcess::AgentStop,
-            OfProcess::Flip,
-            OfProcess::Tear,
-            OfProcess::StateFull,
-            OfProcess::SinkFull,
-            OfProcess::Refuses,
-            OfProcess::Forgets,
-        ];
-        loop {
-            let mut deck = all;
-            self.chance.shuffle(&mut deck);
-            for fault in deck {
-                if !self.pause(3.0, 15.0) {
-                    return;
-                }
-                self.deal(fault);
-            }
-        }
-    }
-
-    fn deal(&mut self, fault: OfProcess) {
-        let down = self.by_size(0.2, 10.0 * self.pace.max(0.3));
-        let full = self.between(2.0, 15.0) * self.pace.max(0.3);
-        match fault {
-            OfProcess::PoolKill => self.during(down, Fault::PoolKill, Fault::PoolStart),
-            OfProcess::PoolDrain => self.during(down, Fault::PoolDrain, Fault::PoolStart),
-            OfProcess::AgentKill => self.during(down, Fault::AgentKill, Fault::AgentStart),
-            OfProcess::AgentStop => self.during(down, Fault::AgentStop, Fault::AgentStart),
-            OfProcess::AgentKillAtWrite => {
-                let writes = self.chance.u32(1..60);
-                self.during(down + 2.0, Fault::AgentKillAtWrite(writes), Fault::AgentStart);
-            }
-            OfProcess::Flip | OfProcess::Tear => {
-                self.add(Fault::AgentKill);
-                let damage = if matches!(fault, OfProcess::Flip) { Fault::Flip } else { Fault::Tear };
-                self.during(down, damage, Fault::AgentStart);
-            }
-            OfProcess::StateFull => self.during(full, Fault::Fill(Disk::State), Fault::Empty(Disk::State)),
-            OfProcess::SinkFull => self.during(full, Fault::Fill(Disk::Sink), Fault::Empty(Disk::Sink)),
-            OfProcess::Refuses => {
-                self.during(full, Fault::Receiver(Manners::Refuses), Fault::Receiver(Manners::Kind));
-            }
-            OfProcess::Forgets => {
-                self.during(full / 3.0, Fault::Receiver(Manners::Forgets), Fault::Receiver(Manners::Kind));
+                carry_out(self, fault);
             }
         }
     }

@@ -1,22 +1,18 @@
 //! Carries out a plan at a site, waits until everything is whole and settled, and lets the judge look.
 
-use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use notify::{EventKind, RecursiveMode, Watcher};
-use rustix::process::{Signal, kill_process};
-
 use super::check::{Record, Rules, Verdict, check, differences};
+use super::director::Director;
 use super::feed::Feed;
-use super::plan::{Disk, Fault, Manners, Plan};
+use super::plan::{Kinds, Plan};
 use super::process::Counts;
 use super::site::{Choice, Site};
-use crate::line::Weather;
 use crate::{PATIENCE, recorded};
 
 /// How often processes are looked after.
@@ -24,8 +20,6 @@ const LOOK: Duration = Duration::from_millis(20);
 /// At the end: so long without a new record means that none will come.
 const SETTLE: Duration = Duration::from_secs(90);
 const SETTLE_LOOK: Duration = Duration::from_millis(500);
-/// Off the end of a torn file, bytes.
-const MOST_TORN: u64 = 300;
 /// What the machine may have been late by, as an excuse.
 const MOST_STALL: Duration = Duration::from_millis(50);
 
@@ -36,6 +30,8 @@ pub struct Schedule {
     pub length: Duration,
     /// Between two samples.
     pub pause: Duration,
+    /// Kinds of faults.
+    pub kinds: Kinds,
     pub rules: Rules,
     /// TLS, with QUIC and TCP raced.
     pub is_secure: bool,
@@ -48,6 +44,10 @@ pub struct Outcome {
     ground: String,
     steps: usize,
     damages: usize,
+    /// Damages to the journal.
+    journals: usize,
+    /// Connections that said nothing.
+    silences: usize,
     agent: Counts,
     pool: Counts,
     posted_again: usize,
@@ -68,18 +68,13 @@ impl Schedule {
             self.seed,
             self.length.as_secs()
         ))?;
-        let plan = Plan::new(self.seed, self.length);
+        let plan = Plan::new(self.seed, self.length, &self.kinds);
         let samples = self.length.as_millis() / self.pause.as_millis().max(1);
         let disk = (48 << 20) + 8 * 1024 * u64::try_from(samples).unwrap_or(0);
         let choice =
             Choice { seed: self.seed, deadline: self.rules.deadline, disk, is_secure: self.is_secure };
         let mut site = Site::build(&choice)?;
-        let mut director = Director {
-            chance: fastrand::Rng::with_seed(self.seed),
-            damaged: Vec::new(),
-            trap: None,
-            stall: Duration::ZERO,
-        };
+        let mut director = Director::new(self.seed);
         site.pool.start()?;
         if self.is_secure {
             site.enrol()?;
@@ -94,10 +89,10 @@ impl Schedule {
                 look(&mut site)?;
                 std::thread::sleep(LOOK.min(step.at.saturating_sub(begun.elapsed())));
             }
-            director.take(&mut site, step.what, &feed.written())?;
+            director.take(&mut site, step.what, &feed)?;
         }
+        director.make_whole(&mut site, &feed)?;
         let samples = feed.stop()?;
-        director.make_whole(&mut site)?;
         director.stall = stalls.worst().min(MOST_STALL);
         let rules = Rules { damaged: director.damaged.clone(), ..self.rules.clone() };
         settle(&mut site, &samples, &rules)?;
@@ -112,7 +107,12 @@ impl Schedule {
         samples: &[String],
         took: Duration,
     ) -> Outcome {
-        let rules = Rules { damaged: director.damaged.clone(), stall: director.stall, ..self.rules.clone() };
+        let rules = Rules {
+            damaged: director.damaged.clone(),
+            delayed: director.delayed.clone(),
+            stall: director.stall,
+            ..self.rules.clone()
+        };
         let (in_file, mut wrong) = site.in_file();
         let (received, bad) = site.received();
         wrong.extend(bad);
@@ -133,6 +133,8 @@ impl Schedule {
             ground: site.describe(),
             steps: plan.steps.len(),
             damages: director.damaged.len(),
+            journals: director.journals,
+            silences: director.silences,
             agent: site.agent.counts.clone(),
             pool: site.pool.counts.clone(),
             posted_again: site.receiver.kept().again,
@@ -169,17 +171,6 @@ fn await_ready(site: &mut Site) -> io::Result<()> {
     Ok(())
 }
 
-/// Carries out single faults.
-struct Director {
-    chance: fastrand::Rng,
-    /// For each damage, the samples that may have been in the spool then.
-    damaged: Vec<BTreeSet<String>>,
-    /// Waits for a write, to kill then.
-    trap: Option<notify::RecommendedWatcher>,
-    /// The machine's worst.
-    stall: Duration,
-}
-
 /// How late the machine wakes a thread that wants nothing: no process on it can be more punctual than that.
 struct Stalls {
     worst: Arc<AtomicU64>,
@@ -205,101 +196,6 @@ impl Stalls {
     fn worst(self) -> Duration {
         self.is_over.store(true, Ordering::SeqCst);
         Duration::from_micros(self.worst.load(Ordering::SeqCst))
-    }
-}
-
-impl Director {
-    /// `given` are the samples so far.
-    fn take(&mut self, site: &mut Site, fault: Fault, given: &[String]) -> io::Result<()> {
-        match fault {
-            Fault::Weather(weather) => site.ground.set(weather),
-            Fault::Cut => site.ground.cut(true),
-            Fault::Whole => site.ground.cut(false),
-            Fault::BlockUdp(is_blocked) => site.ground.block_udp(is_blocked),
-            Fault::DropAddress => site.ground.drop_address().map_err(io::Error::other)?,
-            Fault::TakeAddress => site.ground.take_address().map_err(io::Error::other)?,
-            Fault::Rebind(what) => site.ground.rebind(what),
-            Fault::PoolKill => site.pool.kill()?,
-            Fault::PoolDrain => site.pool.stop()?,
-            Fault::PoolStart => site.pool.start()?,
-            Fault::AgentKill => site.agent.kill()?,
-            Fault::AgentStop => site.agent.stop()?,
-            Fault::AgentStart => {
-                if self.trap.take().is_some() {
-                    site.agent.kill()?;
-                }
-                site.agent.start()?;
-            }
-            Fault::AgentKillAtWrite(writes) => self.set_trap(site, writes)?,
-            Fault::Flip => self.damage(site, true, given)?,
-            Fault::Tear => self.damage(site, false, given)?,
-            Fault::Fill(disk) => site.fill(disk)?,
-            Fault::Empty(disk) => site.empty(disk)?,
-            Fault::Receiver(manners) => site.receiver.behave(manners),
-        }
-        Ok(())
-    }
-
-    /// The agent dies between two writes to its state: the kernel tells of each as it happens.
-    fn set_trap(&mut self, site: &mut Site, writes: u32) -> io::Result<()> {
-        let Some(pid) = site.agent.pid() else { return Ok(()) };
-        let left = Arc::new(AtomicU32::new(writes));
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            let is_write =
-                event.is_ok_and(|event| matches!(event.kind, EventKind::Modify(_) | EventKind::Create(_)));
-            if is_write && left.fetch_sub(1, Ordering::SeqCst) == 1 {
-                let _gone = kill_process(pid, Signal::KILL).is_ok();
-            }
-        })
-        .map_err(io::Error::other)?;
-        watcher.watch(&site.path("state"), RecursiveMode::Recursive).map_err(io::Error::other)?;
-        site.agent.let_go();
-        self.trap = Some(watcher);
-        Ok(())
-    }
-
-    /// One byte of one file of the spool, or the end of the last.
-    fn damage(&mut self, site: &Site, flips: bool, given: &[String]) -> io::Result<()> {
-        let files = site.spool_files();
-        if files.is_empty() {
-            return Ok(());
-        }
-        let path = if flips { &files[self.chance.usize(..files.len())] } else { &files[files.len() - 1] };
-        let mut bytes = std::fs::read(path)?;
-        if flips {
-            let at = self.chance.usize(..bytes.len());
-            bytes[at] ^= 1 << self.chance.u8(..8);
-            // In place: to write the file anew could find the disk full.
-            let file = std::fs::File::options().write(true).open(path)?;
-            rustix::io::pwrite(&file, &bytes[at..=at], at as u64)?;
-        } else {
-            let len = bytes.len() as u64;
-            let torn = self.chance.u64(1..=MOST_TORN.min(len));
-            std::fs::File::options().write(true).open(path)?.set_len(len - torn)?;
-        }
-        // Those that are final or amended already have nothing to lose.
-        let settled: BTreeSet<String> = site
-            .in_file()
-            .0
-            .into_iter()
-            .filter(|record| record.state != "provisional")
-            .map(|record| record.sample)
-            .collect();
-        self.damaged.push(given.iter().filter(|sample| !settled.contains(*sample)).cloned().collect());
-        Ok(())
-    }
-
-    /// The end of all faults.
-    fn make_whole(&mut self, site: &mut Site) -> io::Result<()> {
-        site.ground.cut(false);
-        site.ground.block_udp(false);
-        site.ground.set(Weather { delay: Duration::from_millis(10), ..Weather::default() });
-        site.ground.take_address().map_err(io::Error::other)?;
-        site.receiver.behave(Manners::Kind);
-        site.empty(Disk::State)?;
-        site.empty(Disk::Sink)?;
-        site.pool.start()?;
-        self.take(site, Fault::AgentStart, &[])
     }
 }
 
@@ -370,6 +266,9 @@ impl Outcome {
         let Schedule { length, pause, .. } = self.schedule;
         let given = length.as_millis() / pause.as_millis().max(1);
         let enough = self.file.accepted as u128 * 10 >= given * 8;
+        if !self.schedule.kinds.are_all() {
+            return enough;
+        }
         enough && self.file.provisional > 0 && self.file.from_pool > 0 && self.agent.killed > 0
     }
 
@@ -398,7 +297,11 @@ impl fmt::Display for Outcome {
         writeln!(f, "fault schedule, seed {seed}, {length:?} of faults, {:?} in all", self.took)?;
         writeln!(f, "  line: {}", self.ground)?;
         let (agent, pool) = (&self.agent, &self.pool);
-        writeln!(f, "  {} steps, {} damages to the spool", self.steps, self.damages)?;
+        writeln!(
+            f,
+            "  {} steps, {} damages to the spool, {} to the journal, {} silent connections",
+            self.steps, self.damages, self.journals, self.silences
+        )?;
         writeln!(f, "  the machine itself was late by up to {:?}", self.rules.stall)?;
         for (name, counts) in [("agent", agent), ("pool", pool)] {
             let Counts { started, killed, stopped, ended, .. } = counts;

@@ -1,7 +1,9 @@
 //! A site: a device with an agent, a pool, the line between them, disks that can be full, and who collects the records.
 
+use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -9,6 +11,7 @@ use std::time::{Duration, Instant};
 use millgate_shared::shutdown::Tasks;
 
 use super::check::Record;
+use super::feed::BELOW;
 use super::plan::Disk;
 use super::process::Process;
 use super::receiver::Receiver;
@@ -41,6 +44,10 @@ pub struct Site {
     disks: Vec<Volume>,
     admin: SocketAddr,
     target: SocketAddr,
+    /// Where the pool listens, on its own side of the line.
+    pub pool_addr: SocketAddr,
+    /// True if the agent is another user than the test, which is root: what the agent may not read it does not.
+    pub can_hide: bool,
     dir: tempfile::TempDir,
 }
 
@@ -62,10 +69,13 @@ impl Site {
         sweep();
         let dir = tempfile::Builder::new().prefix(&format!("{PREFIX}{}-", std::process::id())).tempdir()?;
         let at = |name: &str| dir.path().join(name);
-        for folder in ["in", "state", "sink", "pool"] {
+        for folder in ["in", "state", "sink", "pool", "identity"] {
             std::fs::create_dir(at(folder))?;
         }
+        std::fs::create_dir(at("in").join(BELOW))?;
+        copy(&bundle(), &at("bundle"))?;
         let disks = [at("state"), at("sink")].map(|path| Volume::mount(&path, choice.disk));
+        let can_hide = give(dir.path())?;
         let line = Line::open(choice.seed);
         let here = line.as_ref().map_or(Ipv4Addr::LOCALHOST, Line::pool_ip);
         let pool_addr = free(here)?;
@@ -101,9 +111,10 @@ impl Site {
             command.args(["serve", "--config"]).arg(&cloud.1);
             command
         });
-        let agent = Process::new("agent", &at("agent.log"), agent_command(&ground, &at("edge.toml")));
+        let agent =
+            Process::new("agent", &at("agent.log"), agent_command(&ground, &at("edge.toml"), can_hide));
         let disks = disks.into_iter().flatten().collect();
-        Ok(Self { agent, pool, receiver, ground, disks, admin, target, dir })
+        Ok(Self { agent, pool, receiver, ground, disks, admin, target, pool_addr, can_hide, dir })
     }
 
     /// The device gets its certificate from the running pool, over the line, with the real commands.
@@ -188,7 +199,12 @@ impl Site {
     pub fn describe(&self) -> String {
         let disks =
             if self.disks.is_empty() { "; disks that cannot be full: none could be mounted" } else { "" };
-        format!("{}{disks}", self.ground.describe())
+        let user = if self.can_hide {
+            ""
+        } else {
+            "; nothing can be hidden from the agent: it is the test's own user"
+        };
+        format!("{}{disks}{user}", self.ground.describe())
     }
 
     /// Keeps the directory, for whoever looks for a reason.
@@ -265,23 +281,66 @@ impl Ground {
     }
 }
 
-fn agent_command(ground: &Ground, config: &Path) -> impl Fn() -> Command + Send + use<> {
+/// The agent's user and group where the test is root: nobody's.
+const NOBODY: u32 = 65_534;
+
+/// Command that runs a program as nobody.
+const AS_NOBODY: [&str; 6] = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
+
+/// Gives the agent's folders to nobody, if this is root and nobody may run the agent at all; else it runs as who we are.
+fn give(dir: &Path) -> io::Result<bool> {
+    if !rustix::process::geteuid().is_root() {
+        // What the agent may not read the camera may not write either.
+        return Ok(false);
+    }
+    std::fs::set_permissions(dir, PermissionsExt::from_mode(0o711))?;
+    let may_run = Command::new(AS_NOBODY[0])
+        .args(&AS_NOBODY[1..])
+        .arg(binary("millgate-edge"))
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if may_run {
+        for folder in ["in", "state", "sink", "identity"] {
+            std::os::unix::fs::chown(dir.join(folder), Some(NOBODY), Some(NOBODY))?;
+        }
+    }
+    Ok(may_run)
+}
+
+/// Copies a folder with what is in it.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::create_dir(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_dir() {
+            copy(&from, &to)?;
+        } else {
+            std::fs::copy(&from, &to)?;
+        }
+    }
+    Ok(())
+}
+
+fn agent_command(ground: &Ground, config: &Path, is_another: bool) -> impl Fn() -> Command + Send + use<> {
     let namespace = match ground {
         Ground::Line(line) => line.namespace().map(str::to_owned),
         Ground::Relay { .. } => None,
     };
     let (edge, config) = (binary("millgate-edge"), config.to_path_buf());
     move || {
-        // `ip` becomes the agent: a kill of the one is a kill of the other.
-        let mut command = match &namespace {
-            Some(namespace) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", namespace]).arg(&edge);
-                command
-            }
-            None => Command::new(&edge),
-        };
-        command.args(["run", "--config"]).arg(&config);
+        // Each becomes the next: a kill of the one is a kill of the other.
+        let mut words: Vec<&OsStr> = Vec::new();
+        if let Some(namespace) = &namespace {
+            words.extend(["ip", "netns", "exec", namespace].map(OsStr::new));
+        }
+        if is_another {
+            words.extend(AS_NOBODY.map(OsStr::new));
+        }
+        words.push(edge.as_os_str());
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).args(["run", "--config"]).arg(&config);
         command
     }
 }
@@ -341,7 +400,7 @@ fn edge_toml(
     choice: &Choice,
 ) -> String {
     format!(
-        r#"bundle = "{bundle}"
+        r#"bundle = "{dir}/bundle"
 state_dir = "{dir}/state"
 threads = 1
 drain_grace = "5s"
@@ -379,7 +438,6 @@ enabled = false
 listen = "{admin}"
 plaintext_beyond_loopback = {beyond}
 "#,
-        bundle = bundle().display(),
         dir = dir.path().display(),
         is_plain = !choice.is_secure,
         scheme = if choice.is_secure { "https" } else { "http" },
@@ -400,7 +458,7 @@ fn sweep() {
         let Some(rest) = name.strip_prefix(PREFIX) else { continue };
         let owner = rest.split('-').next().unwrap_or_default();
         if owner.parse::<u32>().is_ok() && !Path::new(&format!("/proc/{owner}")).exists() {
-            for disk in ["state", "sink"] {
+            for disk in ["state", "sink", "in/line2"] {
                 let _gone = Command::new("umount").arg("-l").arg(entry.path().join(disk)).output().is_err();
             }
             let _gone = std::fs::remove_dir_all(entry.path()).is_err();

@@ -8,6 +8,7 @@ const RULES: Rules = Rules {
     amended: true,
     exactly_once: true,
     damaged: Vec::new(),
+    delayed: BTreeMap::new(),
 };
 
 fn record(sample: &str, version: u64, state: &str) -> Record {
@@ -139,4 +140,16 @@ fn a_record_is_read_and_an_error_is_none() {
     assert_eq!((&*read.sample, read.version, read.total), ("part_1.png", 2, Duration::from_micros(1500)));
     assert!(Record::parse(r#"{"path":"a.png","error":{"code":"x","message":"y"}}"#).is_err());
     assert!(Record::parse("{\"id\":").is_err());
+}
+
+#[test]
+fn a_deadline_counts_from_when_a_sample_could_be_read() {
+    let mut records = good();
+    records[0].total = Duration::from_millis(5300);
+    assert_eq!(check(&samples(), &records, &RULES).late.len(), 1);
+    let delayed =
+        |seconds: u64| Rules { delayed: [("a".to_owned(), Duration::from_secs(seconds))].into(), ..RULES };
+    let verdict = check(&samples(), &records, &delayed(5));
+    assert!(verdict.is_good(&delayed(5)) && verdict.delayed == 1 && verdict.over == 1, "{verdict}");
+    assert!(!check(&samples(), &records, &delayed(4)).is_good(&delayed(4)));
 }

@@ -8,20 +8,24 @@ type Kind = (&'static str, Is, usize);
 
 const TEN_MINUTES: Duration = Duration::from_secs(600);
 
+fn plan(seed: u64, length: Duration) -> Plan {
+    Plan::new(seed, length, &Kinds::default())
+}
+
 #[test]
 fn a_seed_and_a_length_give_one_plan() {
-    assert_eq!(Plan::new(7, TEN_MINUTES), Plan::new(7, TEN_MINUTES));
-    assert_ne!(Plan::new(7, TEN_MINUTES).steps, Plan::new(8, TEN_MINUTES).steps);
+    assert_eq!(plan(7, TEN_MINUTES), plan(7, TEN_MINUTES));
+    assert_ne!(plan(7, TEN_MINUTES).steps, plan(8, TEN_MINUTES).steps);
 }
 
 #[test]
 fn ten_minutes_have_every_fault_and_all_of_them_end() {
     for seed in 0..200 {
-        let plan = Plan::new(seed, TEN_MINUTES);
+        let plan = plan(seed, TEN_MINUTES);
         assert!(plan.steps.is_sorted_by_key(|step| step.at), "seed {seed}");
         assert!(plan.steps.iter().all(|step| step.at <= plan.length), "seed {seed}");
         let count = |is: &dyn Fn(&Fault) -> bool| plan.steps.iter().filter(|step| is(&step.what)).count();
-        let kinds: [Kind; 16] = [
+        let kinds: [Kind; 25] = [
             ("weather", &|fault| matches!(fault, Fault::Weather(_)), 30),
             ("cut", &|fault| matches!(fault, Fault::Cut), 6),
             ("udp", &|fault| matches!(fault, Fault::BlockUdp(true)), 2),
@@ -38,16 +42,38 @@ fn ten_minutes_have_every_fault_and_all_of_them_end() {
             ("sink full", &|fault| matches!(fault, Fault::Fill(Disk::Sink)), 2),
             ("refuses", &|fault| matches!(fault, Fault::Receiver(Manners::Refuses)), 2),
             ("forgets", &|fault| matches!(fault, Fault::Receiver(Manners::Forgets)), 2),
+            ("agent without descriptors", &|fault| *fault == Fault::Starve(Whom::Agent, true), 2),
+            ("pool without descriptors", &|fault| *fault == Fault::Starve(Whom::Pool, true), 2),
+            ("journal damaged", &|fault| matches!(fault, Fault::Journal(..)), 2),
+            ("journal unlinked", &|fault| matches!(fault, Fault::Unlink(_)), 2),
+            ("bundle away", &|fault| *fault == Fault::BundleAway(true), 2),
+            ("files hidden", &|fault| *fault == Fault::HideFiles(true), 2),
+            ("folder hidden", &|fault| *fault == Fault::HideFolder(true), 2),
+            ("folder away", &|fault| matches!(fault, Fault::Away(_, true)), 6),
+            ("silent", &|fault| *fault == Fault::Silent(true), 2),
         ];
         for (name, is, least) in kinds {
             assert!(count(is) >= least, "seed {seed}: {name} {}", count(is));
         }
-        let ends: [(&str, Is, Is); 6] = [
+        let ends: [(&str, Is, Is); 11] = [
             ("cut", &|fault| *fault == Fault::Cut, &|fault| *fault == Fault::Whole),
             ("udp", &|fault| *fault == Fault::BlockUdp(true), &|fault| *fault == Fault::BlockUdp(false)),
             ("address", &|fault| *fault == Fault::DropAddress, &|fault| *fault == Fault::TakeAddress),
             ("pool", &|fault| matches!(fault, Fault::PoolKill | Fault::PoolDrain), &|fault| {
                 *fault == Fault::PoolStart
+            }),
+            ("files", &|fault| *fault == Fault::HideFiles(true), &|fault| *fault == Fault::HideFiles(false)),
+            ("folder", &|fault| *fault == Fault::HideFolder(true), &|fault| {
+                *fault == Fault::HideFolder(false)
+            }),
+            ("away", &|fault| matches!(fault, Fault::Away(_, true)), &|fault| {
+                matches!(fault, Fault::Away(_, false))
+            }),
+            ("bundle", &|fault| *fault == Fault::BundleAway(true), &|fault| {
+                *fault == Fault::BundleAway(false)
+            }),
+            ("descriptors", &|fault| matches!(fault, Fault::Starve(_, true)), &|fault| {
+                matches!(fault, Fault::Starve(_, false))
             }),
             ("disk", &|fault| matches!(fault, Fault::Fill(_)), &|fault| matches!(fault, Fault::Empty(_))),
             (
@@ -67,7 +93,7 @@ fn ten_minutes_have_every_fault_and_all_of_them_end() {
 #[test]
 fn cuts_and_weather_stay_within_what_was_asked_for() {
     for seed in 0..200 {
-        let plan = Plan::new(seed, Duration::from_secs(3600));
+        let plan = plan(seed, Duration::from_secs(3600));
         let mut cut_at = None;
         for step in &plan.steps {
             match step.what {
@@ -95,8 +121,41 @@ fn cuts_and_weather_stay_within_what_was_asked_for() {
 #[test]
 fn a_short_plan_is_dense_and_ends_in_time() {
     for seed in 0..200 {
-        let plan = Plan::new(seed, Duration::from_secs(40));
+        let plan = plan(seed, Duration::from_secs(40));
         assert!(plan.steps.len() > 40, "seed {seed}: {}", plan.steps.len());
         assert!(plan.steps.iter().all(|step| step.at <= plan.length), "seed {seed}");
     }
+}
+
+#[test]
+fn a_plan_of_half_a_minute_deals_every_kind_over_the_seeds() {
+    let is_new: [Is; 9] = [
+        &|fault| *fault == Fault::Starve(Whom::Agent, true),
+        &|fault| *fault == Fault::Starve(Whom::Pool, true),
+        &|fault| matches!(fault, Fault::Journal(Book::Base, _)),
+        &|fault| matches!(fault, Fault::Journal(Book::Log, _)),
+        &|fault| matches!(fault, Fault::Unlink(_)),
+        &|fault| *fault == Fault::BundleAway(true),
+        &|fault| *fault == Fault::HideFiles(true),
+        &|fault| *fault == Fault::Away(Absence::Renamed, true),
+        &|fault| *fault == Fault::Away(Absence::Covered, true),
+    ];
+    let plans: Vec<Plan> = (0..200).map(|seed| plan(seed, Duration::from_secs(30))).collect();
+    for (at, is) in is_new.iter().enumerate() {
+        let having = plans.iter().filter(|plan| plan.steps.iter().any(|step| is(&step.what))).count();
+        assert!(having >= 40, "kind {at} is in {having} of 200 plans");
+    }
+}
+
+#[test]
+fn a_plan_may_have_some_kinds_alone() {
+    let only = Kinds::named("journal, hidden-files").unwrap();
+    let plan = Plan::new(3, TEN_MINUTES, &only);
+    let wanted = |fault: &Fault| {
+        matches!(fault, Fault::Journal(..) | Fault::HideFiles(_) | Fault::AgentKill | Fault::AgentStart)
+    };
+    assert!(plan.steps.iter().all(|step| wanted(&step.what)));
+    assert!(plan.steps.iter().filter(|step| matches!(step.what, Fault::Journal(..))).count() > 20);
+    let error = Kinds::named("journal,locusts").unwrap_err();
+    assert!(error.contains("`locusts` is no kind of fault") && error.contains("folder-covered"), "{error}");
 }

@@ -280,6 +280,7 @@ fn a_graph_of_more_nodes_than_tract_takes_in_time_is_refused_by_their_number() {
     use crate::{Engine, OnnxFile, Shapes, Tract};
 
     let neg = |at: usize| pb::NodeProto {
+        name: format!("n{at}"),
         output: vec![format!("v{}", at + 1)],
         ..node("Neg", &[&format!("v{at}")], &[])
     };
@@ -291,7 +292,12 @@ fn a_graph_of_more_nodes_than_tract_takes_in_time_is_refused_by_their_number() {
     };
     let load = |graph: pb::GraphProto| {
         let opset = pb::OperatorSetIdProto { domain: String::new(), version: 17 };
-        let model = pb::ModelProto { graph: Some(graph), opset_import: vec![opset], ..Default::default() };
+        let model = pb::ModelProto {
+            ir_version: 8,
+            graph: Some(graph),
+            opset_import: vec![opset],
+            ..Default::default()
+        };
         let file = OnnxFile::read(model.encode_to_vec().into(), None).unwrap();
         Tract.load(&file, Shapes::Any).map(drop).map_err(|error| error.to_string())
     };
