@@ -28,6 +28,7 @@ use crate::holding::{Account, Hold, Holding};
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::readiness::Readiness;
+use crate::serving::request::Kept;
 use clock::Clock;
 use enrollment::Enroller;
 use health::HealthService;
@@ -176,6 +177,11 @@ fn account<T>(request: &Request<T>) -> Option<Account> {
 /// What a unary request holds.
 fn held<T>(request: &Request<T>) -> Option<Hold> {
     request.extensions().get::<Account>()?.next()
+}
+
+/// What a message holds, for as long as its work lasts.
+fn kept(held: Option<Hold>) -> Kept {
+    held.map(|held| Arc::new(held) as _)
 }
 
 /// The account of a stream, each of whose messages is asked about.

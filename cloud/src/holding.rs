@@ -12,6 +12,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -190,7 +191,7 @@ impl Account {
     /// Takes so many bytes; a refusal is not counted.
     fn try_take(&self, bytes: u64) -> Result<Hold, Full> {
         self.who.holding.take(&self.who.holder, bytes)?;
-        Ok(Hold { who: Arc::clone(&self.who), bytes })
+        Ok(Hold { who: Arc::clone(&self.who), bytes: bytes.into() })
     }
 
     /// Takes what a message of so many bytes needs until it is answered; a refusal is not counted.
@@ -235,28 +236,29 @@ impl Account {
 #[must_use]
 pub(crate) struct Hold {
     who: Arc<Who>,
-    bytes: u64,
+    bytes: AtomicU64,
 }
 
 impl Hold {
     /// Takes so many bytes more.
-    pub(crate) fn grow(&mut self, bytes: u64) -> Result<(), Failure> {
+    pub(crate) fn grow(&self, bytes: u64) -> Result<(), Failure> {
         let who = &self.who;
         who.holding.take(&who.holder, bytes).map_err(|full| who.full(full))?;
-        self.bytes += bytes;
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
 
     /// Takes what is wanting of what a message of so many bytes needs.
-    pub(crate) fn grow_to_message(&mut self, length: u64) -> Result<(), Failure> {
-        self.grow(length.saturating_mul(COPIES).saturating_sub(self.bytes))
+    pub(crate) fn grow_to_message(&self, length: u64) -> Result<(), Failure> {
+        self.grow(length.saturating_mul(COPIES).saturating_sub(self.bytes.load(Ordering::Relaxed)))
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if self.bytes > 0 {
-            self.who.holding.give(&self.who.holder, self.bytes);
+        let bytes = *self.bytes.get_mut();
+        if bytes > 0 {
+            self.who.holding.give(&self.who.holder, bytes);
         }
     }
 }

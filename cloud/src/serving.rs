@@ -358,6 +358,12 @@ impl Serving {
         T: Send + 'static,
         F: FnOnce() -> Result<T, Failure> + Send + 'static,
     {
+        // Also once nobody waits for it any more.
+        let kept = call.kept.clone();
+        let work = move || {
+            let _kept = kept;
+            work()
+        };
         let (job, result) = job::job(work);
         self.threads.submit_job(&call, bytes, job)?;
         let result = tokio::time::timeout_at(call.deadline.into(), result).await;

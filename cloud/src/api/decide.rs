@@ -15,7 +15,7 @@ use super::clock::Clock;
 use super::{Api, deadline, digest, reply, status, stream};
 use crate::access::Caller;
 use crate::failure::Failure;
-use crate::holding::Account;
+use crate::holding::{Account, Hold};
 use crate::metrics::RunResult;
 use crate::mixture::{self, Question};
 use crate::serving::request::Call;
@@ -28,10 +28,10 @@ impl InferenceService for Api {
     ) -> Result<Response<v1::DecideResponse>, Status> {
         let clock = self.clock(&request, None);
         let caller = super::caller(&request)?;
-        let _held = super::held(&request);
+        let held = super::held(&request);
         let request = request.into_inner();
         let request_id = request.request_id.clone();
-        let decision = self.answer("Decide", clock, decide(self, &caller, request, clock)).await;
+        let decision = self.answer("Decide", clock, decide(self, &caller, (request, held), clock)).await;
         reply(decision.map(|decision| v1::DecideResponse { request_id, decision: Some(decision) }))
     }
 
@@ -50,9 +50,8 @@ impl InferenceService for Api {
             let clock = Clock::new(Instant::now(), whole, None, api.default_deadline);
             let (api, caller) = (api.clone(), caller.clone());
             async move {
-                let _held = held;
                 let request_id = request.request_id.clone();
-                let work = decide(&api, &caller, request, clock);
+                let work = decide(&api, &caller, (request, held), clock);
                 let decision = api.answer("DecideStream", clock, work).await;
                 let result = match decision {
                     Ok(decision) => InBand::Decision(decision),
@@ -69,7 +68,7 @@ impl InferenceService for Api {
 async fn decide(
     api: &Api,
     caller: &Caller,
-    request: v1::DecideRequest,
+    (request, held): (v1::DecideRequest, Option<Hold>),
     clock: Clock,
 ) -> Result<v1::Decision, Failure> {
     let pool = &api.pool;
@@ -87,7 +86,7 @@ async fn decide(
     let (task, parts) = (sample.task, read_parts("sample.parts", sample.parts)?);
     let question = Question { task: &task, policy, origin };
     let refuse = |error| unread("sample.parts", &error).into();
-    let call = Call::new(caller.standing()?, clock.arrived, clock.deadline);
+    let call = Call::new(caller.standing()?, clock.arrived, clock.deadline).keeping(super::kept(held));
     let decision =
         mixture::decide(&hosted, pool.serving(), &pool.place(), question, parts, refuse, call).await?;
     for share in &decision.experts {

@@ -18,7 +18,7 @@ use super::input::Input;
 use super::{Api, deadline, reply, status, stream};
 use crate::access::Caller;
 use crate::failure::{Failure, Kind};
-use crate::holding::Account;
+use crate::holding::{Account, Hold};
 use crate::hosted::{Hosted, Ran};
 use crate::metrics::RunResult;
 use crate::serving::request::Call;
@@ -34,11 +34,11 @@ impl ExpertService for Api {
     ) -> Result<Response<v1::RunExpertsResponse>, Status> {
         let clock = self.clock(&request, timeout(request.get_ref()));
         let caller = super::caller(&request)?;
-        let _held = super::held(&request);
+        let held = super::held(&request);
         let request = request.into_inner();
         let work = async {
             let hosted = self.pool.bundle_of(digest::read(&request.bundle_digest)?)?;
-            run(self, &caller, &hosted, request, clock).await
+            run(self, &caller, &hosted, (request, held), clock).await
         };
         reply(self.answer("RunExperts", clock, work).await)
     }
@@ -61,11 +61,10 @@ impl ExpertService for Api {
             let hosted = digest.read(&request.bundle_digest).and_then(|asked| api.pool.bundle_of(asked));
             let (api, caller) = (api.clone(), caller.clone());
             async move {
-                let _held = held;
                 let call_id = request.call_id;
                 let work = async {
                     let hosted = hosted?;
-                    run(&api, &caller, &hosted, request, clock).await
+                    run(&api, &caller, &hosted, (request, held), clock).await
                 };
                 let result = match api.answer("RunExpertsStream", clock, work).await {
                     Ok(response) => InBand::Response(response),
@@ -101,7 +100,7 @@ async fn run(
     api: &Api,
     caller: &Caller,
     hosted: &Hosted,
-    request: v1::RunExpertsRequest,
+    (request, held): (v1::RunExpertsRequest, Option<Hold>),
     clock: Clock,
 ) -> Result<v1::RunExpertsResponse, Failure> {
     let manifest = hosted.manifest();
@@ -111,7 +110,7 @@ async fn run(
     }
     let experts = named(manifest, &request.experts)?;
     let input = Input::new(manifest, request.parts, request.tensors)?;
-    let call = Call::new(caller.standing()?, clock.arrived, clock.deadline);
+    let call = Call::new(caller.standing()?, clock.arrived, clock.deadline).keeping(super::kept(held));
     let inputs = input.inputs(hosted, &experts, api.pool.serving(), call.clone()).await?;
     let call = &call;
     let runs = experts.iter().zip(inputs).map(|(expert, inputs)| async move {

@@ -8,8 +8,9 @@ use super::clock::Clock;
 use super::{Api, status};
 use crate::access::Caller;
 use crate::failure::Failure;
+use crate::holding::Hold;
 use crate::pool::Pool;
-use crate::serving::request::{Call, InferRequest, InferResponse};
+use crate::serving::request::{Call, InferRequest, InferResponse, Kept};
 
 /// What is known of a call before its request is read.
 #[derive(Debug, Clone, Copy)]
@@ -22,13 +23,13 @@ pub(crate) struct Arrival {
 }
 
 impl Api {
-    /// `read` gives the request and what `write` needs to know of it.
-    pub(crate) async fn infer<Kept, Answer, Write>(
+    /// `read` gives the request, what it holds, and what `write` needs to know of it.
+    pub(crate) async fn infer<Noted, Answer, Write>(
         &self,
         arrival: Arrival,
         caller: &Caller,
-        read: impl Future<Output = Result<(InferRequest, Kept), Failure>>,
-        write: impl FnOnce(InferResponse, Kept) -> Write,
+        read: impl Future<Output = Result<(InferRequest, Option<Arc<Hold>>, Noted), Failure>>,
+        write: impl FnOnce(InferResponse, Noted) -> Write,
     ) -> Result<Answer, Failure>
     where
         Write: Future<Output = Result<Answer, Failure>>,
@@ -37,14 +38,21 @@ impl Api {
         let clock = Clock::new(at, deadline, None, self.default_deadline);
         let mut guard = self.metrics.begin(method, clock.deadline);
         let answer = async {
-            let (request, kept) = clock.limit(read).await?;
+            let (request, held, noted) = clock.limit(read).await?;
             caller.may_run(self.pool.manifest().as_deref(), &request.model)?;
             let timeout = request.timeout()?;
             let clock = Clock::new(at, deadline, timeout, self.default_deadline);
             guard.until(clock.deadline);
             let serving = self.pool.serving();
-            let call = Call::new(caller.standing()?, at, clock.deadline);
-            let work = async { write(serving.infer(request, call).await?, kept).await };
+            let kept: Kept = held.clone().map(|held| held as _);
+            let call = Call::new(caller.standing()?, at, clock.deadline).keeping(kept);
+            let work = async {
+                let response = serving.infer(request, call).await?;
+                if let Some(held) = &held {
+                    held.grow(response.size() as u64)?;
+                }
+                write(response, noted).await
+            };
             clock.limit(work).await
         };
         let answer = answer.await;

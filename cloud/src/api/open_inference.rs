@@ -68,15 +68,14 @@ impl OpenInference {
         arrived: Instant,
         whole: Option<Instant>,
     ) -> Result<proto::ModelInferResponse, Failure> {
-        let (request, mut held) = request;
+        let (request, held) = (request.0, request.1.map(Arc::new));
         let (size, typed) = (convert::request_size(&request), convert::is_typed(&request));
-        let room = held.iter_mut().try_for_each(|held| held.grow(convert::unfolds_to(&request)));
+        let room = held.iter().try_for_each(|held| held.grow(convert::unfolds_to(&request)));
         let read = async {
             room?;
-            Ok((heavy::run(size, || convert::request(request)).await??, typed))
+            Ok((heavy::run(size, || convert::request(request)).await??, held, typed))
         };
         let write = |response: InferResponse, typed| async move {
-            held.iter_mut().try_for_each(|held| held.grow(response.size() as u64))?;
             heavy::run(response.size(), move || convert::response(response, typed)).await
         };
         let arrival = Arrival { method, at: arrived, deadline: whole };

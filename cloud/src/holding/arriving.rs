@@ -197,7 +197,7 @@ impl<B: Body<Data = Bytes> + Unpin> Arriving<B> {
     }
 
     /// Undoes as much of a message that has come as fits into one turn.
-    fn unpack(&mut self, mut packed: Unpacking, mut hold: Hold) -> Result<(), Failure> {
+    fn unpack(&mut self, mut packed: Unpacking, hold: Hold) -> Result<(), Failure> {
         for _ in 0..STEPS_A_TURN {
             if packed.len() > self.longest {
                 return Err(Failure::TooLarge { what: "the decompressed message", most: self.longest });

@@ -33,8 +33,8 @@ pub(super) async fn read(
     let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let mut chunks = body.into_data_stream();
     let broken = |error: axum::Error| Failure::field("body", format!("ends early: {error}"));
-    let (mut whole, mut hold) = (BytesMut::new(), account.take(0)?);
-    let mut make_room = |length: usize| match length > most {
+    let (mut whole, hold) = (BytesMut::new(), account.take(0)?);
+    let make_room = |length: usize| match length > most {
         true => Err(Failure::TooLarge { what: "the body", most }),
         false => hold.grow_to_message(length as u64),
     };

@@ -1,5 +1,6 @@
 //! `infer`: one request through the common path.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Body;
@@ -20,6 +21,9 @@ use crate::serving::request::{InferRequest, InferResponse};
 /// A byte of JSON, or one that is to be decompressed, takes as long as so many of a raw tensor.
 const TEXT_COST: usize = 16;
 
+/// A byte of a tensor becomes so many of JSON at most: "false,".
+const TEXT_LENGTH: usize = 6;
+
 pub(super) async fn infer(
     State(rest): State<Rest>,
     Asker(caller): Asker,
@@ -31,11 +35,12 @@ pub(super) async fn infer(
     let arrival = Arrival { method: "RestInfer", at: Instant::now(), deadline: None };
     let encoding = encoding::of_answer(&headers);
     let read = read(&rest, &account, model, &headers, request);
-    let write = |response: InferResponse, (forms, mut hold): (Forms, Hold)| async move {
-        hold.grow(response.size() as u64)?;
+    let asks = account.clone();
+    let write = |response: InferResponse, forms: Forms| async move {
         let text = response.outputs.iter().filter(|output| !forms.is_binary(&output.name));
         let text: usize = text.map(|output| output.array.values().size()).sum();
         let packed = if encoding.is_some() { response.size() } else { 0 };
+        let _text = asks.take((text.saturating_mul(TEXT_LENGTH) + packed) as u64)?;
         let cost = (text + packed).saturating_mul(TEXT_COST).max(response.size());
         heavy::run(cost, move || answer::write(&response, &forms, encoding)).await?
     };
@@ -51,10 +56,10 @@ async fn read(
     model: Model,
     headers: &HeaderMap,
     request: Body,
-) -> Result<(InferRequest, (Forms, Hold)), Failure> {
+) -> Result<(InferRequest, Option<Arc<Hold>>, Forms), Failure> {
     let head_length = request::head_length(headers)?;
     let packed = encoding::of_request(headers)?;
-    let (body, mut hold) = body::read(account, headers, request, MAX_MESSAGE_BYTES).await?;
+    let (body, hold) = body::read(account, headers, request, MAX_MESSAGE_BYTES).await?;
     let text = if packed.is_some() { body.len() } else { head_length.unwrap_or(body.len()) };
     let cost = text.saturating_mul(TEXT_COST).max(body.len());
     let served = match head_length {
@@ -73,7 +78,7 @@ async fn read(
             Some(served) => request::raw(&served, &body)?,
             None => request::read(model, head_length, body, &mut |bytes| hold.grow(bytes))?,
         };
-        Ok((request, (forms, hold)))
+        Ok((request, Some(Arc::new(hold)), forms))
     };
     heavy::run(cost, work).await?
 }

@@ -7,7 +7,7 @@ use millgate_shared::array::Array;
 use tokio::sync::oneshot;
 
 use super::job::Job;
-use super::request::Phases;
+use super::request::{Kept, Phases};
 use super::room::Held;
 use super::served::{Layout, Served};
 use crate::failure::Failure;
@@ -63,6 +63,7 @@ pub(crate) struct Entry {
     pub(crate) reply: Reply,
     /// Room for the memory that its run takes, where that is much; held until it is answered.
     pub(crate) _held: Option<Held>,
+    pub(crate) _kept: Kept,
 }
 
 impl Entry {

@@ -1,5 +1,6 @@
 //! An inference request and its answer, whatever protocol carried them.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +10,10 @@ use millgate_shared::array::Array;
 use crate::failure::Failure;
 use crate::principal::{Standing, USUAL_PRIORITY};
 
+/// What lives as long as any work of a call does, whether or not somebody still waits for it: what its message holds of the
+/// pool's memory.
+pub(crate) type Kept = Option<Arc<dyn Any + Send + Sync>>;
+
 /// One call's time and rank, and whom it is for. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
@@ -17,6 +22,7 @@ pub(crate) struct Call {
     pub(crate) priority: u8,
     pub(crate) arrived: Instant,
     pub(crate) deadline: Instant,
+    pub(crate) kept: Kept,
 }
 
 /// The share of a call's time that is kept for the answer's way back, one part in so many, and the most that is kept. What
@@ -35,7 +41,12 @@ impl Call {
     /// A call that asks for no priority.
     pub(crate) fn new(standing: Arc<Standing>, arrived: Instant, deadline: Instant) -> Self {
         let priority = standing.priority.max(USUAL_PRIORITY);
-        Self { standing, priority, arrived, deadline }
+        Self { standing, priority, arrived, deadline, kept: None }
+    }
+
+    /// Keeps something until all of its work is done or dropped.
+    pub(crate) fn keeping(self, kept: Kept) -> Self {
+        Self { kept, ..self }
     }
 
     /// Takes the rank that is asked for, or the best that its caller has a right to. False: that is a worse one.

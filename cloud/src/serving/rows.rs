@@ -60,8 +60,8 @@ impl Serving {
             let layout = if batches { Layout::Rows(*rows) } else { layout };
             let reply = Reply::new(reply);
             let _held = self.room.take(served, &inputs, call.deadline).await?;
-            let entry =
-                Entry { served: Arc::clone(served), inputs, layout, arrived: call.arrived, reply, _held };
+            let (served, _kept) = (Arc::clone(served), call.kept.clone());
+            let entry = Entry { served, inputs, layout, arrived: call.arrived, reply, _held, _kept };
             self.threads.submit(model, &call, bucket.clone(), entry)?;
             replies.push(async { answer.await.unwrap_or(Err(Failure::Stopped)) });
         }
