@@ -111,6 +111,11 @@ impl StartError {
         matches!(self, Self::Bundle { .. } | Self::Models { .. })
     }
 
+    /// The machine did not let the bundle be read, which says nothing of it.
+    pub(crate) fn is_of_machine(&self) -> bool {
+        matches!(self, Self::Bundle { source, .. } if source.is_of_machine())
+    }
+
     /// The configuration is at fault, whatever bundle comes: trying again changes nothing. A bundle may be on its way, and what
     /// the configuration asks of one may come with the next.
     pub fn is_of_configuration(&self) -> bool {

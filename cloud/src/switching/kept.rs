@@ -1,11 +1,16 @@
 //! Which bundle a start serves: the configured one, unless another one was switched to since it was configured.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use millgate_shared::bundle::store::{self, Record, Store};
 use millgate_shared::bundle::{Bundle, BundleError};
 
 use crate::pool::{Given, PoolError};
+
+/// How often what the machine does not let be read is tried, and the pause between.
+const TRIES: u32 = 10;
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What a state directory knows of bundles, before a pool starts.
 #[derive(Debug)]
@@ -51,7 +56,7 @@ impl Kept {
     pub(crate) fn choose(&self, configured: &Path) -> Result<Given, PoolError> {
         let Some(record) = self.record else { return Given::open(configured) };
         let switched_to = || {
-            let bundle = store::bundle_in(&self.state_dir, record.active)?;
+            let bundle = patiently(|| store::bundle_in(&self.state_dir, record.active))?;
             Ok(Given { path: bundle.dir().to_owned(), bundle })
         };
         match Bundle::digest_at(configured) {
@@ -78,6 +83,20 @@ impl Kept {
         let bundle = store::bundle_in(&self.state_dir, active).ok()?;
         Some(Given { path: bundle.dir().to_owned(), bundle })
     }
+}
+
+/// Tries again for a while what only the machine is in the way of: another bundle must not be served for that.
+fn patiently(open: impl Fn() -> Result<Bundle, BundleError>) -> Result<Bundle, BundleError> {
+    for _ in 1..TRIES {
+        match open() {
+            Err(error) if error.is_of_machine() => {
+                tracing::warn!(%error, "trying again");
+                std::thread::sleep(PAUSE);
+            }
+            opened => return opened,
+        }
+    }
+    open()
 }
 
 /// What was served before, where the configured bundle cannot be opened.

@@ -13,7 +13,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use millgate_shared::bundle::store::{Record, Store, StoreError};
+use millgate_shared::bundle::store::{self, Record, Store, StoreError};
 use millgate_shared::bundle::{Bundle, BundleError};
 use millgate_shared::shutdown::Tasks;
 
@@ -21,6 +21,9 @@ use crate::agent::{Agent, AgentConfig, StartError};
 
 /// How long an agent that was stopped a moment ago may have the store.
 const LEFTOVER: Duration = Duration::from_secs(2);
+/// How often what the machine does not let be read is tried, and the pause between.
+const TRIES: u32 = 10;
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What a start knows of bundles.
 #[derive(Debug)]
@@ -50,7 +53,14 @@ pub(crate) fn start(
     let mut is_behind = false;
     let mut store = match open(state_dir) {
         Ok(store) => store,
-        Err(error) => return Ok((Agent::start(config, tasks)?, kept(Err(error)))),
+        // Which bundle is active may be read all the same.
+        Err(error) => {
+            let agent = match looked_up(state_dir, &configured) {
+                Some(bundle) => Agent::start_with(&bundle, config, tasks)?,
+                None => Agent::start(config, tasks)?,
+            };
+            return Ok((agent, kept(Err(error))));
+        }
     };
     let Some(record) = store.record() else {
         let bundle = StartError::open(&config.bundle)?;
@@ -70,7 +80,12 @@ pub(crate) fn start(
                 tried => tried?,
             }
         }
-        Ok(_) => match active(&store, record, config.clone(), tasks) {
+        Ok(_) => match patiently(|| active(&store, record, config.clone(), tasks)) {
+            // The record stays: it is right again once the machine is.
+            Err(error) if error.is_of_machine() => {
+                tracing::error!(%error, "the bundle that is active cannot be read; deciding with the configured one until the next start");
+                Agent::start_with(&StartError::open(&configured)?, config, tasks)?
+            }
             Err(error) if error.is_of_bundle() => {
                 tracing::error!(%error, "the bundle that was active cannot be used; deciding with the configured one");
                 let bundle = StartError::open(&configured)?;
@@ -101,6 +116,29 @@ fn open(state_dir: &Path) -> Result<Store, StoreError> {
             opened => return opened,
         }
     }
+}
+
+/// The active bundle of a store that cannot be held, if it is another one than the configured.
+fn looked_up(state_dir: &Path, configured: &Path) -> Option<Bundle> {
+    let record = store::look(state_dir).ok().flatten()?;
+    let found = Bundle::digest_at(configured).ok();
+    let is_followed = found.is_none_or(|found| record.follow(found) == record);
+    let is_other = found != Some(record.active);
+    (is_followed && is_other).then(|| store::bundle_in(state_dir, record.active).ok()).flatten()
+}
+
+/// Tries again for a while what only the machine is in the way of.
+fn patiently<T>(mut start: impl FnMut() -> Result<T, StartError>) -> Result<T, StartError> {
+    for _ in 1..TRIES {
+        match start() {
+            Err(error) if error.is_of_machine() => {
+                tracing::warn!(%error, "trying again");
+                std::thread::sleep(PAUSE);
+            }
+            started => return started,
+        }
+    }
+    start()
 }
 
 /// With the configured bundle, which is another one by now.

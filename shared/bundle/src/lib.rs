@@ -25,6 +25,7 @@ use sha2::{Digest, Sha256};
 use millgate_base::bounded::{self, TooLarge};
 use millgate_base::digest::hex;
 use millgate_base::toml_file::TomlError;
+use millgate_base::trouble::{self, Fault};
 
 pub mod archive;
 pub mod report;
@@ -68,6 +69,12 @@ impl BundleError {
     /// There is no bundle at the place that was named.
     pub fn is_absent(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// The machine did not let the bundle be read, which says nothing of it.
+    pub fn is_of_machine(&self) -> bool {
+        let cause = trouble::cause(self);
+        cause.is_some_and(|error| matches!(trouble::judge(error), Fault::Machine(_)))
     }
 }
 
