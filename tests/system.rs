@@ -6,6 +6,7 @@ mod access;
 mod bundles;
 mod bytes;
 mod colour;
+mod crowds;
 mod decide;
 mod demo;
 mod dependencies;

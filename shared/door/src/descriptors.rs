@@ -11,7 +11,7 @@ use super::seats::Bounds;
 /// within these.
 const RESERVE: (usize, usize) = (64, 1024);
 /// Least places of a door, however few descriptors there are.
-const LEAST: usize = 8;
+const LEAST: usize = 4;
 
 /// Raises the limit of open files as far as the system lets an ordinary process; gives what it is then. `None`: unlimited.
 pub fn raise() -> io::Result<Option<usize>> {

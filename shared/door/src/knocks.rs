@@ -1,22 +1,53 @@
 //! Places of connections that have yet to show that they are real: a handshake is under way, or nothing was said. Pure.
 //!
-//! A newcomer always gets one. Where none is free, one who has said nothing leaves before one who has said its part of the
-//! handshake, and of equals any at random: it takes a flood of its own size for each place to move an honest one out
-//! within its round trip, however long the line is. No block of addresses holds more than its bound; over that it
-//! takes a place of its own.
+//! A newcomer always gets one. Where none is free, one leaves: any at random, so that it takes as many newcomers as there are
+//! places to move an honest one out within its round trip, however long the line is. While many have said nothing, it is
+//! one of these, and who has said its part of the handshake stays. (Not while only a few have: in a flood that does speak,
+//! whoever is about to would be the first to go.) No block of addresses holds more than its bound; over that it takes a
+//! place of its own.
 
 use std::collections::HashMap;
 
+use draw::Draw;
 use fastrand::Rng;
 
 use super::holder::Block;
+
+mod draw;
+
+/// Part of those who may leave that has to be silent for one of them to leave before others.
+const MANY: usize = 8;
 
 #[derive(Debug)]
 pub(crate) struct Knocks {
     bounds: Bounds,
     next: u64,
     waiting: HashMap<u64, Knock>,
-    of_block: HashMap<Block, usize>,
+    all: Lot,
+    of_block: HashMap<Block, Lot>,
+}
+
+/// Those who may leave for another.
+#[derive(Debug, Default)]
+struct Lot {
+    silent: Draw,
+    spoken: Draw,
+}
+
+impl Lot {
+    fn len(&self) -> usize {
+        self.silent.len() + self.spoken.len()
+    }
+
+    fn of(&mut self, has_spoken: bool) -> &mut Draw {
+        if has_spoken { &mut self.spoken } else { &mut self.silent }
+    }
+
+    fn who_leaves(&self, rng: &mut Rng) -> Option<u64> {
+        let all = self.len().max(1);
+        let is_silent = self.silent.len() * MANY >= all || rng.usize(..all) < self.silent.len();
+        if is_silent { self.silent.any(rng) } else { self.spoken.any(rng) }
+    }
 }
 
 /// How many may knock at a time.
@@ -35,7 +66,7 @@ struct Knock {
 
 impl Knocks {
     pub(crate) fn new(bounds: Bounds) -> Self {
-        Self { bounds, next: 0, waiting: HashMap::new(), of_block: HashMap::new() }
+        Self { bounds, next: 0, waiting: HashMap::new(), all: Lot::default(), of_block: HashMap::new() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -44,11 +75,11 @@ impl Knocks {
 
     /// Place for a newcomer, and whose was taken away for it.
     pub(crate) fn knock(&mut self, block: Block, rng: &mut Rng) -> (u64, Option<u64>) {
-        let of_block = self.of_block.get(&block).copied().unwrap_or_default();
-        let left = match (of_block >= self.bounds.of_block, self.waiting.len() >= self.bounds.most) {
-            (true, _) => self.who_leaves(|knock| knock.block == block, rng),
-            (false, true) => self.who_leaves(|_| true, rng),
-            (false, false) => None,
+        let of_block = self.of_block.get(&block).filter(|lot| lot.len() >= self.bounds.of_block);
+        let left = match (of_block, self.waiting.len() >= self.bounds.most) {
+            (Some(lot), _) => lot.who_leaves(rng),
+            (None, true) => self.all.who_leaves(rng),
+            (None, false) => None,
         };
         if let Some(left) = left {
             self.leave(left);
@@ -56,48 +87,42 @@ impl Knocks {
         let number = self.next;
         self.next += 1;
         self.waiting.insert(number, Knock { block, has_spoken: false });
-        *self.of_block.entry(block).or_default() += 1;
+        self.all.silent.insert(number);
+        self.of_block.entry(block).or_default().silent.insert(number);
         (number, left)
-    }
-
-    fn who_leaves(&self, may_leave: impl Fn(&Knock) -> bool, rng: &mut Rng) -> Option<u64> {
-        let all = self.waiting.iter().filter(|(_, knock)| may_leave(knock));
-        let silent: Vec<u64> =
-            all.clone().filter(|(_, knock)| !knock.has_spoken).map(|(number, _)| *number).collect();
-        let candidates = match silent.is_empty() {
-            false => silent,
-            true => all.map(|(number, _)| *number).collect(),
-        };
-        candidates.get(rng.usize(..candidates.len().max(1))).copied()
     }
 
     /// Takes away any that has said nothing, else any.
     pub(crate) fn shed(&mut self, rng: &mut Rng) -> Option<u64> {
-        let left = self.who_leaves(|_| true, rng)?;
+        let left = self.all.silent.any(rng).or_else(|| self.all.spoken.any(rng))?;
         self.leave(left);
         Some(left)
     }
 
     pub(crate) fn has_spoken(&mut self, number: u64) {
-        if let Some(knock) = self.waiting.get_mut(&number) {
-            knock.has_spoken = true;
+        let Some(knock) = self.waiting.get_mut(&number).filter(|knock| !knock.has_spoken) else { return };
+        knock.has_spoken = true;
+        for lot in std::iter::once(&mut self.all).chain(self.of_block.get_mut(&knock.block)) {
+            lot.silent.remove(number);
+            lot.spoken.insert(number);
         }
     }
 
     /// True if it was still there.
     pub(crate) fn leave(&mut self, number: u64) -> bool {
-        let Some(knock) = self.waiting.remove(&number) else { return false };
-        if let Some(count) = self.of_block.get_mut(&knock.block) {
-            *count -= 1;
-            if *count == 0 {
-                self.of_block.remove(&knock.block);
+        let Some(Knock { block, has_spoken }) = self.waiting.remove(&number) else { return false };
+        self.all.of(has_spoken).remove(number);
+        if let Some(lot) = self.of_block.get_mut(&block) {
+            lot.of(has_spoken).remove(number);
+            if lot.len() == 0 {
+                self.of_block.remove(&block);
             }
         }
         true
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = u64> {
-        self.waiting.keys().copied()
+        self.all.silent.iter().chain(self.all.spoken.iter())
     }
 }
 
