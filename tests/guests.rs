@@ -274,7 +274,7 @@ async fn the_third_worker_that_a_model_ends_is_its_last_one_over_restarts_too() 
     pool.load("endless").await.unwrap();
     assert_eq!(pool.turn(2, SURE).await.unwrap(), 2.0_f32.to_le_bytes());
     drop(pool);
-    // A file that has changed is a new model.
+    // What was forgiven stays so.
     assert!(Pool::start(site.path()).await.is_ready("endless").await);
 }
 
@@ -283,7 +283,8 @@ async fn native_code_that_crashes_costs_the_request_inside_or_the_load() {
     let Some(library) = library() else { return };
     let models =
         [("divides", bad::spectrum(None)), ("divided", bad::spectrum(Some(0))), ("mean", onnx::mean())];
-    let site = site(&models, Some(&library), "");
+    let engines = "[engines.models.divides]\nengine = \"onnxruntime\"\n[engines.models.divided]\nengine = \"onnxruntime\"\n";
+    let site = site(&models, Some(&library), engines);
     let pool = Pool::start(site.path()).await;
     assert!(!pool.is_ready("divided").await);
     let reason = pool.reason("divided").await;

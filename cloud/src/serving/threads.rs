@@ -16,6 +16,8 @@ use crate::scheduling::{Curve, Limits, ModelId, Offer, Profile, Refusal, Schedul
 use watch::{RunId, Watch};
 use watchdog::Handle;
 
+#[cfg(test)]
+mod tests;
 mod watch;
 mod watchdog;
 mod worker;
