@@ -158,7 +158,7 @@ async fn until(metrics: SocketAddr, series: &str, least: f64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unfinished_messages_hold_no_more_than_their_callers_share() {
     const LENGTH: usize = 40 << 20;
-    let mut site = site("memory_mb = 256", "");
+    let mut site = site("memory_mib = 256", "");
     let before = site.pool.peak();
     let (grpc, metrics) = (site.pool.grpc, site.pool.metrics);
     let content = vec![0; LENGTH - 1];
@@ -199,11 +199,15 @@ async fn unfinished_messages_hold_no_more_than_their_callers_share() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_that_unfold_take_what_the_machine_leaves_and_no_more() {
-    let mut site = site("memory_mb = 0", "-d 2000000");
+    let mut site = site("memory_mib = 0", "-d 2000000");
     let before = site.pool.peak();
     let (grpc, http, metrics) = (site.pool.grpc, site.pool.http, site.pool.metrics);
     let limit = metric(metrics, "millgate_held_bytes_limit").await as u64;
-    assert!(limit > 16 * MIB && limit < 1000 * MIB, "half of what is left under the limit: {}", limit / MIB);
+    assert!(
+        limit > 16 * MIB && limit < 1000 * MIB,
+        "a quarter of what is left under the limit: {}",
+        limit / MIB
+    );
 
     let list = "0,".repeat(20 << 20);
     let text = format!(

@@ -48,12 +48,12 @@ mod unpack;
 const COPIES: u64 = 3;
 /// What a call takes without any message, in bytes: its stream's state and buffers.
 const CALL: u64 = 8 << 10;
-/// The part of the memory that is left at the start which messages may take, as a divisor.
-const PART_OF_MEMORY: u64 = 2;
+/// The part of the memory that is left at the start which messages may take, as a divisor; the rest is for model runs.
+const PART_OF_MEMORY: u64 = 4;
 /// What messages may take where the kernel tells of no limit, in bytes.
 const WITHOUT_A_LIMIT: u64 = 2 << 30;
 /// What messages may take however little memory there is, in bytes.
-const LEAST: u64 = HoldingConfig::LEAST_MB << 20;
+const LEAST: u64 = HoldingConfig::LEAST_MIB << 20;
 /// Least that a connection may send ahead, in bytes: what HTTP/2 grants every connection.
 const LEAST_WINDOW: u32 = 64 << 10;
 /// When one who is refused may ask again: others' answers are sent by then.
@@ -79,7 +79,7 @@ struct Book {
 impl Holding {
     /// `callers`: how many are to have something for certain. Looks at the machine's memory.
     pub(crate) fn new(config: &HoldingConfig, callers: usize) -> Arc<Self> {
-        let whole = match config.memory_mb {
+        let whole = match config.memory_mib {
             0 => memory::available().map_or(WITHOUT_A_LIMIT, |left| left / PART_OF_MEMORY).max(LEAST),
             mib => mib << 20,
         };

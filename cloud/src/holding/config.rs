@@ -7,8 +7,8 @@ use serde::Deserialize;
 #[serde(default, deny_unknown_fields)]
 pub struct HoldingConfig {
     /// Memory in MiB that all messages together may take, from their first byte until they are answered and the answer is sent;
-    /// 0: half of what the machine, the control group and `ulimit` leave at the start. Default 0.
-    pub memory_mb: u64,
+    /// 0: a quarter of what the machine, the control group and `ulimit` leave at the start. Default 0.
+    pub memory_mib: u64,
     /// Calls that one caller (a device, an API token, an address) may have open at a time, on all of its connections.
     /// Default 1024.
     pub calls_per_caller: u32,
@@ -16,19 +16,19 @@ pub struct HoldingConfig {
 
 impl Default for HoldingConfig {
     fn default() -> Self {
-        Self { memory_mb: 0, calls_per_caller: 1024 }
+        Self { memory_mib: 0, calls_per_caller: 1024 }
     }
 }
 
 impl HoldingConfig {
     /// Least memory in MiB that can be set: with less no message of a usual size gets in.
-    pub const LEAST_MB: u64 = 16;
+    pub const LEAST_MIB: u64 = 16;
 
     /// What cannot be used: its key, and why.
     pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
-        if self.memory_mb != 0 && self.memory_mb < Self::LEAST_MB {
-            let message = format!("must be 0 or at least {} (MiB)", Self::LEAST_MB);
-            return Err(("holding.memory_mb", message));
+        if self.memory_mib != 0 && self.memory_mib < Self::LEAST_MIB {
+            let message = format!("must be 0 or at least {} (MiB)", Self::LEAST_MIB);
+            return Err(("holding.memory_mib", message));
         }
         match self.calls_per_caller {
             0 => Err(("holding.calls_per_caller", "must be at least 1".to_owned())),

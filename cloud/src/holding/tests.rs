@@ -48,7 +48,7 @@ fn account(mib: u64) -> (Arc<Holding>, Account, tempfile::TempDir) {
     let access = Arc::new(Access::open(dir.path(), AccessConfig::default(), Vec::new()).unwrap());
     let peer = Peer::plain("127.0.0.1:9".parse().unwrap());
     let caller = access.caller(Some(&peer), &HeaderMap::new());
-    let holding = Holding::new(&HoldingConfig { memory_mb: mib, calls_per_caller: 2 }, 16);
+    let holding = Holding::new(&HoldingConfig { memory_mib: mib, calls_per_caller: 2 }, 16);
     let account = Account::new(&holding, &caller, &Principal::local());
     (holding, account, dir)
 }
