@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use millgate_shared::files;
+use millgate_shared::{bounded, files};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{Millis, wall};
@@ -74,9 +74,7 @@ impl Ticking {
 
 /// What is left of an earlier run; one that cannot be read counts as absent, which only delays.
 fn read(path: &Path) -> Option<Clock> {
-    let text = path.metadata().is_ok_and(|metadata| metadata.len() <= MOST_BYTES);
-    let text = text.then(|| std::fs::read(path).ok()).flatten()?;
-    serde_json::from_slice(&text).ok()
+    serde_json::from_slice(&bounded::read(path, MOST_BYTES).ok()?).ok()
 }
 
 /// Milliseconds since the boot, suspend included.
