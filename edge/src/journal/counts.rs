@@ -17,7 +17,7 @@ pub(crate) enum Memory {
     Whole,
     /// One of the two copies takes it: a restart finds it.
     Half,
-    /// It is held in memory until a disk takes it: a restart does not find it.
+    /// No copy takes it: what is decided is held in memory, and a restart does not find it.
     Lost,
 }
 
@@ -54,6 +54,8 @@ struct Said {
 impl Counts {
     /// Shows them on `/metrics`.
     pub(crate) fn register(&self, registry: &mut Registry) {
+        // An agent that has nothing to remember lacks nothing.
+        self.remembers(Memory::Whole, "");
         let journal = registry.sub_registry_with_prefix("journal");
         let text = "1 while what is decided is found again by a restart, 0 while it is not";
         journal.register("remembers", text, self.remembers.clone());

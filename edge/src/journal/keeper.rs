@@ -25,7 +25,7 @@ mod tests;
 /// Entries that one commit may hold; a commit costs one wait for the disk, however many.
 const BATCH: usize = 256;
 /// From one attempt to mend what cannot be used to the next: the first pause, and the longest.
-const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
 
 pub(super) struct Keeper {
     journal: Journal,

@@ -253,6 +253,13 @@ impl Journal {
         Ok(())
     }
 
+    /// The database was opened and cannot be read after all: what its log says is gone on with.
+    pub(crate) fn distrust(&mut self, error: &JournalError) {
+        self.base = None;
+        self.wal = None;
+        self.go_on_blind(error.to_string());
+    }
+
     /// The machine does not let the database be used.
     fn go_on_blind(&mut self, why: String) {
         self.begun = Begun::Blind;

@@ -31,7 +31,7 @@ use line::{Line, What};
 pub(super) const FILE_NAME: &str = "decided.wal";
 /// The format of its lines.
 const FORMAT: u64 = 1;
-/// It may grow to twice its length as a copy, and by this much more, in bytes.
+/// The file may grow to twice its length as a copy, and by this much more, in bytes.
 const SLACK: u64 = 4 << 20;
 /// A longer line is none of ours, in bytes: a commit has 256 records at most.
 const LONGEST: u64 = 64 << 20;

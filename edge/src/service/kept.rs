@@ -26,6 +26,12 @@ pub(super) struct Kept {
 }
 
 impl Kept {
+    /// Where nothing has to survive a restart.
+    fn nothing(undelivered: Vec<(u64, Post)>) -> Self {
+        let (known, spooled, told) = (Vec::new(), HashMap::new(), Told::default());
+        Self { journal: None, known, spooled, undelivered, told }
+    }
+
     pub(super) async fn open(
         config: &EdgeConfig,
         hand: &Hand,
@@ -51,16 +57,25 @@ impl Kept {
             true => Some(Journal::open_soon(&config.state_dir, counts).await?),
             false => None,
         };
-        let undelivered = journal.as_ref().map(Journal::outbox).transpose()?.unwrap_or_default();
-        let Some(journal) = journal.filter(|_| is_needed || !undelivered.is_empty()) else {
-            let told = Told::default();
-            return Ok(Self { journal: None, known: vec![], spooled: HashMap::new(), undelivered, told });
+        let Some(mut journal) = journal else { return Ok(Self::nothing(Vec::new())) };
+        let read = |journal: &Journal| {
+            let sources = config.sources.iter();
+            let known = sources.map(|source| journal.known(source.settings().name()));
+            Ok((journal.outbox()?, known.collect::<Result<Vec<_>, _>>()?, journal.spooled()?))
         };
-        let known: Result<_, _> =
-            config.sources.iter().map(|source| journal.known(source.settings().name())).collect();
-        let spooled = journal.spooled()?;
+        let (undelivered, known, spooled) = match read(&journal) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::error!(%error, "the journal cannot be read; its log is gone on with");
+                journal.distrust(&error);
+                read(&journal)?
+            }
+        };
+        if !is_needed && undelivered.is_empty() {
+            return Ok(Self::nothing(undelivered));
+        }
         let told = ask_sinks(config, journal.begun(), hand.before()).await;
-        Ok(Self { known: known?, spooled, undelivered, told, journal: Some(journal) })
+        Ok(Self { known, spooled, undelivered, told, journal: Some(journal) })
     }
 }
 

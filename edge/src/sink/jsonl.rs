@@ -12,6 +12,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use millgate_shared::files;
 use millgate_shared::trouble::{self, Fault};
 
 use super::{Key, Record, Told, Write, WriteError};
@@ -22,6 +23,9 @@ mod tail;
 mod tests;
 
 pub use config::JsonlConfig;
+
+/// Of what is cut off no more is kept aside, in bytes.
+const MOST_ASIDE: u64 = 1 << 20;
 
 #[derive(Debug)]
 pub(super) struct Jsonl {
@@ -160,7 +164,11 @@ impl Open {
         if metadata.is_file() {
             let whole = whole_lines(&mut file, len)?;
             if whole < len {
-                tracing::warn!(file = %path.display(), bytes = len - whole, "cut off a line that was left unfinished");
+                let aside = keep_aside(path, &mut file, whole, len);
+                tracing::warn!(
+                    file = %path.display(), bytes = len - whole, ?aside,
+                    "cut off a line that was left unfinished; what it was is kept aside"
+                );
                 file.set_len(whole)?;
                 len = whole;
             }
@@ -171,6 +179,18 @@ impl Open {
     fn is_at(&self, path: &Path) -> bool {
         fs::metadata(path).is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity)
     }
+}
+
+/// Keeps what is about to be cut off where somebody can look at it: it may be more than the beginning of a line.
+fn keep_aside(path: &Path, file: &mut File, from: u64, to: u64) -> io::Result<Option<PathBuf>> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".cut");
+    let cut = PathBuf::from(name);
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(from))?;
+    (&*file).take((to - from).min(MOST_ASIDE)).read_to_end(&mut bytes)?;
+    files::replace(&cut, &bytes, files::PRIVATE)?;
+    files::set_aside(&cut)
 }
 
 /// Length up to and with the last line feed.

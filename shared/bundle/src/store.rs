@@ -25,8 +25,9 @@ use sha2::{Digest, Sha256};
 use super::manifest::{self, Manifest};
 use super::{Bundle, BundleDigest, BundleError, SIGNATURE};
 use disk::{Disk, OnDisk};
-use millgate_base::bounded;
 use millgate_base::digest::hex;
+use millgate_base::trouble::{self, Fault};
+use millgate_base::{bounded, files};
 pub use record::{NotARecord, Record};
 
 mod disk;
@@ -117,13 +118,26 @@ impl Store {
 impl<D: Disk> Store<D> {
     fn open_on(mut disk: D, state_dir: &Path) -> Result<Self, StoreError> {
         let dir = state_dir.join(DIR_NAME);
+        if dir.symlink_metadata().is_ok_and(|found| !found.is_dir() && !dir.is_dir()) {
+            let aside = files::set_aside(&dir);
+            tracing::error!(path = %dir.display(), ?aside, "what should be the folder of bundles is none; it is set aside and begun anew");
+        }
         disk.make_folder(&dir).map_err(|source| StoreError::Write { path: dir.clone(), source })?;
         let lock = File::open(&dir).map_err(|source| StoreError::Read { path: dir.clone(), source })?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
             rustix::io::Errno::WOULDBLOCK => StoreError::Busy { path: dir.clone() },
             error => StoreError::Read { path: dir.clone(), source: error.into() },
         })?;
-        let record = match read_record(&dir)? {
+        let record = match read_record(&dir) {
+            // No file at all: a folder lies in its place.
+            Err(StoreError::Read { path, source }) if trouble::judge(&source) == Fault::Itself => {
+                let aside = files::set_aside(&path);
+                tracing::error!(path = %path.display(), error = %source, ?aside, "which bundle was active cannot be read; set aside");
+                None
+            }
+            read => read?,
+        };
+        let record = match record {
             Some(Ok(record)) => Some(record),
             Some(Err(error)) => {
                 let path = dir.join(RECORD_NAME);
