@@ -39,7 +39,9 @@ fn the_sample_file_names_every_key() {
         "renewal_grace_days",
         "loopback",
         "enabled",
-    ]);
+    ])
+    .chain(["allowed_hosts", "clones", "memory_mb", "calls_per_caller", "stall_patience_ms"])
+    .chain(["memory_mib", "load_limit_ms", "longest_run_ms"]);
     // `bundle` stands in the cache's table too.
     let mut count = 1;
     for key in keys {
