@@ -59,11 +59,8 @@ impl CommandError {
     /// What was given is at fault (exit code 2), not the machine, the peer or the work (exit code 1).
     pub fn is_bad_input(&self) -> bool {
         match self {
-            Self::Config(_)
-            | Self::Bundle { .. }
-            | Self::Url { .. }
-            | Self::NotServed(_)
-            | Self::Value(_) => true,
+            Self::Bundle { source, .. } => !source.is_of_machine(),
+            Self::Config(_) | Self::Url { .. } | Self::NotServed(_) | Self::Value(_) => true,
             Self::State(error) => error.is_bad_input(),
             Self::Install(error) => error.is_bad_input(),
             Self::Serve(error) => error.is_bad_input(),

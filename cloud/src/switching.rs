@@ -57,7 +57,15 @@ pub(crate) enum SwitchError {
 impl SwitchError {
     /// What was given is at fault, not the machine or the moment.
     pub(crate) fn is_bad_input(&self) -> bool {
-        matches!(self, Self::Bundle { .. } | Self::Name { .. })
+        match self {
+            Self::Bundle { source, .. } => {
+                !matches!(&**source, HostedError::Bundle(error) if error.is_of_machine())
+            }
+            Self::Name { .. } => true,
+            Self::UnderWay | Self::NoBundle | Self::NoStore(_) | Self::NothingBefore | Self::Store(_) => {
+                false
+            }
+        }
     }
 
     fn bundle(path: &Path, source: impl Into<HostedError>) -> Self {

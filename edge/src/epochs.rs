@@ -68,7 +68,13 @@ pub(crate) enum SwitchError {
 impl SwitchError {
     /// The bundle that was given is at fault, not the machine or the moment.
     pub(crate) fn is_bad_input(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::Modalities { .. })
+        match self {
+            Self::Refused(error) => !error.is_of_machine(),
+            Self::Modalities { .. } => true,
+            Self::UnderWay | Self::NoStore(_) | Self::NothingBefore | Self::Store(_) | Self::Panicked => {
+                false
+            }
+        }
     }
 }
 

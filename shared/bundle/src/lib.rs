@@ -155,7 +155,8 @@ impl Bundle {
         let count = self.files().count();
         if count > MAX_FILES {
             let path = self.dir.join(manifest::FILE_NAME);
-            let source = io::Error::other(format!("lists {count} files, a bundle has at most {MAX_FILES}"));
+            let message = format!("lists {count} files, a bundle has at most {MAX_FILES}");
+            let source = io::Error::new(io::ErrorKind::InvalidData, message);
             return Err(BundleError::Io { path, source });
         }
         let mut left = MAX_BYTES;
