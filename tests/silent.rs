@@ -39,7 +39,7 @@ async fn a_thousand_silent_connections_and_a_slow_one_cost_a_client_nothing() {
         let answer = asks.model_infer(asked.clone()).await.unwrap().into_inner();
         agree(&answer, &alone).unwrap();
     }
-    // All places are taken; the one that has been silent the longest leaves for the next.
+    // Whoever says nothing takes no place of those who do.
     let mut newcomer = client(&pool).await;
     agree(&newcomer.model_infer(asked.clone()).await.unwrap().into_inner(), &alone).unwrap();
     drop(silent);

@@ -56,6 +56,15 @@ impl Holder {
         }
     }
 
+    /// Whether the two are the same, as far as one can tell: who has shown a right over one connection may have shown none
+    /// yet over another.
+    pub(crate) fn is_one_with(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Vouched(one), Self::Somebody(another)) => one == another,
+            _ => self == other,
+        }
+    }
+
     pub(crate) fn party(&self) -> Party<'_> {
         match self {
             Self::Device(device) => Party::Tenant(device.tenant()),

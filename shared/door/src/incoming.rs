@@ -26,9 +26,8 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
-use super::HANDSHAKE_PATIENCE;
 use super::peer::{Line, Peer};
-use super::seats::{Knock, Seat, Seats};
+use super::seats::{HANDSHAKE_PATIENCE, Knock, Seat, Seats};
 
 /// Pause after an accept that failed: time for a connection to end, and for its descriptor to be free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);

@@ -13,8 +13,6 @@
 //! * [`incoming`]: TCP, with or without TLS. [`quic`]: UDP.
 //! * [`http1`]: what HTTP/1.1 makes of an accepted connection.
 
-use std::time::Duration;
-
 pub mod counts;
 pub mod descriptors;
 pub mod holder;
@@ -26,6 +24,3 @@ pub mod peer;
 mod places;
 pub mod quic;
 pub mod seats;
-
-/// How long a TLS or QUIC handshake may take, from a connection's first byte or packet.
-pub const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);

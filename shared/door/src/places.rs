@@ -11,6 +11,10 @@ use fastrand::Rng;
 
 use super::holder::{Holder, Party};
 
+/// Part of all places that those of whom nothing is known may ask of the others: room for a client to show its token, and
+/// not more, since anyone can be nobody.
+const OF_NOBODY: usize = 8;
+
 #[derive(Debug)]
 pub(crate) struct Places {
     most: usize,
@@ -28,9 +32,9 @@ struct Place {
 /// Outcome for a newcomer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// It has this place.
+    /// A place was free, and is the newcomer's.
     Seated(u64),
-    /// It has the place `seat`; the one of `left` was taken away.
+    /// The newcomer has the place `seat`; the one of `left` was taken away.
     Displaced { seat: u64, left: u64, why: Why },
     /// Nobody holds more, and nobody who may be displaced is quiet.
     Full,
@@ -72,7 +76,7 @@ impl Places {
     }
 
     fn who_leaves(&self, newcomer: &Holder, rng: &mut Rng) -> Option<(u64, Why)> {
-        let shares = Shares::of(&self.taken, newcomer);
+        let shares = Shares::of(&self.taken, self.most, newcomer);
         let asked: Vec<_> = self.taken.iter().filter_map(|(seat, place)| shares.ask(*seat, place)).collect();
         let first = asked.iter().map(|asked| asked.rank).max()?;
         let first: Vec<_> = asked.iter().filter(|asked| asked.rank == first).collect();
@@ -121,6 +125,8 @@ struct Shares<'a> {
     /// What the newcomer's party and the newcomer would have.
     ours: usize,
     mine: usize,
+    /// Whether the newcomer's party may ask others for theirs.
+    may_ask: bool,
 }
 
 /// A place that may be asked for.
@@ -140,7 +146,7 @@ struct Rank {
 }
 
 impl<'a> Shares<'a> {
-    fn of(taken: &'a HashMap<u64, Place>, newcomer: &'a Holder) -> Self {
+    fn of(taken: &'a HashMap<u64, Place>, most: usize, newcomer: &'a Holder) -> Self {
         let mut holders: HashMap<&Holder, usize> = HashMap::new();
         for place in taken.values() {
             *holders.entry(&place.holder).or_default() += 1;
@@ -153,7 +159,8 @@ impl<'a> Shares<'a> {
         }
         let ours = parties.get(&newcomer.party()).map_or(1, |(places, _)| places + 1);
         let mine = holders.get(newcomer).map_or(1, |count| count + 1);
-        Self { newcomer, parties, holders, ours, mine }
+        let may_ask = newcomer.party() != Party::Somebody || ours * OF_NOBODY <= most;
+        Self { newcomer, parties, holders, ours, mine, may_ask }
     }
 
     fn ask(&self, seat: u64, place: &Place) -> Option<Asked> {
@@ -161,13 +168,14 @@ impl<'a> Shares<'a> {
         let (theirs, members) = *self.parties.get(&party)?;
         let its = *self.holders.get(&place.holder)?;
         let is_quiet = place.is_quiet;
-        let (is_asked, theirs) = match (party == self.newcomer.party(), place.holder == *self.newcomer) {
+        let is_own = place.holder.is_one_with(self.newcomer);
+        let (is_asked, theirs) = match (party == self.newcomer.party(), is_own) {
             (_, true) => (is_quiet, self.ours),
             (true, false) => (its > self.mine || its == self.mine && is_quiet, self.ours),
             // Somebody who waits for nothing makes room for one who is known.
             (false, _) => {
                 let yields = is_quiet && party == Party::Somebody && theirs == self.ours;
-                (theirs > self.ours || yields, theirs)
+                (self.may_ask && theirs > self.ours || yields, theirs)
             }
         };
         let rank = Rank { party: theirs, is_over: its * members >= theirs, is_quiet, holder: its };

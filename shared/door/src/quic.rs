@@ -18,9 +18,8 @@ use tonic::body::Body;
 use tonic::transport::server::TcpConnectInfo;
 use tower::Service;
 
-use super::HANDSHAKE_PATIENCE;
 use super::peer::{Line, Peer};
-use super::seats::{Knock, Seats};
+use super::seats::{HANDSHAKE_PATIENCE, Knock, Seats};
 
 /// What the last words to peers get to leave the machine.
 const LAST_WORDS: Duration = Duration::from_millis(500);

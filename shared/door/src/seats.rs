@@ -17,6 +17,8 @@ use super::holder::{Block, Holder};
 use super::knocks::{self, Knocks};
 use super::places::{Admission, Places, Why};
 
+/// How long a TLS or QUIC handshake may take, from a connection's first byte or packet.
+pub(crate) const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 /// Refusals for one reason are logged at most once in this time, with the number of those in between.
 const LOG_PAUSE: Duration = Duration::from_secs(10);
 /// Under what an accept that failed is logged.

@@ -121,6 +121,18 @@ fn a_thousand_addresses_of_strangers_keep_no_device_out_and_cut_none() {
 }
 
 #[test]
+fn who_shows_nothing_gets_room_to_show_something_and_cuts_no_more_than_that() {
+    let mut world = World::new(64);
+    for number in 0..64 {
+        assert!(world.seat_served(&device("acme", &format!("cam-{number}"))));
+    }
+    for number in 0..250 {
+        assert_ne!(world.admit(&somebody(number)), Admission::Full, "{number}");
+    }
+    assert_eq!(world.count(|holder| matches!(holder, Holder::Somebody(_))), 64 / OF_NOBODY);
+}
+
+#[test]
 fn a_device_that_has_just_come_in_is_not_cut_for_one_that_holds_nearly_all() {
     let mut world = World::new(32);
     let (greedy, second) = (device("acme", "cam-1"), device("acme", "cam-2"));
@@ -198,6 +210,10 @@ proptest! {
                             let theirs = of(&|it| it.party() == loser.party());
                             let its = of(&|it| it == loser);
                             if loser.party() != newcomer.party() {
+                                prop_assert!(
+                                    newcomer.party() != Party::Somebody || ours * OF_NOBODY <= most,
+                                    "{newcomer:?} is nobody"
+                                );
                                 let least = if *was_quiet { ours } else { ours + 1 };
                                 prop_assert!(theirs >= least, "{loser:?} had {theirs}, {newcomer:?} has {ours}");
                             } else if loser != newcomer {
@@ -211,7 +227,10 @@ proptest! {
                             prop_assert_eq!(before.len(), most);
                             // Then no party has more than its would have, and no holder of its party more than it.
                             for (other, _) in before.values() {
-                                prop_assert!(of(&|it| it.party() == other.party()) <= ours);
+                                prop_assert!(
+                                    newcomer.party() == Party::Somebody
+                                        || of(&|it| it.party() == other.party()) <= ours
+                                );
                                 prop_assert!(
                                     other.party() != newcomer.party() || of(&|it| it == other) <= mine
                                 );
