@@ -131,13 +131,13 @@ impl Api {
 
     /// The layer that must wrap the routes inside of the deadlines; see [`crate::access`].
     pub(crate) fn access(access: &Arc<Access>) -> AccessLayer<Body> {
-        let is_open = |path: &str| OPEN.iter().any(|open| path.starts_with(open));
         AccessLayer::new(Arc::clone(access), is_open, |failure| status::of(failure).into_http())
     }
 
     /// The layer that must wrap the routes inside of that of access; see [`crate::holding`].
     pub(crate) fn holding(holding: &Arc<Holding>) -> HoldingLayer<Body> {
         let protocol = Protocol::<Body> {
+            is_open,
             refuse: |failure| status::of(failure).into_http(),
             arriving: Some((MAX_MESSAGE_BYTES, status::of)),
             fail: |failure| Ok(status::last(failure)),
@@ -162,6 +162,11 @@ impl Api {
         guard.end(status::name_of(&answer));
         answer
     }
+}
+
+/// True for what anyone may call.
+fn is_open(path: &str) -> bool {
+    OPEN.iter().any(|open| path.starts_with(open))
 }
 
 /// The caller of a request; an error if it came past the layer of access.

@@ -65,6 +65,7 @@ pub(crate) fn guard(hosts: Hosts) -> Guard {
 /// Must wrap the router inside of [`access`]; see [`crate::holding`].
 pub(crate) fn holding(holding: &Arc<Holding>) -> HoldingLayer<Body> {
     let protocol = Protocol::<Body> {
+        is_open: |path| path.starts_with(OPEN),
         refuse: status::refuse,
         arriving: None,
         fail: |failure| Err(axum::Error::new(failure.clone())),

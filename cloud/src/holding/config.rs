@@ -10,13 +10,13 @@ pub struct HoldingConfig {
     /// 0: a quarter of what the machine, the control group and `ulimit` leave at the start. Default 0.
     pub memory_mib: u64,
     /// Calls that one caller (a device, an API token, an address) may have open at a time, on all of its connections.
-    /// Default 1024.
+    /// Default 4096.
     pub calls_per_caller: u32,
 }
 
 impl Default for HoldingConfig {
     fn default() -> Self {
-        Self { memory_mib: 0, calls_per_caller: 1024 }
+        Self { memory_mib: 0, calls_per_caller: 4096 }
     }
 }
 

@@ -20,6 +20,9 @@ use crate::principal::Principal;
 
 /// What a protocol makes of its bodies. `B` stands for those of requests and answers.
 pub(crate) struct Protocol<B: Body> {
+    /// Tells paths that anyone may call: whether the server lives is asked on the account of an address, and not of those
+    /// whose calls are many.
+    pub(crate) is_open: fn(&str) -> bool,
     /// Answers a call that is turned away.
     pub(crate) refuse: fn(&Failure) -> Response<B>,
     /// Ends a request's body of gRPC messages whose next one cannot be taken, with the longest that may be; `None`: its reader
@@ -116,11 +119,15 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let Protocol { refuse, arriving, fail } = self.layer.protocol;
+        let Protocol { is_open, refuse, arriving, fail } = self.layer.protocol;
         // What did not come through the layer of access gets nothing further in.
         let who = (request.extensions().get::<Caller>(), request.extensions().get::<Principal>());
         let (Some(caller), Some(principal)) = who else { return Box::pin(self.inner.call(request)) };
-        let account = Account::new(&self.layer.holding, caller, principal);
+        let stranger = match caller.peer() {
+            Some(peer) if is_open(request.uri().path()) => Some(Principal::at(peer.addr.ip())),
+            _ => None,
+        };
+        let account = Account::new(&self.layer.holding, caller, stranger.as_ref().unwrap_or(principal));
         let seat = match account.enter() {
             Ok(seat) => seat,
             Err(failure) => return Box::pin(std::future::ready(Ok(refuse(&failure)))),
