@@ -1,9 +1,9 @@
 //! Which runs have taken too long, and what is to be done about them. Pure: it takes `now`, and is told of each run's
 //! begin and end.
 //!
-//! * A run that takes much longer than is usual *holds* its thread: another thread stands in for that one, and the run's
-//!   model gets no further thread until all of its runs that do so are over. So one model's endless runs take as many
-//!   threads as it could have had, and never those of others.
+//! * A run that takes long *holds* its thread: another thread stands in for that one. A model whose runs hold as many threads
+//!   as there should be gets no further one, nor does one for which none can stand in. So one model's endless runs take
+//!   about as many threads as it could have had, and never those of others, and one that is slow loses nothing.
 //! * A run is *ended* when nobody waits for it any more and it has taken many times what is usual, or when it has taken
 //!   the longest that any run may.
 //!
@@ -14,10 +14,8 @@ use std::time::{Duration, Instant};
 
 use crate::scheduling::ModelId;
 
-/// A run holds its thread after so many times what is usual, within these bounds.
-const HOLDS_AFTER: u32 = 4;
-const HOLDS_AT_LEAST: Duration = Duration::from_millis(250);
-const HOLDS_AT_MOST: Duration = Duration::from_secs(1);
+/// A run holds its thread after this time.
+const HOLDS_AFTER: Duration = Duration::from_millis(250);
 /// A run for which nobody waits is ended after so many times what is usual, and not sooner than this.
 const ENDED_AFTER: u32 = 8;
 const ENDED_AT_LEAST: Duration = Duration::from_secs(2);
@@ -37,8 +35,9 @@ pub(super) struct RunId(u64);
 /// What is to be done about a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The run holds its thread: its model is to be held back, and another thread is to be started if one `stands_in`.
-    Holds { run: RunId, stands_in: bool },
+    /// The run holds its thread: another one is to be started if one `stands_in`, and the model is to get no further thread
+    /// if it `is_held_back`.
+    Holds { run: RunId, stands_in: bool, is_held_back: bool },
     /// The run is to be ended, after it has taken so long.
     Ends { run: RunId, after: Duration },
 }
@@ -58,8 +57,8 @@ struct Run {
     rows: usize,
     /// When it began; later where the process stood still.
     since: Instant,
-    /// When it holds its thread, and when it is ended if nobody waits for it. `None`: it is let be.
-    bounds: Option<(Duration, Duration)>,
+    /// When the run is ended if nobody waits for it. `None`: it is let be.
+    ends_after: Option<Duration>,
     holds: bool,
     /// When it was last to be ended.
     ended: Option<Instant>,
@@ -112,12 +111,9 @@ impl Watch {
     /// Notes that a run begins. One of what was never added is let be, however long it takes.
     pub(super) fn begin(&mut self, now: Instant, model: ModelId, rows: usize) -> RunId {
         self.next += 1;
-        let bounds = self.usual.get(&model).map(|usual| {
-            let usual = usual_of(usual, rows);
-            let holds = usual.saturating_mul(HOLDS_AFTER).clamp(HOLDS_AT_LEAST, HOLDS_AT_MOST);
-            (holds, usual.saturating_mul(ENDED_AFTER).max(ENDED_AT_LEAST))
-        });
-        let run = Run { model, rows, since: now, bounds, holds: false, ended: None };
+        let usual = self.usual.get(&model).map(|usual| usual_of(usual, rows));
+        let ends_after = usual.map(|usual| usual.saturating_mul(ENDED_AFTER).max(ENDED_AT_LEAST));
+        let run = Run { model, rows, since: now, ends_after, holds: false, ended: None };
         self.runs.insert(RunId(self.next), run);
         RunId(self.next)
     }
@@ -139,8 +135,12 @@ impl Watch {
         } else {
             self.threads -= 1;
         }
-        let is_released = !self.runs.values().any(|other| other.model == run.model && other.holds);
-        Over { stays, is_released }
+        Over { stays, is_released: self.held_by(run.model) < self.wanted }
+    }
+
+    /// How many threads the runs of a model hold.
+    fn held_by(&self, model: ModelId) -> usize {
+        self.runs.values().filter(|run| run.model == model && run.holds).count()
     }
 
     /// Looks at all runs. `is_gone`: nobody waits for it any more.
@@ -156,23 +156,29 @@ impl Watch {
         numbers.sort_unstable();
         for number in numbers {
             let Some(run) = self.runs.get_mut(&number) else { continue };
-            let Some((holds_after, ends_after)) = run.bounds else { continue };
+            let Some(ends_after) = run.ends_after else { continue };
             let took = now.saturating_duration_since(run.since);
-            if !run.holds && took >= holds_after {
-                run.holds = true;
+            let model = run.model;
+            let begins_to_hold = !run.holds && took >= HOLDS_AFTER;
+            run.holds |= begins_to_hold;
+            // What was between two processes then goes on in the next one.
+            let may_end = run.ended.is_none_or(|at| now.saturating_duration_since(at) >= ENDED_AT_LEAST);
+            let too_long = took >= self.longest_run;
+            let ends = may_end && (too_long || (took >= ends_after && is_gone(number)));
+            if ends {
+                run.ended = Some(now);
+            }
+            if begins_to_hold {
                 self.free -= 1;
                 let stands_in = self.free < self.wanted && self.threads < self.wanted * (1 + STAND_INS);
                 if stands_in {
                     self.free += 1;
                     self.threads += 1;
                 }
-                verdicts.push(Verdict::Holds { run: number, stands_in });
+                let is_held_back = !stands_in || self.held_by(model) >= self.wanted;
+                verdicts.push(Verdict::Holds { run: number, stands_in, is_held_back });
             }
-            // What was between two processes then goes on in the next one.
-            let may_end = run.ended.is_none_or(|at| now.saturating_duration_since(at) >= ENDED_AT_LEAST);
-            let too_long = took >= self.longest_run;
-            if may_end && (too_long || (took >= ends_after && is_gone(number))) {
-                run.ended = Some(now);
+            if ends {
                 verdicts.push(Verdict::Ends { run: number, after: took });
             }
         }

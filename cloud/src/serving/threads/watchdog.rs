@@ -57,10 +57,12 @@ fn watch(shared: &Arc<Shared>, readiness: &Readiness) {
         let (mut shed, mut stand_ins) = (Vec::<Work>::new(), 0);
         for verdict in this.watch.look(now, gone) {
             match verdict {
-                Verdict::Holds { run, stands_in } => {
+                Verdict::Holds { run, stands_in, is_held_back } => {
                     if let Some(handle) = this.handles.get(&run) {
                         this.scheduler.leave(&handle.started);
-                        shed.extend(this.scheduler.hold(handle.started.model));
+                        if is_held_back {
+                            shed.extend(this.scheduler.hold(handle.started.model));
+                        }
                     }
                     stand_ins += usize::from(stands_in);
                 }
