@@ -224,10 +224,19 @@ pub(super) fn copy<E: From<redb::Error>>(
     read: &ReadTransaction,
     mut each: impl FnMut(Change) -> Result<(), E>,
 ) -> Result<(), E> {
+    let decided = read.open_table(DECIDED).map_err(redb::Error::from)?;
+    let mut forgotten = Vec::new();
     for (number, post) in outbox(read)? {
+        for Remembered { source, key, .. } in &post.of {
+            if decided.get((&**source, key.as_bytes())).map_err(redb::Error::from)?.is_none() {
+                forgotten.push((Arc::clone(source), key.clone()));
+            }
+        }
         each(Change::Post { number, post, awaits: false })?;
     }
-    let decided = read.open_table(DECIDED).map_err(redb::Error::from)?;
+    for (source, key) in forgotten {
+        each(Change::Forget { source, key })?;
+    }
     let mut of = Vec::new();
     for entry in decided.iter().map_err(redb::Error::from)? {
         let (key, mark) = entry.map_err(redb::Error::from)?;

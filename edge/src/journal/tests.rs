@@ -111,3 +111,65 @@ async fn a_record_of_several_samples_has_them_all_decided_and_forgets_those_that
     assert_eq!(journal.known("cam1").unwrap(), ["a.force", "a.thermal", "b"].map(known));
     assert_eq!(journal.outbox().unwrap(), [(number + 1, post("b", 1, Some("b")))]);
 }
+
+/// Whatever changes come, the database, the state in memory, and what is made of a copy of the database say the same.
+#[test]
+fn the_database_and_the_state_in_memory_take_changes_alike() {
+    for seed in 0..20 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let dir = tempfile::tempdir().unwrap();
+        let mut state = State::default();
+        let changes: Vec<Change> = (0..400).map(|_| any(&mut random)).collect();
+        let base = Base::make(&dir.path().join(FILE_NAME), |transaction| {
+            change::apply(transaction, &changes)?;
+            Ok(7)
+        });
+        let base = base.unwrap();
+        changes.into_iter().for_each(|change| state.apply(change));
+        let mut copied = State::default();
+        base.read(|read| {
+            assert_eq!(change::commits(read).unwrap(), 7);
+            for source in ["cam1", "cam2"] {
+                assert_eq!(change::known(read, source).unwrap(), state.known(source), "seed {seed}");
+            }
+            assert_eq!(change::outbox(read).unwrap(), state.outbox(), "seed {seed}");
+            assert_eq!(change::spooled(read).unwrap(), state.spooled(), "seed {seed}");
+            change::copy(read, |change| {
+                copied.apply(change);
+                Ok::<(), Failed>(())
+            })
+        })
+        .unwrap();
+        assert_eq!(copied, state, "seed {seed}");
+    }
+}
+
+fn any(random: &mut fastrand::Rng) -> Change {
+    let source: std::sync::Arc<str> = if random.bool() { "cam1" } else { "cam2" }.into();
+    let key = Key::new([random.u8(..12)]);
+    let mark = Mark::new([random.u8(..), random.u8(..)]);
+    let ids: Vec<String> = (0..random.usize(..3)).map(|_| random.u8(..12).to_string()).collect();
+    let number = random.u64(..12);
+    let remembered = Remembered { source: source.clone(), key: key.clone(), mark: mark.clone() };
+    let post = Post { of: vec![remembered.clone()], ..post(&number.to_string(), 1, None) };
+    match random.u8(..9) {
+        0 => Change::Forget { source, key },
+        1 => Change::Renewed { source, key, mark },
+        2 | 3 => Change::Post { number, post, awaits: random.bool() },
+        4 => Change::Delivered {
+            number: number + random.u64(..2) * 12,
+            gone: if random.bool() { vec![(source, key)] } else { Vec::new() },
+        },
+        5 => Change::Remembered { of: vec![remembered] },
+        // A number is used once.
+        6 => Change::Amended { number: number + 12, post: Post { version: 2, of: Vec::new(), ..post } },
+        7 => {
+            if random.bool() {
+                Change::Closed { ids }
+            } else {
+                Change::Awaits { ids }
+            }
+        }
+        _ => Change::Pruned { ids },
+    }
+}

@@ -13,7 +13,7 @@
 //! whatever happens to one of them. It is written anew, as a copy and its end, before it outgrows the database by far.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -197,11 +197,10 @@ pub(super) fn read(
     wants: impl Fn(Option<u64>) -> bool,
     mut each: impl FnMut(Option<u64>, Vec<Change>) -> io::Result<()>,
 ) -> io::Result<Option<Found>> {
-    let mut file = match File::open(dir.join(FILE_NAME)) {
+    let file = match File::open(dir.join(FILE_NAME)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
     };
-    file.seek(SeekFrom::Start(0))?;
     let mut reader = BufReader::with_capacity(1 << 16, file);
     let mut found = Found::default();
     let (mut text, mut is_first, mut is_copy_good) = (Vec::new(), true, true);

@@ -34,6 +34,7 @@ impl Spool {
     /// Reads the log and starts the thread. `spooled` is what the journal knows (see [`crate::journal`]); of
     /// `undelivered` ids the first decision is still on its way; `told` says whether a sink's file has the record of an id that
     /// the journal does not know, and if so whether it was amended. Each segment is in `hand` while it is read.
+    #[expect(clippy::too_many_arguments, reason = "called once, with all that a start knows")]
     pub(crate) fn start(
         state_dir: &std::path::Path,
         config: &SpoolConfig,
