@@ -16,6 +16,7 @@ use super::folders::Away;
 use super::machine::{Silent, Starved};
 use super::plan::{Absence, Disk, Fault, Manners, Whom};
 use super::site::Site;
+use super::tenant::Flood;
 use crate::line::Weather;
 
 /// After what could not be read can be read again, the agent has found it: two rescans of the configuration, a second each,
@@ -35,6 +36,7 @@ pub(super) struct Director {
     pub(super) stall: Duration,
     starved: Vec<(Whom, Starved)>,
     silent: Option<Silent>,
+    flood: Option<Flood>,
     away: Option<Away>,
     /// What keeps samples from being read now: since when, and the samples that were decided before.
     windows: BTreeMap<&'static str, Window>,
@@ -42,6 +44,7 @@ pub(super) struct Director {
     pub(super) delayed: BTreeMap<String, Duration>,
     pub(super) journals: usize,
     pub(super) silences: usize,
+    pub(super) flooded: usize,
 }
 
 /// A time in which samples could not be read.
@@ -59,11 +62,13 @@ impl Director {
             stall: Duration::ZERO,
             starved: Vec::new(),
             silent: None,
+            flood: None,
             away: None,
             windows: BTreeMap::new(),
             delayed: BTreeMap::new(),
             journals: 0,
             silences: 0,
+            flooded: 0,
         }
     }
 
@@ -137,6 +142,10 @@ impl Director {
             Fault::Silent(true) => self.silent = Some(Silent::at(site.pool_addr)),
             Fault::Silent(false) => {
                 self.silences += self.silent.take().map_or(0, Silent::end);
+            }
+            Fault::Flood(true) => self.flood = site.other_tenant()?.map(Flood::of),
+            Fault::Flood(false) => {
+                self.flooded += self.flood.take().map_or(0, Flood::end);
             }
         }
         Ok(())
@@ -256,6 +265,7 @@ impl Director {
             Fault::Starve(Whom::Pool, false),
             Fault::BundleAway(false),
             Fault::Silent(false),
+            Fault::Flood(false),
             Fault::AgentStart,
         ];
         ends.into_iter().try_for_each(|end| self.take(site, end, feed))

@@ -57,6 +57,8 @@ pub enum Fault {
     BundleAway(bool),
     /// Hundreds of connections a second that say nothing.
     Silent(bool),
+    /// Callers of another tenant who ask for the first rank and never pause.
+    Flood(bool),
 }
 
 /// How a folder is away.

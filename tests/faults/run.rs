@@ -48,6 +48,8 @@ pub struct Outcome {
     journals: usize,
     /// Connections that said nothing.
     silences: usize,
+    /// Requests of another tenant that were answered.
+    flooded: usize,
     agent: Counts,
     pool: Counts,
     posted_again: usize,
@@ -135,6 +137,7 @@ impl Schedule {
             damages: director.damaged.len(),
             journals: director.journals,
             silences: director.silences,
+            flooded: director.flooded,
             agent: site.agent.counts.clone(),
             pool: site.pool.counts.clone(),
             posted_again: site.receiver.kept().again,
@@ -299,8 +302,8 @@ impl fmt::Display for Outcome {
         let (agent, pool) = (&self.agent, &self.pool);
         writeln!(
             f,
-            "  {} steps, {} damages to the spool, {} to the journal, {} silent connections",
-            self.steps, self.damages, self.journals, self.silences
+            "  {} steps, {} damages to the spool, {} to the journal, {} silent connections, {} answers to another tenant",
+            self.steps, self.damages, self.journals, self.silences, self.flooded
         )?;
         writeln!(f, "  the machine itself was late by up to {:?}", self.rules.stall)?;
         for (name, counts) in [("agent", agent), ("pool", pool)] {

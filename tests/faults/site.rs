@@ -3,7 +3,6 @@
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -12,9 +11,11 @@ use millgate_shared::shutdown::Tasks;
 
 use super::check::Record;
 use super::feed::BELOW;
+use super::nobody::{AS_NOBODY, copy, give};
 use super::plan::Disk;
 use super::process::Process;
 use super::receiver::Receiver;
+use super::tenant::{Target, make_nobody};
 use super::volume::Volume;
 use crate::line::relay::Relay;
 use crate::line::{Line, LineError, Rebind, Weather};
@@ -48,6 +49,9 @@ pub struct Site {
     pub pool_addr: SocketAddr,
     /// True if the agent is another user than the test, which is root: what the agent may not read it does not.
     pub can_hide: bool,
+    is_secure: bool,
+    /// API token of another tenant, once it is made.
+    token: Option<String>,
     dir: tempfile::TempDir,
 }
 
@@ -114,7 +118,21 @@ impl Site {
         let agent =
             Process::new("agent", &at("agent.log"), agent_command(&ground, &at("edge.toml"), can_hide));
         let disks = disks.into_iter().flatten().collect();
-        Ok(Self { agent, pool, receiver, ground, disks, admin, target, pool_addr, can_hide, dir })
+        let (is_secure, token) = (choice.is_secure, None);
+        Ok(Self {
+            agent,
+            pool,
+            receiver,
+            ground,
+            disks,
+            admin,
+            target,
+            pool_addr,
+            can_hide,
+            is_secure,
+            token,
+            dir,
+        })
     }
 
     /// The device gets its certificate from the running pool, over the line, with the real commands.
@@ -137,6 +155,28 @@ impl Site {
                 return Err(io::Error::other(format!("enrolment: {said}; {}", made.stderr)));
             }
         }
+    }
+
+    /// What a flood of another tenant needs; `None` where callers have no names. The token is made at the first call.
+    pub fn other_tenant(&mut self) -> io::Result<Option<Target>> {
+        if !self.is_secure {
+            return Ok(None);
+        }
+        if self.token.is_none() {
+            let cloud = self.path("cloud.toml").display().to_string();
+            let args = ["api-token", "create", "--config", &cloud, "--name", "flood", "--tenant", "beta"];
+            let made = run("millgate-cloud", &args).stdout.trim().to_owned();
+            if made.is_empty() {
+                return Err(io::Error::other("no token is made for another tenant"));
+            }
+            self.token = Some(made);
+        }
+        Ok(Some(Target {
+            url: format!("https://{}", self.pool_addr),
+            token: self.token.clone().unwrap_or_default(),
+            identity: self.path("identity"),
+            nobody: make_nobody(self.dir.path())?,
+        }))
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -279,48 +319,6 @@ impl Ground {
             }
         }
     }
-}
-
-/// The agent's user and group where the test is root: nobody's.
-const NOBODY: u32 = 65_534;
-
-/// Command that runs a program as nobody.
-const AS_NOBODY: [&str; 6] = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
-
-/// Gives the agent's folders to nobody, if this is root and nobody may run the agent at all; else it runs as who we are.
-fn give(dir: &Path) -> io::Result<bool> {
-    if !rustix::process::geteuid().is_root() {
-        // What the agent may not read the camera may not write either.
-        return Ok(false);
-    }
-    std::fs::set_permissions(dir, PermissionsExt::from_mode(0o711))?;
-    let may_run = Command::new(AS_NOBODY[0])
-        .args(&AS_NOBODY[1..])
-        .arg(binary("millgate-edge"))
-        .arg("--version")
-        .output()
-        .is_ok_and(|output| output.status.success());
-    if may_run {
-        for folder in ["in", "state", "sink", "identity"] {
-            std::os::unix::fs::chown(dir.join(folder), Some(NOBODY), Some(NOBODY))?;
-        }
-    }
-    Ok(may_run)
-}
-
-/// Copies a folder with what is in it.
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    std::fs::create_dir(to)?;
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
-        if entry.file_type()?.is_dir() {
-            copy(&from, &to)?;
-        } else {
-            std::fs::copy(&from, &to)?;
-        }
-    }
-    Ok(())
 }
 
 fn agent_command(ground: &Ground, config: &Path, is_another: bool) -> impl Fn() -> Command + Send + use<> {

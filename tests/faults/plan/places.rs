@@ -9,6 +9,7 @@ pub(super) enum OfPlace {
     Renamed,
     Covered,
     Silent,
+    Flood,
 }
 
 pub(super) const DECK: &[(&str, OfPlace)] = &[
@@ -17,6 +18,7 @@ pub(super) const DECK: &[(&str, OfPlace)] = &[
     ("folder-renamed", OfPlace::Renamed),
     ("folder-covered", OfPlace::Covered),
     ("silent", OfPlace::Silent),
+    ("tenant", OfPlace::Flood),
 ];
 
 /// Bounds of the pause before each, in seconds.
@@ -39,6 +41,7 @@ impl Track {
             OfPlace::HiddenFolder => self.during(seconds, Fault::HideFolder(true), Fault::HideFolder(false)),
             OfPlace::Renamed => self.away(seconds, Absence::Renamed),
             OfPlace::Covered => self.away(seconds, Absence::Covered),
+            OfPlace::Flood => self.during(seconds, Fault::Flood(true), Fault::Flood(false)),
             OfPlace::Silent => self.during(seconds, Fault::Silent(true), Fault::Silent(false)),
         }
     }

@@ -25,7 +25,7 @@ fn ten_minutes_have_every_fault_and_all_of_them_end() {
         assert!(plan.steps.is_sorted_by_key(|step| step.at), "seed {seed}");
         assert!(plan.steps.iter().all(|step| step.at <= plan.length), "seed {seed}");
         let count = |is: &dyn Fn(&Fault) -> bool| plan.steps.iter().filter(|step| is(&step.what)).count();
-        let kinds: [Kind; 25] = [
+        let kinds: [Kind; 26] = [
             ("weather", &|fault| matches!(fault, Fault::Weather(_)), 30),
             ("cut", &|fault| matches!(fault, Fault::Cut), 6),
             ("udp", &|fault| matches!(fault, Fault::BlockUdp(true)), 2),
@@ -51,17 +51,20 @@ fn ten_minutes_have_every_fault_and_all_of_them_end() {
             ("folder hidden", &|fault| *fault == Fault::HideFolder(true), 2),
             ("folder away", &|fault| matches!(fault, Fault::Away(_, true)), 6),
             ("silent", &|fault| *fault == Fault::Silent(true), 2),
+            ("tenant", &|fault| *fault == Fault::Flood(true), 2),
         ];
         for (name, is, least) in kinds {
             assert!(count(is) >= least, "seed {seed}: {name} {}", count(is));
         }
-        let ends: [(&str, Is, Is); 11] = [
+        let ends: [(&str, Is, Is); 13] = [
             ("cut", &|fault| *fault == Fault::Cut, &|fault| *fault == Fault::Whole),
             ("udp", &|fault| *fault == Fault::BlockUdp(true), &|fault| *fault == Fault::BlockUdp(false)),
             ("address", &|fault| *fault == Fault::DropAddress, &|fault| *fault == Fault::TakeAddress),
             ("pool", &|fault| matches!(fault, Fault::PoolKill | Fault::PoolDrain), &|fault| {
                 *fault == Fault::PoolStart
             }),
+            ("silent", &|fault| *fault == Fault::Silent(true), &|fault| *fault == Fault::Silent(false)),
+            ("tenant", &|fault| *fault == Fault::Flood(true), &|fault| *fault == Fault::Flood(false)),
             ("files", &|fault| *fault == Fault::HideFiles(true), &|fault| *fault == Fault::HideFiles(false)),
             ("folder", &|fault| *fault == Fault::HideFolder(true), &|fault| {
                 *fault == Fault::HideFolder(false)
