@@ -27,6 +27,7 @@ pub mod edge_process;
 pub mod enrolled;
 pub mod faults;
 pub mod features;
+pub mod flooding;
 pub mod line;
 pub mod onnx;
 pub mod python;

@@ -33,6 +33,7 @@ mod repository;
 mod rest;
 mod said;
 mod service;
+mod shares;
 mod silent;
 mod spool;
 mod stores;

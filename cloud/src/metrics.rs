@@ -3,6 +3,7 @@
 //!
 //! * `calls`: every call. `experts`: the bundle's experts through `millgate.v1`.
 //! * `guests`: worker processes. `models`: served models under our names. `triton`: the same under Triton's. `snapshot`: what both read.
+//! * `tenants`: who was given how much.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -28,6 +29,7 @@ mod experts;
 mod guests;
 mod models;
 mod snapshot;
+mod tenants;
 mod triton;
 
 /// The pool's counters and its registry.
@@ -83,6 +85,7 @@ impl Metrics {
         let help = "When the pool's own certificate ends, in seconds since 1970";
         registry.register("certificate_expiry_timestamp_seconds", help, certificate_end.clone());
         registry.register_collector(Box::new(models::Models { pool: Arc::clone(pool) }));
+        registry.register_collector(Box::new(tenants::Tenants { pool: Arc::clone(pool) }));
         registry.register_collector(Box::new(guests::Workers { pool: Arc::clone(pool) }));
         rooms(&mut registry);
         if triton {

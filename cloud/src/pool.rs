@@ -57,6 +57,8 @@ pub struct Pool {
     /// Folders of plain ONNX models that are served besides.
     repositories: Repositories,
     loaded_in: Duration,
+    /// The configured tenants, by name.
+    tenants: Vec<String>,
 }
 
 /// A bundle that was opened, and where it was found.
@@ -116,7 +118,8 @@ impl Pool {
         let repositories = Repositories::knowing(roots, serving.strikes());
         repositories.load_all(&serving)?;
         let life = uuid::Uuid::now_v7().to_string();
-        Ok(Self { node, life, serving, held, repositories, loaded_in })
+        let tenants = config.tenants.iter().map(|tenant| tenant.name.clone()).collect();
+        Ok(Self { node, life, serving, held, repositories, loaded_in, tenants })
     }
 
     /// Reads a model from its repository as it stands now, and serves that.
@@ -210,6 +213,11 @@ impl Pool {
 
     pub fn node(&self) -> &str {
         &self.node
+    }
+
+    /// The configured tenants, by name.
+    pub(crate) fn tenants(&self) -> &[String] {
+        &self.tenants
     }
 
     /// Another one at each start.

@@ -23,6 +23,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use curve::Curve;
+use ledger::Ledger;
+pub use ledger::Tally;
 pub use limits::{Limits, MostWaiting, Profile, Refusal};
 use queue::{Entry, Order, Place, Queue, Waiting};
 use room::Newcomer;
@@ -38,6 +40,7 @@ mod entries;
 mod fairness;
 mod forming;
 mod held;
+mod ledger;
 mod limits;
 mod queue;
 mod room;
@@ -139,6 +142,7 @@ pub struct Scheduler<K, T> {
     by_bucket: HashMap<(ModelId, K), u64>,
     /// Whose turn it is.
     shares: Shares,
+    ledger: Ledger,
     /// Models that get no worker for now.
     held: HashSet<ModelId>,
     /// Batches under way: when each should end.
@@ -161,6 +165,7 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
             queues: HashMap::new(),
             by_bucket: HashMap::new(),
             shares: Shares::default(),
+            ledger: Ledger::default(),
             held: HashSet::new(),
             running: HashMap::new(),
             charged: HashMap::new(),
@@ -214,7 +219,8 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
         };
         let alone = profile.curve.expected(offer.rows);
         let work = profile.curve.marginal().saturating_mul(offer.rows.try_into().unwrap_or(u32::MAX));
-        let refuse = |scheduler: &Self, payload, why| {
+        let refuse = |scheduler: &mut Self, payload, why| {
+            scheduler.ledger.of(standing.principal.tenant()).refused += 1;
             Err(Refused { payload, why, retry_after: scheduler.retry_after(standing) })
         };
         if let Err(why) = self.foresee(now, standing, &order, alone) {
@@ -265,6 +271,7 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
                 taken.gone.push(entry.payload);
                 continue;
             }
+            self.ledger.of(entry.standing.principal.tenant()).expired += 1;
             taken.expired.push(entry.payload);
             if let Some(model) = model.filter(|_| idle) {
                 self.relax(now, model);
@@ -319,6 +326,12 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
         }
         for Charge { flow, rows, estimate } in self.charged.remove(&started.id).unwrap_or_default() {
             let given = took.mul_f64(rows as f64 / started.rows.max(1) as f64);
+            let tenant = self.shares.flow(flow).and_then(|flow| self.shares.tenant(flow.tenant));
+            if let Some(tenant) = tenant {
+                let tally = self.ledger.of(&tenant.name);
+                tally.compute = tally.compute.saturating_add(given);
+                tally.served += 1;
+            }
             match given.checked_sub(estimate) {
                 Some(more) => self.shares.charge(flow, more),
                 None => self.shares.credit(flow, estimate.saturating_sub(given)),

@@ -319,6 +319,9 @@ impl Serving {
         call.deadline = own.map_or(call.deadline, |own| own.min(call.deadline));
         let is_ranked = call.rank(priority) || !request.parameters.contains_key(PRIORITY);
         let granted = (!is_ranked).then_some(call.priority);
+        if !is_ranked {
+            self.threads.outranked(&call);
+        }
         let parameters = bucket_parameters(&request.parameters);
         let inputs = ordered(served, request.inputs)?;
         let cache = self.cache.as_ref().filter(|cache| cache.is_for(served)).zip(served.id());

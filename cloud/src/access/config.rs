@@ -125,3 +125,29 @@ pub(crate) fn check(tenants: &[TenantConfig]) -> Result<(), (&'static str, Strin
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use millgate_shared::toml_file;
+
+    use super::*;
+
+    #[test]
+    fn shares_and_ranks_have_bounds() {
+        let device =
+            |priority| DeviceBounds { name: "cam-1".to_owned(), tasks: None, models: None, priority };
+        let acme = || TenantConfig::named("acme");
+        for (tenant, key) in [
+            (TenantConfig { share: 0, ..acme() }, "tenants.share"),
+            (TenantConfig { share: 1001, ..acme() }, "tenants.share"),
+            (TenantConfig { priority: 0, ..acme() }, "tenants.priority"),
+            (TenantConfig { devices: vec![device(Some(0))], ..acme() }, "tenants.devices.priority"),
+        ] {
+            assert_eq!(check(&[tenant]).unwrap_err().0, key);
+        }
+        let good = TenantConfig { share: 1000, priority: 1, devices: vec![device(Some(255))], ..acme() };
+        assert_eq!(check(&[good, TenantConfig::named("beta")]), Ok(()));
+        let read: TenantConfig = toml_file::parse("cloud.toml", "name = \"acme\"").unwrap();
+        assert_eq!(read, acme());
+    }
+}

@@ -111,7 +111,10 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
                     entries.push(entry.payload);
                 }
                 Lot::Passed => passed.push((order, entry)),
-                Lot::Expired => taken.expired.push(entry.payload),
+                Lot::Expired => {
+                    self.ledger.of(entry.standing.principal.tenant()).expired += 1;
+                    taken.expired.push(entry.payload);
+                }
                 Lot::Gone => taken.gone.push(entry.payload),
             }
             if rows >= most {

@@ -41,6 +41,9 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
             };
             sent.push(left);
         }
+        for (_, _, entry) in &sent {
+            self.ledger.of(entry.standing.principal.tenant()).shed += 1;
+        }
         Ok(sent.into_iter().map(|(_, _, entry)| entry.payload).collect())
     }
 

@@ -59,7 +59,7 @@ pub(super) struct Rank {
     pub(super) ready: BTreeSet<Turn>,
     idle: BTreeSet<(u64, u64)>,
     pub(super) work: Duration,
-    /// Of each principal's work no more than a level.
+    /// The work of its principals, of each no more than a level.
     pub(super) leveled: Duration,
 }
 

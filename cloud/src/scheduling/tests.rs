@@ -264,6 +264,9 @@ proptest! {
     fn everything_comes_out_exactly_once(steps in prop::collection::vec(step(), 1..200)) {
         let mut scheduler: Scheduler<u8, (u32, usize, u8)> = Scheduler::new(Limits { entries: 16, ..limits(2) });
         let models = [DENSE, LINEAR, DENSE].map(|points| scheduler.add_model(profile(&points)));
+        let whose = [("acme", "cam-1", 1), ("acme", "cam-2", 1), ("beta", "cam-1", 3)]
+            .map(|(tenant, name, share)| Standing { share, ..Standing::usual(Principal::device(tenant, name)) })
+            .map(Arc::new);
         let (start, mut clock, mut next) = (Instant::now(), 0u64, 0u32);
         let mut out: Vec<u32> = Vec::new();
         let mut gone: Vec<u32> = Vec::new();
@@ -274,7 +277,8 @@ proptest! {
             match step {
                 Step::Offer { model, bucket, rows, priority, deadline } => {
                     let deadline = now + us(deadline);
-                    let offer = Offer { model: models[model], bucket, rows, bytes: rows, priority, deadline, standing: usual() };
+                    let standing = Arc::clone(&whose[rows % whose.len()]);
+                    let offer = Offer { model: models[model], bucket, rows, bytes: rows, priority, deadline, standing };
                     match scheduler.offer(now, offer, (next, model, bucket)) {
                         Ok(admitted) => out.extend(admitted.shed.iter().map(|entry| entry.0)),
                         Err(refused) => out.push(refused.payload.0),
@@ -321,6 +325,7 @@ proptest! {
         out.sort_unstable();
         prop_assert_eq!(out, (0..next).collect::<Vec<_>>());
         prop_assert_eq!(scheduler.waiting, Waiting::default());
+        prop_assert!(scheduler.shares.flows().all(|(_, flow)| flow.waiting == Waiting::default() && flow.ranked.is_empty()));
         prop_assert!(scheduler.shares.in_turn().next().is_none() && scheduler.queues.is_empty() && scheduler.by_bucket.is_empty());
     }
 }

@@ -11,8 +11,9 @@ use super::entry::{Bucket, Entry, Work};
 use super::job::Job;
 use super::request::Call;
 use crate::failure::Failure;
+use crate::principal::Tenant;
 use crate::readiness::{Readiness, Stall, Unready};
-use crate::scheduling::{Curve, Limits, ModelId, Offer, Profile, Refusal, Scheduler};
+use crate::scheduling::{Curve, Limits, ModelId, Offer, Profile, Refusal, Scheduler, Tally};
 use watch::{RunId, Watch};
 use watchdog::Handle;
 
@@ -75,6 +76,8 @@ pub(crate) struct Pressure {
     pub(crate) pending: HashMap<ModelId, usize>,
     /// Compute, by estimate, for one thread's share.
     pub(crate) backlog: Duration,
+    /// By tenant, as [`Scheduler::tenants`] gives it.
+    pub(crate) tenants: Vec<(Option<Tenant>, usize, Tally)>,
 }
 
 /// Dropping it ends the threads; what waits is refused.
@@ -145,7 +148,13 @@ impl Threads {
 
     pub(crate) fn pressure(&self) -> Pressure {
         let state = self.shared.lock();
-        Pressure { pending: state.scheduler.queued_by_model(), backlog: state.scheduler.backlog() }
+        let (pending, backlog) = (state.scheduler.queued_by_model(), state.scheduler.backlog());
+        Pressure { pending, backlog, tenants: state.scheduler.tenants() }
+    }
+
+    /// A request asked for a better rank than its caller has a right to.
+    pub(crate) fn outranked(&self, call: &Call) {
+        self.shared.lock().scheduler.outranked(call.standing.principal.tenant());
     }
 
     /// Rows for the model with this number.

@@ -134,3 +134,24 @@ fn a_tenants_bounds_hold_for_its_devices_and_its_tokens() {
     assert_eq!(denied.reason(), "tenant");
     assert!(denied.to_string().contains("`other`") && denied.to_string().contains("`foreign`"), "{denied}");
 }
+
+#[test]
+fn a_share_is_its_tenants_and_a_rank_is_its_own_or_its_tenants() {
+    let urgent = DeviceBounds { name: "cam-1".to_owned(), tasks: None, models: None, priority: Some(10) };
+    let acme = TenantConfig { share: 3, priority: 100, devices: vec![urgent], ..TenantConfig::named("acme") };
+    let own = Token { priority: Some(50), ..token("own", [1; 32]) };
+    let tenants = Book::new(Loopback::Full, vec![acme], Vec::new(), vec![own, token("none", [2; 32])]);
+    let nobody = Book::new(Loopback::Full, Vec::new(), Vec::new(), vec![token("none", [2; 32])]);
+    let (one, two) = (certificate(Some("cam-1"), [7; 32]), certificate(Some("cam-2"), [7; 32]));
+    let of = |book: &Book, who: &Who| {
+        let rights = book.rights(who, at(0)).unwrap();
+        rights.standing().map(|standing| (standing.share, standing.priority))
+    };
+    assert_eq!([&one, &two].map(|who| of(&tenants, who)), [Some((3, 10)), Some((3, 100))]);
+    assert_eq!(
+        [[1; 32], [2; 32]].map(|hash| of(&tenants, &Who::Token(hash))),
+        [Some((3, 50)), Some((3, 100))]
+    );
+    assert_eq!([&one, &Who::Token([2; 32])].map(|who| of(&nobody, who)), [Some((1, 128)); 2]);
+    assert_eq!((of(&nobody, &Who::Local), of(&nobody, &Who::Plain)), (Some((1, 0)), None));
+}
