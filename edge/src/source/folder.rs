@@ -289,7 +289,7 @@ impl Folder {
                 }
                 Looked::Gone => self.core.gone(&look.picture),
                 Looked::Unseen(trouble) => {
-                    self.core.unseen(&look.picture, now);
+                    self.core.unseen(&look.picture, trouble, now);
                     self.alarm(trouble, &self.config.path.join(&look.picture), now);
                 }
             }

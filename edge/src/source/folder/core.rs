@@ -22,6 +22,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use millgate_shared::trouble::Trouble;
+
 use super::face::{Content, Known, Reading, Stat, Version};
 use super::{Again, Templates};
 use crate::crash::Risk;
@@ -222,11 +224,11 @@ impl Core {
     }
 
     /// The machine did not let a file be looked at that was due: it is looked at again later.
-    pub(super) fn unseen(&mut self, path: &Path, now: Instant) {
+    pub(super) fn unseen(&mut self, path: &Path, trouble: Trouble, now: Instant) {
         let Some(file) = self.files.get_mut(path) else { return };
         if matches!(file.stage, Stage::Settling | Stage::Ready { .. }) {
             let key = file.key(path);
-            file.hold(now);
+            file.hold(trouble, now);
             file.stage = Stage::Settling;
             let at = file.ready_at(&self.rules);
             self.ready.remove(&key);
@@ -275,8 +277,8 @@ impl Core {
                 }
             }
             Outcome::Removed if !changed => self.remove(path),
-            Outcome::Delayed(_) if !changed => {
-                file.hold(now);
+            Outcome::Delayed(trouble) if !changed => {
+                file.hold(trouble, now);
                 let at = file.ready_at(&self.rules);
                 self.schedule(path, at);
             }

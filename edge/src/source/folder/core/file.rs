@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use millgate_shared::trouble::Trouble;
+
 use super::absence::Absent;
 use super::{Rules, Seen};
 use crate::backoff::Backoff;
@@ -19,6 +21,8 @@ const UNFINISHED_PATIENCE: Duration = Duration::from_secs(600);
 const STAT_PATIENCE: Duration = Duration::from_secs(60);
 /// Pauses between tries while the machine is in trouble.
 const TROUBLE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+/// Pauses where all of the process is in it: that is over for all files at once, and trying costs nobody else anything.
+const SHORTAGE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
 /// A second, in nanoseconds.
 const SECOND: i64 = 1_000_000_000;
 
@@ -290,9 +294,18 @@ impl File {
     }
 
     /// Leaves it alone for a while, longer each time in a row.
-    pub(super) fn hold(&mut self, now: Instant) {
+    pub(super) fn hold(&mut self, trouble: Trouble, now: Instant) {
+        let pauses = match trouble {
+            Trouble::Descriptors | Trouble::Memory => SHORTAGE,
+            Trouble::Space
+            | Trouble::Rights
+            | Trouble::Device
+            | Trouble::Share
+            | Trouble::Busy
+            | Trouble::Other => TROUBLE,
+        };
         let tries = self.held.map_or(1, |held| held.tries.saturating_add(1));
-        self.held = Some(Hold { until: now + TROUBLE.of(tries), tries });
+        self.held = Some(Hold { until: now + pauses.of(tries), tries });
     }
 
     /// When it may be handed out, if it stays the same until then.

@@ -76,6 +76,27 @@ fn what_cannot_be_read_is_tried_again_and_again_later_each_time_and_holds_nobody
 }
 
 #[test]
+fn where_the_process_lacks_something_the_pauses_are_short() {
+    let mut folder = Folder::new(RULES);
+    folder.see("a.png", 10, Seen::Closed);
+    let taken = folder.run(ms(0));
+    let mut before = taken[0].0;
+    let mut pauses = Vec::new();
+    for _ in 0..5 {
+        folder.settle("a.png", Outcome::Delayed(Trouble::Descriptors));
+        while !folder.core.has_ready(folder.now) {
+            let due = folder.core.next_due(folder.now).unwrap();
+            folder.look_at_due(due);
+        }
+        assert!(folder.core.take(folder.now).is_some());
+        let at = (folder.now - folder.start).as_millis() as u64;
+        pauses.push((at - before) / 1_000);
+        before = at;
+    }
+    assert_eq!(pauses, [1, 2, 4, 5, 5]);
+}
+
+#[test]
 fn a_file_whose_rights_are_set_right_does_not_wait_any_longer() {
     let mut folder = Folder::new(RULES);
     folder.see("a.png", 10, Seen::Closed);
@@ -112,7 +133,7 @@ fn one_that_cannot_be_looked_at_waits_and_is_not_gone() {
     folder.see("a.png", 10, Seen::Listed);
     folder.now += ms(500);
     for path in folder.core.due(folder.now) {
-        folder.core.unseen(&path, folder.now);
+        folder.core.unseen(&path, Trouble::Device, folder.now);
     }
     assert!(!folder.core.has_ready(folder.now) && folder.core.counts().delayed == 1);
     assert_eq!(folder.run(ms(10_000)), [at(1_500, "a.png")]);
