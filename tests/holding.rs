@@ -67,11 +67,16 @@ fn gzip(content: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Sends one request of `ModelInfer` as bytes, on a connection of its own, and gives the code of its answer.
-async fn ask(grpc: SocketAddr, token: &str, encoding: &str, body: Upload) -> Code {
+/// Sends one request as bytes, on a connection of its own, and gives the beginning of its answer.
+async fn call(
+    method: &str,
+    grpc: SocketAddr,
+    (token, encoding): (&str, &str),
+    body: Upload,
+) -> (Channel, http::Response<tonic::body::Body>) {
     let endpoint = Endpoint::from_shared(format!("http://{grpc}")).unwrap();
     let mut channel = endpoint.connect().await.unwrap();
-    let mut request = http::Request::post("/inference.GRPCInferenceService/ModelInfer")
+    let mut request = http::Request::post(format!("/inference.GRPCInferenceService/{method}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers");
     for (name, value) in [("authorization", token), ("grpc-encoding", encoding)] {
@@ -81,10 +86,17 @@ async fn ask(grpc: SocketAddr, token: &str, encoding: &str, body: Upload) -> Cod
     }
     let request = request.body(tonic::body::Body::new(body)).unwrap();
     poll_fn(|cx| channel.poll_ready(cx)).await.unwrap();
-    match channel.call(request).await {
-        Ok(answer) => Status::from_header_map(answer.headers()).map_or(Code::Ok, |status| status.code()),
-        Err(error) => panic!("no answer: {error}"),
-    }
+    let answer = channel.call(request).await.unwrap_or_else(|error| panic!("no answer: {error}"));
+    (channel, answer)
+}
+
+fn code(answer: &http::Response<tonic::body::Body>) -> Code {
+    Status::from_header_map(answer.headers()).map_or(Code::Ok, |status| status.code())
+}
+
+/// Asks `ModelInfer` and gives the code of the answer.
+async fn ask(grpc: SocketAddr, token: &str, encoding: &str, body: Upload) -> Code {
+    code(&call("ModelInfer", grpc, (token, encoding), body).await.1)
 }
 
 fn small() -> ModelInferRequest {
@@ -254,14 +266,15 @@ async fn whoever_drips_is_cut() {
         "POST {STEEL} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 1000\r\n\r\n{{"
     );
     let over_rest = super::rest::raw(pool.http_addr(), head.as_bytes());
-    let (over_grpc, over_rest) = futures_util::join!(over_grpc, over_rest);
-    assert_eq!(over_grpc, Code::DeadlineExceeded);
+    let nothing = ask(pool.grpc_addr(), "", "", Upload { frames: VecDeque::new(), ends: false });
+    let (over_grpc, nothing, over_rest) = futures_util::join!(over_grpc, nothing, over_rest);
+    assert_eq!((over_grpc, nothing), (Code::DeadlineExceeded, Code::DeadlineExceeded));
     assert!(
         over_rest.status == 408 && over_rest.error().contains("too long to arrive"),
         "{}",
         over_rest.head
     );
-    assert_eq!(metric(pool.metrics_addr(), "millgate_held_late_total{reason=\"message\"}").await, 2.0);
+    assert_eq!(metric(pool.metrics_addr(), "millgate_held_late_total{reason=\"message\"}").await, 3.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -272,18 +285,11 @@ async fn a_caller_has_so_many_calls_open_on_all_of_its_connections() {
     })
     .await;
     let grpc = pool.grpc_addr();
-    let open = (0..4).map(|_| ask(grpc, "", "", Upload { frames: VecDeque::new(), ends: false }));
-    let open = async { panic!("nothing was asked: {:?}", join_all(open).await) };
-    let next = async {
-        // Each takes a little for its stream.
-        until(pool.metrics_addr(), "millgate_held_bytes", f64::from(4 * 8 << 10)).await;
-        let fifth = ask(grpc, "", "", Upload { frames: VecDeque::new(), ends: false }).await;
-        assert_eq!(fifth, Code::ResourceExhausted);
-    };
-    tokio::select! {
-        () = open => {}
-        () = next => {}
-    }
+    let silent = || Upload { frames: VecDeque::new(), ends: false };
+    let open = join_all((0..4).map(|_| call("ModelStreamInfer", grpc, ("", ""), silent()))).await;
+    assert!(open.iter().all(|(_, answer)| code(answer) == Code::Ok));
+    assert_eq!(ask(grpc, "", "", silent()).await, Code::ResourceExhausted);
+    drop(open);
     let mut client = GrpcInferenceServiceClient::connect(format!("http://{grpc}")).await.unwrap();
     let served = async { while client.model_infer(small()).await.is_err() {} };
     tokio::time::timeout(PATIENCE, served).await.expect("their places are given back");

@@ -74,6 +74,12 @@ fn only_their_rooms_name_the_engine_and_the_wire() {
             ["breaker.rs", "session.rs", "session/", "split.rs", "pacing.rs", "estimate.rs", "budget.rs"];
         let is_uplink = |part: &&str| place.starts_with(&format!("edge/src/uplink/{part}"));
         let cores = [
+            "cloud/src/holding/heads.rs",
+            "cloud/src/holding/ledger.rs",
+            "cloud/src/holding/messages.rs",
+            "cloud/src/holding/pace.rs",
+            "cloud/src/holding/readers.rs",
+            "cloud/src/holding/unfolding.rs",
             "edge/src/joining.rs",
             "edge/src/source/folder/alarm.rs",
             "edge/src/source/folder/core",

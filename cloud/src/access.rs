@@ -3,6 +3,7 @@
 //! message of a stream again: who is revoked meanwhile gets no further answer.
 //!
 //! * [`rights`]: what a caller may ask for. `book`: who has which. Both are pure. [`tokens`]: the API tokens on disk.
+//! * `clones`: devices that are at two places at once. Pure.
 //! * `layer`: before the services. Here: the book as it is now, and counting.
 
 use std::net::{Ipv4Addr, SocketAddr};

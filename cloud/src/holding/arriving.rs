@@ -86,6 +86,8 @@ pub(super) struct Arriving<B: Body> {
     /// What has come and is not looked at yet.
     input: Bytes,
     message: Option<Message>,
+    /// A message has begun.
+    has_begun: bool,
     /// What is to be passed on.
     output: VecDeque<Bytes>,
     is_over: bool,
@@ -114,6 +116,7 @@ impl<B: Body<Data = Bytes> + Unpin> Arriving<B> {
             timer,
             input,
             message,
+            has_begun: false,
             output,
             is_over: false,
         }
@@ -155,6 +158,7 @@ impl<B: Body<Data = Bytes> + Unpin> Arriving<B> {
 
     /// A message begins, or looks again for room since `waits`.
     fn begin(&mut self, flag: u8, length: u32, waits: Option<Instant>) -> Result<(), Failure> {
+        self.has_begun = true;
         // What is too long is refused by its reader.
         let counted = if length as usize > self.longest { 0 } else { u64::from(length) };
         let is_packed = flag == PACKED && self.is_gzip && counted > 0;
@@ -229,7 +233,9 @@ impl<B: Body<Data = Bytes> + Unpin> Arriving<B> {
 
     /// Waits for more of a message that has begun, for as long as it may take.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.heads.is_inside() {
+        // A stream may be silent between its messages, and before the first; a call of one message has come for that.
+        let is_owed = self.kind.is_some() && !self.is_stream && !self.has_begun;
+        if !self.heads.is_inside() && !is_owed {
             return Poll::Pending;
         }
         let due = self.pace.waits(Instant::now()).into();
