@@ -1,6 +1,7 @@
 //! More connections than there are places, on every door of both programs, and requests that a browser makes for somebody
 //! else's page.
 
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
@@ -99,6 +100,39 @@ fn agent(command: Command) -> (TempDir, EdgeProcess) {
     }
     let config = EdgeToml::new(dir.path()).write();
     (dir, EdgeProcess::start_by(command, &config))
+}
+
+/// Clients of HTTP/2 that begin, and ask for nothing.
+fn greeting(address: SocketAddr, count: usize) -> Vec<TcpStream> {
+    let mut all = idle(address, count);
+    for tcp in &mut all {
+        // One that has left already for another takes nothing.
+        let _sent = tcp.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").is_ok();
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_begins_and_asks_for_nothing_keeps_nobody_out() {
+    let pool = pool_with(|config| config.max_connections = 4).await;
+    let _greeting = greeting(pool.grpc_addr(), 40);
+    // All of them have come in, and all but four have left for another.
+    let left = "millgate_connections_refused_total{door=\"grpc\",reason=\"quiet\"}";
+    let all = async {
+        while series(pool.metrics_addr(), left).await < 36.0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(system_tests::PATIENCE, all).await.expect("they leave for each other");
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let mut client = system_tests::asking::client(&pool).await;
+        system_tests::asking::metadata(&mut client, "pcb-s").await;
+        clients.push(client);
+    }
+    for client in &mut clients {
+        system_tests::asking::metadata(client, "pcb-s").await;
+    }
 }
 
 fn decides_a_picture(dir: &Path) {

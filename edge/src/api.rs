@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt};
 use millgate_shared::decision::Decision;
 use millgate_shared::door::incoming::Door;
+use millgate_shared::door::peer::Peer;
 use millgate_shared::proto::v1::inference_service_server::{
     InferenceService, InferenceServiceServer, SERVICE_NAME as INFERENCE,
 };
@@ -147,6 +148,7 @@ impl InferenceService for Api {
         request: Request<v1::DecideRequest>,
     ) -> Result<Response<v1::DecideResponse>, Status> {
         let _call = self.calls.0.token();
+        is_served(&request);
         let limit = request::timeout(request.metadata());
         let request = request.into_inner();
         let request_id = request.request_id.clone();
@@ -161,6 +163,7 @@ impl InferenceService for Api {
         request: Request<Streaming<v1::DecideRequest>>,
     ) -> Result<Response<Self::DecideStreamStream>, Status> {
         let call = self.calls.0.token();
+        is_served(&request);
         let api = self.clone();
         // A stop ends the reading; what was read is still answered.
         let requests = request.into_inner().take_until(self.stop.clone().cancelled_owned());
@@ -175,6 +178,13 @@ impl InferenceService for Api {
                 let _held = &call;
             });
         Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+/// Notes that a caller asks for something: its connection stays, where one that only greets leaves for others.
+fn is_served<T>(request: &Request<T>) {
+    if let Some(peer) = request.extensions().get::<Peer>() {
+        peer.is_served();
     }
 }
 

@@ -195,9 +195,10 @@ impl Connection {
         seat.seats().counts().connected(seat.seats().door());
         let (cut, seat) = (Box::pin(seat.cut().clone().cancelled_owned()), Arc::new(seat));
         let peer = peer.ending_with(seat.cut());
-        // Anyone can greet.
         let (peer, greeting) = match greeting {
+            // Anyone can make this connection, and greet: a call of its has to be let in.
             Some(_) if peer.is_anonymous() => (peer.at(&seat), None),
+            Some(_) if peer.certificate.is_none() => (peer.at(&seat), greeting),
             greeting => (peer, greeting),
         };
         Self { wire, peer, seat, cut, stalled: None, greeting }
@@ -265,8 +266,10 @@ impl AsyncRead for Connection {
         if let Some(left) = self.greeting {
             let left = left.saturating_sub(buf.filled().len() - before);
             self.greeting = (left > 0).then_some(left);
-            if left == 0 {
-                self.seat.busy();
+            match (left, &self.peer.certificate) {
+                (0, Some(_)) => self.seat.busy(),
+                (0, None) => self.seat.greeted(),
+                _ => {}
             }
         }
         read

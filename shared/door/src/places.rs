@@ -27,6 +27,8 @@ struct Place {
     holder: Holder,
     /// Whether its peer owes us something; not so while it is being served.
     is_quiet: bool,
+    /// Whether its peer has said how it will ask, and may be waiting for something to happen.
+    has_greeted: bool,
 }
 
 /// Outcome for a newcomer.
@@ -68,7 +70,7 @@ impl Places {
         if let Some((left, _)) = left {
             self.taken.remove(&left);
         }
-        self.taken.insert(seat, Place { holder, is_quiet: true });
+        self.taken.insert(seat, Place { holder, is_quiet: true, has_greeted: false });
         match left {
             None => Admission::Seated(seat),
             Some((left, why)) => Admission::Displaced { seat, left, why },
@@ -86,14 +88,25 @@ impl Places {
 
     /// Takes a quiet one away at random, whoever holds it.
     pub(crate) fn shed(&mut self, rng: &mut Rng) -> Option<u64> {
-        let quiet = self.quiet();
+        let quiet = self.taken.iter().filter(|(_, place)| place.is_quiet);
+        let quiet: Vec<u64> = quiet.map(|(number, _)| *number).collect();
         let left = *quiet.get(rng.usize(..quiet.len().max(1)))?;
         self.taken.remove(&left);
         Some(left)
     }
 
+    /// Those who have said nothing, or have what they asked for.
     pub(crate) fn quiet(&self) -> Vec<u64> {
-        self.taken.iter().filter(|(_, place)| place.is_quiet).map(|(number, _)| *number).collect()
+        let quiet = self.taken.iter().filter(|(_, place)| place.is_quiet && !place.has_greeted);
+        quiet.map(|(number, _)| *number).collect()
+    }
+
+    /// Notes that a peer has said how it will ask: it waits for its end with those who are served, and still leaves for
+    /// another as one who is quiet, for anyone can greet.
+    pub(crate) fn greet(&mut self, seat: u64) {
+        if let Some(place) = self.taken.get_mut(&seat) {
+            place.has_greeted = true;
+        }
     }
 
     pub(crate) fn set_quiet(&mut self, seat: u64, is_quiet: bool) {

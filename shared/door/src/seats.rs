@@ -150,7 +150,7 @@ impl Seats {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Cuts every connection that is quiet.
+    /// Cuts every connection that is quiet, and has not said how it will ask.
     pub fn clear(&self) {
         let taken = self.lock();
         let knocks = taken.knocks.all().map(Place::Knock);
@@ -311,6 +311,13 @@ impl Seat {
     /// Marks the seat's peer as being served, so that it stays.
     pub(crate) fn busy(&self) {
         self.set(false);
+    }
+
+    /// Marks the seat's peer as one who has said how it will ask, as anyone can.
+    pub(crate) fn greeted(&self) {
+        if let Place::Seat(seat) = self.place {
+            self.seats.lock().places.greet(seat);
+        }
     }
 
     /// Marks the seat's peer as having what it asked for.

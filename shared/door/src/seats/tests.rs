@@ -32,6 +32,19 @@ fn who_leaves_for_another_is_cut_and_who_goes_gives_its_place_back() {
 }
 
 #[test]
+fn who_greets_and_asks_for_nothing_leaves_for_another_and_hears_the_end() {
+    let seats = seats(1, 2, false);
+    let first = sit(&seats, 1).unwrap();
+    first.greeted();
+    seats.clear();
+    assert!(!first.cut().is_cancelled(), "it may wait for the end");
+    let second = sit(&seats, 1).unwrap();
+    assert!(first.cut().is_cancelled());
+    second.vouch();
+    assert!(sit(&seats, 1).is_none(), "it has asked for something");
+}
+
+#[test]
 fn who_knocks_takes_no_place_of_those_who_are_in() {
     let seats = seats(1, 4, false);
     let one = sit(&seats, 1).unwrap();
