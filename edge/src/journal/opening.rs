@@ -50,6 +50,9 @@ impl Journal {
             return Ok(this);
         }
         narrow(dir);
+        if wal::is_in_use(dir) {
+            return Err(JournalError::InUse { path });
+        }
         match Base::open(&path) {
             Found::InUse => return Err(JournalError::InUse { path }),
             Found::Here(base) => this.go_on(*base)?,
@@ -70,6 +73,9 @@ impl Journal {
             return Ok(None);
         }
         let path = dir.join(FILE_NAME);
+        if wal::is_in_use(dir) {
+            return Err(JournalError::InUse { path });
+        }
         let mut this = Self::nothing(dir, &Counts::default());
         match Base::open(&path) {
             Found::InUse => return Err(JournalError::InUse { path }),

@@ -167,6 +167,12 @@ impl Wal {
     }
 }
 
+/// Whether another agent writes to the log of a state directory: it may have no database at the moment.
+pub(super) fn is_in_use(dir: &Path) -> bool {
+    let file = File::open(dir.join(FILE_NAME));
+    file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 /// Whether the file at a path is the one of this device and inode.
 pub(super) fn is_at(path: &Path, identity: (u64, u64)) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == identity)

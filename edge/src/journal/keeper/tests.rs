@@ -8,7 +8,7 @@ use redb::TableDefinition;
 
 use super::super::state::State;
 use super::super::tests::post;
-use super::super::{Begun, FILE_NAME, Key, Known, Mark, Post, wal};
+use super::super::{Begun, FILE_NAME, JournalError, Key, Known, Mark, Post, wal};
 use super::*;
 
 /// Commits of the journal that is damaged.
@@ -270,6 +270,18 @@ fn where_nothing_can_be_read_it_is_begun_anew_and_says_so() {
     assert_eq!(kept.asides(), 2);
     let journal = Journal::open(kept.dir.path()).unwrap();
     assert_eq!(journal.begun(), Begun::On);
+}
+
+#[test]
+fn an_agent_that_has_lost_its_database_keeps_others_out_all_the_same() {
+    let kept = kept();
+    let mut journal = Journal::open(kept.dir.path()).unwrap();
+    journal.base = None;
+    let is_refused = |opened: Result<(), JournalError>| matches!(opened, Err(JournalError::InUse { .. }));
+    assert!(is_refused(Journal::open(kept.dir.path()).map(drop)));
+    assert!(is_refused(Journal::existing(kept.dir.path()).map(drop)));
+    drop(journal);
+    kept.is_good_again("left");
 }
 
 #[test]
