@@ -45,6 +45,15 @@ pub(crate) struct Appetite {
     too_much: AtomicU64,
 }
 
+/// How engines say that an allocation failed.
+const NO_MEMORY: [&str; 4] =
+    ["bad_alloc", "Failed to allocate memory", "bad allocation", "failed to allocate Layout"];
+
+/// Whether an engine says that there was not enough memory.
+pub(crate) fn is_lack_of_memory(text: &str) -> bool {
+    NO_MEMORY.iter().any(|said| text.contains(said))
+}
+
 /// Bytes of arrays.
 pub(crate) fn size(arrays: &[Array]) -> u64 {
     arrays.iter().map(|array| array.values().size() as u64).sum()

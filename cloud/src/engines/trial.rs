@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use millgate_shared::array::{Array, Datatype};
 use millgate_shared::engine::{Axis, Cause, EngineError, Model, Session, Signature};
 
+use super::appetite::is_lack_of_memory;
 use super::closeness::{OF_BATCHES, difference};
 use guard::Guard;
 use guess::Guess;
@@ -118,7 +119,9 @@ pub(crate) fn run(
     let (fit, alone, sample) = match find(session, signature, known, given) {
         Ok(found) => found,
         // What fails with what another engine takes has failed.
-        Err(Missing { error: EngineError::Run(reason), .. }) if known.is_none() => {
+        Err(Missing { error: EngineError::Run(reason), .. })
+            if known.is_none() && !is_lack_of_memory(&reason) =>
+        {
             return Ok(Trial::unproven(reason));
         }
         Err(Missing { error, .. }) => return Err(error),

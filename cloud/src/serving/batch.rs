@@ -16,9 +16,6 @@ use super::served::{Layout, Served, is_finite};
 use crate::engines::appetite;
 use crate::failure::Failure;
 
-/// How engines say that an allocation failed.
-const NO_MEMORY: [&str; 3] = ["bad_alloc", "Failed to allocate memory", "bad allocation"];
-
 /// An entry whose inputs are there.
 struct Row {
     entry: Entry,
@@ -242,7 +239,7 @@ pub(super) fn failed(served: &Served, error: &EngineError) -> Failure {
         EngineError::Ended(Ending { cause: Cause::Memory(_), .. }) => {
             Failure::Memory(format!("model `{model}`: {how}"))
         }
-        EngineError::Run(_) if NO_MEMORY.iter().any(|text| how.contains(text)) => {
+        EngineError::Run(_) if appetite::is_lack_of_memory(&how) => {
             Failure::Memory(format!("model `{model}`: there is not enough memory for this run: it {how}"))
         }
         EngineError::Ended(ending) => Failure::Ended { model, how, is_its_own: ending.cause.is_its_own() },
