@@ -6,8 +6,8 @@
 //! messages go through it, tensors through memory that both see. A worker that ends costs the runs inside; the next run
 //! finds a new one.
 //!
-//! * [`config`]: limits. `counts`: how many there are, and how they ended. `backoff`: when one is started again.
-//! * [`message`]: what is said. [`channel`]: how it travels. [`shared`]: memory that both see. `said`: standard error.
+//! * `config`: limits. `counts`: how many there are, and how they ended. `backoff`: when one is started again.
+//! * `message`: what is said. `channel`: how it travels. `shared`: memory that both see. `said`: standard error.
 //! * `process`: one process. `lane`: a line to it. `house`: who lives in it. `model`: engines' traits, on this side.
 
 use std::collections::BTreeMap;
