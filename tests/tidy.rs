@@ -74,6 +74,8 @@ fn only_their_rooms_name_the_engine_and_the_wire() {
             ["breaker.rs", "session.rs", "session/", "split.rs", "pacing.rs", "estimate.rs", "budget.rs"];
         let is_uplink = |part: &&str| place.starts_with(&format!("edge/src/uplink/{part}"));
         let cores = [
+            "cloud/src/guests/backoff.rs",
+            "cloud/src/guests/message.rs",
             "cloud/src/holding/heads.rs",
             "cloud/src/holding/ledger.rs",
             "cloud/src/holding/messages.rs",
