@@ -35,7 +35,7 @@ impl Starved {
 
 impl Drop for Starved {
     fn drop(&mut self) {
-        let _ended = prlimit(Some(self.pid), Resource::Nofile, self.before.clone()).is_err();
+        let _ended = prlimit(Some(self.pid), Resource::Nofile, self.before).is_err();
     }
 }
 
