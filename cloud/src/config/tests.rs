@@ -97,6 +97,7 @@ fn what_makes_no_sense_of_identity_is_refused_with_its_key() {
         ("[[tenants]]\nname = \"a\"\n[[tenants]]\nname = \"a\"", "`tenants.name`"),
         ("[[tenants]]\nname = \"a\"\n[[tenants.devices]]\nname = \"\"", "`tenants.devices.name`"),
         ("state_dir = \"\"", "`state_dir`"),
+        ("allowed_hosts = [\"http://x\"]", "`allowed_hosts`"),
     ] {
         let message = parse(text).unwrap().check().unwrap_err().to_string();
         assert!(message.contains(key), "{text}: {message}");

@@ -69,6 +69,7 @@ fn what_makes_no_sense_is_refused_with_its_key() {
         ("[spool]\nparallel = 5", "takes 1 to 4"),
         ("[api]\nlisten = \"0.0.0.0:8011\"", "`api.listen`"),
         ("[admin]\nlisten = \"[::]:8012\"", "`admin.listen`"),
+        ("[admin]\nallowed_hosts = [\"http://x\"]", "`admin.allowed_hosts`"),
         ("[admin]\nlisten = \"127.0.0.1:8011\"", "`admin.listen`"),
         (&*source("settle = \"0s\""), "`sources[0].settle`"),
         (&*source("patterns = []"), "`sources[0].patterns`"),
