@@ -256,7 +256,9 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
     pub fn take(&mut self, now: Instant, mut is_gone: impl FnMut(&T) -> bool) -> Taken<T> {
         let mut taken = Taken { batch: None, expired: Vec::new(), gone: Vec::new(), wake_at: None };
         loop {
-            let Some((place, fate)) = self.next(now, &mut is_gone, &mut taken.wake_at) else { return taken };
+            let Some((mut place, mut fate)) = self.next(now, &mut is_gone, &mut taken.wake_at) else {
+                return taken;
+            };
             if fate == Fate::Ready {
                 taken.batch = self.form(now, place, &mut is_gone, &mut taken);
                 if taken.batch.is_some() {
@@ -264,19 +266,51 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
                 }
                 continue;
             }
-            let model = self.queues.get(&place.queue).map(Queue::model);
-            let idle = self.running.is_empty();
-            let Some(entry) = self.detach(place) else { return taken };
-            if fate == Fate::Gone {
-                taken.gone.push(entry.payload);
-                continue;
-            }
-            self.ledger.of(entry.standing.principal.tenant()).expired += 1;
-            taken.expired.push(entry.payload);
-            if let Some(model) = model.filter(|_| idle) {
-                self.relax(now, model);
+            // Whatever stands behind it in the same place and has the same fate leaves with it.
+            while fate != Fate::Ready {
+                if !self.drop_out(now, place, fate, &mut taken) {
+                    return taken;
+                }
+                let Some(queue) = self.queues.get(&place.queue) else { break };
+                let Some((order, entry)) = queue.first(place.flow) else { break };
+                place.order = *order;
+                fate = self.fate(now, queue, (order, entry), &mut is_gone);
             }
         }
+    }
+
+    /// Takes out what is not to be computed; false if it is not there.
+    fn drop_out(&mut self, now: Instant, place: Place, fate: Fate, taken: &mut Taken<T>) -> bool {
+        let model = self.queues.get(&place.queue).map(Queue::model);
+        let idle = self.running.is_empty();
+        let Some(entry) = self.detach(place) else { return false };
+        if fate == Fate::Gone {
+            taken.gone.push(entry.payload);
+            return true;
+        }
+        self.ledger.of(entry.standing.principal.tenant()).expired += 1;
+        taken.expired.push(entry.payload);
+        if let Some(model) = model.filter(|_| idle) {
+            self.relax(now, model);
+        }
+        true
+    }
+
+    /// Whether an entry is to be computed at all.
+    fn fate(
+        &self,
+        now: Instant,
+        queue: &Queue<K, T>,
+        (order, entry): (&Order, &Entry<T>),
+        is_gone: &mut impl FnMut(&T) -> bool,
+    ) -> Fate {
+        if is_gone(&entry.payload) {
+            return Fate::Gone;
+        }
+        let Some(profile) = self.models.get(&queue.model()) else { return Fate::Hopeless };
+        let alone = forming::needed(now, order, entry, profile.curve.expected(entry.rows));
+        let end = now.checked_add(alone);
+        if end.is_none_or(|end| end > order.deadline) { Fate::Hopeless } else { Fate::Ready }
     }
 
     /// Whose turn it is, and what is to be done with it. Queues that wait for company, and those of held models, are passed
@@ -293,16 +327,11 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
                 let place = Place { flow, queue: *number, order: *order };
                 let queue = self.queues.get(number)?;
                 let (_, entry) = queue.first(flow)?;
-                if is_gone(&entry.payload) {
-                    return Some((place, Fate::Gone));
+                let fate = self.fate(now, queue, (order, entry), is_gone);
+                if fate != Fate::Ready {
+                    return Some((place, fate));
                 }
-                let Some(profile) = self.models.get(&queue.model()) else {
-                    return Some((place, Fate::Hopeless));
-                };
-                let alone = forming::needed(now, order, entry, profile.curve.expected(entry.rows));
-                if now.checked_add(alone).is_none_or(|end| end > order.deadline) {
-                    return Some((place, Fate::Hopeless));
-                }
+                let profile = self.models.get(&queue.model())?;
                 if self.held.contains(&queue.model()) {
                     continue;
                 }
