@@ -16,23 +16,23 @@ pub(crate) struct Home {
     /// The worker that it shares with others in ONNX Runtime; `None`: each engine's attempt has a worker of its own.
     shared: Option<Household>,
     /// tract runs it in this process: it has lived through that in a worker.
-    has_tract_here: bool,
+    is_proved: bool,
 }
 
 impl Home {
     /// A worker of the model's own.
     pub(crate) fn own(name: &str) -> Self {
-        Self { name: name.to_owned(), shared: None, has_tract_here: false }
+        Self { name: name.to_owned(), shared: None, is_proved: false }
     }
 
     /// The home of a bundle's model: ONNX Runtime runs it in a worker that all of them share; tract runs it here, where
     /// that `is_proved`.
     pub(crate) fn of_bundle(name: &str, shared: &Household, is_proved: bool) -> Self {
-        Self { name: name.to_owned(), shared: Some(shared.clone()), has_tract_here: is_proved }
+        Self { name: name.to_owned(), shared: Some(shared.clone()), is_proved }
     }
 
     pub(super) fn tract(&self, guests: &Guests) -> Box<dyn Engine> {
-        if self.has_tract_here || !guests.are_apart() {
+        if self.is_proved || !guests.are_apart() {
             return Box::new(Tract);
         }
         guest::tract(guests, &guests.household(&self.name))
