@@ -16,9 +16,9 @@ const TIMES_THE_REST: u64 = 3;
 /// Why a holder gets no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Full {
-    /// The holder has its share already, or its group has.
+    /// The holder has its share already, or its group has: with so much more there would not be enough left for others.
     Share,
-    /// All is taken.
+    /// Others have too much of it.
     Whole,
     /// One alone could not have so much.
     Never,
@@ -99,11 +99,11 @@ impl<K: Clone + Eq + Hash, G: Clone + Eq + Hash> Ledger<K, G> {
         let of_floor = bytes.min(self.floor - had.floor).min(self.floors - self.floors_taken);
         let of_common = bytes - of_floor;
         if of_common > 0 {
-            let free = self.common - self.common_taken;
-            let Some(left) = free.checked_sub(of_common) else { return Err(Full::Whole) };
+            let left = (self.common - self.common_taken).saturating_sub(of_common);
             let of_group = self.groups.get(&holder.group).copied().unwrap_or_default();
-            if had.common.max(of_group) + of_common > left.saturating_mul(TIMES_THE_REST) {
-                return Err(Full::Share);
+            let before = had.common.max(of_group);
+            if before + of_common > left.saturating_mul(TIMES_THE_REST) {
+                return Err(if before > 0 { Full::Share } else { Full::Whole });
             }
             self.common_taken += of_common;
             *self.groups.entry(holder.group.clone()).or_default() += of_common;
