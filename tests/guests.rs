@@ -1,6 +1,6 @@
 //! What a model can do to the pool that serves it: nothing but fail itself. The real binary, with models of bad manners.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -18,6 +18,7 @@ use system_tests::onnx::{self, bad};
 use system_tests::python::onnxruntime_library;
 use system_tests::{PATIENCE, binary, run, skip};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
@@ -42,7 +43,8 @@ impl Drop for Pool {
         self.process.wait().ok();
         if std::thread::panicking() {
             let log = self.log.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            eprintln!("{}", log[log.len().saturating_sub(40)..].join("\n"));
+            let last = log[log.len().saturating_sub(40)..].join("\n");
+            std::io::stderr().write_all(last.as_bytes()).ok();
         }
     }
 }
@@ -227,7 +229,10 @@ async fn endless_runs_cost_no_other_model_an_answer_and_an_unload_works() {
     let zero = pool.turn(3, SURE).await.unwrap();
     assert_eq!(zero, 3.0_f32.to_le_bytes());
     // As many as there are threads, and more that wait.
-    let endless: Vec<_> = (0..4).map(|_| tokio::spawn(pool.turn(FOR_EVER, Duration::from_secs(6)))).collect();
+    let mut endless = JoinSet::new();
+    for _ in 0..4 {
+        endless.spawn(pool.turn(FOR_EVER, Duration::from_secs(6)));
+    }
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(4) {
         pool.mean_is_right().await;
@@ -238,8 +243,8 @@ async fn endless_runs_cost_no_other_model_an_answer_and_an_unload_works() {
     let unload = RepositoryModelUnloadRequest { model_name: "endless".to_owned(), ..Default::default() };
     pool.client.repository_model_unload(unload).await.unwrap();
     assert!(!pool.is_ready("endless").await);
-    for asked in endless {
-        asked.await.unwrap().unwrap_err();
+    for asked in endless.join_all().await {
+        asked.unwrap_err();
     }
     // Nobody waits for them any more, so that they end, and with them the worker.
     let pid = pool.pid();
@@ -369,21 +374,20 @@ async fn a_worker_that_is_killed_under_load_costs_what_was_inside_and_the_pool_t
     let workers = children(pool.pid());
     assert_eq!(workers.len(), 1, "one model, one worker");
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let clients: Vec<_> = (0..8)
-        .map(|_| {
-            let (pool, stop) = (Arc::clone(&pool), Arc::clone(&stop));
-            tokio::spawn(async move {
-                let (mut answered, mut failed) = (0, Vec::new());
-                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                    match pool.mean(SURE).await {
-                        Ok(_) => answered += 1,
-                        Err(status) => failed.push(status),
-                    }
+    let mut clients = JoinSet::new();
+    for _ in 0..8 {
+        let (pool, stop) = (Arc::clone(&pool), Arc::clone(&stop));
+        clients.spawn(async move {
+            let (mut answered, mut failed) = (0, Vec::new());
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                match pool.mean(SURE).await {
+                    Ok(_) => answered += 1,
+                    Err(status) => failed.push(status),
                 }
-                (answered, failed)
-            })
-        })
-        .collect();
+            }
+            (answered, failed)
+        });
+    }
     for worker in workers {
         kill_process(Pid::from_raw(worker).unwrap(), Signal::KILL).unwrap();
     }
@@ -393,8 +397,7 @@ async fn a_worker_that_is_killed_under_load_costs_what_was_inside_and_the_pool_t
     }
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     let (mut answered, mut failed) = (0, Vec::new());
-    for client in clients {
-        let (well, badly) = client.await.unwrap();
+    for (well, badly) in clients.join_all().await {
         answered += well;
         failed.extend(badly);
     }

@@ -86,9 +86,8 @@ fn a_worker_answers_as_this_process_does() {
     let [here, apart] = guest::both(&guests, None).unwrap();
     let dense = file(onnx::dense(1, onnx::Axis::Any("N")));
     let shapes = [vec![3, 256]];
-    let signatures = [&here, &apart].map(|engine: &Box<dyn Engine>| {
-        engine.load(&dense, Shapes::Only(&shapes)).unwrap().signature().clone()
-    });
+    let signatures = [&*here, &*apart]
+        .map(|engine: &dyn Engine| engine.load(&dense, Shapes::Only(&shapes)).unwrap().signature().clone());
     assert_eq!(signatures[0], signatures[1]);
 }
 

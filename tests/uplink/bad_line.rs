@@ -128,7 +128,10 @@ async fn the_first_answer_after_a_cut_comes_soon() {
                 }
                 sleep(MS).await;
             };
-            let cost = costs.iter().skip(1).max().copied().unwrap_or_default();
+            costs.drain(..costs.len().min(1));
+            costs.sort();
+            // A machine that is busy holds up one or the other of them.
+            let cost = costs.get(costs.len() * 9 / 10).copied().unwrap_or_default();
             println!("{transport:?}: first answer {first:?} after a cut of {cut} ms; refused in {cost:?}");
             assert!(first < DEADLINE, "{first:?}");
             assert!(cost < MS * 100, "a call is refused at once while there is no line, not after {cost:?}");

@@ -121,7 +121,9 @@ impl Device {
                 self.forget(now);
                 if self.places.len() >= MOST {
                     let oldest = self.places.iter().enumerate().min_by_key(|(_, place)| place.last);
-                    oldest.map(|(at, _)| at).into_iter().for_each(|at| drop(self.places.swap_remove(at)));
+                    if let Some(at) = oldest.map(|(at, _)| at) {
+                        self.places.swap_remove(at);
+                    }
                 }
                 self.places.push(Place { connection, since: now, last: now });
             }

@@ -293,7 +293,7 @@ mod tests {
         /// Whatever comes in, and wherever a message is cut, there is an error and no panic.
         #[test]
         fn nonsense_is_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200), cut in 0usize..200) {
-            let _: Result<Answer, _> = serde_json::from_slice(&bytes);
+            let _read_or_refused = serde_json::from_slice::<Answer>(&bytes).is_ok();
             let whole = Answer::Ran {
                 outputs: vec![Tensor { datatype: "FP32".to_owned(), shape: vec![1, 2], at: 64, size: 8 }],
                 memory: Some((1, 2)),

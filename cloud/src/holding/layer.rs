@@ -27,10 +27,13 @@ pub(crate) struct Protocol<B: Body> {
     pub(crate) refuse: fn(&Failure) -> Response<B>,
     /// Ends a request's body of gRPC messages whose next one cannot be taken, with the longest that may be; `None`: its reader
     /// sees to that.
-    pub(crate) arriving: Option<(usize, fn(&Failure) -> B::Error)>,
+    pub(crate) arriving: Option<(usize, Fail<B::Error>)>,
     /// Ends an answer's body that finds no room.
     pub(crate) fail: fn(&Failure) -> Result<Frame<Bytes>, B::Error>,
 }
+
+/// Makes a body's error of a failure.
+type Fail<E> = fn(&Failure) -> E;
 
 impl<B: Body> fmt::Debug for Protocol<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -12,8 +12,11 @@ use super::shares::{Shares, Turn};
 /// The flows of one queue, by tenant: rank and turn of each.
 #[derive(Debug)]
 pub(super) struct Crowd {
-    tenants: Vec<(u64, BinaryHeap<Reverse<(u8, Turn)>>)>,
+    tenants: Vec<(u64, Turns)>,
 }
+
+/// A tenant's flows, the next one first.
+type Turns = BinaryHeap<Reverse<(u8, Turn)>>;
 
 impl Crowd {
     /// Looks at each flow of the queue once.

@@ -73,8 +73,7 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
         let (mut entries, mut charges) = (Vec::new(), Vec::new());
         let (mut passed, mut key) = (Vec::new(), None);
         let (mut rows, mut crowd, mut flow) = (0, None, head.flow);
-        loop {
-            let Some(queue) = self.queues.get(&number) else { break };
+        while let Some(queue) = self.queues.get(&number) {
             let Some((order, entry)) = queue.first(flow) else { break };
             if !entries.is_empty() && rows + entry.rows > most {
                 break;

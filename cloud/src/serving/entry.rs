@@ -32,10 +32,12 @@ pub(crate) struct Done {
 
 /// The way back to a caller. A clone of it tells, while the rows are computed, whether anybody waits for them.
 #[derive(Debug, Clone)]
-pub(crate) struct Reply(Arc<Mutex<Option<oneshot::Sender<Result<Done, Failure>>>>>);
+pub(crate) struct Reply(Arc<Mutex<Option<Sender>>>);
+
+type Sender = oneshot::Sender<Result<Done, Failure>>;
 
 impl Reply {
-    pub(crate) fn new(sender: oneshot::Sender<Result<Done, Failure>>) -> Self {
+    pub(crate) fn new(sender: Sender) -> Self {
         Self(Arc::new(Mutex::new(Some(sender))))
     }
 

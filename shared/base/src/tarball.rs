@@ -224,7 +224,8 @@ mod tests {
 
     #[test]
     fn what_readers_disagree_on_is_refused() {
-        let cases: [(&[(EntryType, &[u8])], &str); 5] = [
+        type Parts<'a> = &'a [(EntryType, &'a [u8])];
+        let cases: [(Parts<'_>, &str); 5] = [
             (&[(EntryType::XHeader, b"13 size=1234\n"), (EntryType::Regular, b"x")], "beside its header"),
             (&[(EntryType::XHeader, b"24 GNU.sparse.major=1.0\n"), (EntryType::Regular, b"x")], "sparse"),
             (&[(EntryType::GNUSparse, b"x")], "sparse"),

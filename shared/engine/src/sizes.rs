@@ -34,7 +34,7 @@ pub(super) fn check(model: &pb::ModelProto) -> Result<(), EngineError> {
 
 /// The values that a graph's nodes may name: its own, and those of the graphs around it.
 struct Scope<'a> {
-    around: Option<&'a Scope<'a>>,
+    around: Option<&'a Self>,
     values: HashMap<&'a str, Value>,
 }
 

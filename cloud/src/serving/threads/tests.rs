@@ -47,14 +47,14 @@ struct StuckSession(Arc<Stuck>, Arc<Lane>);
 
 impl Session for StuckSession {
     fn run(&mut self, inputs: Vec<Array>) -> Result<Vec<Array>, EngineError> {
-        if inputs[0].as_fp32().unwrap()[0] == 0.0 {
+        if inputs[0].as_fp32().is_ok_and(|values| values[0] == 0.0) {
             return Ok(inputs);
         }
-        let mut why = self.1.why.lock().unwrap();
+        let mut why = self.1.why.lock().unwrap_or_else(PoisonError::into_inner);
         let why = loop {
             match why.take() {
                 Some(why) => break why,
-                None => why = self.1.told.wait(why).unwrap(),
+                None => why = self.1.told.wait(why).unwrap_or_else(PoisonError::into_inner),
             }
         };
         self.0.ended.fetch_add(1, Ordering::Relaxed);

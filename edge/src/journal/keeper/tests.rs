@@ -187,7 +187,9 @@ fn what_is_deleted_or_replaced_under_the_agent_is_written_anew_before_the_next_c
         for name in *gone {
             match *name {
                 "." => std::fs::remove_dir_all(dir).unwrap(),
-                name if next % 2 == 0 => std::fs::rename(kept.path(name), kept.path("elsewhere")).unwrap(),
+                name if next.is_multiple_of(2) => {
+                    std::fs::rename(kept.path(name), kept.path("elsewhere")).unwrap()
+                }
                 name => {
                     std::fs::remove_file(kept.path(name)).unwrap();
                     std::fs::write(kept.path(name), "another file").unwrap();

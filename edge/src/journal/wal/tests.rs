@@ -22,7 +22,9 @@ fn written(dir: &Path, last: u64) -> Wal {
     wal
 }
 
-fn all(dir: &Path) -> (Found, Vec<(Option<u64>, Vec<Change>)>) {
+type Seen = Vec<(Option<u64>, Vec<Change>)>;
+
+fn all(dir: &Path) -> (Found, Seen) {
     let mut seen = Vec::new();
     let found = read(
         dir,

@@ -1,4 +1,4 @@
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue, Uri};
 
 use super::*;
 
@@ -12,11 +12,14 @@ fn hosts() -> Hosts {
 }
 
 fn admit(way: Way, method: &Method, headers: &[(&str, &str)]) -> Result<(), Foreign> {
-    let mut map = HeaderMap::new();
-    for (name, value) in headers {
-        map.append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
-    }
-    hosts().admit(method, &"/v2/repository/models/m/unload".parse().unwrap(), &map, way)
+    hosts().admit(method, &Uri::from_static("/v2/repository/models/m/unload"), &map(headers), way)
+}
+
+fn map(headers: &[(&str, &str)]) -> HeaderMap {
+    let header = |(name, value): &(&str, &str)| {
+        (HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap())
+    };
+    headers.iter().map(header).collect()
 }
 
 #[test]

@@ -154,7 +154,8 @@ fn a_decided_file_that_cannot_be_compared_stays_in_doubt() {
 #[test]
 fn what_is_away_is_known_again_and_forgotten_only_after_days() {
     let both = [("", Some(1)), ("sub", Some(2))];
-    let ways: [(&str, &[(&str, Option<u64>)]); 5] = [
+    type Folders<'a> = &'a [(&'a str, Option<u64>)];
+    let ways: [(&str, Folders<'_>); 5] = [
         ("deleted from a folder that is used", &both),
         ("its folder was moved away", &[("", Some(1))]),
         ("another file system lies over its folder", &[("", Some(1)), ("sub", Some(3))]),
