@@ -178,6 +178,17 @@ impl Life {
         }
     }
 
+    /// Takes the child in, and ends it at once where somebody has said so before it was there.
+    fn take_in(&self, mut child: Child) {
+        let mut state = self.lock();
+        if state.reason.is_some()
+            && let Err(error) = child.kill()
+        {
+            tracing::warn!(%error, "a model's process could not be ended");
+        }
+        state.child = Some(child);
+    }
+
     fn wait(&self) -> End {
         let mut state = self.lock();
         let mut deadline = Instant::now() + PATIENCE;
@@ -217,7 +228,7 @@ fn attend(mut child: Child, name: &str, life: &Life) -> Cause {
     let pid = child.id();
     tracing::debug!(guest = name, pid, "a model's process was started");
     let errors = child.stderr.take();
-    life.lock().child = Some(child);
+    life.take_in(child);
     let said = errors.map(|errors| Said::listen(errors, name)).unwrap_or_default();
     // It is looked at before it is taken away: until then nobody else has its number, and it can be ended by it.
     let number = i32::try_from(pid).ok().and_then(Pid::from_raw);

@@ -24,7 +24,7 @@ mod tests;
 
 pub use config::JsonlConfig;
 
-/// Of what is cut off no more is kept aside, in bytes.
+/// The most of what is cut off that is kept aside, in bytes.
 const MOST_ASIDE: u64 = 1 << 20;
 
 #[derive(Debug)]
