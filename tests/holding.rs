@@ -20,6 +20,7 @@ use prost::Message;
 use system_tests::cloud_process::CloudProcess;
 use system_tests::{PATIENCE, pool_with};
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
@@ -54,6 +55,21 @@ impl Body for Upload {
     }
 }
 
+/// A request's body without a byte, which ends when its other end is dropped.
+struct Silent(oneshot::Receiver<()>);
+
+impl Body for Silent {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Pin::new(&mut self.0).poll(cx).map(|_| None)
+    }
+}
+
 /// A message's head and so much of its content.
 fn message(flag: u8, length: usize, content: &[u8]) -> VecDeque<Bytes> {
     let head = [&[flag][..], &(length as u32).to_be_bytes()].concat();
@@ -72,7 +88,7 @@ async fn call(
     method: &str,
     grpc: SocketAddr,
     (token, encoding): (&str, &str),
-    body: Upload,
+    body: impl Body<Data = Bytes, Error = Status> + Send + 'static,
 ) -> (Channel, http::Response<tonic::body::Body>) {
     let endpoint = Endpoint::from_shared(format!("http://{grpc}")).unwrap();
     let mut channel = endpoint.connect().await.unwrap();
@@ -290,11 +306,13 @@ async fn a_caller_has_so_many_calls_open_on_all_of_its_connections() {
     })
     .await;
     let grpc = pool.grpc_addr();
-    let silent = || Upload { frames: VecDeque::new(), ends: false };
-    let open = join_all((0..4).map(|_| call("ModelStreamInfer", grpc, ("", ""), silent()))).await;
+    let (ends, bodies): (Vec<_>, Vec<_>) = (0..4).map(|_| oneshot::channel()).unzip();
+    let open = bodies.into_iter().map(|body| call("ModelStreamInfer", grpc, ("", ""), Silent(body)));
+    let open = join_all(open).await;
     assert!(open.iter().all(|(_, answer)| code(answer) == Code::Ok));
-    assert_eq!(ask(grpc, "", "", silent()).await, Code::ResourceExhausted);
-    drop(open);
+    let one_more = Upload { frames: VecDeque::new(), ends: false };
+    assert_eq!(ask(grpc, "", "", one_more).await, Code::ResourceExhausted);
+    drop((ends, open));
     let mut client = GrpcInferenceServiceClient::connect(format!("http://{grpc}")).await.unwrap();
     let served = async { while client.model_infer(small()).await.is_err() {} };
     tokio::time::timeout(PATIENCE, served).await.expect("their places are given back");
