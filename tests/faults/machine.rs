@@ -3,40 +3,52 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use rustix::process::{Pid, Resource, getrlimit};
 
 /// A process that can open nothing more, until this is dropped.
 #[derive(Debug)]
 pub struct Starved {
     pid: Pid,
-    before: Rlimit,
+    /// What it may open otherwise.
+    most: u64,
 }
 
 impl Starved {
-    /// Takes all descriptors that it has not opened yet; `None` where it has just ended.
+    /// Takes all descriptors that it has not opened yet; `None` where it has just ended, or where its limit cannot be set.
     pub fn of(pid: Pid) -> io::Result<Option<Self>> {
         let Ok(open) = std::fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())) else {
             return Ok(None);
         };
         let open = open.count() as u64;
         // What a process that we started may have at most is what we may.
-        let maximum = getrlimit(Resource::Nofile).maximum;
-        match prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(open), maximum }) {
-            Ok(before) => Ok(Some(Self { pid, before })),
-            Err(rustix::io::Errno::SRCH) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let Some(most) = getrlimit(Resource::Nofile).maximum else { return Ok(None) };
+        Ok(limit(pid, open).then_some(Self { pid, most }))
     }
 }
 
 impl Drop for Starved {
     fn drop(&mut self) {
-        let _ended = prlimit(Some(self.pid), Resource::Nofile, self.before).is_err();
+        let _ended = limit(self.pid, self.most);
     }
+}
+
+/// Sets how many files a process may open. It is done as the process's own user: not every root may do it to others.
+fn limit(pid: Pid, files: u64) -> bool {
+    let pid = pid.as_raw_nonzero();
+    let Ok(owner) = std::fs::metadata(format!("/proc/{pid}")) else { return false };
+    let mut command = Command::new("prlimit");
+    command.args([format!("--pid={pid}"), format!("--nofile={files}:")]);
+    if rustix::process::geteuid().is_root() {
+        command.uid(owner.uid()).gid(owner.gid());
+    }
+    command.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
 /// Connections at once; more than a door leaves to one address, and few enough for this process.

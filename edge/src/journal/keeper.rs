@@ -26,6 +26,10 @@ mod tests;
 const BATCH: usize = 256;
 /// From one attempt to mend what cannot be used to the next: the first pause, and the longest.
 const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
+/// An amendment waits so long, from when memory was lost, for a disk that takes it: the agent's end would have it made and
+/// delivered again. What is decided for the first time does not wait; the sinks' files tell a start of it.
+const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 20 });
+const RETRY: Duration = Duration::from_millis(250);
 
 pub(super) struct Keeper {
     journal: Journal,
@@ -33,11 +37,14 @@ pub(super) struct Keeper {
     /// Attempts that failed since it was last whole.
     attempts: u32,
     next_attempt: Instant,
+    /// Since when no disk takes anything; `None` while one does.
+    lost_since: Option<Instant>,
 }
 
 impl Keeper {
     pub(super) fn new(journal: Journal) -> Self {
-        let mut this = Self { journal, held: Held::default(), attempts: 0, next_attempt: Instant::now() };
+        let (held, next_attempt) = (Held::default(), Instant::now());
+        let mut this = Self { journal, held, attempts: 0, next_attempt, lost_since: None };
         // What it says has been read.
         this.journal.state = None;
         this.say();
@@ -79,8 +86,20 @@ impl Keeper {
     }
 
     fn commit(&mut self, batch: Vec<Change>) {
-        if self.held.is_empty() && self.journal.write(&batch.iter().collect::<Vec<_>>()) {
-            return;
+        let mut pause = Duration::ZERO;
+        loop {
+            if self.held.is_empty() && self.journal.write(&batch.iter().collect::<Vec<_>>()) {
+                self.lost_since = None;
+                return;
+            }
+            let since = *self.lost_since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= PATIENCE || !batch.iter().any(Change::can_wait) {
+                break;
+            }
+            // What is damaged is mended at once; what is full or away takes its time.
+            std::thread::sleep(pause);
+            pause = RETRY;
+            self.mend();
         }
         // In their order: nothing goes past what is held.
         for change in batch {
