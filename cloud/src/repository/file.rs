@@ -1,10 +1,10 @@
 //! Reads files that others may be writing, within bounds and within the repository.
 
 use std::fs::{DirEntry, File, Metadata};
-use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use millgate_shared::bounded;
 use sha2::{Digest, Sha256};
 
 use super::RepositoryError;
@@ -25,8 +25,7 @@ pub(super) fn bounded(root: &Path, path: &Path, most: u64) -> Result<Vec<u8>, Re
     if before.len() > most {
         return Err(RepositoryError::TooLarge { path: path.to_path_buf(), most });
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(before.len()).unwrap_or(0));
-    (&file).take(most + 1).read_to_end(&mut bytes).map_err(refuse)?;
+    let bytes = bounded::read_open(&file, most).map_err(refuse)?;
     let after = file.metadata().map_err(refuse)?;
     if bytes.len() as u64 != before.len() || !is_same(&before, &after) {
         return Err(RepositoryError::Changed(path.to_path_buf()));

@@ -58,7 +58,8 @@ pub fn size_of(file: &File, most: u64) -> io::Result<u64> {
 }
 
 fn rest(from: impl Read, expected: u64, most: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(0));
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(usize::try_from(expected).unwrap_or(0))?;
     from.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
         return Err(TooLarge::Endless { most }.into());

@@ -56,8 +56,7 @@ fn append(tar: &mut tar::Builder<impl Write>, dir: &Path, file: &str) -> io::Res
 
 /// Unpacks into a fresh temporary directory.
 pub fn unpack(archive: &Path) -> Result<tempfile::TempDir, BundleError> {
-    let refuse = |message: String| BundleError::Archive { file: archive.display().to_string(), message };
-    let io = |source: io::Error| refuse(source.to_string());
+    let io = |source| BundleError::Archive { file: archive.display().to_string(), source };
     let dir = tempfile::Builder::new().prefix("millgate-bundle-").tempdir().map_err(io)?;
     let (unpacked, bounds) = open(archive).map_err(io)?;
     tarball::each(unpacked, bounds, |member, content| {
@@ -90,8 +89,10 @@ fn put(dir: &Path, member: &Member, content: &mut dyn Read) -> io::Result<()> {
     if let Some(parent) = target.parent() {
         std::fs::create_dir_all(parent)?;
     }
-    let mut out = File::create_new(&target)
-        .map_err(|error| io::Error::new(error.kind(), format!("`{name}`: {error}")))?;
+    let mut out = File::create_new(&target).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => wrong("is there twice"),
+        _ => error,
+    })?;
     match io::copy(&mut content.take(member.size), &mut out)? {
         written if written == member.size => Ok(()),
         _ => Err(wrong("is truncated")),
@@ -100,8 +101,7 @@ fn put(dir: &Path, member: &Member, content: &mut dyn Read) -> io::Result<()> {
 
 /// The manifest's bytes; of an archive that [`pack`] has made it comes first, and no more is read.
 pub(super) fn manifest_bytes(archive: &Path) -> Result<Vec<u8>, BundleError> {
-    let refuse = |message: String| BundleError::Archive { file: archive.display().to_string(), message };
-    let io = |source: io::Error| refuse(source.to_string());
+    let io = |source| BundleError::Archive { file: archive.display().to_string(), source };
     let (unpacked, bounds) = open(archive).map_err(io)?;
     let mut found = None;
     tarball::each(unpacked, bounds, |member, content| {
@@ -117,7 +117,8 @@ pub(super) fn manifest_bytes(archive: &Path) -> Result<Vec<u8>, BundleError> {
         Ok(ControlFlow::Break(()))
     })
     .map_err(io)?;
-    found.ok_or_else(|| refuse(format!("holds no {}", manifest::FILE_NAME)))
+    let missing = || io::Error::new(io::ErrorKind::InvalidData, format!("holds no {}", manifest::FILE_NAME));
+    found.ok_or_else(|| io(missing()))
 }
 
 fn is_plain(path: &Path) -> bool {

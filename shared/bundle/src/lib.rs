@@ -61,8 +61,8 @@ pub enum BundleError {
     Golden { file: String, message: String },
     #[error("{file}: {message}")]
     Variant { file: String, message: String },
-    #[error("{file}: {message}")]
-    Archive { file: String, message: String },
+    #[error("{file}: {source}")]
+    Archive { file: String, source: io::Error },
 }
 
 impl BundleError {
@@ -208,7 +208,11 @@ fn file_digest(path: &Path, left: &mut u64) -> io::Result<String> {
     let mut buffer = vec![0; 64 << 10];
     // A sparse file is refused by its size, and one that grows once it has grown too much.
     let most = *left;
-    bounded::size_of(&file, most).map_err(|error| beyond(&error))?;
+    bounded::size_of(&file, most).map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => beyond(&error),
+        // The machine's trouble is none of the bundle's.
+        _ => error,
+    })?;
     loop {
         let read = file.read(&mut buffer)?;
         if read == 0 {

@@ -118,7 +118,8 @@ impl Store {
 impl<D: Disk> Store<D> {
     fn open_on(mut disk: D, state_dir: &Path) -> Result<Self, StoreError> {
         let dir = state_dir.join(DIR_NAME);
-        if dir.symlink_metadata().is_ok_and(|found| !found.is_dir() && !dir.is_dir()) {
+        // A link whose end cannot be looked at says nothing: the disk behind it may not be there yet.
+        if dir.metadata().is_ok_and(|found| !found.is_dir()) {
             let aside = files::set_aside(&dir);
             tracing::error!(path = %dir.display(), ?aside, "what should be the folder of bundles is none; it is set aside and begun anew");
         }

@@ -125,13 +125,14 @@ fn end(tensor: &pb::TensorProto) -> Option<u64> {
 
 /// Reads of the files that are wanted what is needed of each, from `dir`. Each must lie in it, wherever links lead.
 pub(super) fn read(dir: Option<&Path>, wanted: &[Wanted]) -> Result<Vec<ExternalFile>, EngineError> {
+    if let Some(Wanted { location, .. }) = wanted.get(MOST_FILES) {
+        let what = format!("is one of more than {MOST_FILES} files");
+        return Err(EngineError::External { location: location.clone(), what });
+    }
     let mut left = LARGEST;
     let mut files = Vec::with_capacity(wanted.len());
-    for (at, Wanted { location, end }) in wanted.iter().enumerate() {
+    for Wanted { location, end } in wanted {
         let refuse = |what: String| EngineError::External { location: location.clone(), what };
-        if at >= MOST_FILES {
-            return Err(refuse(format!("is one of more than {MOST_FILES} files")));
-        }
         let dir = dir.ok_or_else(|| refuse("there is no folder to look in".to_owned()))?;
         let file = open(dir, location, *end, left).map_err(refuse)?;
         left -= file.bytes.len() as u64;

@@ -22,6 +22,8 @@ mod value;
 const LARGEST: u64 = 4 << 30;
 /// Most bytes of all constants together; they are there as long as the model is.
 const MOST_CONSTANTS: u64 = 16 << 30;
+/// Operations that show the elements of their input in another shape.
+const VIEWS: [&str; 5] = ["Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze"];
 /// Bytes under which nobody looks at how much memory there is.
 const SMALL: u64 = 16 << 20;
 
@@ -88,8 +90,10 @@ impl Walk {
         let Some(value) = output(&Operation { node, inputs: &inputs }) else { return Ok(()) };
         let label = || format!("node `{}` ({})", label(node), node.op_type);
         let given = inputs.iter().flatten().map(|input| input.bytes()).fold(0, u64::saturating_add);
-        self.fits(value.bytes(), given, label)?;
-        if value.is_constant && node.op_type != "Constant" {
+        // What only looks at the same elements otherwise takes no room of its own.
+        let is_view = VIEWS.contains(&node.op_type.as_str());
+        self.fits(value.bytes(), if is_view { 0 } else { given }, label)?;
+        if value.is_constant && node.op_type != "Constant" && !is_view {
             self.keep(value.bytes(), label)?;
         }
         // Where it has several outputs, only the first is known.

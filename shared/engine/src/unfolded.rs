@@ -25,8 +25,9 @@ enum Kind {
     Training,
     Annotation,
     Info,
-    /// A type or a part of one, all of whose submessages are such.
     Type,
+    TensorType,
+    Shape,
     /// A message of plain fields alone.
     Plain,
 }
@@ -52,8 +53,12 @@ impl Kind {
             Self::Training => size_of::<pb::TrainingInfoProto>(),
             Self::Annotation => size_of::<pb::TensorAnnotation>(),
             Self::Info => size_of::<pb::ValueInfoProto>(),
-            Self::Type => size_of::<pb::TypeProto>().max(size_of::<pb::TensorShapeProto>()),
-            Self::Plain => size_of::<pb::StringStringEntryProto>(),
+            Self::Type => size_of::<pb::TypeProto>(),
+            Self::TensorType => size_of::<pb::type_proto::Tensor>(),
+            Self::Shape => size_of::<pb::TensorShapeProto>(),
+            Self::Plain => {
+                size_of::<pb::StringStringEntryProto>().max(size_of::<pb::tensor_shape_proto::Dimension>())
+            }
         };
         size as u64
     }
@@ -69,6 +74,7 @@ impl Kind {
             | (Self::Function, 9)
             | (Self::Training, 3 | 4)
             | (Self::Annotation, 2)
+            | (Self::Shape, 1)
             | (Self::Tensor, 3 | 13) => Message(Self::Plain),
             (Self::Graph, 1) | (Self::Function, 7) => Message(Self::Node),
             (Self::Graph, 5) | (Self::Attribute, 5 | 10) | (Self::Sparse, 1 | 2) => Message(Self::Tensor),
@@ -76,7 +82,9 @@ impl Kind {
             (Self::Graph, 11..=13) => Message(Self::Info),
             (Self::Graph, 14) => Message(Self::Annotation),
             (Self::Node, 5) => Message(Self::Attribute),
-            (Self::Attribute, 15) | (Self::Info, 2) | (Self::Type, 1 | 2) => Message(Self::Type),
+            (Self::Attribute, 15) | (Self::Info, 2) => Message(Self::Type),
+            (Self::Type, 1) => Message(Self::TensorType),
+            (Self::TensorType, 2) => Message(Self::Shape),
             (Self::Attribute, 8) | (Self::Tensor, 1 | 5 | 7 | 11) | (Self::Sparse, 3) => Numbers,
             _ => Bytes,
         }
@@ -141,6 +149,23 @@ mod tests {
         let node = pb::NodeProto { attribute: vec![attribute], ..Default::default() };
         let lists = model(pb::GraphProto { node: vec![node], ..Default::default() });
         assert!(lists.len() < 2 * many && bytes(&lists) >= 8 * many as u64);
+    }
+
+    #[test]
+    fn what_stands_behind_a_named_axis_counts_too() {
+        use pb::tensor_shape_proto::dimension::Value::{DimParam, DimValue};
+        use pb::{TensorShapeProto, TypeProto, type_proto};
+        let axis = |value| pb::tensor_shape_proto::Dimension { value: Some(value), ..Default::default() };
+        let shape = TensorShapeProto { dim: vec![axis(DimParam("n".to_owned())), axis(DimValue(3))] };
+        let tensor = type_proto::Tensor { shape: Some(shape), ..Default::default() };
+        let kind = TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() };
+        let input = pb::ValueInfoProto { r#type: Some(kind), ..Default::default() };
+        // What is written twice is one message: the input stands before the nodes.
+        let mut file = model(pb::GraphProto { input: vec![input], ..Default::default() });
+        let many = 10_000;
+        let nodes = pb::GraphProto { node: vec![pb::NodeProto::default(); many], ..Default::default() };
+        file.extend(model(nodes));
+        assert!(bytes(&file) >= (many * size_of::<pb::NodeProto>()) as u64);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use super::super::MAX_BYTES;
+use crate::MAX_BYTES;
 use millgate_base::{bounded, files};
 
 /// Changes of a file system. What a method has written is on the disk when it returns; the names of files and folders

@@ -5,6 +5,9 @@ use tract_onnx::pb;
 
 use super::value::{self, Value, product};
 
+/// Most axes of a value that is followed; nothing is known of one that has more.
+const MOST_AXES: usize = 64;
+
 /// A node, and what is known of its inputs.
 pub(super) struct Operation<'a> {
     pub(super) node: &'a pb::NodeProto,
@@ -164,7 +167,7 @@ impl Operation<'_> {
     }
 
     fn input(&self, at: usize) -> Option<&Value> {
-        self.inputs.get(at).copied().flatten()
+        self.inputs.get(at).copied().flatten().filter(|value| value.shape.len() <= MOST_AXES)
     }
 
     fn elements(&self, at: usize) -> Option<&[i64]> {
@@ -181,7 +184,8 @@ impl Operation<'_> {
 
     /// Axes of an operation that takes them as an attribute or, later, as an input.
     fn axes(&self) -> Option<&[i64]> {
-        self.attribute("axes").map(|axes| axes.ints.as_slice()).or_else(|| self.elements(1))
+        let axes = self.attribute("axes").map(|axes| axes.ints.as_slice()).or_else(|| self.elements(1));
+        axes.filter(|axes| axes.len() <= MOST_AXES)
     }
 
     fn constant(&self) -> Option<Value> {
