@@ -304,7 +304,7 @@ impl Backlog {
                 self.spool.close(seq, why).await;
                 delivery.await;
             }
-            // The journal has stopped: so does the agent.
+            // The journal has stopped, and so does the agent; or no disk takes it at the moment.
             Err(_) => self.spool.retry(seq, PAUSES.longest, Again::NotHere).await,
         }
     }

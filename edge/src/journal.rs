@@ -190,6 +190,12 @@ impl Journal {
     pub fn close_now(&self, ids: &[String]) -> Result<(), JournalError> {
         let change = Change::Closed { ids: ids.to_vec() };
         let Some(base) = &self.base else { return Err(self.error("cannot be written at the moment")) };
+        // A commit beside those that the log alone has would take the place of one of them.
+        let log =
+            wal::read(&self.dir, |_| false, |_, _| Ok(())).map_err(|error| self.error(&error.to_string()))?;
+        if log.is_some_and(|log| log.last > self.number) {
+            return Err(self.error("lacks what its log has; start the agent first, which puts that right"));
+        }
         let written = base.write(|transaction| {
             change::apply(transaction, [&change])?;
             Ok(change::count(transaction, self.number + 1)?)
@@ -199,10 +205,19 @@ impl Journal {
 
     /// Hands it to a thread of its own, behind a queue of `queue` entries.
     pub fn start(self, queue: usize) -> Result<JournalHandle, JournalError> {
-        let next = self.outbox()?.last().map_or(0, |(number, _)| number + 1);
+        let mut next = self.outbox()?.last().map_or(0, |(number, _)| number + 1);
+        if self.begun == Begun::Blind {
+            // What cannot be read now may come back, with numbers of its own: none of them is as large as the time.
+            let micros = jiff::Timestamp::now().as_microsecond();
+            next = next.max(u64::try_from(micros).unwrap_or_default());
+        }
         let (jobs, receiver) = mpsc::channel(queue.max(1));
-        let keeper = Keeper::new(self);
-        std::thread::spawn(move || keeper.run(receiver));
+        let (path, keeper) = (self.path(), Keeper::new(self));
+        let thread = std::thread::Builder::new().name("journal".to_owned());
+        let started = thread.spawn(move || keeper.run(receiver));
+        let refuse =
+            |error| JournalError::Unusable { path, why: format!("its thread cannot be started: {error}") };
+        started.map_err(refuse)?;
         Ok(JournalHandle::new(jobs, next))
     }
 

@@ -375,7 +375,8 @@ impl Outbox {
         drop(permit);
     }
 
-    /// An amended record: committed, with its id closed, when this returns; its delivery is the future that it gives.
+    /// An amended record: committed, with its id closed, when this returns; its delivery is the future that it gives. An error:
+    /// it was not committed and is not delivered.
     pub(crate) async fn amended(&self, record: Record) -> Result<impl Future<Output = ()> + use<>, Stopped> {
         let journal = self.0.journal.as_ref().ok_or(Stopped)?;
         let number = journal.amended(post(&record, Vec::new())).await.ok_or(Stopped)?;

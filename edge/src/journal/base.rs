@@ -108,7 +108,9 @@ impl Base {
         let path = path.to_path_buf();
         match within(longest, move || Self::open_and_look(&path)) {
             Ok(found) => found,
-            Err(why) => Found::Damaged(why),
+            Err(Undone::Failed(why)) => Found::Damaged(why),
+            // Nothing is concluded from the machine's trouble.
+            Err(Undone::Trouble(why)) => Found::Trouble(why),
         }
     }
 
@@ -226,20 +228,36 @@ impl Base {
     }
 }
 
+/// Why work came to nothing.
+#[derive(Debug, PartialEq, Eq)]
+enum Undone {
+    /// The work itself failed.
+    Failed(String),
+    /// The machine has no thread for it, or has not done it in time.
+    Trouble(String),
+}
+
 /// Runs `work` on a thread of its own; an error if it panics, or has not ended by then. Its thread is then left behind.
 fn within<T: Send + 'static>(
     longest: Duration,
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, String> {
+) -> Result<T, Undone> {
     let (done, wait) = sync_channel(1);
-    std::thread::spawn(move || {
+    let thread = std::thread::Builder::new().name("journal-reader".to_owned()).spawn(move || {
         // Nobody may wait for it any more.
         let _late = done.send(panics::caught(work)).is_err();
     });
+    if let Err(error) = thread {
+        return Err(Undone::Trouble(format!("no thread can be started: {error}")));
+    }
     match wait.recv_timeout(longest) {
-        Ok(done) => done.map_err(|message| format!("its reader panicked: {message}")),
-        Err(RecvTimeoutError::Timeout) => Err(format!("it could not be read within {} s", longest.as_secs())),
-        Err(RecvTimeoutError::Disconnected) => Err("its reader has ended without a word".to_owned()),
+        Ok(done) => done.map_err(|message| Undone::Failed(format!("its reader panicked: {message}"))),
+        Err(RecvTimeoutError::Timeout) => {
+            Err(Undone::Trouble(format!("it could not be read within {} s", longest.as_secs())))
+        }
+        Err(RecvTimeoutError::Disconnected) => {
+            Err(Undone::Failed("its reader has ended without a word".to_owned()))
+        }
     }
 }
 
@@ -252,11 +270,11 @@ mod tests {
         assert_eq!(within(LONGEST, || 7), Ok(7));
         assert_eq!(
             within(LONGEST, || panic!("page 3")),
-            Err::<(), _>("its reader panicked: page 3".to_owned())
+            Err::<(), _>(Undone::Failed("its reader panicked: page 3".to_owned()))
         );
         let (hold, held) = sync_channel::<()>(0);
         let hung = within(Duration::from_millis(1), move || held.recv().is_ok());
-        assert!(hung.unwrap_err().contains("could not be read within"));
+        assert!(matches!(hung, Err(Undone::Trouble(why)) if why.contains("could not be read within")));
         drop(hold);
     }
 }

@@ -88,13 +88,6 @@ pub(super) enum Change {
     },
 }
 
-impl Change {
-    /// Whether nobody waits for it: an amendment, which comes behind what was decided at once.
-    pub(super) fn can_wait(&self) -> bool {
-        matches!(self, Self::Post { post, .. } if post.version > 1)
-    }
-}
-
 /// Which format a database is of: 1 where it says nothing and is not empty. `None`: nothing was ever written.
 pub(super) fn format(read: &ReadTransaction) -> Result<Option<u32>, redb::Error> {
     let Some(table) = absent_or(read.open_table(FORMATS))? else {

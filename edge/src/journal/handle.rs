@@ -12,7 +12,7 @@ use super::{Key, Mark, Remembered};
 pub(super) enum Job {
     Change {
         change: Change,
-        /// Told when it is remembered, or held where no disk takes it.
+        /// Told when it is remembered, or held where no disk takes it; dropped where it is not taken.
         done: oneshot::Sender<()>,
     },
     /// Look whether all is where it should be.
@@ -88,7 +88,8 @@ impl JournalHandle {
         self.commit(Change::Post { number, post, awaits }).await.then_some(number)
     }
 
-    /// Returns when an amended record is in the outbox; its id awaits nothing any more.
+    /// Returns when an amended record is in the outbox; its id awaits nothing any more. `None` if the journal has stopped, or
+    /// if no disk takes it at the moment: the amendment is then to be made again later.
     pub async fn amended(&self, post: Post) -> Option<u64> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.commit(Change::Amended { number, post }).await.then_some(number)

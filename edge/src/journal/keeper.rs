@@ -3,7 +3,7 @@
 //! ```text
 //! changes ──> log: appended ──> database: one commit, synced ──> both still at their paths? ──> done
 //!                  │ only one of the two takes it: done all the same, and said
-//!                  └ none does: held in memory, done all the same, said; committed when one does
+//!                  └ none does: held in memory, done all the same, said; committed when one does. An amendment goes back
 //! ```
 
 use std::time::{Duration, Instant};
@@ -26,25 +26,17 @@ mod tests;
 const BATCH: usize = 256;
 /// From one attempt to mend what cannot be used to the next: the first pause, and the longest.
 const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
-/// An amendment waits so long, from when memory was lost, for a disk that takes it: the agent's end would have it made and
-/// delivered again. What is decided for the first time does not wait; the sinks' files tell a start of it.
-const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 20 });
-const RETRY: Duration = Duration::from_millis(250);
-
 pub(super) struct Keeper {
     journal: Journal,
     held: Held,
     /// Attempts that failed since it was last whole.
     attempts: u32,
     next_attempt: Instant,
-    /// Since when no disk takes anything; `None` while one does.
-    lost_since: Option<Instant>,
 }
 
 impl Keeper {
     pub(super) fn new(journal: Journal) -> Self {
-        let (held, next_attempt) = (Held::default(), Instant::now());
-        let mut this = Self { journal, held, attempts: 0, next_attempt, lost_since: None };
+        let mut this = Self { journal, held: Held::default(), attempts: 0, next_attempt: Instant::now() };
         // What it says has been read.
         this.journal.state = None;
         this.say();
@@ -61,8 +53,7 @@ impl Keeper {
                 }
                 Job::Change { change, done } => (change, done),
             };
-            let mut batch = vec![change];
-            let mut waiting = vec![done];
+            let (mut batch, mut waiting) = (vec![change], vec![done]);
             while batch.len() < BATCH {
                 match jobs.try_recv() {
                     Ok(Job::Change { change, done }) => {
@@ -76,47 +67,45 @@ impl Keeper {
                     Err(_) => break,
                 }
             }
-            self.commit(batch);
+            let taken = self.commit(batch);
             self.say();
-            for done in waiting {
-                tell(done);
-            }
+            // Whoever is not told has its change back.
+            waiting.into_iter().zip(taken).filter(|(_, is_taken)| *is_taken).for_each(|(done, _)| tell(done));
         }
         self.end();
     }
 
-    fn commit(&mut self, batch: Vec<Change>) {
-        let mut pause = Duration::ZERO;
-        loop {
-            if self.held.is_empty() && self.journal.write(&batch.iter().collect::<Vec<_>>()) {
-                self.lost_since = None;
-                return;
-            }
-            let since = *self.lost_since.get_or_insert_with(Instant::now);
-            if since.elapsed() >= PATIENCE || !batch.iter().any(Change::can_wait) {
-                break;
-            }
-            // What is damaged is mended at once; what is full or away takes its time.
-            std::thread::sleep(pause);
-            pause = RETRY;
-            self.mend();
+    /// Commits changes, or holds them in memory where no disk takes them; says of each whether it was taken.
+    fn commit(&mut self, batch: Vec<Change>) -> Vec<bool> {
+        if self.held.is_empty() && self.journal.write(&batch.iter().collect::<Vec<_>>()) {
+            return vec![true; batch.len()];
         }
         // In their order: nothing goes past what is held.
-        for change in batch {
-            if !self.held.push(change) {
-                self.journal.counts.forgotten.inc();
-            }
-        }
+        let taken = batch.into_iter().map(|change| self.hold(change)).collect();
         if self.journal.has_damage() {
             self.mend();
         }
+        taken
+    }
+
+    /// Holds a change in memory. An amendment is not taken: it can be made again later, and must not be made again after it was
+    /// delivered, as it would be by a start that knows nothing of it.
+    fn hold(&mut self, change: Change) -> bool {
+        if matches!(change, Change::Amended { .. }) {
+            return false;
+        }
+        if !self.held.push(change) {
+            self.journal.counts.forgotten.inc();
+        }
+        true
     }
 
     /// To be called about once a second.
     fn look(&mut self) {
-        self.journal.stand(true);
+        let is_due = Instant::now() >= self.next_attempt;
+        self.journal.stand(is_due);
         if self.journal.memory() != Memory::Whole || !self.held.is_empty() {
-            if Instant::now() >= self.next_attempt {
+            if is_due {
                 self.mend();
             }
         } else if self.journal.wal.as_ref().is_some_and(|wal| wal.is_long())

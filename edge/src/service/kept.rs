@@ -81,11 +81,11 @@ impl Kept {
 
 /// What the sinks' own files say, where the journal may not know all that was delivered.
 async fn ask_sinks(config: &EdgeConfig, begun: Begun, before: Before) -> Told {
-    let (depth, lost) = match (begun, before) {
-        (Begun::On | Begun::Mended { lost: 0 }, Before::Killed) => (Depth::Tail, 0),
-        (Begun::On | Begun::Mended { lost: 0 }, Before::Ended | Before::Unknown) => return Told::default(),
-        (Begun::Mended { lost }, _) => (Depth::All, lost),
-        (Begun::Anew | Begun::Blind, _) => (Depth::All, 0),
+    let (depth, lost) = match begun {
+        // An end by itself, too, may have lost what no disk took.
+        Begun::On | Begun::Mended { lost: 0 } => (Depth::Tail, 0),
+        Begun::Mended { lost } => (Depth::All, lost),
+        Begun::Anew | Begun::Blind => (Depth::All, 0),
     };
     let sinks = config.sinks.clone();
     // Some 100 MB may be read.

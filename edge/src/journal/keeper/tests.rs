@@ -227,6 +227,9 @@ fn what_no_disk_takes_is_held_and_committed_when_one_does() {
             keeper.commit(vec![Change::Delivered { number, gone: Vec::new() }]);
         }
     }
+    // An amendment goes back to whoever has made it, and comes again.
+    let amended = Change::Amended { number: 1000, post: post("300", 2, None) };
+    assert_eq!(keeper.commit(vec![amended.clone()]), [false]);
     keeper.say();
     assert!(!keeper.held.is_empty());
     let trouble = keeper.journal.counts.trouble().unwrap();
@@ -236,11 +239,13 @@ fn what_no_disk_takes_is_held_and_committed_when_one_does() {
     keeper.look();
     assert!(keeper.held.is_empty(), "{:?}", keeper.journal.why);
     assert_eq!(keeper.journal.counts.trouble(), None);
+    assert_eq!(keeper.commit(vec![amended]), [true]);
     drop(keeper);
     let journal = Journal::open(dir).unwrap();
     assert_eq!(journal.known("cam1").unwrap().len(), kept.known.len() + 10);
-    let left = journal.outbox().unwrap().len();
-    assert!(left >= kept.outbox.len() + 5, "{left}");
+    let left = journal.outbox().unwrap();
+    assert!(left.len() > kept.outbox.len() + 5, "{}", left.len());
+    assert!(left.iter().any(|(number, post)| *number == 1000 && post.version == 2));
 }
 
 #[test]
