@@ -42,7 +42,7 @@ pub fn fit(limit: Option<usize>, doors: &mut [Bounds]) -> bool {
         for door in doors.iter_mut() {
             let value = field(door);
             // Each gives up as much of its own as all have to.
-            let less = (*value * over).div_ceil(sum.max(1));
+            let less = (value.saturating_mul(over)).div_ceil(sum.max(1));
             *value = value.saturating_sub(less).max(LEAST.min(*value));
         }
     }

@@ -117,11 +117,11 @@ async fn converse(connection: Connection, house: Arc<House>) {
             let seat = Arc::clone(&of_service);
             Body::new(Upload { body, seat, is_awaited: false })
         });
+        without_last_slash(request.uri_mut());
         let answer = match house.refuse(&request, &peer, &of_service) {
             Some(refused) => Either::Left(std::future::ready(Ok(refused))),
             None => {
                 request.extensions_mut().insert(peer.clone());
-                without_last_slash(request.uri_mut());
                 Either::Right(house.router.clone().oneshot(request))
             }
         };

@@ -84,11 +84,13 @@ impl Door {
     pub async fn accept(&mut self) -> Connection {
         loop {
             let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
+                // Whoever was cut gives its descriptor back before another one is taken.
+                biased;
                 Some(ready) = self.waiting.next() => match ready {
                     Some(connection) => return connection,
                     None => continue,
                 },
+                accepted = self.listener.accept() => accepted,
             };
             match accepted {
                 Ok((tcp, addr)) => {
@@ -198,7 +200,8 @@ impl Connection {
         let (peer, greeting) = match greeting {
             // Anyone can make this connection, and greet: a call of its has to be let in.
             Some(_) if peer.is_anonymous() => (peer.at(&seat), None),
-            Some(_) if peer.certificate.is_none() => (peer.at(&seat), greeting),
+            // What speaks HTTP/1.1 says by itself when it is served; a right that a call shows counts there, too.
+            _ if peer.certificate.is_none() => (peer.at(&seat), greeting),
             greeting => (peer, greeting),
         };
         Self { wire, peer, seat, cut, stalled: None, greeting }

@@ -8,12 +8,10 @@
 
 use std::collections::HashMap;
 
-use draw::Draw;
 use fastrand::Rng;
+use indexmap::IndexSet;
 
 use super::holder::Block;
-
-mod draw;
 
 /// Part of those who may leave that has to be silent for one of them to leave before others.
 const MANY: usize = 8;
@@ -30,8 +28,8 @@ pub(crate) struct Knocks {
 /// Those who may leave for another.
 #[derive(Debug, Default)]
 struct Lot {
-    silent: Draw,
-    spoken: Draw,
+    silent: IndexSet<u64>,
+    spoken: IndexSet<u64>,
 }
 
 impl Lot {
@@ -39,15 +37,20 @@ impl Lot {
         self.silent.len() + self.spoken.len()
     }
 
-    fn of(&mut self, has_spoken: bool) -> &mut Draw {
+    fn of(&mut self, has_spoken: bool) -> &mut IndexSet<u64> {
         if has_spoken { &mut self.spoken } else { &mut self.silent }
     }
 
     fn who_leaves(&self, rng: &mut Rng) -> Option<u64> {
         let all = self.len().max(1);
         let is_silent = self.silent.len() * MANY >= all || rng.usize(..all) < self.silent.len();
-        if is_silent { self.silent.any(rng) } else { self.spoken.any(rng) }
+        if is_silent { any(&self.silent, rng) } else { any(&self.spoken, rng) }
     }
+}
+
+/// Any one of a set, in the same time however many there are.
+fn any(set: &IndexSet<u64>, rng: &mut Rng) -> Option<u64> {
+    set.get_index(rng.usize(..set.len().max(1))).copied()
 }
 
 /// How many may knock at a time.
@@ -94,7 +97,7 @@ impl Knocks {
 
     /// Takes away any that has said nothing, else any.
     pub(crate) fn shed(&mut self, rng: &mut Rng) -> Option<u64> {
-        let left = self.all.silent.any(rng).or_else(|| self.all.spoken.any(rng))?;
+        let left = any(&self.all.silent, rng).or_else(|| any(&self.all.spoken, rng))?;
         self.leave(left);
         Some(left)
     }
@@ -103,7 +106,7 @@ impl Knocks {
         let Some(knock) = self.waiting.get_mut(&number).filter(|knock| !knock.has_spoken) else { return };
         knock.has_spoken = true;
         for lot in std::iter::once(&mut self.all).chain(self.of_block.get_mut(&knock.block)) {
-            lot.silent.remove(number);
+            lot.silent.swap_remove(&number);
             lot.spoken.insert(number);
         }
     }
@@ -111,9 +114,9 @@ impl Knocks {
     /// True if it was still there.
     pub(crate) fn leave(&mut self, number: u64) -> bool {
         let Some(Knock { block, has_spoken }) = self.waiting.remove(&number) else { return false };
-        self.all.of(has_spoken).remove(number);
+        self.all.of(has_spoken).swap_remove(&number);
         if let Some(lot) = self.of_block.get_mut(&block) {
-            lot.of(has_spoken).remove(number);
+            lot.of(has_spoken).swap_remove(&number);
             if lot.len() == 0 {
                 self.of_block.remove(&block);
             }
@@ -122,7 +125,7 @@ impl Knocks {
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = u64> {
-        self.all.silent.iter().chain(self.all.spoken.iter())
+        self.all.silent.iter().chain(&self.all.spoken).copied()
     }
 }
 

@@ -199,7 +199,8 @@ impl Seats {
         if is_full {
             self.shed();
         }
-        if let Some(others) = self.lock().logged.note(CANNOT_ACCEPT, Instant::now()) {
+        let noted = self.lock().logged.note(CANNOT_ACCEPT, Instant::now());
+        if let Some(others) = noted {
             tracing::warn!(door = self.door, %error, others, "a connection cannot be accepted");
         }
     }
