@@ -159,6 +159,9 @@ impl CloudConfig {
         Ok(toml_file::parse(&path.display().to_string(), &text)?)
     }
 
+    /// Most connections that can be asked for: as many as a process can have descriptors.
+    pub const MOST_CONNECTIONS: usize = 1 << 20;
+
     /// Refuses what cannot be used, naming the key.
     pub fn check(&self) -> Result<(), ConfigError> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
@@ -176,6 +179,10 @@ impl CloudConfig {
             if bound == 0 {
                 return Err(ConfigError::Value { key, message: "must be at least 1".to_owned() });
             }
+        }
+        if self.max_connections > Self::MOST_CONNECTIONS {
+            let message = format!("must be at most {}", Self::MOST_CONNECTIONS);
+            return Err(ConfigError::Value { key: "max_connections", message });
         }
         let rooms = [
             origin::check(&self.allowed_hosts).map_err(|message| ("allowed_hosts", message)),

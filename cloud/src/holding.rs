@@ -243,7 +243,12 @@ impl Hold {
     /// Takes so many bytes more.
     pub(crate) fn grow(&self, bytes: u64) -> Result<(), Failure> {
         let who = &self.who;
-        who.holding.take(&who.holder, bytes).map_err(|full| who.full(full))?;
+        who.holding.take(&who.holder, bytes).map_err(|full| {
+            // What could not be held even alone is not to be tried again.
+            let all = self.bytes.load(Ordering::Relaxed).saturating_add(bytes);
+            let is_never = all > who.holding.lock().bytes.most();
+            who.full(if is_never { Full::Never } else { full })
+        })?;
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }

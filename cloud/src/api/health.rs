@@ -81,11 +81,15 @@ impl Health for HealthService {
         let is_ready = now == ServingStatus::Serving;
         let changes = stream::unfold(Some((self.readiness.clone(), is_ready)), async |at| {
             let (readiness, was) = at?;
-            if readiness.why_not() == Some(Unready::Draining) && !was {
+            let is = tokio::select! {
+                is = readiness.changed(was) => is,
+                () = readiness.clone().withdrawn() => false,
+            };
+            let ends = readiness.why_not() == Some(Unready::Draining);
+            // A pool that stood still says nothing new by that, and its watchers are not to hold up its end.
+            if ends && !was {
                 return None;
             }
-            let is = readiness.changed(was).await;
-            let ends = readiness.why_not() == Some(Unready::Draining);
             Some((Ok(response(status_of(is))), (!ends).then_some((readiness, is))))
         });
         Ok(Response::new(stream::once(ready(Ok(response(now)))).chain(changes).boxed()))
@@ -121,6 +125,17 @@ mod tests {
         assert_eq!(watch.next().await.unwrap().unwrap().status(), ServingStatus::Serving);
         service.readiness.withdraw();
         assert_eq!(watch.next().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+        assert!(watch.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_watcher_of_a_pool_that_stands_still_is_let_go_by_its_end() {
+        let service = service();
+        let mut watch = service.watch(ask("")).await.unwrap().into_inner();
+        assert_eq!(watch.next().await.unwrap().unwrap().status(), ServingStatus::Serving);
+        service.readiness.set_stalled(true);
+        assert_eq!(watch.next().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+        service.readiness.withdraw();
         assert!(watch.next().await.is_none());
     }
 

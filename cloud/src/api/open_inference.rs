@@ -70,10 +70,14 @@ impl OpenInference {
     ) -> Result<proto::ModelInferResponse, Failure> {
         let (request, held) = (request.0, request.1.map(Arc::new));
         let (size, typed) = (convert::request_size(&request), convert::is_typed(&request));
-        let room = held.iter().try_for_each(|held| held.grow(convert::unfolds_to(&request)));
+        let kept = held.clone();
         let read = async {
-            room?;
-            Ok((heavy::run(size, || convert::request(request)).await??, held, typed))
+            // The work keeps what the message holds, also once nobody waits for it any more.
+            let work = move || {
+                kept.iter().try_for_each(|held| held.grow(convert::unfolds_to(&request)))?;
+                convert::request(request)
+            };
+            Ok((heavy::run(size, work).await??, held, typed))
         };
         let write = |response: InferResponse, typed| async move {
             heavy::run(response.size(), move || convert::response(response, typed)).await

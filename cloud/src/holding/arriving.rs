@@ -61,7 +61,7 @@ impl Traits {
     pub(super) fn of(path: &str, headers: &HeaderMap) -> Self {
         Self {
             is_gzip: headers.get(ENCODING).is_some_and(|name| name == GZIP),
-            is_stream: path.contains("Stream"),
+            is_stream: path.contains("Stream") || path.ends_with("/ServerReflectionInfo"),
             kind: Kind::of_method(path),
         }
     }
@@ -127,6 +127,12 @@ impl<B: Body<Data = Bytes> + Unpin> Arriving<B> {
         self.is_stream = true;
     }
 
+    /// Whether it has a time by which more has to come.
+    #[cfg(test)]
+    pub(super) fn is_timed(&self) -> bool {
+        self.timer.is_some()
+    }
+
     /// Looks at what has come; `false`: there is no more of it.
     fn read(&mut self) -> Result<bool, Failure> {
         let Some(piece) = self.heads.next(&mut self.input) else { return Ok(false) };
@@ -158,6 +164,10 @@ impl<B: Body<Data = Bytes> + Unpin> Arriving<B> {
 
     /// A message begins, or looks again for room since `waits`.
     fn begin(&mut self, flag: u8, length: u32, waits: Option<Instant>) -> Result<(), Failure> {
+        // Only a message of a stream comes here again, to look for room.
+        if self.has_begun && !self.is_stream {
+            return Err(Failure::field("message", "is the second one of a call that takes one"));
+        }
         self.has_begun = true;
         // What is too long is refused by its reader.
         let counted = if length as usize > self.longest { 0 } else { u64::from(length) };
@@ -180,7 +190,7 @@ impl<B: Body<Data = Bytes> + Unpin> Arriving<B> {
         };
         self.timer = None;
         if is_packed {
-            self.message = Some(Message::Packed(BytesMut::new(), hold));
+            self.message = Some(Message::Packed(BytesMut::with_capacity(length as usize), hold));
         } else {
             self.message = Some(Message::Passing(self.kind.map(Unfolding::new), hold));
             self.output.push_back(Bytes::copy_from_slice(&heads::head(flag, length)));
@@ -233,8 +243,8 @@ impl<B: Body<Data = Bytes> + Unpin> Arriving<B> {
 
     /// Waits for more of a message that has begun, for as long as it may take.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // A stream may be silent between its messages, and before the first; a call of one message has come for that.
-        let is_owed = self.kind.is_some() && !self.is_stream && !self.has_begun;
+        // A stream may be silent between its messages, and before the first; a call of one message owes it, and then its end.
+        let is_owed = !self.is_stream;
         if !self.heads.is_inside() && !is_owed {
             return Poll::Pending;
         }

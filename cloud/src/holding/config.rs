@@ -23,11 +23,13 @@ impl Default for HoldingConfig {
 impl HoldingConfig {
     /// Least memory in MiB that can be set: with less no message of a usual size gets in.
     pub const LEAST_MIB: u64 = 16;
+    /// Most memory in MiB that can be set: 1 EiB, which no machine has.
+    pub const MOST_MIB: u64 = 1 << 40;
 
     /// What cannot be used: its key, and why.
     pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
-        if self.memory_mib != 0 && self.memory_mib < Self::LEAST_MIB {
-            let message = format!("must be 0 or at least {} (MiB)", Self::LEAST_MIB);
+        if self.memory_mib != 0 && !(Self::LEAST_MIB..=Self::MOST_MIB).contains(&self.memory_mib) {
+            let message = format!("must be 0 or {} to {} (MiB)", Self::LEAST_MIB, Self::MOST_MIB);
             return Err(("holding.memory_mib", message));
         }
         match self.calls_per_caller {

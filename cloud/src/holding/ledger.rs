@@ -100,8 +100,8 @@ impl<K: Clone + Eq + Hash, G: Clone + Eq + Hash> Ledger<K, G> {
         let of_common = bytes - of_floor;
         if of_common > 0 {
             let left = (self.common - self.common_taken).saturating_sub(of_common);
-            let of_group = self.groups.get(&holder.group).copied().unwrap_or_default();
-            let before = had.common.max(of_group);
+            // What the holder has of it itself is in its group's.
+            let before = self.groups.get(&holder.group).copied().unwrap_or_default();
             if before + of_common > left.saturating_mul(TIMES_THE_REST) {
                 return Err(if before > 0 { Full::Share } else { Full::Whole });
             }

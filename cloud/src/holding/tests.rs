@@ -103,6 +103,7 @@ async fn a_message_is_charged_before_it_comes_and_passes_unchanged() {
     assert_eq!(held(&holding), 0, "nobody waits for the rest");
     let twice = [&whole[..], &whole[..]].concat();
     let mut body = arriving(&[&twice[..7], &twice[7..]], &account, true);
+    body.set_stream();
     account.claim();
     let (pieces, ended) = read(&mut body);
     assert!(matches!(ended, Ok(true)) && pieces.concat() == twice);
@@ -114,6 +115,26 @@ async fn a_message_is_charged_before_it_comes_and_passes_unchanged() {
     let body = arriving(&[], &account, true);
     drop((body, account));
     assert_eq!(held(&holding), 0);
+}
+
+#[tokio::test]
+async fn a_call_of_one_message_has_no_second_one_by_which_the_first_is_given_back() {
+    let (holding, account, _dir) = account(16);
+    let sent = [message(0, 1 << 20, &[7; 1 << 20]), message(0, 0, b"")].concat();
+    let mut body = arriving(&[&sent], &account, false);
+    assert!(read(&mut body).1.unwrap_err().contains("is the second one"));
+    assert_eq!(held(&holding), 3 << 20, "the first is with the service");
+}
+
+#[tokio::test]
+async fn a_call_of_one_message_owes_its_end_too() {
+    let (_holding, account, _dir) = account(16);
+    let sent = message(0, 3, b"\x7a\x01x");
+    let mut body = arriving(&[&sent], &account, false);
+    assert!(matches!(read(&mut body).1, Ok(false)) && body.is_timed());
+    let mut stream = arriving(&[&sent], &account, false);
+    stream.set_stream();
+    assert!(matches!(read(&mut stream).1, Ok(false)) && !stream.is_timed());
 }
 
 #[tokio::test]
@@ -159,6 +180,7 @@ async fn what_is_compressed_is_undone_within_the_ledger() {
     let sent =
         [message(1, packed.len(), &packed), message(0, 1, b"y"), message(1, empty.len(), &empty)].concat();
     let mut body = arriving(&[&sent[..20], &sent[20..]], &account, true);
+    body.set_stream();
     let (pieces, ended) = read(&mut body);
     assert!(matches!(ended, Ok(true)));
     let expected = [message(0, content.len(), &content), message(0, 1, b"y"), message(0, 0, b"")].concat();
@@ -169,7 +191,7 @@ async fn what_is_compressed_is_undone_within_the_ledger() {
     let (holding, account, _dir) = self::account(16);
     let bomb = pack(&vec![0; 64 << 20]);
     let mut body = arriving(&[&message(1, bomb.len(), &bomb)], &account, true);
-    assert!(read(&mut body).1.unwrap_err().contains("memory"));
+    assert!(read(&mut body).1.unwrap_err().contains("longer than"));
     drop(body);
     assert_eq!(held(&holding), 0);
     assert!(holding.counts.peak() <= 12 << 20);

@@ -40,9 +40,14 @@ pub(super) async fn infer(
         let text = response.outputs.iter().filter(|output| !forms.is_binary(&output.name));
         let text: usize = text.map(|output| output.array.values().size()).sum();
         let packed = if encoding.is_some() { response.size() } else { 0 };
-        let _text = asks.take((text.saturating_mul(TEXT_LENGTH) + packed) as u64)?;
+        let room = asks.take((text.saturating_mul(TEXT_LENGTH) + packed) as u64)?;
         let cost = (text + packed).saturating_mul(TEXT_COST).max(response.size());
-        heavy::run(cost, move || answer::write(&response, &forms, encoding)).await?
+        let work = move || {
+            // It is held also once nobody waits for the answer any more.
+            let _room = room;
+            answer::write(&response, &forms, encoding)
+        };
+        heavy::run(cost, work).await?
     };
     match rest.api.infer(arrival, &caller, read, write).await {
         Ok(response) => response,
