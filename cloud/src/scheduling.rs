@@ -76,7 +76,13 @@ pub struct Offer<K> {
 /// Let in. `shed` had to make room.
 #[derive(Debug)]
 pub struct Admitted<T> {
-    pub shed: Vec<T>,
+    pub shed: Vec<Shed<T>>,
+}
+
+/// What had to leave, and after what time its tenant may find room again.
+#[derive(Debug)]
+pub struct Shed<T> {
+    pub payload: T,
     pub retry_after: Duration,
 }
 
@@ -248,8 +254,7 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
         let standing = Arc::clone(standing);
         let entry = Entry { standing, rows, bytes, work, arrived: now, payload };
         self.attach((model, bucket), order, entry);
-        let retry_after = self.retry_after(&offer.standing);
-        Ok(Admitted { shed, retry_after })
+        Ok(Admitted { shed })
     }
 
     /// The best thing to do for a worker that is free. `is_gone`: nobody waits for it any more.

@@ -119,13 +119,18 @@ impl Device {
             }
             None => {
                 self.forget(now);
+                // A new connection from a known place is no new place.
+                let is_here = |place: &Place| network(place.connection.ip()) == here;
+                let since = self.places.iter().filter(|place| is_here(place)).map(|place| place.since).min();
                 if self.places.len() >= MOST {
-                    let oldest = self.places.iter().enumerate().min_by_key(|(_, place)| place.last);
+                    // One of the same place before any other: nobody pushes another place out.
+                    let places = self.places.iter().enumerate();
+                    let oldest = places.min_by_key(|(_, place)| (!is_here(place), place.last));
                     if let Some(at) = oldest.map(|(at, _)| at) {
                         self.places.swap_remove(at);
                     }
                 }
-                self.places.push(Place { connection, since: now, last: now });
+                self.places.push(Place { connection, since: since.unwrap_or(now), last: now });
             }
         }
         if !self.is_cloned(now) {

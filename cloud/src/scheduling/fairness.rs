@@ -147,7 +147,7 @@ impl World {
         match self.scheduler.offer(self.now, offer, question) {
             Ok(admitted) => {
                 for shed in admitted.shed {
-                    self.answered(shed, |tally| tally.refused += 1);
+                    self.answered(shed.payload, |tally| tally.refused += 1);
                 }
             }
             Err(refused) => self.answered(refused.payload, |tally| tally.refused += 1),

@@ -10,7 +10,7 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use super::queue::{Entry, Order, Place, Waiting};
-use super::{ModelId, MostWaiting, Refusal, Scheduler};
+use super::{ModelId, MostWaiting, Refusal, Scheduler, Shed};
 use crate::principal::Standing;
 
 /// Who wants to come in, with what.
@@ -28,7 +28,7 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
         &mut self,
         newcomer: Newcomer<'_>,
         first: Option<Place>,
-    ) -> Result<Vec<T>, Refusal> {
+    ) -> Result<Vec<Shed<T>>, Refusal> {
         let mut sent: Vec<((ModelId, K), Order, Entry<T>)> = Vec::new();
         sent.extend(first.and_then(|first| self.send_away(first)));
         while let Some(why) = self.over(newcomer.bytes, newcomer.work) {
@@ -41,10 +41,12 @@ impl<K: Eq + Hash + Clone, T> Scheduler<K, T> {
             };
             sent.push(left);
         }
-        for (_, _, entry) in &sent {
-            self.ledger.of(entry.standing.principal.tenant()).shed += 1;
+        let mut shed = Vec::with_capacity(sent.len());
+        for (_, _, Entry { standing, payload, .. }) in sent {
+            self.ledger.of(standing.principal.tenant()).shed += 1;
+            shed.push(Shed { payload, retry_after: self.retry_after(&standing) });
         }
-        Ok(sent.into_iter().map(|(_, _, entry)| entry.payload).collect())
+        Ok(shed)
     }
 
     fn send_away(&mut self, place: Place) -> Option<((ModelId, K), Order, Entry<T>)> {

@@ -282,12 +282,26 @@ impl Shares {
         let Some(rank) = tenant.ranks.get_mut(&rank) else { return };
         rank.now = rank.now.max(tag);
         let now = rank.now;
-        let past = rank.idle.iter().take_while(|(tag, _)| *tag <= now).map(|(_, flow)| *flow);
-        let past: Vec<u64> = past.collect();
-        past.into_iter().for_each(|flow| self.settle(flow));
-        let past = self.idle.iter().take_while(|(tag, _)| *tag <= self.now).map(|(_, tenant)| *tenant);
-        let past: Vec<u64> = past.collect();
-        past.into_iter().for_each(|tenant| self.settle_tenant(tenant));
+        let idle = rank.idle.iter().take_while(|(tag, _)| *tag <= now).map(|(_, flow)| *flow);
+        // Whoever waits and stands behind was passed over, as what is held back is: it banks nothing.
+        let behind = rank.ready.iter().take_while(|(at, ..)| *at < level(now)).map(|(_, _, flow)| *flow);
+        let past: Vec<u64> = idle.chain(behind).collect();
+        for number in past {
+            if let Some(flow) = self.flows.get_mut(&number) {
+                flow.account.start(now);
+            }
+            self.settle(number);
+        }
+        let now = self.now;
+        let idle = self.idle.iter().take_while(|(tag, _)| *tag <= now).map(|(_, tenant)| *tenant);
+        let behind = self.ready.iter().take_while(|(tag, _)| *tag < now).map(|(_, tenant)| *tenant);
+        let past: Vec<u64> = idle.chain(behind).collect();
+        for number in past {
+            if let Some(tenant) = self.tenants.get_mut(&number) {
+                tenant.account.start(now);
+            }
+            self.settle_tenant(number);
+        }
     }
 
     /// A batch is under way that has something of a flow.

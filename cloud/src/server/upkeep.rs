@@ -35,6 +35,7 @@ impl Upkeep {
         tasks.spawn(async move {
             let mut looks = 0u32;
             let mut tending: Option<JoinHandle<()>> = None;
+            let mut noting: Option<JoinHandle<()>> = None;
             loop {
                 let is_asked = tokio::select! {
                     () = stop.cancelled() => break,
@@ -42,6 +43,11 @@ impl Upkeep {
                     () = tokio::time::sleep(LOOK) => false,
                 };
                 holding.tend();
+                // Devices are noted under a lock that other programs take, too: no look waits for it.
+                if noting.as_ref().is_none_or(JoinHandle::is_finished) {
+                    let access = Arc::clone(&access);
+                    noting = Some(spawn_blocking(move || access.tend()));
+                }
                 let (access, material) = (Arc::clone(&access), material.clone());
                 let is_time = looks.is_multiple_of(TEND);
                 looks = looks.wrapping_add(1);
@@ -51,7 +57,6 @@ impl Upkeep {
                 }
                 let look = move || {
                     access.reload(is_asked);
-                    access.tend();
                     let material = material?;
                     material.reload(is_asked);
                     material.not_after()
@@ -61,9 +66,11 @@ impl Upkeep {
                     Err(error) => tracing::error!(%error, "a look at certificates and tokens has failed"),
                 }
             }
-            // A drain waits for it, within its grace.
-            if let Some(Err(error)) = futures_util::future::OptionFuture::from(tending).await {
-                tracing::error!(%error, "the pool's certificate was not looked after");
+            // A drain waits for them, within its grace.
+            for begun in [tending, noting].into_iter().flatten() {
+                if let Err(error) = begun.await {
+                    tracing::error!(%error, "certificates or devices were not looked after");
+                }
             }
         });
         Self { asked }

@@ -13,7 +13,7 @@ use super::request::Call;
 use crate::failure::Failure;
 use crate::principal::Tenant;
 use crate::readiness::{Readiness, Stall, Unready};
-use crate::scheduling::{Curve, Limits, ModelId, Offer, Profile, Refusal, Scheduler, Tally};
+use crate::scheduling::{Curve, Limits, ModelId, Offer, Profile, Refusal, Scheduler, Shed, Tally};
 use watch::{RunId, Watch};
 use watchdog::Handle;
 
@@ -201,9 +201,9 @@ impl Threads {
         match admitted {
             Ok(admitted) => {
                 self.shared.wake.notify_one();
-                for shed in admitted.shed {
+                for Shed { payload, retry_after } in admitted.shed {
                     let what = "what is more urgent, or within its share, took the room";
-                    shed.refuse(Failure::Refused { what, retry_after: admitted.retry_after });
+                    payload.refuse(Failure::Refused { what, retry_after });
                 }
                 Ok(())
             }

@@ -26,7 +26,8 @@ impl House {
         let standing = Arc::clone(standing);
         let offer = Offer { model: self.model, bucket: 0, rows: 1, bytes, priority, deadline, standing };
         let offered = self.scheduler.offer(self.now, offer, self.next);
-        offered.map(|admitted| admitted.shed).map_err(|refused| refused.why)
+        let shed = |admitted: Admitted<usize>| admitted.shed.into_iter().map(|shed| shed.payload).collect();
+        offered.map(shed).map_err(|refused| refused.why)
     }
 
     fn fill(&mut self, standing: &Arc<Standing>, count: usize) {

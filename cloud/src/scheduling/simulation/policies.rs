@@ -38,7 +38,7 @@ impl Policy for Ours {
         let (model, deadline) = (self.models[job.expert], job.deadline);
         let offer = Offer { model, bucket: 0, rows: 1, bytes: 1, priority: 128, deadline, standing: usual() };
         match self.scheduler.offer(now, offer, job) {
-            Ok(admitted) => admitted.shed,
+            Ok(admitted) => admitted.shed.into_iter().map(|shed| shed.payload).collect(),
             Err(refused) => vec![refused.payload],
         }
     }
