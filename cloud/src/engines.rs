@@ -108,7 +108,7 @@ impl From<String> for LoadError {
 
 impl LoadError {
     fn of(error: EngineError) -> Self {
-        let has_ended = matches!(&error, EngineError::Ended(ending) if ending.cause.is_its_own());
+        let has_ended = matches!(&error, EngineError::Ended(ending) if ending.is_its_own());
         Self { reason: error.to_string(), has_ended }
     }
 

@@ -44,8 +44,8 @@ pub enum Failure {
     Ended {
         model: String,
         how: String,
-        /// What the model did has ended it, and nobody from outside.
-        is_its_own: bool,
+        /// Number of the process, if what this model did has ended it.
+        blames: Option<u64>,
     },
     /// A run would take more memory than there is for it.
     #[error("{0}")]

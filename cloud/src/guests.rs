@@ -2,7 +2,7 @@
 //! with it. This is the pool's side; the worker's is `crate::worker`.
 //!
 //! A *household* is one process: a model of a repository has its own, so that its memory goes back to the system with it;
-//! all models of a bundle share one. A *lane* is a socket between one thread of the pool and one of the worker. Small
+//! all models of a bundle on ONNX Runtime share one. A *lane* is a socket between one thread of the pool and one of the worker. Small
 //! messages go through it, tensors through memory that both see. A worker that ends costs the runs inside; the next run
 //! finds a new one.
 //!
@@ -136,6 +136,11 @@ impl Guests {
             Answer::Seen(seen) => Ok(seen),
             _ => Err(lane.nonsense("said nothing of its engine".to_owned(), Doing::Loading)),
         }
+    }
+
+    /// How many workers were ever started.
+    pub fn started(&self) -> u64 {
+        self.counts().values().map(|count| count.started).sum()
     }
 
     /// Counts of processes, by the name of their household.

@@ -244,9 +244,9 @@ fn main() -> ExitCode {
     }
     let cli = Cli::parse();
     // A report is for whoever asked; the log stays out of its way.
-    let level = if matches!(cli.command, Command::Serve(_)) { "info" } else { "warn" };
-    telemetry::init(level, if cli.log_json { LogFormat::Json } else { LogFormat::Text });
     let is_service = matches!(cli.command, Command::Serve(_));
+    let level = if is_service { "info" } else { "warn" };
+    telemetry::init(level, if cli.log_json { LogFormat::Json } else { LogFormat::Text });
     let ended = run(cli.command);
     let code = match &ended {
         Ok(()) => ExitCode::SUCCESS,

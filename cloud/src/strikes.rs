@@ -2,7 +2,7 @@
 //! three times is set aside, so that everything else is served; a model whose files change is a new one.
 //!
 //! Three things are counted: loads that ended the pool, loads that ended their worker, and runs that ended theirs. The first
-//! two are forgotten when a load succeeds, the third falls by one with so many batches that go well.
+//! two are forgotten when a load ends nothing, the third falls by one with so many batches that go well.
 //!
 //! One small file a node in `state_dir` remembers it. Nothing is synced: it has to survive the process and not the machine.
 //! Without it, models are loaded all the same.
@@ -14,7 +14,6 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
 
 use millgate_shared::{bounded, files};
 use rustix::fs::{FlockOperation, flock};
@@ -23,8 +22,6 @@ use sha2::{Digest, Sha256};
 
 /// How often a model may end what runs it before it is set aside.
 pub(crate) const MOST: u32 = 3;
-/// Runs that end within this time have ended with the same worker: none is started again and ended so soon.
-const TOGETHER: Duration = Duration::from_millis(20);
 /// Batches that go well and make up for one run that ended a worker.
 const MAKES_UP: u64 = 1_000;
 /// Files of a model's folder that are looked at to tell whether it has changed.
@@ -199,8 +196,8 @@ pub(crate) struct Record {
     face: String,
     /// Batches that went well.
     well: AtomicU64,
-    /// When a run has last ended its worker.
-    last: Mutex<Option<Instant>>,
+    /// Number of the worker that a run has last ended.
+    last: AtomicU64,
     aside: OnceLock<String>,
 }
 
@@ -231,14 +228,12 @@ impl Record {
         }
     }
 
-    /// Counts a run that ended its worker at `now`; sets the model aside if that was one too many. Runs that ended with the
-    /// same worker count once.
-    pub(crate) fn ended(&self, now: Instant, how: &str) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.replace(now).is_some_and(|last| now.saturating_duration_since(last) < TOGETHER) {
+    /// Counts a run that ended its worker, which has this number; sets the model aside if that was one too many. Runs that
+    /// ended with the same worker count once.
+    pub(crate) fn ended(&self, worker: u64, how: &str) {
+        if self.last.swap(worker, Ordering::Relaxed) == worker {
             return;
         }
-        drop(last);
         let mut kept = self.strikes.kept();
         let times = Count::up(&mut kept.runs, &self.name, &self.face, how);
         let aside = kept.aside(&self.name, &self.face);
@@ -263,7 +258,9 @@ fn open(path: &Path) -> io::Result<(File, Kept)> {
     flock(&file, FlockOperation::NonBlockingLockExclusive)?;
     let text = bounded::read_open(&file, bounded::TEXT)?;
     file.rewind()?;
-    Ok((file, serde_json::from_slice(&text).unwrap_or_default()))
+    // A kill between the writing and the shortening leaves a tail behind what counts.
+    let kept = serde_json::Deserializer::from_slice(&text).into_iter().next();
+    Ok((file, kept.and_then(Result::ok).unwrap_or_default()))
 }
 
 /// What was being loaded when the pool died. Of several nobody knows which it was.

@@ -63,6 +63,7 @@ impl Channel {
     pub(crate) fn wait_at_most(&mut self, limit: Duration) -> Result<(), ChannelError> {
         if self.limit != Some(limit) {
             self.stream.set_read_timeout(Some(limit))?;
+            self.stream.set_write_timeout(Some(limit))?;
             self.limit = Some(limit);
         }
         Ok(())

@@ -80,8 +80,7 @@ impl House {
                 pause
             };
             if pause > patience {
-                let cause = Cause::Resting(pause);
-                let ending = Ending { cause, doing: Doing::Starting, said: String::new() };
+                let ending = Ending::new(Cause::Resting(pause), Doing::Starting, 0);
                 return Err(EngineError::Ended(ending));
             }
             std::thread::sleep(pause);
@@ -93,16 +92,16 @@ impl House {
         self.process(SHORT)
     }
 
-    /// Number of the process, if it lives.
-    pub(super) fn number(&self) -> Option<u64> {
-        self.lock().alive().map(|process| process.number)
+    /// The process, if it lives.
+    pub(super) fn living(&self) -> Option<Arc<Process>> {
+        self.lock().alive().cloned()
     }
 
     fn start(self: &Arc<Self>) -> Result<Process, EngineError> {
         let Inner { program, limits, counts, .. } = &*self.inner;
         let program = program.as_deref().ok_or_else(|| {
             let cause = Cause::NotStarted("this program starts no processes".to_owned());
-            EngineError::Ended(Ending { cause, doing: Doing::Starting, said: String::new() })
+            EngineError::Ended(Ending::new(cause, Doing::Starting, 0))
         })?;
         let number = self.inner.next();
         let start = Start { program, name: &self.name, number, limits: *limits };
@@ -130,11 +129,15 @@ impl House {
             let _is_alive = state.alive().is_some();
             state.backoff.pause(Instant::now())
         };
+        if pause > SHORT {
+            // It goes on dying: the next run starts it, and is counted against whoever ends it again.
+            return;
+        }
+        let models = there.weakly();
         // Nobody is kept by this while it waits.
         drop(there);
         std::thread::sleep(pause);
-        let Some(there) = house.upgrade() else { return };
-        for model in there.models() {
+        for model in models.iter().filter_map(Weak::upgrade) {
             if let Err(error) = model.revive() {
                 tracing::warn!(guest = name, %error, "a model could not be loaded again");
             }
@@ -147,9 +150,13 @@ impl House {
         models.push(Arc::downgrade(model));
     }
 
-    /// The models that live in it.
-    pub(super) fn models(&self) -> Vec<Arc<GuestModel>> {
-        let models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
-        models.iter().filter_map(Weak::upgrade).collect()
+    /// The models that live in it, and keep nobody there.
+    fn weakly(&self) -> Vec<Weak<GuestModel>> {
+        self.models.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether models live in it.
+    pub(super) fn has_models(&self) -> bool {
+        self.weakly().iter().any(|model| model.strong_count() > 0)
     }
 }

@@ -61,14 +61,9 @@ impl Lane {
         }
     }
 
-    /// Tells the worker something that nobody waits for.
-    pub(super) fn tell(&mut self, ask: &Ask) -> Result<(), ChannelError> {
-        self.channel.send(ask, None)
-    }
-
     /// The error for an answer that makes no sense; the process is ended for it.
     pub(super) fn nonsense(&self, what: String, doing: Doing) -> EngineError {
-        EngineError::Ended(self.process.ending(&ChannelError::Nonsense(what), doing))
+        self.process.nonsense(what, doing)
     }
 
     pub(super) fn run(
@@ -88,7 +83,14 @@ impl Lane {
             if bytes as u64 > self.limits.memory {
                 return Err(self.nonsense(format!("gave outputs of {bytes} bytes"), Doing::Running));
             }
-            answer = self.exchange(bytes)?;
+            answer = match self.exchange(bytes) {
+                Err(error @ EngineError::Run(_)) => {
+                    // The worker is not to keep what it could give nowhere.
+                    self.let_go()?;
+                    return Err(error);
+                }
+                answer => answer?,
+            };
         }
         let Answer::Ran { outputs, memory: took } = answer else {
             return Err(self.nonsense("gave no outputs".to_owned(), Doing::Running));
@@ -99,14 +101,20 @@ impl Lane {
         };
         let outputs = outputs.map_err(|what| self.nonsense(what, Doing::Running))?;
         if self.memory.as_ref().is_some_and(|memory| memory.size() > KEPT) {
-            self.memory = None;
-            self.running(&Ask::Memory { bytes: 0 }, None)?;
+            // The answer is here; a worker that ends now is the next run's matter.
+            let _has_ended = self.let_go().is_err();
         }
         Ok((outputs, took.map(|(before, peak)| Took { before, peak })))
     }
 
     fn running(&mut self, ask: &Ask, file: Option<&std::fs::File>) -> Result<Answer, EngineError> {
         self.ask(ask, file, self.limits.run, Doing::Running)
+    }
+
+    /// Gives the memory back, and has the worker do so.
+    fn let_go(&mut self) -> Result<(), EngineError> {
+        self.memory = None;
+        self.running(&Ask::Memory { bytes: 0 }, None).map(drop)
     }
 
     /// Sees to it that there are so many bytes.

@@ -1,12 +1,12 @@
 //! A model that lives in a worker, and its sessions there, as engines have them.
 
 use std::fs::File;
-use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use millgate_shared::array::Array;
 use millgate_shared::engine::{
-    Cause, Doing, Ender, Engine, EngineError, Model, OnnxFile, Port, Session, Shapes, Signature, Took,
+    Cause, Doing, Ender, Ending, Engine, EngineError, Model, OnnxFile, Port, Session, Shapes, Signature, Took,
 };
 
 use super::house::{House, Household};
@@ -63,11 +63,7 @@ impl Engine for GuestEngine {
         };
         let process = house.process(LONG)?;
         let loaded = model.load_into(&process)?;
-        model.take(loaded).map_err(|what| {
-            process.end(Cause::Nonsense(what));
-            let closed = super::channel::ChannelError::Closed;
-            EngineError::Ended(process.ending(&closed, Doing::Loading))
-        })?;
+        model.take(loaded).map_err(|what| process.nonsense(what, Doing::Loading))?;
         model.lives_in = Mutex::new(Some(process.number));
         let model = Arc::new(model);
         house.add(&model);
@@ -190,19 +186,10 @@ impl Model for GuestModel {
         Ok(())
     }
 
-    fn is_ready(&self) -> bool {
-        let lives_in = match self.lives_in.try_lock() {
-            Ok(lives_in) => *lives_in,
-            Err(TryLockError::Poisoned(lives_in)) => *lives_in.into_inner(),
-            // It is being loaded.
-            Err(TryLockError::WouldBlock) => return false,
-        };
-        lives_in.is_some() && lives_in == self.house.number()
-    }
-
     fn session(self: Arc<Self>) -> Result<Box<dyn Session>, EngineError> {
         let lane = self.lane()?;
-        let ender = Arc::new(GuestEnder { process: Mutex::new(Arc::downgrade(&lane.process)) });
+        let ender = GuestEnder { model: self.number(), process: Mutex::new(Arc::downgrade(&lane.process)) };
+        let ender = Arc::new(ender);
         Ok(Box::new(GuestSession { model: self, lane: Some(lane), ender }))
     }
 }
@@ -211,13 +198,14 @@ impl Drop for GuestModel {
     /// A household of others forgets it; one of its own ends with it.
     fn drop(&mut self) {
         let lives_in = *self.lives_in.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if lives_in.is_none() || self.house.models().is_empty() || self.house.number() != lives_in {
+        if lives_in.is_none() || !self.house.has_models() {
             return;
         }
-        let Ok(process) = self.house.process(Duration::ZERO) else { return };
-        let Ok(mut lane) = Lane::open(&process, self.house.limits(), Doing::Running) else { return };
+        let process = self.house.living().filter(|process| Some(process.number) == lives_in);
+        let Some(process) = process else { return };
+        let unload = Ask::Unload { model: self.number() };
         // Whoever drops a model must not wait for a worker.
-        if let Err(error) = lane.tell(&Ask::Unload { model: self.number() }) {
+        if let Err(error) = process.lane().and_then(|mut line| line.send(&unload, None)) {
             tracing::debug!(%error, "a worker was not told that a model is gone");
         }
     }
@@ -249,6 +237,7 @@ impl GuestSession {
                 lane
             }
         };
+        let inside = lane.process.enter(self.model.number());
         let ran = lane.run(inputs, measured).and_then(|(outputs, took)| {
             let ports = &self.model.signature.outputs;
             let fits = |(output, port): (&Array, &Port)| output.datatype() == port.datatype;
@@ -257,10 +246,17 @@ impl GuestSession {
             }
             Ok((outputs, took))
         });
-        if !matches!(ran, Err(EngineError::Ended(_))) {
-            self.lane = Some(lane);
+        drop(inside);
+        match ran {
+            Err(EngineError::Ended(ending)) => {
+                let is_anothers = lane.process.is_anothers(self.model.number());
+                Err(EngineError::Ended(Ending { is_anothers, ..ending }))
+            }
+            ran => {
+                self.lane = Some(lane);
+                ran
+            }
         }
-        ran
     }
 }
 
@@ -281,6 +277,8 @@ impl Session for GuestSession {
 /// Ends the process that a session runs in now.
 #[derive(Debug)]
 struct GuestEnder {
+    /// Number of the model.
+    model: u64,
     process: Mutex<Weak<Process>>,
 }
 
@@ -294,7 +292,7 @@ impl Ender for GuestEnder {
     fn end(&self, why: String) {
         let process = self.process.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
         if let Some(process) = process {
-            process.end(Cause::Ended(why));
+            process.end_for(self.model, Cause::Ended(why));
         }
     }
 }

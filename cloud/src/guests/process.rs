@@ -3,6 +3,7 @@
 //! Each has an attendant, a thread that starts it and lives as long as it does: the kernel ends a worker with the thread
 //! that started it, so that none outlives its pool, and what it says on standard error is read by somebody.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -59,7 +60,30 @@ struct State {
     child: Option<Child>,
     /// Why it was ended from here.
     reason: Option<Cause>,
+    /// Number of the model for whose run it was ended.
+    culprit: Option<u64>,
+    /// Runs that are inside, by their models' numbers.
+    inside: BTreeMap<u64, usize>,
     end: Option<End>,
+}
+
+/// A run that is inside a process, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Inside {
+    life: Arc<Life>,
+    model: u64,
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        let mut state = self.life.lock();
+        if let Some(runs) = state.inside.get_mut(&self.model) {
+            *runs -= 1;
+            if *runs == 0 {
+                state.inside.remove(&self.model);
+            }
+        }
+    }
 }
 
 /// How it ended.
@@ -68,6 +92,8 @@ struct End {
     at: Instant,
     cause: Cause,
     said: String,
+    /// The model that is to blame, if that is known: it was ended for one of its runs, or no others were inside.
+    culprit: Option<u64>,
 }
 
 /// What it takes to start one.
@@ -86,13 +112,8 @@ impl Process {
         start: &Start<'_>,
         ended: impl FnOnce(&Cause) + Send + 'static,
     ) -> Result<Self, EngineError> {
-        let refuse = |why: String| {
-            EngineError::Ended(Ending {
-                cause: Cause::NotStarted(why),
-                doing: Doing::Starting,
-                said: String::new(),
-            })
-        };
+        let refuse =
+            |why: String| EngineError::Ended(Ending::new(Cause::NotStarted(why), Doing::Starting, 0));
         let (ours, theirs) = UnixStream::pair().map_err(|error| refuse(error.to_string()))?;
         let mut command = command(start, theirs.into());
         let life = Arc::new(Life {
@@ -133,9 +154,31 @@ impl Process {
         Ok(Channel::new(ours))
     }
 
+    /// Notes a run of a model that is inside, until what this gives is dropped.
+    pub(super) fn enter(&self, model: u64) -> Inside {
+        *self.life.lock().inside.entry(model).or_default() += 1;
+        Inside { life: Arc::clone(&self.life), model }
+    }
+
     /// Ends it now, for this reason, unless it has ended or there is a reason already.
     pub(super) fn end(&self, reason: Cause) {
-        self.life.end(reason);
+        self.life.end(reason, None);
+    }
+
+    /// Ends it as [`Self::end`] does, for a run of this model.
+    pub(super) fn end_for(&self, model: u64, reason: Cause) {
+        self.life.end(reason, Some(model));
+    }
+
+    /// Ends it for an answer that makes no sense, and says so.
+    pub(super) fn nonsense(&self, what: String, doing: Doing) -> EngineError {
+        self.end(Cause::Nonsense(what));
+        EngineError::Ended(self.ending(&ChannelError::Closed, doing))
+    }
+
+    /// Whether the end of the process is another model's doing, or nobody knows whose.
+    pub(super) fn is_anothers(&self, model: u64) -> bool {
+        self.life.lock().end.as_ref().is_some_and(|end| end.culprit != Some(model))
     }
 
     /// When it ended and how long it lived, once it has.
@@ -150,13 +193,13 @@ impl Process {
             self.end(Cause::Nonsense(error.to_string()));
         }
         let End { cause, said, .. } = self.life.wait();
-        Ending { cause, doing, said }
+        Ending { said, ..Ending::new(cause, doing, self.number) }
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.life.end(Cause::Ended("nobody needs it any more".to_owned()));
+        self.life.end(Cause::Ended("nobody needs it any more".to_owned()), None);
     }
 }
 
@@ -165,10 +208,10 @@ impl Life {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn end(&self, reason: Cause) {
+    fn end(&self, reason: Cause, culprit: Option<u64>) {
         let mut state = self.lock();
-        if state.end.is_none() {
-            state.reason.get_or_insert(reason);
+        if state.end.is_none() && state.reason.is_none() {
+            (state.reason, state.culprit) = (Some(reason), culprit);
         }
         // Its attendant takes the child away only when it has ended, under this lock.
         if let Some(child) = &mut state.child
@@ -199,7 +242,7 @@ impl Life {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 drop(state);
-                self.end(Cause::Nonsense(ChannelError::Closed.to_string()));
+                self.end(Cause::Nonsense(ChannelError::Closed.to_string()), None);
                 deadline = Instant::now() + PATIENCE;
                 state = self.lock();
                 continue;
@@ -244,7 +287,9 @@ fn attend(mut child: Child, name: &str, life: &Life) -> Cause {
         None => Cause::Nonsense("is not there".to_owned()),
     };
     let cause = state.reason.clone().unwrap_or(of_status);
-    state.end = Some(End { at: Instant::now(), cause: cause.clone(), said: said.last });
+    let alone = || state.inside.keys().next().copied().filter(|_| state.inside.len() == 1);
+    let culprit = state.culprit.or_else(alone);
+    state.end = Some(End { at: Instant::now(), cause: cause.clone(), said: said.last, culprit });
     drop(state);
     life.changed.notify_all();
     tracing::debug!(guest = name, pid, %cause, "a model's process has ended");
@@ -303,6 +348,27 @@ mod tests {
         let (process, ended, _dir) = start("exec sleep 1000");
         drop(process);
         assert_eq!(ended.recv().unwrap(), Cause::Ended("nobody needs it any more".to_owned()));
+    }
+
+    #[test]
+    fn whoever_is_alone_inside_or_is_ended_for_itself_is_to_blame() {
+        let (process, ended, _dir) = start("exec sleep 1000");
+        let (_one, _two) = (process.enter(1), process.enter(1));
+        process.end(Cause::Signal(11));
+        ended.recv().unwrap();
+        assert!(!process.is_anothers(1) && process.is_anothers(2));
+        let (process, ended, _dir) = start("exec sleep 1000");
+        let (_one, two) = (process.enter(1), process.enter(2));
+        drop(two);
+        let _two = process.enter(2);
+        process.end(Cause::Signal(11));
+        ended.recv().unwrap();
+        assert!(process.is_anothers(1) && process.is_anothers(2), "nobody knows which it was");
+        let (process, ended, _dir) = start("exec sleep 1000");
+        let (_one, _two) = (process.enter(1), process.enter(2));
+        process.end_for(2, Cause::Ended("too slow".to_owned()));
+        ended.recv().unwrap();
+        assert!(process.is_anothers(1) && !process.is_anothers(2));
     }
 
     #[test]

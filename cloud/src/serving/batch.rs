@@ -70,8 +70,8 @@ fn alone(served: &Served, session: &mut dyn Session, row: Row) -> bool {
 
 /// Counts a run that has ended what it ran in. True if it has.
 fn blame(served: &Served, failure: &Failure) -> bool {
-    let Failure::Ended { how, is_its_own: true, .. } = failure else { return false };
-    served.record.ended(Instant::now(), how);
+    let Failure::Ended { how, blames: Some(worker), .. } = failure else { return false };
+    served.record.ended(*worker, how);
     true
 }
 
@@ -242,7 +242,10 @@ pub(super) fn failed(served: &Served, error: &EngineError) -> Failure {
         EngineError::Run(_) if appetite::is_lack_of_memory(&how) => {
             Failure::Memory(format!("model `{model}`: there is not enough memory for this run: it {how}"))
         }
-        EngineError::Ended(ending) => Failure::Ended { model, how, is_its_own: ending.cause.is_its_own() },
+        EngineError::Ended(ending) => {
+            let blames = ending.is_its_own().then_some(ending.process);
+            Failure::Ended { model, how, blames }
+        }
         EngineError::Unheard { name, .. } => Failure::field(format!("inputs `{name}`"), how),
         _ => Failure::Model(format!("model `{model}` {how}")),
     }

@@ -2,9 +2,9 @@ use super::*;
 
 /// Counts runs that end their workers one after the other.
 fn ended(record: &Record, hows: &[&str]) {
-    let now = record.last.lock().unwrap().map_or_else(Instant::now, |last| last + TOGETHER);
-    for (at, how) in hows.iter().enumerate() {
-        record.ended(now + TOGETHER * at as u32, how);
+    let last = record.last.load(Ordering::Relaxed);
+    for (worker, how) in (last + 1..).zip(hows) {
+        record.ended(worker, how);
     }
 }
 
@@ -110,11 +110,11 @@ fn the_third_run_that_ends_its_worker_sets_a_model_aside_and_a_load_does_not_bri
 
 #[test]
 fn runs_that_end_with_the_same_worker_count_once() {
-    let (strikes, now) = (Strikes::default(), Instant::now());
+    let strikes = Strikes::default();
     let record = strikes.record("bad", "face");
-    (0..8).for_each(|_| record.ended(now, "both threads were in it"));
+    (0..8).for_each(|_| record.ended(7, "both threads were in it"));
     assert_eq!((record.times(), record.aside()), (1, None));
-    record.ended(now + TOGETHER, "again");
+    record.ended(8, "again");
     assert_eq!(record.times(), 2);
 }
 

@@ -85,10 +85,11 @@ impl Lane {
                 Ok(Answer::Done)
             }
             Ask::Memory { bytes } => {
-                self.memory = match file {
-                    Some(file) => Some(Memory::of(File::from(file), bytes).map_err(unshared)?),
-                    None => None,
+                let Some(file) = file else {
+                    (self.memory, self.waiting) = (None, None);
+                    return Ok(Answer::Done);
                 };
+                self.memory = Some(Memory::of(File::from(file), bytes).map_err(unshared)?);
                 match self.waiting.take() {
                     Some((outputs, took)) => self.give(outputs, took),
                     None => Ok(Answer::Done),

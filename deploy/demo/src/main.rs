@@ -59,15 +59,8 @@ enum Output {
     Json,
 }
 
-fn main() -> ExitCode {
-    if let Some(code) = millgate_cloud::worker::asked() {
-        return code;
-    }
-    start()
-}
-
 #[tokio::main]
-async fn start() -> ExitCode {
+async fn main() -> ExitCode {
     let flags = Flags::parse();
     let output = flags.output.unwrap_or(match io::stdout().is_terminal() {
         true => Output::Screen,

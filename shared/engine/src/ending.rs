@@ -10,6 +10,22 @@ pub struct Ending {
     pub doing: Doing,
     /// The last that it said on standard error; empty if it said nothing.
     pub said: String,
+    /// Number of the process among those of its pool; 0 where none was started.
+    pub process: u64,
+    /// Runs of other models were inside too, or it was ended for one of these: nobody knows, or somebody else is to blame.
+    pub is_anothers: bool,
+}
+
+impl Ending {
+    /// The end of a process of this number.
+    pub fn new(cause: Cause, doing: Doing, process: u64) -> Self {
+        Self { cause, doing, said: String::new(), process, is_anothers: false }
+    }
+
+    /// Whether what this model did has ended the process.
+    pub fn is_its_own(&self) -> bool {
+        self.cause.is_its_own() && !self.is_anothers
+    }
 }
 
 /// What a process did when it ended.
@@ -143,7 +159,9 @@ mod tests {
 
     #[test]
     fn an_ending_says_what_ended_it_and_when() {
-        let ending = |cause, doing, said: &str| Ending { cause, doing, said: said.to_owned() }.to_string();
+        let ending = |cause, doing, said: &str| {
+            Ending { said: said.to_owned(), ..Ending::new(cause, doing, 1) }.to_string()
+        };
         assert_eq!(
             ending(Cause::Signal(8), Doing::Loading, ""),
             "the model's process was ended by signal 8 (SIGFPE) while loading it"

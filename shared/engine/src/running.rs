@@ -78,11 +78,6 @@ pub trait Model: Send + Sync + std::fmt::Debug {
         true
     }
 
-    /// False while what runs the model is started again after it has ended: a run then waits for that.
-    fn is_ready(&self) -> bool {
-        true
-    }
-
     fn session(self: Arc<Self>) -> Result<Box<dyn Session>, EngineError>;
 }
 

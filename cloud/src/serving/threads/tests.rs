@@ -57,9 +57,8 @@ impl Session for StuckSession {
                 None => why = self.1.told.wait(why).unwrap_or_else(PoisonError::into_inner),
             }
         };
-        self.0.ended.fetch_add(1, Ordering::Relaxed);
-        let (cause, doing, said) = (Cause::Ended(why), Doing::Running, String::new());
-        Err(EngineError::Ended(Ending { cause, doing, said }))
+        let process = self.0.ended.fetch_add(1, Ordering::Relaxed) as u64 + 1;
+        Err(EngineError::Ended(Ending::new(Cause::Ended(why), Doing::Running, process)))
     }
 
     fn ender(&self) -> Option<Arc<dyn Ender>> {
