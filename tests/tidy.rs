@@ -82,6 +82,7 @@ fn only_their_rooms_name_the_engine_and_the_wire() {
             "cloud/src/holding/pace.rs",
             "cloud/src/holding/readers.rs",
             "cloud/src/holding/unfolding.rs",
+            "cloud/src/serving/threads/watch.rs",
             "edge/src/joining.rs",
             "edge/src/source/folder/alarm.rs",
             "edge/src/source/folder/core",

@@ -180,7 +180,7 @@ impl Plan {
     }
 }
 
-/// One of the three, while it is drawn.
+/// One of the plan's tracks, while it is drawn.
 struct Track {
     chance: fastrand::Rng,
     pace: f64,
