@@ -248,17 +248,19 @@ fn an_agent_that_cannot_remember_decides_and_says_so_and_remembers_when_it_can()
     line.has_looked();
     line.is_once_each("remembered late");
 
-    // Killed before it can, the records say it.
-    std::fs::rename(&state, &away).unwrap();
-    std::fs::write(&state, "no folder").unwrap();
-    line.decides(4);
-    line.stop(Signal::KILL);
-    std::fs::remove_file(&state).unwrap();
-    std::fs::rename(&away, &state).unwrap();
-    line.start();
-    line.decides(1);
-    line.has_looked();
-    line.is_once_each("never remembered");
+    // Where it ends before it can, whoever ends it, the records say it.
+    for signal in [Signal::KILL, Signal::TERM] {
+        std::fs::rename(&state, &away).unwrap();
+        std::fs::write(&state, "no folder").unwrap();
+        line.decides(4);
+        line.stop(signal);
+        std::fs::remove_file(&state).unwrap();
+        std::fs::rename(&away, &state).unwrap();
+        line.start();
+        line.decides(1);
+        line.has_looked();
+        line.is_once_each("never remembered");
+    }
 }
 
 /// Every store, every damage: the agent starts, decides, and doubles nothing. A pool that nobody listens for makes a spool.

@@ -69,6 +69,57 @@ impl House {
     }
 }
 
+/// A model is held back for which one device waits; two others flood another model meanwhile.
+#[test]
+fn who_waits_for_a_model_that_is_held_back_neither_stops_batches_nor_banks_turns() {
+    let mut house = House::new(1);
+    house.scheduler.limits.work = Duration::from_secs(60);
+    let (held, free) =
+        (house.scheduler.add_model(profile(&DENSE)), house.scheduler.add_model(profile(&DENSE)));
+    let device = |name: &str| Arc::new(Standing::usual(Principal::device("acme", name)));
+    let (waits, floods) = (device("a"), [device("b"), device("c")]);
+    let offer = |house: &mut House, now: u64, model, standing: &Arc<Standing>, payload: u32| {
+        let (deadline, standing) = (house.start + us(60_000_000), Arc::clone(standing));
+        let offer = Offer { model, bucket: 0, rows: 1, bytes: 10, priority: 128, deadline, standing };
+        house.scheduler.offer(house.start + us(now), offer, payload).is_ok()
+    };
+    house.scheduler.hold(held);
+    assert!(offer(&mut house, 0, held, &waits, 0));
+    // Four seconds of batches.
+    let (mut now, mut rows, mut batches) = (0, 0, 0);
+    while now < 4_000_000 {
+        while house.scheduler.queued() < 32 {
+            for standing in &floods {
+                assert!(offer(&mut house, now, free, standing, 1));
+            }
+        }
+        let batch = house.take(now).batch.unwrap();
+        (rows, batches) = (rows + batch.started.rows, batches + 1);
+        now += 200;
+        house.scheduler.finished(&batch.started, us(200), true);
+    }
+    assert!(rows >= 7 * batches, "{rows} rows in {batches} batches");
+    house.scheduler.release(held);
+    // From here on it floods, too, and gets no more than the others for having waited.
+    let (mut waiting, mut given) = ([0_usize; 3], [0_usize; 3]);
+    for _ in 0..300 {
+        for (at, standing) in floods.iter().chain([&waits]).enumerate() {
+            while waiting[at] < 16 && offer(&mut house, now, free, standing, at as u32) {
+                waiting[at] += 1;
+            }
+        }
+        let batch = house.take(now).batch.unwrap();
+        for at in &batch.entries {
+            waiting[*at as usize] = waiting[*at as usize].saturating_sub(1);
+            given[*at as usize] += 1;
+        }
+        now += 200;
+        house.scheduler.finished(&batch.started, us(200), true);
+    }
+    let all: usize = given.iter().sum();
+    assert!(given.iter().all(|given| given * 4 >= all && given * 2 <= all), "{given:?}");
+}
+
 #[test]
 fn a_batch_is_what_waits_up_to_the_knee_and_never_mixes() {
     let mut house = House::new(1);

@@ -87,6 +87,40 @@ fn concats_that_double_are_refused_at_the_one_that_is_too_much() {
     }
 }
 
+/// A rank that doubles, and lists of axes that are long, are not followed: nothing is known of such a value.
+#[test]
+fn ranks_and_lists_without_end_cost_nothing() {
+    let gather = |at: usize| {
+        let (from, to) = (format!("v{at}"), format!("v{}", at + 1));
+        with(node("Gather", &[&from, &from], &to), "axis", int(0))
+    };
+    let chain = graph(vec![input("v0", &[1, 1])], vec![], (0..60).map(gather).collect());
+    checked(chain).unwrap();
+    let axes = vec![0; 1_000_000];
+    for operator in ["Squeeze", "Unsqueeze"] {
+        let many = with(node(operator, &["x"], "y"), "axes", ints(&axes));
+        checked(graph(vec![input("x", &[1, 1])], vec![], vec![many])).unwrap();
+    }
+}
+
+/// What shows a weight in another shape takes no memory of its own.
+#[test]
+fn a_view_of_a_constant_does_not_count_again() {
+    let weight = numbers("w", &vec![0; 1 << 20]);
+    let views = |count: usize| {
+        let view = |at: usize| {
+            node(
+                "Identity",
+                &[&if at == 0 { "w".to_owned() } else { format!("v{at}") }],
+                &format!("v{}", at + 1),
+            )
+        };
+        graph(vec![], vec![weight.clone()], (0..count).map(view).collect())
+    };
+    // 8 MiB each, 40 GiB together were they copies.
+    checked(views(5_000)).unwrap();
+}
+
 #[test]
 fn operations_that_make_much_of_little_are_refused_by_name() {
     let big = [1 << 20, 1 << 20];
