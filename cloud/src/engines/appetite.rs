@@ -1,8 +1,8 @@
 //! How much memory a run takes, by the size of its inputs: learned when a model is loaded, so that inputs larger than any
 //! that were tried can be refused before they run. Pure, but for the runs that teach it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use millgate_shared::array::Array;
@@ -23,6 +23,8 @@ const ENOUGH_MEMORY: u64 = 64 << 20;
 const MOST_MEMORY: u64 = 256 << 20;
 const ENOUGH_TIME: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_millis(300);
+/// That there was not enough memory for an input is believed for so long: others may have had it just then.
+const BELIEVED: Duration = Duration::from_secs(60);
 /// Memory is thought to grow no faster than with this power of the input's size.
 const STEEPEST: f64 = 2.0;
 
@@ -41,8 +43,8 @@ pub(crate) struct Appetite {
     points: Vec<Point>,
     /// Bytes of the largest input that went well.
     well: AtomicU64,
-    /// Bytes of the smallest input for which there was not enough memory; 0: there was none such.
-    too_much: AtomicU64,
+    /// Bytes of the smallest input for which there was lately not enough memory, and when that was.
+    too_much: Mutex<Option<(u64, Instant)>>,
 }
 
 /// How engines say that an allocation failed.
@@ -94,13 +96,18 @@ impl Appetite {
     }
 
     /// Notes that a run went well, or that there was not enough memory for it: small inputs are not to blame for that.
-    pub(crate) fn ran(&self, input: u64, is_well: bool) {
+    pub(crate) fn ran(&self, now: Instant, input: u64, is_well: bool) {
         if is_well {
             self.well.fetch_max(input, Ordering::Relaxed);
-        } else if input >= ENOUGH_INPUT {
-            let lower = |known: u64| (known == 0 || input < known).then_some(input.max(1));
-            let _changed = self.too_much.fetch_update(Ordering::Relaxed, Ordering::Relaxed, lower).is_ok();
+        } else if input >= ENOUGH_INPUT && self.too_much(now).is_none_or(|known| input < known) {
+            *self.too_much.lock().unwrap_or_else(PoisonError::into_inner) = Some((input, now));
         }
+    }
+
+    /// Bytes of the smallest input for which there was lately not enough memory.
+    fn too_much(&self, now: Instant) -> Option<u64> {
+        let (input, at) = (*self.too_much.lock().unwrap_or_else(PoisonError::into_inner))?;
+        (now.saturating_duration_since(at) < BELIEVED).then_some(input)
     }
 
     /// Bytes that a run with so many bytes of inputs should take: more than the largest run by what the last step has shown, or
@@ -128,13 +135,12 @@ impl Appetite {
 
     /// Why a run with so many bytes of inputs should not be begun where there are `most` bytes for it, as how much it would
     /// take. Whatever has been run before may be run again.
-    pub(crate) fn refuses(&self, input: u64, most: u64) -> Option<u64> {
+    pub(crate) fn refuses(&self, now: Instant, input: u64, most: u64) -> Option<u64> {
         if input <= self.well.load(Ordering::Relaxed) {
             return None;
         }
         let expected = self.expected(input);
-        let too_much = self.too_much.load(Ordering::Relaxed);
-        if too_much > 0 && input >= too_much {
+        if self.too_much(now).is_some_and(|too_much| input >= too_much) {
             return Some(expected.max(most));
         }
         (expected > most).then_some(expected)
@@ -193,6 +199,10 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
+    fn now() -> Instant {
+        Instant::now()
+    }
+
     /// Made of (input, taken); as much comes out as goes in.
     fn of(points: &[(u64, u64)]) -> Appetite {
         let mut appetite = Appetite::default();
@@ -208,15 +218,18 @@ mod tests {
         let appetite = of(&[(4, 3 * MIB), (64 << 10, 7 * MIB), (MIB, 67 * MIB)]);
         assert_eq!([4, 5, MIB].map(|input| appetite.expected(input)), [3 * MIB, 7 * MIB, 67 * MIB]);
         assert_eq!(appetite.expected(61 * MIB), 67 * MIB + 60 * 64 * MIB);
-        assert_eq!(appetite.refuses(61 * MIB, 2 << 30), Some(67 * MIB + 60 * 64 * MIB));
-        assert_eq!(appetite.refuses(20 * MIB, 2 << 30), None);
+        assert_eq!(appetite.refuses(now(), 61 * MIB, 2 << 30), Some(67 * MIB + 60 * 64 * MIB));
+        assert_eq!(appetite.refuses(now(), 20 * MIB, 2 << 30), None);
     }
 
     #[test]
     fn what_a_process_takes_anyway_is_not_multiplied() {
         // 20 MiB for the first run of 16 KiB, and none for the next.
         assert_eq!(of(&[(16 << 10, 20 * MIB)]).expected(MIB), 20 * MIB + 2 * (MIB - (16 << 10)));
-        assert_eq!(of(&[(1 << 10, 20 * MIB), (16 << 10, 21 * MIB)]).refuses(100 * MIB, 300 * MIB), None);
+        assert_eq!(
+            of(&[(1 << 10, 20 * MIB), (16 << 10, 21 * MIB)]).refuses(now(), 100 * MIB, 300 * MIB),
+            None
+        );
     }
 
     #[test]
@@ -230,18 +243,24 @@ mod tests {
     #[test]
     fn what_went_well_may_be_run_again_and_what_was_too_much_may_not() {
         let appetite = of(&[(4, 0), (MIB, 64 * MIB)]);
-        assert!(appetite.refuses(10 * MIB, 500 * MIB).is_some_and(|expected| expected > 600 * MIB));
-        appetite.ran(10 * MIB, true);
-        assert_eq!(appetite.refuses(10 * MIB, 500 * MIB), None, "the estimate was too high");
-        appetite.ran(12 * MIB, false);
-        assert_eq!(appetite.refuses(11 * MIB, 2000 * MIB), None);
-        assert_eq!(appetite.refuses(12 * MIB, 2000 * MIB), Some(2000 * MIB), "it was not enough for that");
+        assert!(appetite.refuses(now(), 10 * MIB, 500 * MIB).is_some_and(|expected| expected > 600 * MIB));
+        appetite.ran(now(), 10 * MIB, true);
+        assert_eq!(appetite.refuses(now(), 10 * MIB, 500 * MIB), None, "the estimate was too high");
+        appetite.ran(now(), 12 * MIB, false);
+        assert_eq!(appetite.refuses(now(), 11 * MIB, 2000 * MIB), None);
+        assert_eq!(
+            appetite.refuses(now(), 12 * MIB, 2000 * MIB),
+            Some(2000 * MIB),
+            "it was not enough for that"
+        );
+        let later = now() + BELIEVED;
+        assert_eq!(appetite.refuses(later, 12 * MIB, 2000 * MIB), None, "others may have had it just then");
         // Of a model that was never tried nothing is known but this, and small inputs are not to blame.
         let unknown = Appetite::default();
-        assert_eq!((unknown.expected(MIB), unknown.refuses(u64::MAX, 0)), (0, None));
-        unknown.ran(MIB / 2, false);
-        assert_eq!(unknown.refuses(MIB, MIB), None);
-        unknown.ran(MIB, false);
-        assert_eq!(unknown.refuses(MIB, MIB), Some(MIB));
+        assert_eq!((unknown.expected(MIB), unknown.refuses(now(), u64::MAX, 0)), (0, None));
+        unknown.ran(now(), MIB / 2, false);
+        assert_eq!(unknown.refuses(now(), MIB, MIB), None);
+        unknown.ran(now(), MIB, false);
+        assert_eq!(unknown.refuses(now(), MIB, MIB), Some(MIB));
     }
 }

@@ -51,8 +51,8 @@ fn alone(served: &Served, session: &mut dyn Session, row: Row) -> bool {
     let size = appetite::size(&inputs);
     let computed = compute(served, session, inputs, entry.layout);
     match &computed {
-        Ok(_) => served.appetite.ran(size, true),
-        Err(Failure::Memory(_)) => served.appetite.ran(size, false),
+        Ok(_) => served.appetite.ran(Instant::now(), size, true),
+        Err(Failure::Memory(_)) => served.appetite.ran(Instant::now(), size, false),
         Err(_) => {}
     }
     let done = computed.map(|(outputs, compute)| {

@@ -51,7 +51,7 @@ impl Room {
     ) -> Result<Option<Held>, Failure> {
         let Some(most) = self.most else { return Ok(None) };
         let size = appetite::size(inputs);
-        if let Some(expected) = served.appetite.refuses(size, most) {
+        if let Some(expected) = served.appetite.refuses(Instant::now(), size, most) {
             return Err(Failure::Memory(too_much(served, inputs, expected, most)));
         }
         let expected = served.appetite.expected(size).min(most);
