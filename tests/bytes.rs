@@ -335,7 +335,8 @@ async fn fewer_bits_change_no_verdict_of_the_recorded_samples() {
         }
         for decision in &decisions[1..] {
             assert_eq!(decision.verdict.label, decisions[0].verdict.label, "{}", sample.path.display());
-            let off = (decision.verdict.probability - decisions[0].verdict.probability).abs();
+            let off =
+                (decision.verdict.probability.unwrap() - decisions[0].verdict.probability.unwrap()).abs();
             assert!(off < 0.01, "{}: {off}", sample.path.display());
         }
     }

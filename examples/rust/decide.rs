@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut pool = InferenceServiceClient::connect(pool).await?;
     let decision = pool.decide(request).await?.into_inner().decision.ok_or("an answer without a decision")?;
     let verdict = decision.verdict.ok_or("a decision without a verdict")?;
-    println!("verdict  {} {:.3}", verdict.label, verdict.probability);
+    println!("verdict  {} {:.3}", verdict.label, verdict.probability.unwrap_or(0.0));
     for expert in decision.experts {
         println!(
             "expert   {} {:.2} ({}, {} us)",

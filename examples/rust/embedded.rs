@@ -44,7 +44,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for picture in arguments {
         let input = Input::from_file(Path::new(&picture), &agent.naming(), &[], None)?;
         let decision = agent.decide(input, Ask::default()).await?;
-        let (label, probability) = (&decision.verdict.label, decision.verdict.probability);
+        let (label, probability) = (&decision.verdict.label, decision.verdict.probability.unwrap_or(0.0));
         println!("{picture}: {label} {probability:.3}, {}", decision.why.rule);
     }
     tasks.drain(Duration::from_secs(1)).await;

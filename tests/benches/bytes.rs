@@ -86,7 +86,7 @@ async fn main() {
             let pairs = || decisions.iter().zip(&reference);
             let same = pairs().filter(|(got, wanted)| got.verdict.label == wanted.verdict.label).count();
             let off = |(got, wanted): (&Decision, &Decision)| {
-                (got.verdict.probability - wanted.verdict.probability).abs()
+                (got.verdict.probability.unwrap_or(0.0) - wanted.verdict.probability.unwrap_or(0.0)).abs()
             };
             let most_off = pairs().map(off).fold(0.0, f64::max);
             let mean_off = pairs().map(off).sum::<f64>() / samples.len() as f64;

@@ -169,7 +169,9 @@ fn outputs(decisions: &[Decision], labels: &[String]) -> Result<Vec<Array>, Fail
     let records = records.collect::<Result<Vec<_>, _>>().map_err(|error| broken(error.to_string()))?;
     let names: Vec<Bytes> =
         decisions.iter().map(|decision| decision.verdict.label.clone().into_bytes().into()).collect();
-    let tops: Vec<f32> = decisions.iter().map(|decision| decision.verdict.probability as f32).collect();
+    // An unknown sample has no probability: 0 says so where a number must stand.
+    let tops: Vec<f32> =
+        decisions.iter().map(|decision| decision.verdict.probability.unwrap_or(0.0) as f32).collect();
     let probability = |decision: &Decision, label| decision.probabilities.get(label).copied().unwrap_or(0.0);
     let all: Vec<f32> = decisions
         .iter()

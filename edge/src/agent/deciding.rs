@@ -132,6 +132,7 @@ fn arrive(manifest: &Manifest, input: Input, attributes: Attributes) -> Result<A
         captured_at: input.captured_at,
         sha256,
         notes: input.notes.into_iter().chain(notes).collect(),
+        ..Origin::default()
     };
     Ok(Arrived { sample, id, origin, decode })
 }

@@ -123,5 +123,6 @@ fn policy(config: &AgentConfig, manifest: &Manifest) -> Result<Policy, StartErro
     if !(risk > 0.0 && risk < 1.0) {
         return Err(StartError::Risk(risk));
     }
-    Ok(Policy { mode: config.mode.clone(), risk, deadline: config.deadline, grace: config.grace })
+    let (mode, deadline, grace) = (config.mode.clone(), config.deadline, config.grace);
+    Ok(Policy { mode, risk, deadline, grace, ..Policy::for_bundle(manifest) })
 }

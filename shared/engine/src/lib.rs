@@ -32,6 +32,8 @@ pub use port::{Axis, Port};
 pub use running::{Ender, Engine, Model, OnnxFile, Session, Shapes, Took};
 pub use signature::Signature;
 pub use tract::Tract;
+/// The messages of the ONNX file format.
+pub use tract_onnx::pb;
 
 pub mod ending;
 mod error;

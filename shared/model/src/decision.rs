@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::novelty::Novelty;
+use crate::recipe::Disposition;
+
 mod amend;
 mod outcome;
 mod record;
 
 pub use amend::Late;
-pub use millgate_sample::sample::Note;
+pub use millgate_sample::sample::{Note, Template};
 pub use outcome::Outcome;
 pub use record::{Context, Run};
 
@@ -22,6 +25,15 @@ pub struct Decision {
     pub task: String,
     pub sample: SampleInfo,
     pub verdict: Verdict,
+    /// What the recipe makes of the verdict; `None` without a recipe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disposition: Option<Disposition>,
+    /// How the sample compares with known ones; `None` where the bundle has no bank for its product.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub novelty: Option<Novelty>,
+    /// Picture checks that fired.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<FailedCheck>,
     /// Probability by label; labels under [`SMALLEST_PROBABILITY`] are left out.
     pub probabilities: BTreeMap<String, f64>,
     /// The experts that answered, heaviest first.
@@ -68,6 +80,15 @@ pub struct SampleInfo {
     pub captured_at: Option<String>,
     pub sha256: String,
     pub modalities: Vec<String>,
+    /// The region of the picture that the decision is about, `[left, top, width, height]` in pixels; `None`: all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<[u32; 4]>,
+    /// Number of regions that were looked at, of which this one was the most suspicious.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regions: Option<u32>,
+    /// The golden sample that it was compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<Template>,
     /// Assumptions that were made to read its pictures.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<Note>,
@@ -75,8 +96,26 @@ pub struct SampleInfo {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
+    /// A label of the task, or [`UNKNOWN`].
     pub label: String,
-    pub probability: f64,
+    /// `None` if the sample is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probability: Option<f64>,
+}
+
+/// The verdict on a sample that is like nothing the bundle was made for.
+pub const UNKNOWN: &str = "unknown";
+
+/// A picture that is not as the pictures of its product are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FailedCheck {
+    pub modality: String,
+    /// `blank`, `dark`, `saturated`, `blurred`, `size`, `brightness`, `contrast`, `sharpness` or `stuck`.
+    pub check: String,
+    /// What was found.
+    pub value: f64,
+    /// The bounds that it should have kept to.
+    pub bounds: [f64; 2],
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -3,7 +3,9 @@
 //!
 //! Rooms, lowest first; each uses only rooms of a line above its own:
 //!
-//! * [`digest`]: what names a bundle. [`manifest`]: what a bundle says, checked. Everything a decision depends on.
+//! * [`digest`]: what names a bundle. [`recipe`]: accept, reject or review. [`novelty`]: whether a sample is like anything known.
+//! * [`manifest`]: what a bundle says, checked. Everything a decision depends on.
+//! * [`scope`]: which labels may be the answer.
 //! * [`competence`]: how likely an expert is right on a sample.
 //! * [`combine`]: answers into one verdict with its risk.
 //! * [`decision`]: what is decided, and the record of it.
@@ -27,3 +29,6 @@ pub mod decision;
 pub mod digest;
 pub mod gate;
 pub mod manifest;
+pub mod novelty;
+pub mod recipe;
+pub mod scope;

@@ -12,10 +12,12 @@ use serde::Deserialize;
 
 mod check;
 mod input;
+mod product;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use input::{EMBEDDING, ExpertInput, InputKind};
+pub use product::{NoveltyBank, PictureBounds, Product};
 
 /// The file's name in every bundle.
 pub const FILE_NAME: &str = "bundle.toml";
@@ -39,6 +41,9 @@ pub struct Manifest {
     pub encoders: By<EncoderIx, Encoder>,
     pub gate: Gate,
     pub experts: By<ExpertIx, Expert>,
+    /// What is known of products; one that is not here has neither recipe nor checks nor a bank.
+    #[serde(default)]
+    pub products: Vec<Product>,
     pub combine: Combine,
     pub offload: Offload,
     pub golden: Golden,
@@ -205,6 +210,9 @@ pub struct Offload {
 #[serde(deny_unknown_fields)]
 pub struct Threshold {
     pub product: String,
+    /// Certified for samples of which it is known that they are of this product, and for no others.
+    #[serde(default)]
+    pub restricted: bool,
     pub risk: f64,
     pub threshold: f64,
     pub calibration_samples: u64,
@@ -265,6 +273,11 @@ impl Manifest {
     /// The first modality of the bundle: that of a file that is given without saying which.
     pub fn main_modality(&self) -> Option<&Spec> {
         self.modalities.first()
+    }
+
+    /// What is known of a product.
+    pub fn product(&self, name: &str) -> Option<&Product> {
+        self.products.iter().find(|product| product.name == name)
     }
 
     pub fn task(&self, name: &str) -> Option<&Task> {

@@ -1,8 +1,11 @@
 //! The decision record as protobuf: the same fields as its JSON.
 
 use millgate_model::decision::{
-    BundleInfo, Decision, Degraded, ExpertShare, Note, SampleInfo, State, Timings, Verdict, Why,
+    BundleInfo, Decision, Degraded, ExpertShare, FailedCheck, Note, SampleInfo, State, Template, Timings,
+    Verdict, Why,
 };
+
+use millgate_model::novelty::{Neighbour, Novelty};
 
 use crate::proto::v1;
 
@@ -27,6 +30,11 @@ impl From<Decision> for v1::Decision {
             uplink_bytes: decision.uplink_bytes,
             bundle: Some(decision.bundle.into()),
             timings_us: Some(decision.timings_us.into()),
+            disposition: decision
+                .disposition
+                .map_or_else(String::new, |disposition| disposition.as_str().to_owned()),
+            novelty: decision.novelty.map(Into::into),
+            checks: decision.checks.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -41,6 +49,13 @@ impl From<SampleInfo> for v1::SampleInfo {
             sha256: sample.sha256,
             modalities: sample.modalities,
             notes: sample.notes.into_iter().map(Into::into).collect(),
+            region: sample.region.map_or_else(Vec::new, Into::into),
+            regions: sample.regions.unwrap_or_default(),
+            template: sample.template.map(|Template { part, version, sha256 }| v1::Template {
+                part,
+                version,
+                sha256,
+            }),
         }
     }
 }
@@ -54,6 +69,26 @@ impl From<Note> for v1::Note {
 impl From<Verdict> for v1::Verdict {
     fn from(Verdict { label, probability }: Verdict) -> Self {
         Self { label, probability }
+    }
+}
+
+impl From<Novelty> for v1::Novelty {
+    fn from(novelty: Novelty) -> Self {
+        let Novelty { p, bound, product, detector, nearest, likeliest } = novelty;
+        let nearest = nearest.into_iter().map(Into::into).collect();
+        Self { p, bound, product, detector, nearest, likeliest: likeliest.unwrap_or_default() }
+    }
+}
+
+impl From<Neighbour> for v1::Neighbour {
+    fn from(Neighbour { sample, label, distance }: Neighbour) -> Self {
+        Self { sample, label, distance }
+    }
+}
+
+impl From<FailedCheck> for v1::FailedCheck {
+    fn from(FailedCheck { modality, check, value, bounds }: FailedCheck) -> Self {
+        Self { modality, check, value, bounds: bounds.into() }
     }
 }
 

@@ -9,7 +9,7 @@ pub(super) const CRATES: &[&[&str]] = &[
     &["shared/model", "shared/transport"],
     &["shared/bundle", "shared/identity", "shared/wire"],
     &["shared/door", "shared/mixture"],
-    &["shared"],
+    &["shared", "shared/authoring"],
     &["cloud", "edge"],
     &["deploy/demo"],
 ];
@@ -29,6 +29,7 @@ pub(super) const HOUSES: &[(&str, Floors)] = &[
     ("cloud", CLOUD),
     ("deploy/demo", DEMO),
     ("edge", EDGE),
+    ("shared/authoring", AUTHORING),
     ("shared/base", BASE),
     ("shared/door", DOOR),
     ("shared/engine", ENGINE),
@@ -39,6 +40,15 @@ pub(super) const HOUSES: &[(&str, Floors)] = &[
     ("shared/sample", SAMPLE),
     ("shared/transport", TRANSPORT),
     ("shared/wire", WIRE),
+];
+
+const AUTHORING: Floors = &[
+    &["data", "draft", "linear", "onnx", "progress"],
+    &["features"],
+    &["calibration"],
+    &["certifying", "evaluation"],
+    &["growing", "making"],
+    &["improving"],
 ];
 
 const BASE: Floors = &[
@@ -115,8 +125,15 @@ const IDENTITY: Floors = &[
 const MIXTURE: Floors =
     &[&["driver", "embedding"], &["inputs"], &["runner"], &["local", "workers"], &["proof"]];
 
-const MODEL: Floors =
-    &[&["digest", "manifest"], &["competence"], &["combine"], &["decision"], &["gate"], &["deciding"]];
+const MODEL: Floors = &[
+    &["digest", "novelty", "recipe"],
+    &["manifest"],
+    &["competence", "scope"],
+    &["combine"],
+    &["decision"],
+    &["gate"],
+    &["deciding"],
+];
 
 const RIM: Floors = &[&["output", "quiet", "shutdown", "telemetry"], &["metrics"]];
 

@@ -66,7 +66,7 @@ fn row(measured: &Measured, decision: &Decision, label: u16, is_wide: bool) -> R
         } else {
             Style::new().fg(BAD)
         }),
-        Cell::from(short(verdict.probability)),
+        Cell::from(verdict.probability.map_or_else(String::new, short)),
         Cell::from(time(measured.latency)),
         Cell::from(experts(decision)),
         Cell::from(why).style(if decision.degraded.is_some() { Style::new().fg(AMBER) } else { dim() }),

@@ -27,8 +27,11 @@ fn decision(id: &str, label: &str, place: &str, missing: Option<Missing>) -> Dec
             sha256: String::new(),
             modalities: Vec::new(),
             notes: Vec::new(),
+            region: None,
+            regions: None,
+            template: None,
         },
-        verdict: Verdict { label: label.to_owned(), probability: 0.9 },
+        verdict: Verdict { label: label.to_owned(), probability: Some(0.9) },
         probabilities: BTreeMap::new(),
         experts: vec![ExpertShare {
             name: "small".to_owned(),
@@ -51,6 +54,9 @@ fn decision(id: &str, label: &str, place: &str, missing: Option<Missing>) -> Dec
         uplink_bytes: 10,
         bundle: BundleInfo { name: String::new(), version: String::new(), digest: String::new() },
         timings_us: Timings::default(),
+        disposition: None,
+        novelty: None,
+        checks: Vec::new(),
         historical: None,
     }
 }

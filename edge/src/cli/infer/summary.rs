@@ -136,8 +136,11 @@ mod tests {
                 sha256: String::new(),
                 modalities: Vec::new(),
                 notes: Vec::new(),
+                region: None,
+                regions: None,
+                template: None,
             },
-            verdict: Verdict { label: "deeppcb/normal".to_owned(), probability: 1.0 },
+            verdict: Verdict { label: "deeppcb/normal".to_owned(), probability: Some(1.0) },
             probabilities: BTreeMap::new(),
             experts: vec![ExpertShare {
                 name: name.to_owned(),
@@ -165,6 +168,9 @@ mod tests {
             uplink_bytes: 0,
             bundle: BundleInfo { name: String::new(), version: String::new(), digest: String::new() },
             timings_us: Timings::default(),
+            disposition: None,
+            novelty: None,
+            checks: Vec::new(),
             historical: None,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use millgate_shared::decision::{Decision, State};
+use millgate_shared::decision::{Decision, State, Verdict};
 
 pub(super) fn write_decision(out: &mut impl Write, decision: &Decision) -> io::Result<()> {
     let state = match decision.state {
@@ -11,13 +11,10 @@ pub(super) fn write_decision(out: &mut impl Write, decision: &Decision) -> io::R
         State::Amended => "  amended",
     };
     writeln!(out, "{}", decision.sample.path)?;
-    writeln!(
-        out,
-        "  verdict  {} {:.3}{state}  ({:.1} ms)",
-        decision.verdict.label,
-        decision.verdict.probability,
-        decision.timings_us.total as f64 / 1000.0
-    )?;
+    let Verdict { label, probability } = &decision.verdict;
+    let probability = probability.map_or_else(String::new, |probability| format!(" {probability:.3}"));
+    let ms = decision.timings_us.total as f64 / 1000.0;
+    writeln!(out, "  verdict  {label}{probability}{state}  ({ms:.1} ms)")?;
     let experts: Vec<String> = decision
         .experts
         .iter()

@@ -1,8 +1,11 @@
 //! What the operator asked for.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::manifest::Manifest;
+use crate::recipe::Recipe;
+use crate::scope::Scope;
 
 /// Rule that says when the pool is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +48,12 @@ pub struct Policy {
     pub deadline: Duration,
     /// Time for which further cloud answers are waited for once enough have come.
     pub grace: Duration,
+    /// Labels that may be the answer.
+    pub scope: Scope,
+    /// Share of known samples that may be called unknown; 0: none is; `None`: what the bundle says.
+    pub false_alarms: Option<f64>,
+    /// What to do with which verdict; `None`: what the bundle says.
+    pub recipe: Option<Arc<Recipe>>,
 }
 
 /// What a request asks for makes no sense.
@@ -64,6 +73,9 @@ impl Policy {
             risk: manifest.offload.default_risk,
             deadline: Duration::from_secs(1),
             grace: Duration::from_millis(10),
+            scope: Scope::default(),
+            false_alarms: None,
+            recipe: None,
         }
     }
 
@@ -103,6 +115,9 @@ mod tests {
             risk: 0.02,
             deadline: Duration::from_secs(1),
             grace: Duration::from_millis(10),
+            scope: Scope::default(),
+            false_alarms: None,
+            recipe: None,
         };
         let asked = |mode: &str, risk: f64, pinned: &[&str]| {
             let pinned = pinned.iter().map(|name| (*name).to_owned()).collect();

@@ -67,6 +67,9 @@ impl Decision {
                 captured_at: origin.captured_at,
                 sha256: origin.sha256,
                 notes: origin.notes,
+                region: origin.region,
+                regions: origin.regions,
+                template: origin.template,
                 modalities: modalities
                     .filter(|(_, present)| *present)
                     .map(|(modality, _)| modality.name.clone())
@@ -78,13 +81,17 @@ impl Decision {
                 digest: digest.to_string(),
             },
             timings_us: timings,
+            disposition: None,
+            novelty: None,
+            checks: Vec::new(),
             historical: None,
         }
     }
 }
 
 pub(super) fn verdict(task: &Task, mixed: &Mixed) -> Verdict {
-    Verdict { label: task.labels[mixed.verdict].clone(), probability: mixed.probabilities[mixed.verdict] }
+    let probability = Some(mixed.probabilities[mixed.verdict]);
+    Verdict { label: task.labels[mixed.verdict].clone(), probability }
 }
 
 pub(super) fn probabilities(task: &Task, mixed: &Mixed) -> BTreeMap<String, f64> {

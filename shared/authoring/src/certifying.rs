@@ -1,0 +1,1 @@
+//! A bundle certified anew on labelled samples.

@@ -1,0 +1,1 @@
+//! A bundle taught by what people corrected.

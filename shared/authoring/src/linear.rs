@@ -1,0 +1,1 @@
+//! Heads fitted on frozen features: logistic regression, shrunk discriminant analysis, whitening.

@@ -1,0 +1,1 @@
+//! A new bundle from a folder of pictures.

@@ -1,0 +1,79 @@
+//! Whether a sample is like anything that the bundle was made for: conformal p-values. Pure.
+//!
+//! A detector's score is a distance to known samples; among the scores of known samples that were kept aside, the share that
+//! is as high or higher is the p-value, `(1 + #{calibration ≥ score}) / (n + 1)`. For a known sample it is under any bound at
+//! most as often as that bound says (Vovk, Gammerman and Shafer, "Algorithmic learning in a random world", 2005; Bates et al.,
+//! "Testing for outliers with conformal p-values", 2023). Several detectors are put together by Bonferroni's bound, which holds
+//! whatever they have in common.
+
+use serde::{Deserialize, Serialize};
+
+/// How a sample compares with the known ones of its product.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Novelty {
+    /// Share of known samples of the product that are as odd or odder, at most.
+    pub p: f64,
+    /// At this or below the sample is unknown.
+    pub bound: f64,
+    /// The product whose known samples it was compared with.
+    pub product: String,
+    /// The detector that found it oddest.
+    pub detector: String,
+    /// Known samples that are nearest by that detector, the nearest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nearest: Vec<Neighbour>,
+    /// The label that it would have had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub likeliest: Option<String>,
+}
+
+/// A known sample.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Neighbour {
+    /// As it was called when the bundle was made.
+    pub sample: String,
+    pub label: String,
+    /// In units of the distance that one known sample in twenty exceeds.
+    pub distance: f64,
+}
+
+impl Novelty {
+    pub fn is_unknown(&self) -> bool {
+        self.p <= self.bound
+    }
+}
+
+/// The p-value of a score among the scores of calibration samples, which ascend.
+pub fn p_value(calibration: &[f32], score: f32) -> f64 {
+    let below = calibration.partition_point(|known| *known < score);
+    (1 + calibration.len() - below) as f64 / (calibration.len() + 1) as f64
+}
+
+/// The p-value of several detectors together: their least, times their number.
+pub fn together(each: &[f64]) -> Option<f64> {
+    let least = each.iter().copied().reduce(f64::min)?;
+    Some((least * each.len() as f64).min(1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_p_value_counts_what_is_as_odd_or_odder() {
+        let calibration = [1.0, 2.0, 2.0, 3.0];
+        assert_eq!(p_value(&calibration, 0.5), 1.0);
+        assert_eq!(p_value(&calibration, 2.0), 4.0 / 5.0);
+        assert_eq!(p_value(&calibration, 2.5), 2.0 / 5.0);
+        assert_eq!(p_value(&calibration, 9.0), 1.0 / 5.0);
+        assert_eq!(p_value(&[], 9.0), 1.0, "nothing is odd where nothing is known");
+        assert_eq!(p_value(&calibration, f32::NAN), 1.0, "no number is no oddity");
+    }
+
+    #[test]
+    fn detectors_share_the_bound() {
+        assert_eq!(together(&[0.01, 0.5]), Some(0.02));
+        assert_eq!(together(&[0.9, 0.8]), Some(1.0));
+        assert_eq!(together(&[]), None);
+    }
+}
