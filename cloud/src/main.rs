@@ -80,7 +80,7 @@ enum Command {
         after_help = "Example:\n  pip download --no-deps onnxruntime && millgate-cloud engine install onnxruntime-*.whl"
     )]
     Engine(EngineCommand),
-    /// Inspect, verify or pack a bundle, or let a running pool switch to another one
+    /// Make, inspect, verify or pack a bundle, or let a running pool switch to another one
     #[command(subcommand, after_help = "Example:\n  millgate-cloud bundle verify models/factory")]
     Bundle(BundleCommand),
 }
@@ -178,6 +178,12 @@ enum EngineCommand {
 
 #[derive(Debug, Subcommand)]
 enum BundleCommand {
+    /// Make a bundle for a product, from a folder of classes or of good pictures alone
+    #[command(
+        after_help = "Examples:\n  millgate-cloud bundle init caps --product cap --data pictures/ --good good\n  \
+                            millgate-cloud bundle init caps --product cap --good pictures/good --defects pictures/defects"
+    )]
+    Init(bundle::InitArgs),
     /// Show a bundle's tasks, experts, costs, thresholds, sizes and digest
     #[command(after_help = "Example:\n  millgate-cloud bundle inspect models/factory")]
     Inspect {
@@ -299,6 +305,7 @@ fn run(command: Command) -> Result<(), CommandError> {
         Command::Engine(EngineCommand::Remove { version, state }) => {
             engine::remove(&version, &state, &mut out)
         }
+        Command::Bundle(BundleCommand::Init(args)) => bundle::init(&args, &mut out),
         Command::Bundle(BundleCommand::Inspect { path, output }) => bundle::inspect(&path, output, &mut out),
         Command::Bundle(BundleCommand::Verify { path, output }) => {
             bundle::verify(&path, &workers(), output, &mut out)

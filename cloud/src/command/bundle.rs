@@ -1,4 +1,5 @@
-//! `bundle inspect|verify|pack`: a bundle in hand, as a directory or a `.tar.zst`. `switch`: the one of a running pool.
+//! `bundle inspect|verify|pack`: a bundle in hand, as a directory or a `.tar.zst`. `init` and its like make and judge one.
+//! `switch`: the one of a running pool.
 
 use std::io::Write;
 use std::path::Path;
@@ -15,9 +16,12 @@ use super::{CommandError, Output, table};
 use crate::guests::Guests;
 use crate::hosted::proving;
 
+mod init;
 mod inspect;
+mod progress;
 mod switch;
 
+pub use init::{InitArgs, init};
 pub use inspect::inspect;
 pub use switch::{rollback, status, switch};
 

@@ -1,1 +1,310 @@
-//! A new bundle from a folder of pictures.
+//! A new bundle from a folder of pictures: of classes, or of good pictures alone.
+//!
+//! The network that features come from is frozen; what is fitted is linear and takes seconds. So that nobody mistakes for the
+//! backbone's work what any network would give, the same is fitted on one with shuffled weights, and shown beside it.
+//!
+//! * `backbone`: the frozen network. `extracting`: what graphs make of pictures. `measures`: what is reached.
+//! * `graphs`: the graphs of a new bundle. `fitting`: which head on which features.
+//! * `classes`: an expert that knows classes. `good`: one that knows good pictures alone.
+//! * `drafting`: a bundle put together. `report`, `card`: what it is worth. `timing`: what a decision takes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use millgate_model::manifest::product_of;
+use millgate_model::recipe::Disposition;
+
+use crate::data::Labelled;
+use crate::draft::{Draft, DraftError};
+use crate::linear::LinearError;
+use crate::progress::Progress;
+
+mod backbone;
+mod card;
+mod classes;
+mod drafting;
+mod extracting;
+mod fitting;
+mod good;
+mod graphs;
+mod measures;
+mod pictures;
+mod report;
+#[cfg(test)]
+mod tests;
+mod timing;
+
+pub use backbone::{Backbone, BackboneError, SHIPPED};
+pub use pictures::good_pictures;
+pub use report::{Classes, Defects, Good, Origin, Report, Trial};
+
+use drafting::{Expert, Plan};
+use graphs::Sized;
+
+/// Sizes that are tried where none is asked for, and those where there is a template, which costs two looks.
+const SIZES: [usize; 2] = [96, 128];
+const SIZES_WITH_TEMPLATE: [usize; 1] = [64];
+/// The size of an encoder beside an expert that looks at pictures itself.
+const SMALL: usize = 64;
+/// Sizes that can be asked for.
+pub const CHOICES: [usize; 3] = [64, 96, 128];
+/// Fewer pictures of a class are few.
+const FEW: usize = 10;
+/// Pictures that a conformal test at 2 % takes, with a few to spare.
+const CALIBRATION: f64 = 52.0;
+/// With fewer pictures than this in all, a fifth is held out, and nothing is promised.
+const WORTH_CALIBRATING: usize = 100;
+
+/// A bundle that is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    pub product: &'a str,
+    pub backbone: &'a Backbone,
+    /// Pixels a side; without it folds say which.
+    pub size: Option<usize>,
+    pub seed: u64,
+    pub from: From<'a>,
+}
+
+/// What it is made of.
+#[derive(Debug, Clone, Copy)]
+pub enum From<'a> {
+    /// Pictures of several classes. Labels of `good` classes are accepted, the others rejected; with none, nothing is said
+    /// of what to do with a part.
+    Classes { data: &'a Labelled, good: &'a [String] },
+    /// Good pictures alone, and known defects to judge by.
+    Good { good: &'a Labelled, defects: Option<&'a Labelled>, false_alarms: f64 },
+}
+
+/// A bundle that was made, not written yet.
+#[derive(Debug, Clone)]
+pub struct Made {
+    pub draft: Draft,
+    pub report: Report,
+    /// Samples that nothing was fitted on.
+    pub held_out: Labelled,
+    /// Samples that the expert was fitted on.
+    pub fitted_on: Labelled,
+}
+
+/// Why no bundle can be made.
+#[derive(Debug, thiserror::Error)]
+pub enum MakeError {
+    #[error(transparent)]
+    Backbone(#[from] BackboneError),
+    #[error(transparent)]
+    Linear(#[from] LinearError),
+    #[error(transparent)]
+    Draft(#[from] DraftError),
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    /// A file that cannot be used.
+    #[error("{}: {message}", path.display())]
+    Picture { path: PathBuf, message: String },
+    /// A flag's value.
+    #[error("`{key}` {message}")]
+    Refused { key: &'static str, message: String },
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Makes a bundle in memory, its expert's confidence not yet calibrated. `beside` is where it will be written.
+pub fn make(request: &Request<'_>, beside: &Path, progress: &dyn Progress) -> Result<Made, MakeError> {
+    check_product(request.product)?;
+    if let Some(size) = request.size
+        && !CHOICES.contains(&size)
+        && request.backbone.only_size != Some(size)
+    {
+        let message = format!("is {size}: 64, 96 and 128 pixels can be had");
+        return Err(MakeError::Refused { key: "size", message });
+    }
+    let mut made = match request.from {
+        From::Classes { data, good } => of_classes(request, data, good, progress)?,
+        From::Good { good, defects, false_alarms } => {
+            of_good(request, good, defects, false_alarms, progress)?
+        }
+    };
+    made.draft.insert("MODEL_CARD.md", card::card(&made.report));
+    progress.stage("timing decisions", 1);
+    made.report.decision_us = timing::decision_us(&made, beside)?;
+    Ok(made)
+}
+
+fn check_product(product: &str) -> Result<(), MakeError> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._+-".contains(&byte);
+    if product.is_empty() || product.starts_with('.') || product.len() > 48 || !product.bytes().all(plain) {
+        let message = format!("is `{product}`: it must be 1 to 48 letters, digits, `.`, `_`, `+` or `-`");
+        return Err(MakeError::Refused { key: "product", message });
+    }
+    Ok(())
+}
+
+fn sizes(request: &Request<'_>, usual: &[usize]) -> Vec<usize> {
+    match (request.backbone.only_size, request.size) {
+        (Some(only), _) => vec![only],
+        (None, Some(size)) => vec![size],
+        (None, None) => usual.to_vec(),
+    }
+}
+
+fn of_classes(
+    request: &Request<'_>,
+    data: &Labelled,
+    good: &[String],
+    progress: &dyn Progress,
+) -> Result<Made, MakeError> {
+    let labels = classes::labels(data);
+    if labels.len() < 2 {
+        let message = format!(
+            "holds one class, `{}`: give another one beside it, or good pictures alone by --good DIR without --data",
+            labels.first().map_or("", String::as_str)
+        );
+        return Err(MakeError::Refused { key: "data", message });
+    }
+    if let Some(label) = labels.iter().find(|label| product_of(label) != request.product) {
+        let message = format!("holds `{label}`, which is not of product `{}`", request.product);
+        return Err(MakeError::Refused { key: "data", message });
+    }
+    let dispositions = dispositions(request.product, &labels, good)?;
+    let pictures = counts(data);
+    let mut warnings = Vec::new();
+    for (label, count) in pictures.iter().filter(|(_, count)| **count < FEW) {
+        warnings.push(format!("`{label}` has {count} pictures; {FEW} and more make it much better"));
+    }
+    let all = data.items.len();
+    let share = if all < WORTH_CALIBRATING { 0.2 } else { (CALIBRATION / all as f64).clamp(0.25, 0.5) };
+    let (kept, held_out) = data.holdout(share, request.seed);
+    let with_template = classes::has_template(data)?;
+    let usual = if with_template { &SIZES_WITH_TEMPLATE[..] } else { &SIZES[..] };
+    let fitted = classes::fit(&kept, request.backbone, &sizes(request, usual), request.seed, progress)?;
+
+    let sized = Sized::new(request.backbone, fitted.size)?;
+    let looks = with_template.then(|| sized.clone());
+    let expert = Expert {
+        name: format!("{}-head", request.product),
+        file: classes::expert(&fitted, &sized, with_template)?,
+        feature_dims: if with_template { sized.compared_dims() } else { sized.dims() },
+        looks,
+    };
+    let samples = labels.iter().filter_map(|label| held_out.items.iter().find(|item| item.label == *label));
+    let plan = Plan {
+        product: request.product,
+        description: format!("{} classes of {}, on a frozen backbone", labels.len(), request.product),
+        dispositions,
+        encoder: sized,
+        expert,
+        with_template,
+        samples: samples.collect(),
+        labels: labels.clone(),
+    };
+    let report = Report {
+        product: request.product.to_owned(),
+        backbone: request.backbone.into(),
+        pictures,
+        held_out: held_out.items.len(),
+        size: fitted.size,
+        classes: Some(Classes::of(&fitted, &labels)),
+        good: None,
+        decision_us: 0,
+        warnings,
+    };
+    Ok(Made { draft: drafting::draft(&plan)?, report, held_out, fitted_on: kept })
+}
+
+fn of_good(
+    request: &Request<'_>,
+    good: &Labelled,
+    defects: Option<&Labelled>,
+    false_alarms: f64,
+    progress: &dyn Progress,
+) -> Result<Made, MakeError> {
+    if !(false_alarms > 0.0 && false_alarms < 0.5) {
+        let message = format!("is {false_alarms}: it must be over 0 and under 0.5");
+        return Err(MakeError::Refused { key: "false-alarms", message });
+    }
+    let with_template = classes::has_template(good)?;
+    if let Some(defects) = defects
+        && classes::has_template(defects)? != with_template
+    {
+        let message = "and good pictures must both have templates, or neither".to_owned();
+        return Err(MakeError::Refused { key: "defects", message });
+    }
+    let usual = if with_template { &SIZES_WITH_TEMPLATE[..] } else { &SIZES[..1] };
+    let size = sizes(request, usual)[0];
+    let sized = Sized::new(request.backbone, size)?;
+    let given = good::Given { good, defects, with_template, false_alarms, seed: request.seed };
+    let fitted = good::fit(&given, &sized, progress)?;
+
+    let labels = ["good", "anomalous"].map(|class| format!("{}/{class}", request.product));
+    let dispositions = labels.iter().cloned().zip([Disposition::Accept, Disposition::Reject]);
+    let small = request.backbone.only_size.unwrap_or(SMALL);
+    let (kept, aside) = good::split(&given);
+    let plan = Plan {
+        product: request.product,
+        description: format!("Good pictures of {}, on a frozen backbone", request.product),
+        labels: labels.to_vec(),
+        dispositions: dispositions.collect(),
+        encoder: Sized::new(request.backbone, small)?,
+        expert: Expert {
+            name: format!("{}-good", request.product),
+            file: sized.detector(&fitted.detector, with_template)?,
+            feature_dims: sized.dims(),
+            looks: Some(sized.clone()),
+        },
+        with_template,
+        samples: aside.items.iter().collect(),
+    };
+    let mut warnings = Vec::new();
+    if fitted.false_alarms > false_alarms {
+        let aside = (1.0 / false_alarms).ceil() - 1.0;
+        warnings.push(format!(
+            "{:.1} % of false alarms cannot be promised with {} pictures kept aside: it takes {aside:.0}, of {:.0} good ones in all",
+            100.0 * false_alarms,
+            fitted.aside,
+            (aside / good::ASIDE).ceil(),
+        ));
+    }
+    if good.items.len() < WORTH_CALIBRATING {
+        warnings.push(format!("{} good pictures are few: 100 and more are better", good.items.len()));
+    }
+    let mut pictures = counts(good);
+    pictures.extend(defects.map(counts).unwrap_or_default());
+    let report = Report {
+        product: request.product.to_owned(),
+        backbone: request.backbone.into(),
+        pictures,
+        held_out: aside.items.len(),
+        size,
+        classes: None,
+        good: Some(Good::of(&fitted, false_alarms, sized.patch_dims())),
+        decision_us: 0,
+        warnings,
+    };
+    Ok(Made { draft: drafting::draft(&plan)?, report, held_out: aside, fitted_on: kept })
+}
+
+fn counts(data: &Labelled) -> BTreeMap<String, usize> {
+    data.counts().into_iter().map(|(label, count)| (label.to_owned(), count)).collect()
+}
+
+/// What to do with a part by its label, where good classes were named.
+fn dispositions(
+    product: &str,
+    labels: &[String],
+    good: &[String],
+) -> Result<BTreeMap<String, Disposition>, MakeError> {
+    let named: Vec<String> = good
+        .iter()
+        .map(|class| if class.contains('/') { class.clone() } else { format!("{product}/{class}") })
+        .collect();
+    if let Some(unknown) = named.iter().find(|label| !labels.contains(label)) {
+        let message =
+            format!("names `{unknown}`, which is no class of the data: it has {}", labels.join(", "));
+        return Err(MakeError::Refused { key: "good", message });
+    }
+    if named.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let of = |label: &String| if named.contains(label) { Disposition::Accept } else { Disposition::Reject };
+    Ok(labels.iter().map(|label| (label.clone(), of(label))).collect())
+}
