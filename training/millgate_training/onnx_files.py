@@ -2,13 +2,14 @@
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
 SMALLEST = 64  # tensors below this many numbers stay FP32
 
 
 def session(path):
+    import onnxruntime as ort  # not needed for the rest
+
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
