@@ -188,6 +188,7 @@ impl From<DecidingError> for Failure {
             DecidingError::NoExpert { .. } | DecidingError::Pinned { .. } => Self::Sample(error.to_string()),
             DecidingError::UnknownExpert(name) => Self::UnknownExpert(name),
             DecidingError::NoAnswer(_) => Self::Model(error.to_string()),
+            DecidingError::Scope(source) => Self::field("labels", source.to_string()),
         }
     }
 }

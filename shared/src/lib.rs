@@ -15,7 +15,7 @@
 //!   [`trouble`]. `array`: [`mod@array`], what models take and give.
 //! * `rim`: [`output`], [`quiet`], [`shutdown`], [`telemetry`], [`metrics`]. `engine`: [`engine`] runs ONNX; nothing else names tract. `sample`:
 //!   [`index`], [`image`], [`part`], [`modality`], [`sample`], what comes in.
-//! * `model`: [`manifest`](bundle::manifest), [`competence`], [`combine`], [`decision`], [`gate`], [`deciding`]: how a decision
+//! * `model`: [`manifest`](bundle::manifest), [`recipe`], [`novelty`], [`scope`], [`competence`], [`combine`], [`decision`], [`gate`], [`deciding`]: how a decision
 //!   is made and recorded, pure. `transport`: [`transport`], gRPC between agent and pool.
 //! * `bundle`: [`bundle`], a bundle on disk. `wire`: [`wire`] and [`proto`], records and samples as protobuf. `identity`:
 //!   [`identity`], certificates, TLS, tokens.
@@ -26,7 +26,7 @@
 pub use millgate_array::each_values;
 pub use millgate_base::{bounded, digest, files, memory, panics, tarball, text_file, toml_file, trouble};
 pub use millgate_mixture::{driver, embedding, inputs, local, proof, runner, workers};
-pub use millgate_model::{combine, competence, deciding, decision, gate};
+pub use millgate_model::{combine, competence, deciding, decision, gate, novelty, recipe, scope};
 pub use millgate_rim::{metrics, output, quiet, shutdown, telemetry};
 pub use millgate_sample::{image, index, modality, part, sample};
 pub use millgate_wire::proto;

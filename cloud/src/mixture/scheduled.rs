@@ -9,7 +9,7 @@ use futures_util::future::{BoxFuture, try_join_all};
 use futures_util::stream::FuturesUnordered;
 use millgate_shared::array::Array;
 use millgate_shared::competence::Answer;
-use millgate_shared::deciding::Todo;
+use millgate_shared::deciding::{Compared, Todo};
 use millgate_shared::decision::{Missing, Run};
 use millgate_shared::driver::{Experts, Gate, Reply, Standing};
 use millgate_shared::embedding::{Embedding, Embeddings};
@@ -115,6 +115,10 @@ impl Experts for Scheduled<'_> {
     async fn next(&mut self, _: Instant) -> Option<Reply> {
         let (expert, answered) = self.under_way.next().await?;
         Some(self.answer(expert, answered))
+    }
+
+    fn compare(&mut self, _: &str) -> Compared {
+        Compared::default()
     }
 }
 

@@ -14,7 +14,7 @@ use futures_util::stream::FuturesUnordered;
 use millgate_shared::bundle::BundleDigest;
 use millgate_shared::bundle::manifest::{Expert, Manifest};
 use millgate_shared::competence::Answer;
-use millgate_shared::deciding::Todo;
+use millgate_shared::deciding::{Compared, Todo};
 use millgate_shared::decision::{Missing, Run};
 use millgate_shared::driver::{Experts, Reply as Answered, Standing};
 use millgate_shared::index::ExpertIx;
@@ -135,6 +135,11 @@ impl Experts for Asking {
         let manifest = &self.manifest;
         let answer = reply.and_then(|reply| read(&manifest.experts[expert], expert, reply));
         Some(Answered { expert, at: Instant::now(), answer })
+    }
+
+    /// Was done on the model thread, where the sample is.
+    fn compare(&mut self, _: &str) -> Compared {
+        Compared::default()
     }
 }
 

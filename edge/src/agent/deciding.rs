@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millgate_shared::bundle::manifest::Manifest;
-use millgate_shared::deciding::{Policy, Todo};
+use millgate_shared::deciding::{Compared, Policy, Todo};
 use millgate_shared::decision::{Context, Decision, Timings};
 use millgate_shared::driver::{Ask as Choose, Closed, Driver, Experts, Gate, Reply, Standing};
 use millgate_shared::embedding::Embeddings;
@@ -194,6 +194,10 @@ impl Experts for OnThread<'_> {
 
     fn next(&mut self, until: Instant) -> impl Future<Output = Option<Reply>> + Send {
         self.local.next(until)
+    }
+
+    fn compare(&mut self, product: &str) -> Compared {
+        self.local.compare(product)
     }
 }
 

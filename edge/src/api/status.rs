@@ -61,6 +61,7 @@ fn deciding(error: &DecidingError) -> Status {
     let message = error.to_string();
     match error {
         DecidingError::NoExpert { .. } => bad_field(PARTS, &message),
+        DecidingError::Scope(source) => bad_field("labels", &source.to_string()),
         DecidingError::UnknownExpert(_) | DecidingError::Pinned { .. } => bad_field("pinned", &message),
         DecidingError::NoAnswer(missing) => {
             let is_late =

@@ -67,10 +67,10 @@ fn risk(manifest: &Manifest, asked_for: f64) -> Option<Item> {
     let products: BTreeSet<&str> = labels.map(|label| product_of(label)).collect();
     let (mut stricter, mut none, mut never) = (Vec::new(), Vec::new(), Vec::new());
     for product in products {
-        match manifest.certified(product, asked_for) {
+        match manifest.certified(product, asked_for, false) {
             Some(certified) if certified.is_for(asked_for) => {}
             Some(certified) => stricter.push(format!("{product} goes by {}", certified.risk)),
-            None if manifest.certified(product, 1.0).is_some() => none.push(product),
+            None if manifest.certified(product, 1.0, false).is_some() => none.push(product),
             // No setting helps: the bundle's maker had too few samples.
             None => never.push(product),
         }

@@ -158,6 +158,7 @@ pub(crate) mod tests {
     use std::collections::BTreeMap;
 
     use millgate_shared::decision::Why;
+    use millgate_shared::scope::Scope;
 
     use super::*;
 
@@ -178,7 +179,16 @@ pub(crate) mod tests {
                 digest: BundleDigest::from_bytes(&[1; 32]).unwrap(),
                 id: id.to_owned(),
             },
-            open: Open { task: "inspect".to_owned(), answers: vec![], missing: vec![], why },
+            open: Open {
+                task: "inspect".to_owned(),
+                answers: vec![],
+                missing: vec![],
+                why,
+                scope: Scope::default(),
+                novelty: None,
+                checks: vec![],
+                recipe: None,
+            },
             line: format!("{{\"id\":\"{id}\"}}\n"),
             requests: vec![v1::RunExpertsRequest { parts: vec![part], ..Default::default() }],
         }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use millgate_model::competence::Answer;
-use millgate_model::deciding::{Deciding, DecidingError, Mode, Open, Policy, Todo};
+use millgate_model::deciding::{Compared, Deciding, DecidingError, Mode, Open, Policy, Todo};
 use millgate_model::decision::{Missing, Outcome, Run};
 use millgate_model::gate::{Place, Ranking};
 use millgate_model::manifest::Manifest;
@@ -54,6 +54,10 @@ pub trait Experts {
 
     /// The next reply. `None`: by `until` none came, or nobody is out who is waited for here.
     fn next(&mut self, until: Instant) -> impl Future<Output = Option<Reply>> + Send;
+
+    /// Compares the sample with what is known of a product, once the experts of this place have answered. Whoever does not hold
+    /// the sample, or has no bank of the product, gives nothing.
+    fn compare(&mut self, product: &str) -> Compared;
 }
 
 /// The encoders and the gate for one sample, beside its experts.
@@ -127,7 +131,7 @@ impl Driver {
                 gate.score().await.map_err(DriverError::Gate)?
             }
         };
-        let ranking = Ranking::new(manifest, &manifest.tasks[task], &presence, scores, places);
+        let ranking = Ranking::new(manifest, &manifest.tasks[task], &policy.scope, &presence, scores, places);
         let mut deciding = Deciding::new(manifest, task, &presence, ranking, policy, started)?;
         let first = Some(deciding.start());
         Ok(Self { deciding, first, runs: BTreeMap::new() })
@@ -149,6 +153,11 @@ impl Driver {
                 Err(reason) => self.deciding.failed(expert, reason),
             };
             self.ask(experts, todo);
+            if let Some(product) = self.deciding.to_compare() {
+                let compared = experts.compare(product);
+                let todo = self.deciding.compared(compared);
+                self.ask(experts, todo);
+            }
         }
     }
 

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use millgate_model::competence::Answer;
-use millgate_model::deciding::Todo;
+use millgate_model::deciding::{Compared, Todo};
 use millgate_model::decision::{Missing, Run};
 use millgate_model::manifest::{ExpertInput, InputKind};
 use millgate_sample::index::{By, ExpertIx};
@@ -109,6 +109,10 @@ impl Experts for Local<'_> {
     fn next(&mut self, _: Instant) -> impl Future<Output = Option<Reply>> + Send {
         let expert = if (self.is_cancelled)() { None } else { self.queue.pop() };
         std::future::ready(expert.map(|expert| self.run(expert)))
+    }
+
+    fn compare(&mut self, _: &str) -> Compared {
+        Compared::default()
     }
 }
 

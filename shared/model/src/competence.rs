@@ -38,6 +38,22 @@ impl Answer {
         Ok(Self { expert, probabilities: softmax(&logits) })
     }
 
+    /// Leaves only labels that may be the answer, by the order of the expert's labels, and lets their probabilities sum to 1
+    /// again. `None` if nothing is left: none may be, or those that may have no probability at all.
+    pub fn within(mut self, may_be: impl Fn(usize) -> bool) -> Option<Self> {
+        for (at, probability) in self.probabilities.iter_mut().enumerate() {
+            if !may_be(at) {
+                *probability = 0.0;
+            }
+        }
+        let sum: f64 = self.probabilities.iter().sum();
+        if sum.is_nan() || sum <= 0.0 {
+            return None;
+        }
+        self.probabilities.iter_mut().for_each(|probability| *probability /= sum);
+        Some(self)
+    }
+
     /// Index of the likeliest among the expert's labels; the first of equals.
     pub fn top(&self) -> usize {
         first_max(&self.probabilities)
@@ -108,6 +124,14 @@ mod tests {
             Answer::from_logits(ExpertIx::new(0), 2, &[0.0]),
             Err(AnswerError::Length { expected: 2, got: 1 })
         );
+    }
+
+    #[test]
+    fn what_may_not_be_the_answer_leaves_its_probability_to_the_rest() {
+        let answer = Answer { expert: ExpertIx::new(0), probabilities: vec![0.5, 0.3, 0.2] };
+        let within = answer.clone().within(|at| at != 0).unwrap();
+        assert_eq!(within.probabilities, [0.0, 0.6, 0.4]);
+        assert_eq!(answer.within(|_| false), None);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! Deciding::new ── start() ──> run these here, ask those of the pool (modes gate, always, pinned)
-//!        answered / failed ──> substitutes to run; the pool to ask, once the local answers are in (mode confidence)
+//!        answered / failed ──> substitutes to run
+//!        to_compare() ──> compared(): once the local answers are in; the pool to ask (mode confidence)
 //!        wait_until()      ──> None: close() now; Some(t): wait for answers until t, then close()
 //! ```
 //!
@@ -18,15 +19,19 @@ use millgate_sample::index::{By, ExpertIx, ModalityIx, TaskIx};
 
 use crate::combine::{Mixed, Weighed, combine};
 use crate::competence::{Answer, competence};
-use crate::decision::{Degraded, Missing, MissingExpert, Outcome, State, Why};
+use crate::decision::{Degraded, FailedCheck, Missing, MissingExpert, Outcome, State, Why};
 use crate::gate::{Place, Ranking};
 use crate::manifest::{Manifest, Task, product_of};
+use crate::novelty::Novelty;
+use crate::scope::ScopeError;
 
+mod comparing;
 mod open;
 mod policy;
 #[cfg(test)]
 mod tests;
 
+pub use comparing::Compared;
 pub use open::{AmendError, Open, OpenAnswer, Wanted};
 pub use policy::{Mode, Policy, PolicyError};
 
@@ -39,6 +44,8 @@ pub enum DecidingError {
     UnknownExpert(String),
     #[error("pinned expert `{expert}` cannot be asked: {reason}")]
     Pinned { expert: String, reason: String },
+    #[error("`labels`: {0}")]
+    Scope(#[from] ScopeError),
     #[error("no expert answered: {}", missing_list(.0))]
     NoAnswer(Vec<MissingExpert>),
 }
@@ -87,6 +94,10 @@ pub struct Deciding {
     rule: String,
     local_risk: Option<f64>,
     threshold: Option<f64>,
+    /// The local answers together, until they have been compared with what is known.
+    to_compare: Option<Mixed>,
+    novelty: Option<Novelty>,
+    checks: Vec<FailedCheck>,
 }
 
 impl Deciding {
@@ -118,7 +129,11 @@ impl Deciding {
             rule: String::new(),
             local_risk: None,
             threshold: None,
+            to_compare: None,
+            novelty: None,
+            checks: Vec::new(),
         };
+        this.policy.scope.check(this.task())?;
         match this.policy.mode.clone() {
             Mode::Pinned(names) => this.choose_pinned(&names)?,
             Mode::Confidence | Mode::Gate | Mode::Always | Mode::Never => this.choose(),
@@ -181,6 +196,7 @@ impl Deciding {
     /// An expert has answered.
     pub fn answered(&mut self, answer: Answer, now: Instant) -> Todo {
         let expert = answer.expert;
+        let Some(answer) = self.within_scope(answer) else { return self.failed(expert, Missing::Failed) };
         if !self.settle(expert) {
             return Todo::default();
         }
@@ -245,13 +261,17 @@ impl Deciding {
         };
         let degraded = self.degraded();
         let open = self.open();
-        let outcome = Outcome {
+        let mut outcome = Outcome {
             state: if degraded.is_some() { State::Provisional } else { State::Final },
             degraded,
             why: self.why(),
             mixed,
             answers: self.answers,
+            novelty: self.novelty,
+            checks: self.checks,
+            disposition: None,
         };
+        outcome.dispose(&self.manifest, &self.manifest.tasks[self.task], self.policy.recipe.as_deref());
         Ok((outcome, open))
     }
 
@@ -320,25 +340,23 @@ impl Deciding {
         let local: Vec<Weighed> = self.answers.iter().filter(is_local).cloned().collect();
         let mixed = combine(&self.manifest.combine, self.task(), &self.manifest.experts, &local);
         self.local_risk = mixed.as_ref().map(|mixed| mixed.risk);
+        if let Some(mixed) = mixed {
+            // Who is asked next depends on how the sample compares with what is known.
+            self.to_compare = Some(mixed);
+            return Todo::default();
+        }
         if self.policy.mode != Mode::Confidence || self.asked_remote {
             return Todo::default();
         }
-        let wanted = match mixed {
-            Some(mixed) => self.is_cloud_wanted(&mixed),
-            None => {
-                self.rule = "asked_cloud: no local answer".to_owned();
-                true
-            }
-        };
-        let remote = if wanted { self.ask_remote() } else { Vec::new() };
-        Todo { local: Vec::new(), remote }
+        self.rule = "asked_cloud: no local answer".to_owned();
+        Todo { local: Vec::new(), remote: self.ask_remote() }
     }
 
     fn is_cloud_wanted(&mut self, local: &Mixed) -> bool {
         let product = product_of(&self.task().labels[local.verdict]).to_owned();
         let (risk, asked_for) = (local.risk, self.policy.risk);
-        let certified = self.manifest.certified(&product, asked_for);
-        self.threshold = certified.map(|certified| certified.threshold);
+        let certified = self.certified(&product).cloned();
+        self.threshold = certified.as_ref().map(|certified| certified.threshold);
         let (wanted, rule) = match certified {
             Some(certified) => {
                 let at = match certified.is_for(asked_for) {
@@ -355,7 +373,7 @@ impl Deciding {
                     }
                 }
             }
-            None => (true, format!("asked_cloud: no certified threshold for {product} at risk {asked_for}")),
+            None => (true, format!("asked_cloud: {}", self.uncertified(&product))),
         };
         self.rule = match rule.strip_prefix("asked_cloud: ") {
             Some(why) if self.remote.is_empty() => format!("local: {why}, but no cloud expert may be asked"),

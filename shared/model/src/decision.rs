@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::novelty::Novelty;
+pub use crate::novelty::UNKNOWN;
 use crate::recipe::Disposition;
 
 mod amend;
@@ -102,9 +103,6 @@ pub struct Verdict {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probability: Option<f64>,
 }
-
-/// The verdict on a sample that is like nothing the bundle was made for.
-pub const UNKNOWN: &str = "unknown";
 
 /// A picture that is not as the pictures of its product are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -10,6 +10,7 @@ use millgate_sample::index::{By, ExpertIx, ModalityIx};
 use crate::competence::softmax;
 use crate::decision::Missing;
 use crate::manifest::{Expert, Manifest, Task, Tier};
+use crate::scope::Scope;
 
 /// Where an expert can be run from here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub fn tier_places(manifest: &Manifest, cloud: Place) -> By<ExpertIx, Place> {
 pub enum Mask {
     /// The expert does not answer this task.
     Task,
+    /// None of the expert's labels may be the answer.
+    Scope,
     /// The expert needs a modality that the sample lacks.
     Modality(String),
     /// The expert needs the pixels of a modality of which only features may leave the device.
@@ -47,6 +50,7 @@ impl std::fmt::Display for Mask {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Task => write!(f, "does not answer this task"),
+            Self::Scope => write!(f, "has none of the labels that may be the answer"),
             Self::Modality(name) => write!(f, "needs `{name}`"),
             Self::Policy(name) => write!(f, "policy: only features of `{name}` leave the device"),
         }
@@ -68,17 +72,19 @@ pub struct Ranking {
 }
 
 impl Ranking {
-    /// What a sample that has the modalities of `presence` makes of the gate's `scores`.
+    /// What a sample that has the modalities of `presence`, and whose labels may be those of `scope`, makes of the gate's
+    /// `scores`.
     pub fn new(
         manifest: &Manifest,
         task: &Task,
+        scope: &Scope,
         presence: &By<ModalityIx, bool>,
         scores: By<ExpertIx, f64>,
         places: By<ExpertIx, Place>,
     ) -> Self {
         let prices = manifest.experts.map(|expert| expert.price);
         let mut masks: By<ExpertIx, Option<Mask>> =
-            manifest.experts.map(|expert| mask(manifest, task, presence, expert));
+            manifest.experts.map(|expert| mask(manifest, task, scope, presence, expert));
         let eligible: Vec<f64> = scores
             .iter()
             .zip(&masks)
@@ -116,9 +122,18 @@ impl Ranking {
     }
 }
 
-fn mask(manifest: &Manifest, task: &Task, presence: &By<ModalityIx, bool>, expert: &Expert) -> Option<Mask> {
+fn mask(
+    manifest: &Manifest,
+    task: &Task,
+    scope: &Scope,
+    presence: &By<ModalityIx, bool>,
+    expert: &Expert,
+) -> Option<Mask> {
     if !expert.tasks.contains(&task.name) {
         return Some(Mask::Task);
+    }
+    if !scope.allows_expert(expert) {
+        return Some(Mask::Scope);
     }
     let absent = |name: &str| manifest.modality_index(name).is_none_or(|at| presence.get(at) != Some(&true));
     let missing = expert.inputs.iter().find(|input| absent(&input.modality))?;
@@ -135,7 +150,7 @@ mod tests {
         let manifest = manifest();
         let presence = By::from(*presence);
         let task = &manifest.tasks[TaskIx::new(0)];
-        Ranking::new(&manifest, task, &presence, (*scores).into(), (*places).into())
+        Ranking::new(&manifest, task, &Scope::default(), &presence, (*scores).into(), (*places).into())
     }
 
     fn order(ranking: &Ranking) -> Vec<usize> {

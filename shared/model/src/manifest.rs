@@ -10,6 +10,8 @@ use millgate_sample::index::{By, EncoderIx, ExpertIx, ModalityIx, TaskIx};
 use millgate_sample::modality::{MODALITIES, Modality, Prepare, Spec, Table, unprepared};
 use serde::Deserialize;
 
+use crate::recipe::Recipe;
+
 mod check;
 mod input;
 mod product;
@@ -280,6 +282,13 @@ impl Manifest {
         self.products.iter().find(|product| product.name == name)
     }
 
+    /// What the bundle itself makes of verdicts, with what mistakes cost at a product.
+    pub fn recipe(&self, product: &str) -> Recipe {
+        let dispositions = self.products.iter().flat_map(|product| &product.dispositions);
+        let labels = dispositions.map(|(label, disposition)| (label.clone(), *disposition)).collect();
+        Recipe { labels, costs: self.product(product).and_then(|product| product.costs) }
+    }
+
     pub fn task(&self, name: &str) -> Option<&Task> {
         self.tasks.iter().find(|task| task.name == name)
     }
@@ -303,8 +312,10 @@ impl Manifest {
 
     /// The threshold on the local risk that holds where this risk is accepted: the one certified for it, or else for the
     /// next stricter one, which keeps that promise too. `None`: none is certified for this product at it or below.
-    pub fn certified(&self, product: &str, risk: f64) -> Option<&Threshold> {
-        let certified = self.offload.thresholds.iter();
+    ///
+    /// `restricted`: the sample is known to be of this product, and nothing else may be the answer.
+    pub fn certified(&self, product: &str, risk: f64, restricted: bool) -> Option<&Threshold> {
+        let certified = self.offload.thresholds.iter().filter(|entry| entry.restricted == restricted);
         certified
             .filter(|entry| entry.product == product && entry.risk <= risk + SAME_RISK)
             .max_by(|a, b| a.risk.total_cmp(&b.risk))

@@ -8,6 +8,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The verdict on a sample that is like nothing the bundle was made for.
+pub const UNKNOWN: &str = "unknown";
+
 /// How a sample compares with the known ones of its product.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Novelty {
@@ -35,6 +38,15 @@ pub struct Neighbour {
     pub label: String,
     /// In units of the distance that one known sample in twenty exceeds.
     pub distance: f64,
+}
+
+/// What a comparison with the known samples of a product gives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Score {
+    /// As in [`Novelty`].
+    pub p: f64,
+    pub detector: String,
+    pub nearest: Vec<Neighbour>,
 }
 
 impl Novelty {

@@ -46,7 +46,7 @@ pub struct Costs {
 }
 
 /// What to do with which verdict.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
     /// Disposition by label; a label that is not here is for review.
     pub labels: BTreeMap<String, Disposition>,
@@ -117,11 +117,11 @@ mod tests {
 
     #[test]
     fn what_an_escape_costs_moves_the_threshold() {
-        let costs = Costs { escape: 9.0, false_reject: 1.0, review: None };
-        assert_eq!(disposed(&recipe(Some(costs)), 0.91), Disposition::Accept);
-        assert_eq!(disposed(&recipe(Some(costs)), 0.89), Disposition::Reject);
+        let costs = Costs { escape: 3.0, false_reject: 1.0, review: None };
+        assert_eq!(disposed(&recipe(Some(costs)), 0.76), Disposition::Accept);
+        assert_eq!(disposed(&recipe(Some(costs)), 0.74), Disposition::Reject);
         assert_eq!(
-            disposed(&recipe(Some(costs)), 0.9),
+            disposed(&recipe(Some(costs)), 0.75),
             Disposition::Reject,
             "equal costs go to the safer one"
         );

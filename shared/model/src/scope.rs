@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use crate::manifest::{Expert, Task, product_of};
 
 /// Labels that may be the answer; all of the task's unless it was restricted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Scope {
     /// Labels and products as they were named; `None`: no restriction.
     named: Option<BTreeSet<String>>,
@@ -32,6 +35,11 @@ impl Scope {
             }
         }
         Ok(())
+    }
+
+    /// Whether nothing was restricted.
+    pub fn is_open(&self) -> bool {
+        self.named.is_none()
     }
 
     /// Whether this label may be the answer.

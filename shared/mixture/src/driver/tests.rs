@@ -21,6 +21,8 @@ struct Script {
     gate_fails: bool,
     /// What happened, in order.
     log: Vec<String>,
+    /// Products that the sample was compared with the known samples of, each with the number of calls so far.
+    compared: Vec<(String, usize)>,
 }
 
 impl Script {
@@ -28,7 +30,8 @@ impl Script {
         let text = std::fs::read_to_string("../../models/factory/bundle.toml").unwrap();
         let manifest = Arc::new(Manifest::parse(&text).unwrap());
         let (out, log) = (Vec::new(), Vec::new());
-        Self { manifest, now: Instant::now(), replies: replies.to_vec(), out, gate_fails: false, log }
+        let (replies, compared) = (replies.to_vec(), Vec::new());
+        Self { manifest, now: Instant::now(), replies, out, gate_fails: false, log, compared }
     }
 
     fn expert(&self, name: &str) -> ExpertIx {
@@ -106,6 +109,11 @@ impl Experts for Script {
         let name = &self.manifest.experts[expert].name;
         let (_, _, says) = self.replies.iter().find(|(known, ..)| known == name)?;
         Some(Reply { expert, at, answer: says.map(|sure| self.answer(expert, sure)) })
+    }
+
+    fn compare(&mut self, product: &str) -> Compared {
+        self.compared.push((product.to_owned(), self.log.len()));
+        Compared::default()
     }
 }
 
@@ -247,6 +255,10 @@ fn a_driver_goes_on_with_other_experts_where_it_stopped() {
         async fn next(&mut self, until: Instant) -> Option<Reply> {
             self.0.next(until).await
         }
+
+        fn compare(&mut self, product: &str) -> Compared {
+            self.0.compare(product)
+        }
     }
 
     let mut script = Script::new(&[("pcb-s", MS, Ok(0.5)), ("pcb-l", MS, Ok(0.999_999))]);
@@ -262,4 +274,12 @@ fn a_driver_goes_on_with_other_experts_where_it_stopped() {
     let closed = driver.close().unwrap();
     assert_eq!(there.answered(&closed), ["pcb-s", "pcb-l"]);
     assert!(closed.outcome.why.rule.ends_with("; a note"), "{}", closed.outcome.why.rule);
+}
+
+#[test]
+fn a_sample_is_compared_once_after_the_local_answers_and_before_the_pool_is_asked() {
+    let mut script = Script::new(&[("pcb-s", MS, Ok(0.5)), ("pcb-l", MS, Ok(0.999_999))]);
+    script.decide(Mode::Confidence, Place::Remote).unwrap();
+    let calls = script.log.iter().position(|line| line.contains("pool [pcb-l]")).unwrap();
+    assert_eq!(script.compared, [("deeppcb".to_owned(), calls)]);
 }

@@ -9,9 +9,12 @@ use serde::{Deserialize, Serialize};
 use super::Deciding;
 use crate::combine::{Weighed, combine};
 use crate::competence::{Answer, competence};
-use crate::decision::{Degraded, Missing, MissingExpert, Outcome, State, Why};
+use crate::decision::{Degraded, FailedCheck, Missing, MissingExpert, Outcome, State, Why};
 use crate::gate::Place;
 use crate::manifest::{Expert, Manifest};
+use crate::novelty::Novelty;
+use crate::recipe::Recipe;
+use crate::scope::Scope;
 
 #[cfg(test)]
 mod tests;
@@ -24,6 +27,17 @@ pub struct Open {
     /// Every expert that did not, in the order in which they were given up.
     pub missing: Vec<Wanted>,
     pub why: Why,
+    /// Labels that may be the answer.
+    #[serde(default, skip_serializing_if = "Scope::is_open")]
+    pub scope: Scope,
+    /// How the sample compared with known ones; late answers change nothing of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub novelty: Option<Novelty>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<FailedCheck>,
+    /// The operator's; `None`: the bundle's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<Recipe>,
 }
 
 /// An answer that came in time.
@@ -87,6 +101,10 @@ impl Deciding {
             answers: self.answers.iter().map(answer).collect(),
             missing,
             why: self.why(),
+            scope: self.policy.scope.clone(),
+            novelty: self.novelty.clone(),
+            checks: self.checks.clone(),
+            recipe: self.policy.recipe.as_deref().cloned(),
         })
     }
 }
@@ -121,8 +139,12 @@ impl Open {
                     if spec.labels.len() != answer.probabilities.len() {
                         return Err(AmendError::Labels(wanted.expert.clone()));
                     }
+                    let Some(answer) = self.within_scope(spec, answer) else {
+                        missing.push(wanted);
+                        continue;
+                    };
                     let competence = competence(&spec.competence, answer.confidence(), wanted.trusted_share);
-                    answers.push(Weighed { answer: answer.clone(), competence });
+                    answers.push(Weighed { answer, competence });
                     shares.push((index, wanted.share));
                 }
                 (None, _) => missing.push(wanted),
@@ -147,7 +169,26 @@ impl Open {
                 later: None,
             }
         });
-        Ok(Outcome { state: State::Amended, degraded, why: self.why.clone(), mixed, answers })
+        let mut outcome = Outcome {
+            state: State::Amended,
+            degraded,
+            why: self.why.clone(),
+            mixed,
+            answers,
+            novelty: self.novelty.clone(),
+            checks: self.checks.clone(),
+            disposition: None,
+        };
+        outcome.dispose(manifest, task, self.recipe.as_ref());
+        Ok(outcome)
+    }
+
+    fn within_scope(&self, spec: &Expert, answer: &Answer) -> Option<Answer> {
+        let answer = answer.clone();
+        if spec.labels.iter().all(|label| self.scope.allows(label)) {
+            return Some(answer);
+        }
+        answer.within(|at| spec.labels.get(at).is_some_and(|label| self.scope.allows(label)))
     }
 }
 

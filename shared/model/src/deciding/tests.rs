@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::manifest::tests::manifest;
+use crate::scope::Scope;
 
 const MS: Duration = Duration::from_millis(1);
 const UP: [Place; 3] = [Place::Local, Place::Local, Place::Remote];
@@ -21,7 +22,7 @@ fn deciding(mode: Mode, places: [Place; 3]) -> (Deciding, Instant) {
     let presence = By::from([true, true]);
     let task = TaskIx::new(0);
     let spec = &manifest.tasks[task];
-    let ranking = Ranking::new(&manifest, spec, &presence, SCORES.into(), places.into());
+    let ranking = Ranking::new(&manifest, spec, &Scope::default(), &presence, SCORES.into(), places.into());
     let now = Instant::now();
     (Deciding::new(&manifest, task, &presence, ranking, policy(mode), now).unwrap(), now)
 }
@@ -30,6 +31,24 @@ fn deciding(mode: Mode, places: [Place; 3]) -> (Deciding, Instant) {
 fn says(expert: usize, good: f64) -> Answer {
     let probabilities = if expert == 1 { vec![good, 1.0 - good, 0.0] } else { vec![good, 1.0 - good] };
     Answer { expert: x(expert), probabilities }
+}
+
+/// Takes an answer or a failure, and goes on as a driver does where nothing is known of the product.
+pub(super) fn gone_on(deciding: &mut Deciding, todo: Todo) -> Todo {
+    match deciding.to_compare().is_some() {
+        true => deciding.compared(Compared::default()),
+        false => todo,
+    }
+}
+
+fn answered(deciding: &mut Deciding, answer: Answer, now: Instant) -> Todo {
+    let todo = deciding.answered(answer, now);
+    gone_on(deciding, todo)
+}
+
+fn failed(deciding: &mut Deciding, expert: ExpertIx, reason: Missing) -> Todo {
+    let todo = deciding.failed(expert, reason);
+    gone_on(deciding, todo)
 }
 
 fn finish(deciding: Deciding) -> Result<Outcome, DecidingError> {
@@ -52,7 +71,7 @@ fn remote(experts: &[usize]) -> Todo {
 fn a_sure_local_answer_stays_local() {
     let (mut deciding, now) = deciding(Mode::Confidence, UP);
     assert_eq!(deciding.start(), local(&[0]));
-    assert_eq!(deciding.answered(says(0, 0.95), now), Todo::default());
+    assert_eq!(answered(&mut deciding, says(0, 0.95), now), Todo::default());
     assert_eq!(deciding.wait_until(), None);
     let outcome = finish(deciding).unwrap();
     assert_eq!(outcome.state, State::Final);
@@ -66,9 +85,9 @@ fn a_sure_local_answer_stays_local() {
 fn an_unsure_one_asks_the_cloud_and_the_better_answer_wins() {
     let (mut deciding, now) = deciding(Mode::Confidence, UP);
     deciding.start();
-    assert_eq!(deciding.answered(says(0, 0.6), now), remote(&[2]));
+    assert_eq!(answered(&mut deciding, says(0, 0.6), now), remote(&[2]));
     assert_eq!(deciding.wait_until(), Some(deciding.deadline()));
-    deciding.answered(says(2, 0.01), now + MS);
+    answered(&mut deciding, says(2, 0.01), now + MS);
     assert_eq!(deciding.wait_until(), None);
     let outcome = finish(deciding).unwrap();
     assert_eq!((outcome.state, outcome.mixed.verdict), (State::Final, 1));
@@ -80,7 +99,7 @@ fn a_product_without_a_certificate_asks_the_cloud() {
     let (mut deciding, now) = deciding(Mode::Confidence, UP);
     deciding.policy.risk = 0.01;
     deciding.start();
-    assert_eq!(deciding.answered(says(0, 0.999), now), remote(&[2]));
+    assert_eq!(answered(&mut deciding, says(0, 0.999), now), remote(&[2]));
     assert_eq!(deciding.rule, "asked_cloud: no certified threshold for a at risk 0.01");
 }
 
@@ -99,7 +118,7 @@ fn a_risk_that_none_is_certified_for_goes_by_the_next_stricter_one_and_says_so()
         let (mut deciding, now) = deciding(Mode::Confidence, UP);
         deciding.policy.risk = 0.5;
         deciding.start();
-        deciding.answered(says(0, good), now);
+        answered(&mut deciding, says(0, good), now);
         assert_eq!((deciding.rule.as_str(), deciding.threshold), (rule, Some(0.1)));
     }
 }
@@ -108,7 +127,7 @@ fn a_risk_that_none_is_certified_for_goes_by_the_next_stricter_one_and_says_so()
 fn a_cloud_that_does_not_answer_leaves_an_honest_local_answer() {
     let (mut deciding, now) = deciding(Mode::Confidence, UP);
     deciding.start();
-    deciding.answered(says(0, 0.6), now);
+    answered(&mut deciding, says(0, 0.6), now);
     let outcome = finish(deciding).unwrap();
     assert_eq!((outcome.state, outcome.mixed.verdict), (State::Provisional, 0));
     let degraded = outcome.degraded.unwrap();
@@ -122,7 +141,7 @@ fn an_outage_is_noted_only_where_the_cloud_was_wanted() {
     for (good, expected) in [(0.6, Some(Missing::Offline)), (0.95, None)] {
         let (mut deciding, now) = deciding(Mode::Confidence, DOWN);
         assert_eq!(deciding.start(), local(&[0]));
-        assert_eq!(deciding.answered(says(0, good), now), Todo::default());
+        assert_eq!(answered(&mut deciding, says(0, good), now), Todo::default());
         assert_eq!(deciding.wait_until(), None);
         let outcome = finish(deciding).unwrap();
         assert_eq!(outcome.degraded.map(|degraded| degraded.reason), expected);
@@ -133,8 +152,8 @@ fn an_outage_is_noted_only_where_the_cloud_was_wanted() {
 fn a_failed_local_expert_is_replaced_by_its_substitute() {
     let (mut deciding, now) = deciding(Mode::Never, UP);
     deciding.start();
-    assert_eq!(deciding.failed(x(0), Missing::Failed), local(&[1]));
-    assert_eq!(deciding.answered(says(1, 0.8), now), Todo::default());
+    assert_eq!(failed(&mut deciding, x(0), Missing::Failed), local(&[1]));
+    assert_eq!(answered(&mut deciding, says(1, 0.8), now), Todo::default());
     let outcome = finish(deciding).unwrap();
     assert_eq!(outcome.answers[0].answer.expert, x(1));
     assert_eq!(outcome.degraded.unwrap().missing[0].name, "a-s");
@@ -144,9 +163,9 @@ fn a_failed_local_expert_is_replaced_by_its_substitute() {
 fn with_no_local_answer_at_all_the_cloud_is_asked() {
     let (mut deciding, now) = deciding(Mode::Confidence, UP);
     deciding.start();
-    deciding.failed(x(0), Missing::Failed);
-    assert_eq!(deciding.failed(x(1), Missing::Failed), remote(&[2]));
-    deciding.answered(says(2, 0.9), now);
+    failed(&mut deciding, x(0), Missing::Failed);
+    assert_eq!(failed(&mut deciding, x(1), Missing::Failed), remote(&[2]));
+    answered(&mut deciding, says(2, 0.9), now);
     assert_eq!(finish(deciding).unwrap().answers.len(), 1);
 }
 
@@ -154,8 +173,8 @@ fn with_no_local_answer_at_all_the_cloud_is_asked() {
 fn no_answer_from_anyone_is_an_error_that_names_them() {
     let (mut deciding, _) = deciding(Mode::Confidence, DOWN);
     deciding.start();
-    deciding.failed(x(0), Missing::Failed);
-    deciding.failed(x(1), Missing::Failed);
+    failed(&mut deciding, x(0), Missing::Failed);
+    failed(&mut deciding, x(1), Missing::Failed);
     let message = finish(deciding).unwrap_err().to_string();
     assert_eq!(message, "no expert answered: a-s (failed), all-s (failed), a-l (offline)");
 }
@@ -183,7 +202,7 @@ fn further_cloud_answers_get_a_grace_and_no_more() {
     });
     assert_eq!(deciding.start().remote, [x(2), x(1)]);
     assert_eq!(deciding.wait_until(), Some(deciding.deadline()));
-    deciding.answered(says(2, 0.9), now + MS);
+    answered(&mut deciding, says(2, 0.9), now + MS);
     assert_eq!(deciding.wait_until(), Some(now + MS + deciding.policy.grace));
 }
 
@@ -191,9 +210,9 @@ fn further_cloud_answers_get_a_grace_and_no_more() {
 fn an_answer_nobody_asked_for_is_ignored() {
     let (mut deciding, now) = deciding(Mode::Never, UP);
     deciding.start();
-    assert_eq!(deciding.answered(says(2, 0.1), now), Todo::default());
-    deciding.answered(says(0, 0.9), now);
-    deciding.answered(says(0, 0.1), now);
+    assert_eq!(answered(&mut deciding, says(2, 0.1), now), Todo::default());
+    answered(&mut deciding, says(0, 0.9), now);
+    answered(&mut deciding, says(0, 0.1), now);
     assert_eq!(finish(deciding).unwrap().answers.len(), 1);
 }
 
@@ -221,28 +240,28 @@ proptest! {
             }
         };
         started(deciding.start(), &mut out);
-        let mut answered = 0;
+        let mut count = 0;
         for (at, (expert, good, fails)) in events.into_iter().enumerate() {
             let now = now + MS * at as u32;
             let counts = deciding.pending_local.contains(&x(expert)) || deciding.pending_remote.contains(&x(expert));
             let todo = if fails {
-                deciding.failed(x(expert), Missing::Failed)
+                failed(&mut deciding, x(expert), Missing::Failed)
             } else {
-                answered += usize::from(counts);
-                deciding.answered(says(expert, good), now)
+                count += usize::from(counts);
+                answered(&mut deciding, says(expert, good), now)
             };
             started(todo, &mut out);
             prop_assert!(deciding.wait_until().is_none_or(|until| until <= deciding.deadline()));
         }
         match finish(deciding) {
             Ok(outcome) => {
-                prop_assert_eq!(outcome.answers.len(), answered);
+                prop_assert_eq!(outcome.answers.len(), count);
                 prop_assert!((outcome.mixed.weights.iter().sum::<f64>() - 1.0).abs() < 1e-9);
                 prop_assert!((outcome.mixed.probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-9);
                 prop_assert!((0.0..=1.0).contains(&outcome.mixed.risk));
                 prop_assert_eq!(outcome.state == State::Provisional, outcome.degraded.is_some());
             }
-            Err(error) => prop_assert!(answered == 0, "{error}"),
+            Err(error) => prop_assert!(count == 0, "{error}"),
         }
     }
 }
@@ -252,8 +271,8 @@ fn where_policy_withholds_the_only_cloud_expert_the_rule_says_so() {
     let (mut deciding, now) =
         deciding(Mode::Confidence, [Place::Local, Place::Local, Place::Withheld(ModalityIx::new(0))]);
     deciding.start();
-    deciding.answered(says(0, 0.6), now);
-    assert_eq!(deciding.answered(says(1, 0.6), now), Todo::default());
+    answered(&mut deciding, says(0, 0.6), now);
+    assert_eq!(answered(&mut deciding, says(1, 0.6), now), Todo::default());
     assert!(deciding.local_risk().unwrap() > 0.1);
     deciding.note("a note");
     let outcome = finish(deciding).unwrap();

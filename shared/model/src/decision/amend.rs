@@ -40,12 +40,16 @@ impl Decision {
         let experts = shares(manifest, &outcome.answers, &outcome.mixed.weights, |expert| {
             runs.remove(&expert).or_else(|| known(expert))
         });
+        let is_unknown = outcome.is_unknown();
         Some(Self {
             version: self.version + 1,
             state: outcome.state,
-            verdict: verdict(task, &outcome.mixed),
+            verdict: verdict(task, &outcome.mixed, is_unknown),
             probabilities: probabilities(task, &outcome.mixed),
             experts,
+            disposition: outcome.disposition,
+            novelty: outcome.novelty,
+            checks: outcome.checks,
             degraded: outcome.degraded,
             uplink_bytes: self.uplink_bytes + uplink_bytes,
             historical: Some(Historical { decided_at, amended_at, replaces: self.version }),

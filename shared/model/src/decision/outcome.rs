@@ -1,7 +1,10 @@
 //! What a sample's way came to, before it is made into a record.
 
-use super::{Degraded, State, Why};
+use super::{Degraded, FailedCheck, State, Why};
 use crate::combine::{Mixed, Weighed};
+use crate::manifest::{Manifest, Task, product_of};
+use crate::novelty::Novelty;
+use crate::recipe::{Disposition, Recipe};
 
 /// A decided sample: the verdict, whose answers made it, and why.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,4 +16,34 @@ pub struct Outcome {
     pub answers: Vec<Weighed>,
     pub degraded: Option<Degraded>,
     pub why: Why,
+    /// How the sample compares with known ones, and what its pictures fail; see [`Outcome::is_unknown`].
+    pub novelty: Option<Novelty>,
+    pub checks: Vec<FailedCheck>,
+    pub disposition: Option<Disposition>,
+}
+
+impl Outcome {
+    /// Says what is done with the part: by the operator's recipe, or else by the bundle's.
+    pub(crate) fn dispose(&mut self, manifest: &Manifest, task: &Task, recipe: Option<&Recipe>) {
+        let label = &task.labels[self.mixed.verdict];
+        let of_bundle;
+        let recipe = match recipe {
+            Some(recipe) => recipe,
+            None => {
+                of_bundle = manifest.recipe(product_of(label));
+                &of_bundle
+            }
+        };
+        let each = task.labels.iter().map(String::as_str).zip(self.mixed.probabilities.iter().copied());
+        self.disposition = match (self.is_unknown(), recipe.is_empty()) {
+            (true, _) => Some(Disposition::Review),
+            (false, true) => None,
+            (false, false) => Some(recipe.dispose(label, each)),
+        };
+    }
+
+    /// The sample is like nothing that the bundle was made for.
+    pub fn is_unknown(&self) -> bool {
+        !self.checks.is_empty() || self.novelty.as_ref().is_some_and(Novelty::is_unknown)
+    }
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use millgate_sample::index::ExpertIx;
 use millgate_sample::sample::{Origin, Sample};
 
-use super::{BundleInfo, Decision, ExpertShare, Outcome, SMALLEST_PROBABILITY, SampleInfo, Timings, Verdict};
+use super::{
+    BundleInfo, Decision, ExpertShare, Outcome, SMALLEST_PROBABILITY, SampleInfo, Timings, UNKNOWN, Verdict,
+};
 use crate::combine::{Mixed, Weighed};
 use crate::digest::BundleDigest;
 use crate::manifest::{Manifest, Task};
@@ -46,6 +48,7 @@ pub struct Context<'a> {
 impl Decision {
     pub fn record(outcome: Outcome, context: Context<'_>) -> Self {
         let Context { id, manifest, digest, task, sample, origin, mut runs, uplink_bytes, timings } = context;
+        let is_unknown = outcome.is_unknown();
         let mixed = outcome.mixed;
         let experts = shares(manifest, &outcome.answers, &mixed.weights, |expert| runs.remove(&expert));
         let modalities = manifest.modalities.iter().zip(sample.presence());
@@ -54,7 +57,7 @@ impl Decision {
             version: 1,
             state: outcome.state,
             task: task.name.clone(),
-            verdict: verdict(task, &mixed),
+            verdict: verdict(task, &mixed, is_unknown),
             probabilities: probabilities(task, &mixed),
             experts,
             degraded: outcome.degraded,
@@ -81,15 +84,18 @@ impl Decision {
                 digest: digest.to_string(),
             },
             timings_us: timings,
-            disposition: None,
-            novelty: None,
-            checks: Vec::new(),
+            disposition: outcome.disposition,
+            novelty: outcome.novelty,
+            checks: outcome.checks,
             historical: None,
         }
     }
 }
 
-pub(super) fn verdict(task: &Task, mixed: &Mixed) -> Verdict {
+pub(super) fn verdict(task: &Task, mixed: &Mixed, is_unknown: bool) -> Verdict {
+    if is_unknown {
+        return Verdict { label: UNKNOWN.to_owned(), probability: None };
+    }
     let probability = Some(mixed.probabilities[mixed.verdict]);
     Verdict { label: task.labels[mixed.verdict].clone(), probability }
 }

@@ -6,6 +6,9 @@ use super::{
     Cost, EMBEDDING, ExpertInput, FORMAT, InputKind, MODEL_FILE, Manifest, Variant, golden_path, model_path,
     variant_path,
 };
+use crate::novelty::UNKNOWN;
+
+mod products;
 
 type Refused = (String, String);
 
@@ -29,6 +32,7 @@ pub(super) fn check(manifest: &Manifest) -> Result<(), Refused> {
     experts(manifest)?;
     combine(manifest)?;
     offload(manifest)?;
+    products::products(manifest)?;
     golden(manifest)?;
     digests(manifest)
 }
@@ -269,7 +273,7 @@ fn golden(manifest: &Manifest) -> Result<(), Refused> {
         let Some(task) = manifest.task(&decision.task) else {
             return Err(refuse(format!("{key}.task"), format!("`{}` is not a task", decision.task)));
         };
-        if !task.labels.contains(&decision.label) {
+        if decision.label != UNKNOWN && !task.labels.contains(&decision.label) {
             return Err(refuse(format!("{key}.label"), format!("`{}` is not a label", decision.label)));
         }
         non_empty(&format!("{key}.parts"), decision.parts.keys())?;

@@ -32,7 +32,7 @@ fn a_risk_between_certified_ones_takes_the_next_stricter_one() {
     let looser = Threshold { risk: 0.03, threshold: 0.2, ..manifest.offload.thresholds[0].clone() };
     manifest.offload.thresholds.insert(0, looser);
     let certified = |product: &str, risk: f64| {
-        let found = manifest.certified(product, risk)?;
+        let found = manifest.certified(product, risk, false)?;
         Some((found.risk, found.threshold, found.is_for(risk)))
     };
     assert_eq!(certified("a", 0.02), Some((0.02, 0.1, true)));

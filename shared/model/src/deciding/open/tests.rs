@@ -9,6 +9,7 @@ use crate::deciding::{Mode, Policy};
 use crate::gate::Ranking;
 use crate::manifest::Tier;
 use crate::manifest::tests::manifest;
+use crate::scope::Scope;
 
 /// One local expert and up to four of the pool, all with the labels of the task.
 fn many() -> Arc<Manifest> {
@@ -29,7 +30,7 @@ fn deciding(manifest: &Arc<Manifest>, mode: &Mode, scores: &[f64], cloud: Place)
     let places = [Place::Local, cloud, cloud, cloud, cloud].into();
     let (presence, task) = (By::from([true, true]), TaskIx::new(0));
     let scores = scores.to_vec().into();
-    let ranking = Ranking::new(manifest, &manifest.tasks[task], &presence, scores, places);
+    let ranking = Ranking::new(manifest, &manifest.tasks[task], &Scope::default(), &presence, scores, places);
     let policy = Policy { mode: mode.clone(), ..Policy::for_bundle(manifest) };
     let mut deciding = Deciding::new(manifest, task, &presence, ranking, policy, Instant::now()).unwrap();
     deciding.start();
