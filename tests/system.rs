@@ -17,6 +17,7 @@ mod guests;
 mod holding;
 mod hostile;
 mod identity;
+mod init;
 mod lines;
 mod metrics;
 mod mixture;

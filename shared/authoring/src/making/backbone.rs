@@ -12,6 +12,8 @@ use crate::onnx::{self, GraphBuilder, OnnxError, Value};
 pub const SHIPPED: &str = "models/backbone";
 /// Largest file that is taken, in bytes.
 const LARGEST: u64 = 256 << 20;
+/// Largest licence or notice, in bytes.
+const LONGEST_TEXT: u64 = 1 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum BackboneError {
@@ -46,6 +48,8 @@ pub struct Backbone {
     pub std: Vec<f32>,
     /// The only size that it takes, if there is one.
     pub only_size: Option<usize>,
+    /// Files beside it that whoever passes it on must pass on too, by name: its licence and notice.
+    pub legal: Vec<(String, Vec<u8>)>,
     input: String,
     outputs: Vec<String>,
     model: Arc<pb::ModelProto>,
@@ -68,7 +72,7 @@ impl Backbone {
             std::io::ErrorKind::NotFound => BackboneError::Absent { path: path.clone() },
             _ => BackboneError::Io { path: path.clone(), source },
         })?;
-        Self::parse(&path, &file)
+        Ok(Self { legal: legal(&path)?, ..Self::parse(&path, &file)? })
     }
 
     /// Reads a file's bytes.
@@ -120,6 +124,7 @@ impl Backbone {
             mean: numbers("mean")?,
             std: numbers("std")?,
             only_size,
+            legal: Vec::new(),
             input: input.name.clone(),
             outputs: signature.outputs.iter().map(|output| output.name.clone()).collect(),
             model: Arc::new(model),
@@ -185,6 +190,19 @@ impl Backbone {
         let (path, key, message) = (self.path.clone(), key.to_owned(), message.to_owned());
         BackboneError::Refused { path, key, message }
     }
+}
+
+/// Licence and notice beside a file.
+fn legal(path: &Path) -> Result<Vec<(String, Vec<u8>)>, BackboneError> {
+    let mut found = Vec::new();
+    for name in ["LICENSE", "LICENSE.txt", "LICENCE", "NOTICE", "NOTICE.txt"] {
+        let path = path.with_file_name(name);
+        if path.is_file() {
+            let text = millgate_base::bounded::read(&path, LONGEST_TEXT);
+            found.push((name.to_owned(), text.map_err(|source| BackboneError::Io { path, source })?));
+        }
+    }
+    Ok(found)
 }
 
 /// The only `.onnx` file in a folder and those in it.

@@ -101,7 +101,7 @@ fn most_folds(data: &Labelled, labels: &[String]) -> usize {
 }
 
 /// Features at each size, of the pictures as they are and turned.
-fn features(
+pub(super) fn features(
     data: &Labelled,
     backbone: &Backbone,
     sizes: &[usize],

@@ -283,6 +283,37 @@ impl Scores {
     }
 }
 
+/// What it does on pictures of which it has seen none, for people who measure it.
+#[cfg(test)]
+pub(super) fn judged(given: &Given<'_>, sized: &Sized<'_>, good: &Labelled) -> String {
+    let progress = &crate::progress::Silent;
+    let (learned, aside) = split(given);
+    let defects = given.defects.map_or(&[][..], |defects| &defects.items[..]);
+    let shuffled = sized.backbone.shuffled(given.seed);
+    let control = Sized::new(&shuffled, sized.size).unwrap();
+    let mut line = format!("{} learned", learned.items.len());
+    for (name, sized) in [("Lite0", sized), ("shuffled", &control)] {
+        let known = Patches::of(given, sized, &learned, progress).unwrap();
+        for bank in [None, Some(known.bank(given.seed))] {
+            let what = if bank.is_some() { "bank" } else { "Gaussian" };
+            let detector = known.detector(bank);
+            let held = Scores::of(given, sized, &detector, &aside, &[], progress).unwrap();
+            let new = Scores::of(given, sized, &detector, good, defects, progress).unwrap();
+            let (threshold, promised) = threshold(&held.good, given.false_alarms);
+            let over = |scores: &[f64]| {
+                scores.iter().filter(|score| **score > threshold).count() as f64 / scores.len() as f64
+            };
+            line += &format!(
+                "; {name} {what} AUROC {:.3}, caught {:.2} at {:.3} false alarms ({promised:.3} promised)",
+                new.auroc(),
+                over(&new.defects),
+                over(&new.good)
+            );
+        }
+    }
+    line
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
