@@ -158,6 +158,7 @@ pub async fn agent_with(cloud: Option<String>, change: impl FnOnce(&mut AgentCon
         queue: 64,
         bytes: BytesConfig::default(),
         bit_depths: BTreeMap::new(),
+        wishes: Default::default(),
         engine: millgate_edge::engines::usual(),
     };
     change(&mut config);

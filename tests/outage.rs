@@ -68,6 +68,7 @@ async fn a_pool_that_hangs_costs_at_most_the_deadline() {
             queue: 8,
             bytes: millgate_edge::agent::BytesConfig::default(),
             bit_depths: std::collections::BTreeMap::new(),
+            wishes: Default::default(),
             engine: millgate_edge::engines::usual(),
         };
         // Not settled: the first sample comes while the first dial still hangs.

@@ -23,12 +23,14 @@ use tokio::sync::watch;
 
 use crate::crash::Held;
 use crate::input::{Input, Naming};
+use crate::settings::Refused;
 use crate::uplink::breaker;
 use crate::uplink::ledger::{Ledger, LedgerConfig};
 use crate::uplink::session::LinkState;
 use crate::uplink::troubles::Trouble;
 use crate::uplink::upload::SendConfig;
 use crate::uplink::{Counts, Pools, PoolsError, Uplink, UplinkConfig};
+use crate::wishes::Wishes;
 
 mod asking;
 mod config;
@@ -67,6 +69,8 @@ pub struct AgentConfig {
     pub bytes: BytesConfig,
     /// By source, how many bits of its 16-bit samples count.
     pub bit_depths: BTreeMap<String, BitDepth>,
+    /// What is made of verdicts, and what each source says of its samples.
+    pub wishes: Wishes,
     /// Runs the models; see [`crate::engines`].
     pub engine: &'static dyn Engine,
 }
@@ -95,6 +99,8 @@ pub enum StartError {
         #[from]
         source: PoolsError,
     },
+    #[error("{refused} (bundle {})", path.display())]
+    Wishes { path: PathBuf, refused: Refused },
     #[error("`offload.send.modality.{modality}`: is not a modality of bundle {bundle}")]
     UnknownModality { modality: String, bundle: String },
 }
@@ -125,6 +131,7 @@ impl StartError {
             | Self::Models { .. }
             | Self::UnknownTask { .. }
             | Self::UnknownExpert(_)
+            | Self::Wishes { .. }
             | Self::UnknownModality { .. } => false,
         }
     }

@@ -26,6 +26,7 @@ use crate::sink::SinkConfig;
 use crate::source::SourceConfig;
 use crate::spool::SpoolConfig;
 use crate::uplink::Pools;
+use crate::wishes::{RecipeConfig, Wishes};
 use crate::{engines, sink, source};
 
 #[cfg(test)]
@@ -54,6 +55,7 @@ pub struct EdgeConfig {
     pub drain_grace: Duration,
     pub log: LogConfig,
     pub offload: OffloadConfig,
+    pub recipe: RecipeConfig,
     pub identity: IdentityConfig,
     pub spool: SpoolConfig,
     pub sources: Vec<SourceConfig>,
@@ -91,6 +93,7 @@ impl Default for EdgeConfig {
             drain_grace: Duration::from_secs(10),
             log: LogConfig::default(),
             offload: OffloadConfig::default(),
+            recipe: RecipeConfig::default(),
             identity: IdentityConfig::default(),
             spool: SpoolConfig::default(),
             sources: Vec::new(),
@@ -164,6 +167,7 @@ impl EdgeConfig {
             return refuse("threads", "is over 1024");
         }
         self.offload.check()?;
+        self.recipe.check()?;
         self.spool.check()?;
         check_listen("api", self.api.listen, self.api.plaintext_beyond_loopback)?;
         if let Err(message) = origin::check(&self.admin.allowed_hosts) {
@@ -194,6 +198,16 @@ impl EdgeConfig {
             Some((settings.name().to_owned(), settings.bit_depth()?))
         };
         self.sources.iter().filter_map(known).collect()
+    }
+
+    /// What is wanted of samples, by all and by each source.
+    pub fn wishes(&self) -> Wishes {
+        let of = |(at, source): (usize, &SourceConfig)| {
+            let settings = source.settings();
+            (settings.name().to_owned(), (format!("sources[{at}]"), settings.wish()))
+        };
+        let sources = self.sources.iter().enumerate().map(of).collect();
+        Wishes { recipe: self.recipe.clone(), labels: Vec::new(), sources }
     }
 
     /// `threads`, with 0 made into a number.

@@ -44,3 +44,4 @@ pub mod sink;
 pub mod source;
 pub mod spool;
 pub mod uplink;
+pub mod wishes;

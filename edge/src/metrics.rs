@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use millgate_shared::decision::{Decision, State};
+use millgate_shared::decision::Decision;
 use millgate_shared::door;
 use millgate_shared::metrics::{self as shared, Format};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -23,15 +23,9 @@ use crate::uplink::session::LinkState;
 use crate::uplink::upload::Form;
 use crate::{epochs, journal, outbox, sink, source};
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Decided {
-    /// final, provisional or amended.
-    state: String,
-    /// The reason, or `no`.
-    degraded: String,
-    /// Whether an expert of the pool took part: cloud or edge.
-    place: String,
-}
+mod decided;
+
+use decided::Decisions;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Code {
@@ -61,8 +55,8 @@ struct OfWindow {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// `decisions_total{state,degraded,place}`: decisions made, from folders and over gRPC.
-    decisions: Family<Decided, Counter>,
+    /// `decisions_total{source,product,label,disposition,state,degraded,place}`: decisions made, from folders and over gRPC.
+    decisions: Decisions,
     /// `decide_seconds`: from accepting a sample to its decision.
     decide_seconds: Histogram,
     /// `errors_total{code}`: samples that could not be decided.
@@ -103,7 +97,7 @@ impl Metrics {
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The agent's version", build);
         let this = Self {
-            decisions: Family::default(),
+            decisions: Decisions::default(),
             decide_seconds: shared::latency_histogram(),
             errors: Family::default(),
             uplink_bytes: Family::default(),
@@ -124,7 +118,7 @@ impl Metrics {
             doors: Arc::default(),
             registry: Registry::default(),
         };
-        registry.register("decisions", "Decisions made", this.decisions.clone());
+        registry.register("decisions", "Decisions made", this.decisions.family.clone());
         let text = "From accepting a sample to its decision, seconds";
         registry.register("decide_seconds", text, this.decide_seconds.clone());
         registry.register("errors", "Samples that could not be decided", this.errors.clone());
@@ -157,6 +151,7 @@ impl Metrics {
     /// Makes them, with what is counted of the device's certificate and of the agent's uplink.
     pub fn of(identity: &Identity, agent: &Agent) -> Self {
         let mut this = Self::new();
+        agent.epoch().sources().for_each(|source| this.decisions.expect(source));
         identity.register(&mut this.registry);
         if let Some(counts) = agent.uplink_counts() {
             counts.register(&mut this.registry);
@@ -165,28 +160,13 @@ impl Metrics {
     }
 
     pub fn decided(&self, decision: &Decision) {
-        self.count(decision);
+        self.decisions.count(decision);
         self.decide_seconds.observe(decision.timings_us.total as f64 / 1e6);
     }
 
     /// A decision of the past has been amended: it was not made anew, and took no sample's time.
     pub fn amended(&self, decision: &Decision) {
-        self.count(decision);
-    }
-
-    fn count(&self, decision: &Decision) {
-        let state = match decision.state {
-            State::Final => "final",
-            State::Provisional => "provisional",
-            State::Amended => "amended",
-        };
-        let is_cloud = decision.experts.iter().any(|expert| expert.weight > 0.0 && expert.place != "edge");
-        let labels = Decided {
-            state: state.to_owned(),
-            degraded: decision.degraded.as_ref().map_or("no", |degraded| degraded.reason.as_str()).to_owned(),
-            place: if is_cloud { "cloud" } else { "edge" }.to_owned(),
-        };
-        self.decisions.get_or_create(&labels).inc();
+        self.decisions.count(decision);
     }
 
     pub fn undecided(&self, code: &str) {

@@ -336,6 +336,7 @@ async fn start_agent(
             },
         },
         bit_depths: config.bit_depths(),
+        wishes: config.wishes(),
         engine: config.parsed_engine()?,
     };
     let tasks = tasks.clone();

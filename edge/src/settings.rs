@@ -46,7 +46,7 @@ pub(crate) fn check_listen(section: &str, listen: SocketAddr, is_allowed: bool) 
 macro_rules! kinds {
     ($(#[$doc:meta])* $name:ident, $trait:ident: $($(#[$of:meta])* $kind:ident($settings:ty)),+ $(,)?) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+        #[derive(Debug, Clone, PartialEq, serde::Deserialize)]
         #[serde(tag = "type", rename_all = "lowercase")]
         pub enum $name {
             $($(#[$of])* $kind($settings)),+

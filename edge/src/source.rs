@@ -21,6 +21,7 @@ use crate::input::{Input, Naming};
 use crate::journal::{JournalHandle, Key, Known, Mark, Remembered};
 use crate::record::Undecided;
 use crate::settings::{self, Refused, refuse};
+use crate::wishes::SourceWish;
 use calm::Turn;
 
 pub mod calm;
@@ -59,6 +60,11 @@ pub(crate) trait SourceSettings: fmt::Debug + Send + Sync {
     /// How many bits of its 16-bit samples count, if the operator says so.
     fn bit_depth(&self) -> Option<BitDepth> {
         None
+    }
+
+    /// What it says of its samples, where that differs from what holds for all.
+    fn wish(&self) -> SourceWish {
+        SourceWish::default()
     }
 
     /// How the parts that it hands over one by one are joined into samples. `None`: what it hands over is whole.

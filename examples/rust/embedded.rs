@@ -32,6 +32,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         queue: 16,
         bytes: BytesConfig::default(),
         bit_depths: BTreeMap::new(),
+        wishes: Default::default(),
         engine: millgate_edge::engines::usual(),
     };
     // Whatever the agent spawns runs here, and ends when this is drained.

@@ -15,8 +15,8 @@
 //!   [`trouble`]. `array`: [`mod@array`], what models take and give.
 //! * `rim`: [`output`], [`quiet`], [`shutdown`], [`telemetry`], [`metrics`]. `engine`: [`engine`] runs ONNX; nothing else names tract. `sample`:
 //!   [`index`], [`image`], [`part`], [`modality`], [`sample`], what comes in.
-//! * `model`: [`manifest`](bundle::manifest), [`recipe`], [`novelty`], [`scope`], [`competence`], [`combine`], [`decision`], [`gate`], [`deciding`]: how a decision
-//!   is made and recorded, pure. `transport`: [`transport`], gRPC between agent and pool.
+//! * `model`: [`manifest`](bundle::manifest), [`competence`], [`combine`], [`scope`], [`recipe`], [`novelty`], [`decision`], [`gate`],
+//!   [`deciding`]: how a decision is made and recorded, pure. `transport`: [`transport`], gRPC between agent and pool.
 //! * `bundle`: [`bundle`], a bundle on disk. `wire`: [`wire`] and [`proto`], records and samples as protobuf. `identity`:
 //!   [`identity`], certificates, TLS, tokens.
 //! * `door`: [`door`], where connections come in.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::BoxStream;
 use millgate_shared::bundle::manifest::Manifest;
-use millgate_shared::deciding::{Mode, Policy};
+use millgate_shared::deciding::{Mode, Policy, PolicyError, Wish};
 use millgate_shared::proto::v1;
 use millgate_shared::proto::v1::inference_service_server::InferenceService;
 use millgate_shared::sample::Origin;
@@ -76,12 +76,19 @@ async fn decide(
         true => pool.bundle()?,
         false => pool.bundle_of(digest::read(&request.bundle_digest)?)?,
     };
-    let policy = policy(hosted.manifest(), &request, clock)?;
     let sample = request.sample.ok_or_else(|| Failure::field("sample", "is missing"))?;
     caller.may_ask(&sample.task)?;
     for expert in &request.pinned {
         caller.may_run(Some(hosted.manifest()), expert)?;
     }
+    let wish = Wish {
+        mode: request.mode,
+        risk: request.risk,
+        pinned: request.pinned,
+        labels: request.labels,
+        false_alarms: request.false_alarms,
+    };
+    let policy = policy(hosted.manifest(), &sample.task, wish, clock)?;
     let origin = origin(&sample);
     let (task, parts) = (sample.task, read_parts("sample.parts", sample.parts)?);
     let question = Question { task: &task, policy, origin };
@@ -100,10 +107,14 @@ async fn decide(
 }
 
 /// Every expert is within reach here, so modes differ only in whether the gate is asked.
-fn policy(manifest: &Manifest, request: &v1::DecideRequest, clock: Clock) -> Result<Policy, Failure> {
+fn policy(manifest: &Manifest, task: &str, wish: Wish, clock: Clock) -> Result<Policy, Failure> {
     let standard = Policy { mode: Mode::Gate, ..Policy::for_bundle(manifest) };
-    let asked = standard.asked(&request.mode, request.risk, request.pinned.clone());
-    let asked = asked.map_err(|error| Failure::field(error.field, error.message))?;
+    let refuse = |error: PolicyError| Failure::field(error.field, error.message);
+    let asked = standard.asked(wish).map_err(refuse)?;
+    // A task that is not there is refused where it is looked for.
+    if let Some(task) = manifest.task(task) {
+        asked.check_scope(task).map_err(refuse)?;
+    }
     let mode = match asked.mode {
         // The agent's question, whether to ask the cloud, does not arise in it.
         Mode::Confidence => Mode::Gate,

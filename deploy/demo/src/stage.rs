@@ -113,6 +113,7 @@ impl Stage {
             queue: QUEUE,
             bytes: BytesConfig::default(),
             bit_depths: BTreeMap::new(),
+            wishes: Default::default(),
             engine: millgate_edge::engines::usual(),
         };
         let agent_tasks = tasks.clone();

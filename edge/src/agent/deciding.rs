@@ -72,8 +72,9 @@ pub(super) async fn decide(
 ) -> Result<Decided, DecideError> {
     let started = Instant::now();
     let manifest = epoch.manifest();
-    let task = ask.task.unwrap_or_else(|| epoch.task().to_owned());
-    let policy = ask.policy.unwrap_or_else(|| epoch.policy().clone());
+    let asked = epoch.asked(input.source.as_deref());
+    let task = ask.task.unwrap_or_else(|| asked.task.clone());
+    let policy = ask.policy.unwrap_or_else(|| asked.policy.clone());
     let places = agent.places(epoch);
     let depths = &agent.parts.config.bit_depths;
     let depth = input.source.as_ref().and_then(|source| depths.get(source));

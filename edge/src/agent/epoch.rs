@@ -15,12 +15,12 @@ use millgate_shared::workers::Workers;
 
 use super::{AgentConfig, StartError};
 use crate::uplink::upload::UploadPolicy;
+use crate::wishes::{Asked, Policies};
 
 /// One bundle in use: its models on their threads, and what the configuration comes to under it.
 #[derive(Debug)]
 pub struct Epoch {
-    pub(super) task: String,
-    pub(super) policy: Policy,
+    pub(super) policies: Policies,
     pub(super) workers: Workers,
     pub(super) rules: Rules,
 }
@@ -40,22 +40,29 @@ impl Epoch {
         let path = || path.to_path_buf();
         let refuse = |source| StartError::Bundle { path: path(), source: Box::new(source) };
         let models = Arc::new(Models::load(bundle, Holding::Edge, config.engine).map_err(refuse)?);
-        let policy = policy(config, models.manifest())?;
+        let standard = policy(config, models.manifest())?;
+        let policies = config.wishes.policies(&config.task, standard, models.manifest());
+        let policies = policies.map_err(|refused| StartError::Wishes { path: path(), refused })?;
         let rules = Rules::new(models.digest(), Arc::clone(models.manifest()), config)?;
         golden::check(bundle, &models).map_err(refuse)?;
         let workers = Workers::start(&models, config.threads, config.queue)
             .map_err(|source| StartError::Models { path: path(), source: Box::new(source) })?;
-        Ok(Self { task: config.task.clone(), policy, workers, rules })
+        Ok(Self { policies, workers, rules })
     }
 
-    /// What is asked of samples that do not say it themselves.
-    pub fn task(&self) -> &str {
-        &self.task
-    }
-
-    /// What holds for samples that do not say otherwise.
+    /// What holds for samples that do not say otherwise, and whose source does not.
     pub fn policy(&self) -> &Policy {
-        &self.policy
+        &self.policies.standard().policy
+    }
+
+    /// What holds for samples of a source that do not say otherwise.
+    pub fn asked(&self, source: Option<&str>) -> &Asked {
+        self.policies.of(source)
+    }
+
+    /// Sources that the configuration names.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = &str> {
+        self.policies.sources()
     }
 
     pub fn models(&self) -> &Arc<Models> {

@@ -60,6 +60,7 @@ fn config(engine: &'static dyn Engine) -> AgentConfig {
         queue: 4,
         bytes: BytesConfig::default(),
         bit_depths: BTreeMap::new(),
+        wishes: Default::default(),
         engine,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millgate_shared::deciding::Policy;
+use millgate_shared::deciding::{Policy, PolicyError, Wish};
 use millgate_shared::proto::v1;
 use millgate_shared::transport::timeout;
 use millgate_shared::wire::read_parts;
@@ -33,8 +33,19 @@ pub(super) fn parse(
     if !request.bundle_digest.is_empty() && request.bundle_digest[..] != held.as_bytes()[..] {
         return Err(bundle_mismatch(&request.bundle_digest, held));
     }
-    let policy = policy(epoch, request.mode, request.risk, request.pinned, limit)?;
     let Some(sample) = request.sample else { return Err(bad_field("sample", "is missing")) };
+    let wish = Wish {
+        mode: request.mode,
+        risk: request.risk,
+        pinned: request.pinned,
+        labels: request.labels,
+        false_alarms: request.false_alarms,
+    };
+    // A sample of a source that the configuration knows is decided as that source's are.
+    let asked = epoch.asked(Some(&sample.source));
+    let task = if sample.task.is_empty() { &asked.task } else { &sample.task };
+    let task = task.clone();
+    let policy = policy(epoch, &task, asked.policy.clone(), wish, limit)?;
     if sample.parts.is_empty() {
         return Err(bad_field(PARTS, "is empty"));
     }
@@ -49,18 +60,22 @@ pub(super) fn parse(
         parts,
         ..Input::default()
     };
-    Ok(Parsed { input, ask: Ask { task: given(sample.task), policy: Some(policy) } })
+    Ok(Parsed { input, ask: Ask { task: Some(task), policy: Some(policy) } })
 }
 
 fn policy(
     epoch: &Epoch,
-    mode: String,
-    risk: f64,
-    pinned: Vec<String>,
+    task: &str,
+    standard: Policy,
+    wish: Wish,
     limit: Option<Duration>,
 ) -> Result<Policy, Status> {
-    let policy = epoch.policy().clone().asked(&mode, risk, pinned);
-    let mut policy = policy.map_err(|error| bad_field(error.field, &error.message))?;
+    let refuse = |error: PolicyError| bad_field(error.field, &error.message);
+    let mut policy = standard.asked(wish).map_err(refuse)?;
+    // A task that is not there is refused where it is looked for.
+    if let Some(task) = epoch.manifest().task(task) {
+        policy.check_scope(task).map_err(refuse)?;
+    }
     if let Some(limit) = limit {
         policy.deadline = policy.deadline.min(limit.saturating_sub(TRAVEL));
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use futures_util::StreamExt;
 use futures_util::stream;
-use millgate_shared::deciding::Mode;
+use millgate_shared::deciding::{Mode, are_false_alarms};
 use millgate_shared::decision::{Decision, Missing};
 use millgate_shared::image::BitDepth;
 use millgate_shared::shutdown::Tasks;
@@ -20,6 +20,7 @@ use crate::engines;
 use crate::input::{self, Input, Naming};
 use crate::record;
 use crate::uplink::upload::{SendConfig, SendForm};
+use crate::wishes::{RecipeConfig, Wishes};
 
 use super::complain;
 use super::pool::PoolArgs;
@@ -63,6 +64,12 @@ pub struct InferArgs {
     /// Error rate to accept among decisions that stay local, 0.005 to 0.05 [default: the bundle's]
     #[arg(long)]
     pub risk: Option<f64>,
+    /// Products, or labels as `deeppcb/open`, that may be the answer, separated by commas [default: all of the task's]
+    #[arg(long, value_name = "LABEL,…", value_delimiter = ',')]
+    pub labels: Vec<String>,
+    /// Share of known samples that may be called unknown, 0 to below 1; 0 calls none so [default: the bundle's]
+    #[arg(long, value_name = "SHARE")]
+    pub false_alarms: Option<f64>,
     /// Form in which a picture goes to the pool
     #[arg(long, value_enum, default_value_t = SendArg::Auto, value_name = "FORM")]
     pub send: SendArg,
@@ -168,6 +175,11 @@ impl InferArgs {
             queue: 2 * threads,
             bytes: BytesConfig { send: self.send_config(), ..BytesConfig::default() },
             bit_depths: BTreeMap::new(),
+            wishes: Wishes {
+                recipe: RecipeConfig { false_alarms: self.false_alarms, ..RecipeConfig::default() },
+                labels: self.labels.clone(),
+                ..Wishes::default()
+            },
             engine: engines::usual(),
         }
     }
@@ -187,6 +199,9 @@ impl InferArgs {
         }
         if self.require_cloud && self.pool.cloud.is_none() {
             return Err("--require-cloud wants a pool: name it with --cloud".to_owned());
+        }
+        if self.false_alarms.is_some_and(|share| !are_false_alarms(share)) {
+            return Err("--false-alarms must be at least 0 and below 1".to_owned());
         }
         if (self.mode == ModeArg::Pinned) == self.pinned.is_empty() {
             return Err("--pinned names the experts of --mode pinned; the two go together".to_owned());

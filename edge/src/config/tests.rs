@@ -34,6 +34,8 @@ fn an_unknown_key_is_refused_by_name() {
     assert!(depth.contains("sources[0].bit_depth") && depth.contains("8 to 16"), "{depth}");
     assert!(refused("[[sinks]]\ntype = \"mqtt\"").contains("mqtt"));
     assert!(refused("[offload]\ndeadline = 5").contains("offload.deadline"));
+    assert!(refused("[recipe.labels]\n\"a/b\" = \"scrap\"").contains("recipe.labels"));
+    assert!(refused("[recipe]\ncosts = { escape = 1.0 }").contains("recipe.costs"));
     assert!(refused("[offload.budget]\nper_day = -1").contains("offload.budget.per_day"));
     assert!(refused("[offload.send]\ndefault = \"pixels\"").contains("offload.send.default"));
     assert!(refused("[offload.send]\ndatatype = \"fp64\"").contains("offload.send.datatype"));
@@ -63,6 +65,12 @@ fn what_makes_no_sense_is_refused_with_its_key() {
         ("[offload]\ncloud = [\"https://a:1\", \"https://a:1\"]", "`offload.cloud`"),
         ("[offload]\ncloud = \"http://127.0.0.1:1\"\ntransport = \"quic\"", "`offload.transport`"),
         ("[offload]\nproxy = \"proxy:3128\"", "`offload.proxy`"),
+        ("[recipe.labels]\nunknown = \"reject\"", "`recipe.labels.unknown`"),
+        ("[recipe]\ncosts = { escape = -1.0, false_reject = 1.0 }", "`recipe.costs.escape`"),
+        ("[recipe]\nfalse_alarms = 1.0", "`recipe.false_alarms`"),
+        (&*source("risk = 0.0"), "`sources[0].risk`"),
+        (&*source("false_alarms = -0.1"), "`sources[0].false_alarms`"),
+        (&*source("task = \"\""), "`sources[0].task`"),
         ("[spool]\nmax_bytes = 10", "`spool.max_bytes`"),
         ("[spool]\nmax_age = \"0s\"", "`spool.max_age`"),
         ("[spool]\nparallel = 0", "`spool.parallel`"),

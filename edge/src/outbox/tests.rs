@@ -27,6 +27,7 @@ fn provisional(tasks: &Tasks) -> (Agent, Input) {
         queue: 4,
         bytes: BytesConfig::default(),
         bit_depths: BTreeMap::new(),
+        wishes: Default::default(),
         engine: crate::engines::usual(),
     };
     (Agent::start(config, tasks).unwrap(), input)

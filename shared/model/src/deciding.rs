@@ -33,7 +33,7 @@ mod tests;
 
 pub use comparing::Compared;
 pub use open::{AmendError, Open, OpenAnswer, Wanted};
-pub use policy::{Mode, Policy, PolicyError};
+pub use policy::{Mode, Policy, PolicyError, Wish, are_false_alarms};
 
 /// Why there can be no decision.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

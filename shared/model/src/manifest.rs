@@ -237,7 +237,12 @@ pub struct GoldenDecision {
     /// By modality, a file of the bundle.
     pub parts: BTreeMap<String, String>,
     pub task: String,
+    /// Products and labels that may be the answer; empty: all of the task's.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// A label of the task, or `unknown`.
     pub label: String,
+    /// That of the likeliest label, of an unknown sample too.
     pub probability: f64,
     pub risk: f64,
     pub experts: Vec<String>,

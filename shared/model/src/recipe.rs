@@ -59,6 +59,12 @@ impl Recipe {
         self.labels.is_empty()
     }
 
+    /// This one, and another in what it does not name.
+    pub fn over(&self, mut other: Self) -> Self {
+        other.labels.extend(self.labels.iter().map(|(label, disposition)| (label.clone(), *disposition)));
+        Self { costs: self.costs.or(other.costs), ..other }
+    }
+
     /// The disposition of one label.
     pub fn of_label(&self, label: &str) -> Disposition {
         self.labels.get(label).copied().unwrap_or(Disposition::Review)
@@ -134,5 +140,18 @@ mod tests {
         assert_eq!(disposed(&recipe, 0.95), Disposition::Accept);
         assert_eq!(disposed(&recipe, 0.8), Disposition::Review);
         assert_eq!(disposed(&recipe, 0.05), Disposition::Reject);
+    }
+
+    #[test]
+    fn what_one_recipe_does_not_name_goes_by_the_other() {
+        let costs = Costs { escape: 9.0, false_reject: 1.0, review: None };
+        let own = Recipe { labels: [("p/good".to_owned(), Disposition::Review)].into(), costs: None };
+        let both = own.over(recipe(Some(costs)));
+        assert_eq!(both.of_label("p/good"), Disposition::Review);
+        assert_eq!(both.of_label("p/bad"), Disposition::Reject);
+        assert_eq!(both.costs, Some(costs));
+        let dearer = Costs { escape: 90.0, ..costs };
+        assert_eq!(recipe(Some(dearer)).over(recipe(Some(costs))).costs, Some(dearer));
+        assert_eq!(own.over(Recipe::default()), own);
     }
 }

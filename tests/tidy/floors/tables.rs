@@ -94,7 +94,7 @@ const DOOR: Floors = &[
 const EDGE: Floors = &[
     &["backoff"],
     &["engines", "finding", "identity", "input", "joining", "journal", "settings"],
-    &["crash", "record", "uplink"],
+    &["crash", "record", "uplink", "wishes"],
     &["agent", "sink", "source", "spool"],
     &["epochs", "outbox"],
     &["metrics"],

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use millgate_shared::bundle::manifest::{Manifest, Tier};
 use millgate_shared::deciding::Mode;
-use millgate_shared::decision::{Decision, State};
+use millgate_shared::decision::{Decision, State, UNKNOWN};
 
 use crate::record::Undecided;
 
@@ -18,6 +18,10 @@ pub(super) struct Summary {
     reasons: BTreeMap<&'static str, usize>,
     /// Decisions that wanted the pool and do not have its answer.
     without_cloud: usize,
+    /// Verdicts `unknown`.
+    unknown: usize,
+    /// What is done with the parts, by disposition; empty without a recipe.
+    dispositions: BTreeMap<&'static str, usize>,
     /// What could not be decided, by code.
     undecided: BTreeMap<&'static str, usize>,
 }
@@ -31,6 +35,10 @@ impl Summary {
         match decision.state {
             State::Final | State::Amended => self.finals += 1,
             State::Provisional => self.provisional += 1,
+        }
+        self.unknown += usize::from(decision.verdict.label == UNKNOWN);
+        if let Some(disposition) = decision.disposition {
+            *self.dispositions.entry(disposition.as_str()).or_default() += 1;
         }
         if let Some(degraded) = &decision.degraded {
             *self.reasons.entry(degraded.reason.as_str()).or_default() += 1;
@@ -64,6 +72,12 @@ impl Summary {
         let mut line = |words: String| _ = write!(text, "\n  {words}");
         if decided > 0 {
             line(format!("{} final, {} provisional{}", self.finals, self.provisional, listed(&self.reasons)));
+        }
+        if self.unknown > 0 {
+            line(format!("{} unknown", self.unknown));
+        }
+        if !self.dispositions.is_empty() {
+            line(format!("dispositions{}", listed(&self.dispositions)));
         }
         if self.without_cloud > 0 {
             line(format!("{} wanted the pool and did not get its answer", self.without_cloud));
@@ -100,6 +114,8 @@ pub(super) fn lacks_cloud(decision: &Decision, mode: &Mode, manifest: &Manifest)
     let why = &decision.why;
     let is_wanted = match mode {
         Mode::Always => true,
+        // The pool knows no more of a picture that shows nothing.
+        Mode::Confidence if !decision.checks.is_empty() => false,
         Mode::Confidence => match (why.local_risk, why.threshold) {
             (Some(risk), Some(threshold)) => risk > threshold,
             _ => true,
@@ -112,8 +128,11 @@ pub(super) fn lacks_cloud(decision: &Decision, mode: &Mode, manifest: &Manifest)
 #[cfg(test)]
 mod tests {
     use millgate_shared::decision::{
-        BundleInfo, Degraded, ExpertShare, Missing, MissingExpert, SampleInfo, Timings, Verdict, Why,
+        BundleInfo, Degraded, ExpertShare, FailedCheck, Missing, MissingExpert, SampleInfo, Timings, Verdict,
+        Why,
     };
+
+    use millgate_shared::recipe::Disposition;
 
     use super::*;
 
@@ -193,6 +212,29 @@ mod tests {
         assert!(lacks(&decision("edge", None, Some(0.5)), Mode::Always));
         assert!(!lacks(&decision("edge", None, Some(0.5)), Mode::Confidence));
         assert!(!lacks(&decision("edge", None, Some(0.01)), Mode::Never));
+        // The pool is not asked about a picture that shows nothing.
+        let mut blank = decision("edge", None, None);
+        let modality = "image".to_owned();
+        blank.checks =
+            vec![FailedCheck { modality, check: "blank".to_owned(), value: 0.0, bounds: [8.0, 90.0] }];
+        assert!(!lacks(&blank, Mode::Confidence));
+    }
+
+    #[test]
+    fn what_is_unknown_and_what_is_done_with_parts_is_counted() {
+        let (mut summary, manifest) = (Summary::default(), manifest());
+        let disposed = [Disposition::Accept, Disposition::Review, Disposition::Accept];
+        for (at, disposition) in disposed.into_iter().enumerate() {
+            let mut decision = decision("edge", None, Some(0.5));
+            decision.disposition = Some(disposition);
+            if at == 1 {
+                decision.verdict = Verdict { label: UNKNOWN.to_owned(), probability: None };
+            }
+            summary.take(&Ok(decision), &Mode::Never, &manifest);
+        }
+        let expected =
+            "3 decided, 0 not\n  3 final, 0 provisional\n  1 unknown\n  dispositions: 2 accept, 1 review";
+        assert_eq!(summary.text(), expected);
     }
 
     #[test]

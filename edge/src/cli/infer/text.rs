@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use millgate_shared::decision::{Decision, State, Verdict};
+use millgate_shared::decision::{Decision, FailedCheck, State, UNKNOWN, Verdict};
+use millgate_shared::novelty::Novelty;
 
 pub(super) fn write_decision(out: &mut impl Write, decision: &Decision) -> io::Result<()> {
     let state = match decision.state {
@@ -14,7 +15,12 @@ pub(super) fn write_decision(out: &mut impl Write, decision: &Decision) -> io::R
     let Verdict { label, probability } = &decision.verdict;
     let probability = probability.map_or_else(String::new, |probability| format!(" {probability:.3}"));
     let ms = decision.timings_us.total as f64 / 1000.0;
-    writeln!(out, "  verdict  {label}{probability}{state}  ({ms:.1} ms)")?;
+    let disposition =
+        decision.disposition.map_or_else(String::new, |disposition| format!("  {}", disposition.as_str()));
+    writeln!(out, "  verdict  {label}{probability}{disposition}{state}  ({ms:.1} ms)")?;
+    if *label == UNKNOWN {
+        write_unknown(out, decision)?;
+    }
     let experts: Vec<String> = decision
         .experts
         .iter()
@@ -42,4 +48,19 @@ pub(super) fn write_decision(out: &mut impl Write, decision: &Decision) -> io::R
         writeln!(out, "  uplink   {} bytes", decision.uplink_bytes)?;
     }
     writeln!(out, "  record   {}  bundle {}@{}", decision.id, decision.bundle.name, decision.bundle.version)
+}
+
+/// What the sample is unlike, and what fails of its pictures.
+fn write_unknown(out: &mut impl Write, decision: &Decision) -> io::Result<()> {
+    for FailedCheck { modality, check, value, bounds: [least, most] } in &decision.checks {
+        writeln!(out, "  check    {modality}: {check} {value:.4} is not within {least:.4} to {most:.4}")?;
+    }
+    let Some(Novelty { p, bound, product, detector, nearest, likeliest }) = &decision.novelty else {
+        return Ok(());
+    };
+    writeln!(out, "  novelty  p {p:.4}, bound {bound}, among known samples of {product} ({detector})")?;
+    for known in nearest {
+        writeln!(out, "  nearest  {} ({}, distance {:.2})", known.sample, known.label, known.distance)?;
+    }
+    likeliest.iter().try_for_each(|label| writeln!(out, "  likeliest {label}"))
 }

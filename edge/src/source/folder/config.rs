@@ -13,9 +13,10 @@ use crate::finding::Item;
 use crate::input::Naming;
 use crate::settings::{Refused, not_zero, refuse};
 use crate::source::{SourceSettings, Starting, Tidies};
+use crate::wishes::SourceWish;
 
 /// A folder that a camera or an inspection machine writes pictures into.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FolderConfig {
     /// Unique; `sample.source` of its decisions.
@@ -28,6 +29,18 @@ pub struct FolderConfig {
     /// those of pictures that are refused, so that each is named.
     #[serde(default = "default_patterns")]
     pub patterns: Vec<String>,
+    /// The task that they are decided for. `None`: the agent's.
+    #[serde(default)]
+    pub task: Option<String>,
+    /// Products (`deeppcb`) and labels (`deeppcb/open`) that may be the answer; empty: all of the task's.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// Accepted error rate among its samples that stay local. `None`: `offload.risk`.
+    #[serde(default)]
+    pub risk: Option<f64>,
+    /// Share of known samples that may be called unknown. `None`: `recipe.false_alarms`.
+    #[serde(default)]
+    pub false_alarms: Option<f64>,
     /// How many bits of 16-bit samples count, 8 to 16. `None`: the file says it, or else its largest sample.
     #[serde(default)]
     pub bit_depth: Option<u32>,
@@ -142,6 +155,10 @@ impl FolderConfig {
             path,
             recursive: yes(),
             patterns: default_patterns(),
+            task: None,
+            labels: Vec::new(),
+            risk: None,
+            false_alarms: None,
             bit_depth: None,
             settle: default_settle(),
             rescan: default_rescan(),
@@ -166,6 +183,7 @@ impl SourceSettings for FolderConfig {
         self.parsed_bit_depth().map_err(refuse_depth)?;
         not_zero("settle", self.settle)?;
         not_zero("rescan", self.rescan)?;
+        self.wish().check()?;
         if let After::Move(dir) = &self.after
             && (*dir == self.path || (self.recursive && dir.starts_with(&self.path)))
         {
@@ -176,6 +194,15 @@ impl SourceSettings for FolderConfig {
 
     fn bit_depth(&self) -> Option<BitDepth> {
         self.parsed_bit_depth().ok().flatten()
+    }
+
+    fn wish(&self) -> SourceWish {
+        SourceWish {
+            task: self.task.clone(),
+            labels: self.labels.clone(),
+            risk: self.risk,
+            false_alarms: self.false_alarms,
+        }
     }
 
     fn look_there(&self) -> Vec<Item> {
@@ -200,12 +227,12 @@ mod tests {
     #[test]
     fn the_shipped_example_shows_every_key_with_its_default() {
         let [folder] = &shown::<FolderConfig>("sources", "folder")[..] else { panic!("not one folder") };
-        let bit_depth = folder.bit_depth;
+        let FolderConfig { bit_depth, task, labels, risk, false_alarms, .. } = folder.clone();
         assert_eq!(bit_depth, Some(12));
-        assert_eq!(
-            *folder,
-            FolderConfig { bit_depth, ..FolderConfig::new(&folder.name, folder.path.clone()) }
-        );
+        assert_eq!((&task, &*labels), (&Some("inspect".to_owned()), &["deeppcb".to_owned()][..]));
+        assert_eq!((risk, false_alarms), (Some(0.02), Some(0.02)));
+        let plain = FolderConfig::new(&folder.name, folder.path.clone());
+        assert_eq!(*folder, FolderConfig { bit_depth, task, labels, risk, false_alarms, ..plain });
         let text = shipped();
         for key in ["recursive", "patterns", "settle", "rescan", "patience", "existing", "templates", "after"]
         {

@@ -13,6 +13,8 @@ use millgate_model::deciding::{Mode, Policy};
 use millgate_model::decision::Missing;
 use millgate_model::gate::{Place, tier_places};
 use millgate_model::manifest::{FILE_NAME, GoldenDecision, golden_path, model_path};
+use millgate_model::novelty::UNKNOWN;
+use millgate_model::scope::Scope;
 use millgate_sample::part::{Limits, Part};
 use millgate_sample::sample;
 use safetensors::{Dtype, SafeTensors};
@@ -144,8 +146,12 @@ fn check_decision(bundle: &Bundle, runner: &mut Runner, golden: &GoldenDecision)
     let parts = parts.collect::<Result<Vec<_>, BundleError>>()?;
     let read = sample::read(&manifest.modalities, &parts, &Limits::default());
     let read = read.map_err(|error| about(golden.parts.get(&error.modality), error.to_string()))?;
-    let policy =
-        Policy { mode: Mode::Never, deadline: Duration::from_secs(60), ..Policy::for_bundle(&manifest) };
+    let policy = Policy {
+        mode: Mode::Never,
+        deadline: Duration::from_secs(60),
+        scope: Scope::of(golden.labels.iter().cloned()),
+        ..Policy::for_bundle(&manifest)
+    };
     let places = tier_places(&manifest, Place::Absent(Missing::Offline));
     let (presence, started) = (read.sample.presence(), Instant::now());
     let ask = Ask { task: &golden.task, policy, places, presence, started };
@@ -159,9 +165,13 @@ fn check_decision(bundle: &Bundle, runner: &mut Runner, golden: &GoldenDecision)
     let task =
         manifest.task(&golden.task).ok_or_else(|| refuse(format!("`{}` is not a task", golden.task)))?;
 
-    let label = &task.labels[outcome.mixed.verdict];
-    if *label != golden.label {
-        return Err(refuse(format!("decided `{label}`, expected `{}`", golden.label)));
+    let label = match outcome.is_unknown() {
+        true => UNKNOWN,
+        false => &*task.labels[outcome.mixed.verdict],
+    };
+    if label != golden.label {
+        let (expected, rule) = (&golden.label, &outcome.why.rule);
+        return Err(refuse(format!("decided `{label}`, expected `{expected}` ({rule})")));
     }
     let probability = outcome.mixed.probabilities[outcome.mixed.verdict];
     let risk = outcome.why.local_risk.unwrap_or(1.0);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Task};
 use crate::recipe::Recipe;
 use crate::scope::Scope;
 
@@ -56,6 +56,20 @@ pub struct Policy {
     pub recipe: Option<Arc<Recipe>>,
 }
 
+/// What a request asks for, where it differs from what holds without it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Wish {
+    /// A name of [`Mode::NAMES`]; empty: none.
+    pub mode: String,
+    /// 0: none.
+    pub risk: f64,
+    /// The experts of mode `pinned`.
+    pub pinned: Vec<String>,
+    /// Products and labels that may be the answer; empty: none are named.
+    pub labels: Vec<String>,
+    pub false_alarms: Option<f64>,
+}
+
 /// What a request asks for makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{field}`: {message}")]
@@ -79,11 +93,11 @@ impl Policy {
         }
     }
 
-    /// What a request makes of this: its mode unless that is empty, its accepted risk unless that is 0. `pinned` are the
-    /// experts of mode `pinned`.
-    pub fn asked(self, mode: &str, risk: f64, pinned: Vec<String>) -> Result<Self, PolicyError> {
+    /// What a request makes of this.
+    pub fn asked(self, wish: Wish) -> Result<Self, PolicyError> {
         let refuse = |field, message| Err(PolicyError { field, message });
-        let mode = match mode {
+        let Wish { mode, risk, pinned, labels, false_alarms } = wish;
+        let mode = match &*mode {
             "" => self.mode,
             name => match Mode::from_name(name, pinned) {
                 Some(Mode::Pinned(names)) if names.is_empty() => {
@@ -100,8 +114,24 @@ impl Policy {
             risk if risk > 0.0 && risk < 1.0 => risk,
             risk => return refuse("risk", format!("{risk} is not above 0 and below 1")),
         };
-        Ok(Self { mode, risk, ..self })
+        let false_alarms = match false_alarms {
+            None => self.false_alarms,
+            Some(share) if are_false_alarms(share) => Some(share),
+            Some(share) => return refuse("false_alarms", format!("{share} is not at least 0 and below 1")),
+        };
+        let scope = if labels.is_empty() { self.scope } else { Scope::of(labels) };
+        Ok(Self { mode, risk, scope, false_alarms, ..self })
     }
+
+    /// Refuses labels that the task does not have.
+    pub fn check_scope(&self, task: &Task) -> Result<(), PolicyError> {
+        self.scope.check(task).map_err(|error| PolicyError { field: "labels", message: error.to_string() })
+    }
+}
+
+/// Whether this can be a share of known samples that are called unknown; 0: none is.
+pub fn are_false_alarms(share: f64) -> bool {
+    (0.0..1.0).contains(&share)
 }
 
 #[cfg(test)]
@@ -121,7 +151,7 @@ mod tests {
         };
         let asked = |mode: &str, risk: f64, pinned: &[&str]| {
             let pinned = pinned.iter().map(|name| (*name).to_owned()).collect();
-            standard.clone().asked(mode, risk, pinned)
+            standard.clone().asked(Wish { mode: mode.to_owned(), risk, pinned, ..Wish::default() })
         };
         assert_eq!(asked("", 0.0, &[]), Ok(standard.clone()));
         assert_eq!(
@@ -135,5 +165,25 @@ mod tests {
         for risk in [1.0, 7.0, -0.1, f64::NAN, f64::INFINITY] {
             assert_eq!(field("", risk, &[]), "risk");
         }
+    }
+
+    #[test]
+    fn labels_and_false_alarms_are_those_of_the_request_where_it_names_them() {
+        let manifest = crate::manifest::tests::manifest();
+        let scope = Scope::of(["a"]);
+        let standard = Policy { scope, false_alarms: Some(0.02), ..Policy::for_bundle(&manifest) };
+        let asked = |labels: &[&str], false_alarms| {
+            let labels = labels.iter().map(|label| (*label).to_owned()).collect();
+            standard.clone().asked(Wish { labels, false_alarms, ..Wish::default() })
+        };
+        assert_eq!(asked(&[], None), Ok(standard.clone()));
+        let other = asked(&["b"], Some(0.0)).unwrap();
+        assert_eq!((other.scope, other.false_alarms), (Scope::of(["b"]), Some(0.0)));
+        for share in [1.0, -0.1, f64::NAN, f64::INFINITY] {
+            assert_eq!(asked(&[], Some(share)).unwrap_err().field, "false_alarms");
+        }
+        let task = manifest.task("inspect").unwrap();
+        let error = asked(&["nowhere"], None).unwrap().check_scope(task).unwrap_err();
+        assert!(error.to_string().starts_with("`labels`: `nowhere` is neither a product"), "{error}");
     }
 }

@@ -23,16 +23,13 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Says what is done with the part: by the operator's recipe, or else by the bundle's.
+    /// Says what is done with the part: by the operator's recipe, and by the bundle's in what that does not name.
     pub(crate) fn dispose(&mut self, manifest: &Manifest, task: &Task, recipe: Option<&Recipe>) {
         let label = &task.labels[self.mixed.verdict];
-        let of_bundle;
+        let of_bundle = manifest.recipe(product_of(label));
         let recipe = match recipe {
-            Some(recipe) => recipe,
-            None => {
-                of_bundle = manifest.recipe(product_of(label));
-                &of_bundle
-            }
+            Some(recipe) => recipe.over(of_bundle),
+            None => of_bundle,
         };
         let each = task.labels.iter().map(String::as_str).zip(self.mixed.probabilities.iter().copied());
         self.disposition = match (self.is_unknown(), recipe.is_empty()) {

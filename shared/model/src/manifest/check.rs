@@ -273,6 +273,12 @@ fn golden(manifest: &Manifest) -> Result<(), Refused> {
         let Some(task) = manifest.task(&decision.task) else {
             return Err(refuse(format!("{key}.task"), format!("`{}` is not a task", decision.task)));
         };
+        for name in &decision.labels {
+            if !task.labels.iter().any(|label| label == name || super::product_of(label) == name) {
+                let message = format!("`{name}` is neither a product nor a label of task `{}`", task.name);
+                return Err(refuse(format!("{key}.labels"), message));
+            }
+        }
         if decision.label != UNKNOWN && !task.labels.contains(&decision.label) {
             return Err(refuse(format!("{key}.label"), format!("`{}` is not a label", decision.label)));
         }

@@ -184,6 +184,7 @@ fn a_golden_decision_names_its_parts_by_modality() {
     };
     let manifest = decision("image = \"golden/a.png\"").unwrap();
     assert_eq!(manifest.golden.decisions[0].parts["image"], "golden/a.png");
+    assert!(manifest.golden.decisions[0].labels.is_empty());
     for (parts, key) in [
         ("", "`golden.decisions[0].parts`"),
         ("smell = \"golden/a.png\"", "`golden.decisions[0].parts.smell`"),
