@@ -184,6 +184,11 @@ enum BundleCommand {
                             millgate-cloud bundle init caps --product cap --good pictures/good --defects pictures/defects"
     )]
     Init(bundle::InitArgs),
+    /// Certify a bundle anew, on labelled pictures that no model was trained on
+    #[command(
+        after_help = "Example:\n  millgate-cloud bundle certify models/factory --data calibration/ --product xsdd --out certified"
+    )]
+    Certify(bundle::CertifyArgs),
     /// Show a bundle's tasks, experts, costs, thresholds, sizes and digest
     #[command(after_help = "Example:\n  millgate-cloud bundle inspect models/factory")]
     Inspect {
@@ -306,6 +311,7 @@ fn run(command: Command) -> Result<(), CommandError> {
             engine::remove(&version, &state, &mut out)
         }
         Command::Bundle(BundleCommand::Init(args)) => bundle::init(&args, &mut out),
+        Command::Bundle(BundleCommand::Certify(args)) => bundle::certify(&args, &mut out),
         Command::Bundle(BundleCommand::Inspect { path, output }) => bundle::inspect(&path, output, &mut out),
         Command::Bundle(BundleCommand::Verify { path, output }) => {
             bundle::verify(&path, &workers(), output, &mut out)

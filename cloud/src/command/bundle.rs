@@ -16,11 +16,13 @@ use super::{CommandError, Output, table};
 use crate::guests::Guests;
 use crate::hosted::proving;
 
+mod certify;
 mod init;
 mod inspect;
 mod progress;
 mod switch;
 
+pub use certify::{CertifyArgs, certify};
 pub use init::{InitArgs, init};
 pub use inspect::inspect;
 pub use switch::{rollback, status, switch};

@@ -16,6 +16,7 @@ use millgate_sample::sample::{Note, Read, Sample};
 use crate::data::Item;
 use crate::progress::Progress;
 
+pub mod replay;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -28,6 +29,8 @@ pub struct Seen {
     pub embeddings: Embeddings,
     /// The gate's logits.
     pub scores: By<ExpertIx, f64>,
+    /// The gate's logits if the bundle's first modality were all that is there; `None`: it is all that is there, or absent.
+    pub scores_alone: Option<By<ExpertIx, f64>>,
     /// What each expert made of it; `None`: it needs a modality that is absent, or is not held.
     pub experts: By<ExpertIx, Option<Answered>>,
     /// SHA-256 of the first modality's file.
@@ -162,13 +165,27 @@ pub fn see(item: usize, read: Read, runner: &mut Runner) -> Result<Seen, RunErro
     let embeddings = runner.embeddings(&sample)?;
     let scores = runner.scores(&sample, &embeddings)?;
     let presence = sample.presence();
+    let scores_alone = alone(&sample).map(|alone| {
+        let embeddings = runner.embeddings(&alone)?;
+        runner.scores(&alone, &embeddings)
+    });
+    let scores_alone = scores_alone.transpose()?;
     let mut experts = By::default();
     for expert in models.manifest().experts.indices() {
         let is_asked = models.holds(expert) && is_eligible(models.manifest(), expert, &presence);
         let answered = is_asked.then(|| answer(runner, expert, &sample, &embeddings)).transpose()?;
         experts.push(answered);
     }
-    Ok(Seen { item, presence, embeddings, scores, experts, sha256, notes })
+    Ok(Seen { item, presence, embeddings, scores, scores_alone, experts, sha256, notes })
+}
+
+/// A sample with its first modality alone; `None` if there is nothing to be left out.
+fn alone(sample: &Sample) -> Option<Sample> {
+    let mut alone = sample.clone();
+    let (first, others) = alone.values.split_first_mut()?;
+    first.as_ref()?;
+    let left_out = others.iter_mut().filter_map(Option::take).count();
+    (left_out > 0).then_some(alone)
 }
 
 /// Whether a sample has what an expert needs.

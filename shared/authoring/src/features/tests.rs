@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicUsize;
 use millgate_bundle::Bundle;
 use millgate_engine::Tract;
 use millgate_mixture::runner::Holding;
+use millgate_model::scope::Scope;
 use millgate_sample::index::Ix;
 
 use super::*;
@@ -66,4 +67,41 @@ fn nothing_left_is_an_error() {
         error.contains("every one of the 1 samples was refused") && error.contains("gone.png"),
         "{error}"
     );
+}
+
+#[test]
+fn a_replayed_decision_is_the_one_that_was_made() {
+    let bundle = Bundle::open(Path::new("../../models/factory")).unwrap();
+    let models = factory(Holding::All);
+    let golden_decisions = &bundle.manifest().golden.decisions;
+    let items: Vec<Item> = golden_decisions
+        .iter()
+        .map(|decision| Item {
+            name: decision.label.clone(),
+            parts: decision
+                .parts
+                .iter()
+                .map(|(name, file)| (name.clone(), bundle.dir().join(file)))
+                .collect(),
+            label: decision.label.clone(),
+            group: decision.label.clone(),
+            split: None,
+        })
+        .collect();
+    let seen = collect(&models, &items, &Silent).unwrap().all().unwrap();
+    let manifest = models.manifest();
+    for (seen, golden) in seen.iter().zip(golden_decisions) {
+        let decide =
+            |who| replay::decide(manifest, &golden.task, &Scope::default(), 0.02, who, seen).unwrap();
+        let outcome = decide(replay::Who::Device);
+        assert_eq!(
+            manifest.tasks[millgate_sample::index::TaskIx::new(0)].labels[outcome.mixed.verdict],
+            golden.label
+        );
+        assert!((outcome.mixed.probabilities[outcome.mixed.verdict] - golden.probability).abs() < 0.01);
+        assert!((outcome.why.local_risk.unwrap() - golden.risk).abs() < 0.01);
+        let experts = |outcome: &millgate_model::decision::Outcome| outcome.answers.len();
+        assert!(experts(&decide(replay::Who::Always)) > experts(&outcome), "the pool answers too");
+        assert_eq!(seen.scores_alone.is_some(), golden.parts.len() > 1);
+    }
 }
