@@ -30,6 +30,7 @@ mod outage;
 mod pictures;
 mod pool;
 mod quic;
+mod recipe;
 mod repository;
 mod rest;
 mod said;

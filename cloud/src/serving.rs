@@ -322,6 +322,9 @@ impl Serving {
         if !is_ranked {
             self.threads.outranked(&call);
         }
+        if served.served.is_composite {
+            call.parameters = Arc::new(request.parameters.clone());
+        }
         let parameters = bucket_parameters(&request.parameters);
         let inputs = ordered(served, request.inputs)?;
         let cache = self.cache.as_ref().filter(|cache| cache.is_for(served)).zip(served.id());

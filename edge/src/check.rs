@@ -19,6 +19,7 @@ mod identity;
 mod pool;
 mod ports;
 mod send;
+mod wishes;
 
 /// For one item, unless it says otherwise.
 const LIMIT: Duration = Duration::from_secs(10);

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use millgate_shared::array::{Array, Datatype, Values};
-use millgate_shared::deciding::{Mode, Policy};
+use millgate_shared::deciding::{Mode, Policy, PolicyError, Wish};
 use millgate_shared::decision::Decision;
 use millgate_shared::engine::{Axis, Model, Port, Signature};
 use millgate_shared::index::TaskIx;
@@ -23,7 +23,7 @@ use crate::hosted::Hosted;
 use crate::serving::Serving;
 use crate::serving::composite::{Composite, Outside};
 use crate::serving::entry::Done;
-use crate::serving::request::{Call, Phases};
+use crate::serving::request::{Call, Parameter, Parameters, Phases};
 use crate::serving::run::Deployed;
 use crate::serving::served::Traits;
 
@@ -114,10 +114,11 @@ impl Composite for TaskModel {
         Box::pin(async move {
             let hosted = &self.hosted;
             let started = Instant::now();
+            let policy = self.policy(&call)?;
             let by_input: Vec<Vec<Bytes>> = inputs.into_iter().map(elements).collect::<Result<_, _>>()?;
             let decisions = (0..rows).map(|row| {
                 let files = by_input.iter().map(|elements| elements[row].clone());
-                self.row(hosted, serving, row, files.collect(), call.clone())
+                self.row(hosted, serving, row, files.collect(), policy.clone(), call.clone())
             });
             // A row's own parts wait in the queue; more rows at a time would only fill it.
             let decisions: Vec<Decision> =
@@ -131,18 +132,30 @@ impl Composite for TaskModel {
 }
 
 impl TaskModel {
+    /// What holds for all rows of a call: its parameters `labels`, separated by commas, and `false_alarms` as in
+    /// `DecideRequest`.
+    fn policy(&self, call: &Call) -> Result<Policy, Failure> {
+        let manifest = self.hosted.manifest();
+        let deadline = call.deadline.saturating_duration_since(call.arrived).max(Duration::from_millis(1));
+        let standard = Policy { mode: Mode::Gate, deadline, ..Policy::for_bundle(manifest) };
+        let refuse =
+            |error: PolicyError| Failure::field(format!("parameters `{}`", error.field), error.message);
+        let policy = standard.asked(wish(&call.parameters)?).map_err(refuse)?;
+        policy.check_scope(&manifest.tasks[self.task]).map_err(refuse)?;
+        Ok(policy)
+    }
+
     async fn row(
         &self,
         hosted: &Arc<Hosted>,
         serving: &Serving,
         row: usize,
         files: Vec<Bytes>,
+        policy: Policy,
         call: Call,
     ) -> Result<Decision, Failure> {
         let manifest = hosted.manifest();
         let task = &manifest.tasks[self.task].name;
-        let deadline = call.deadline.saturating_duration_since(call.arrived).max(Duration::from_millis(1));
-        let policy = Policy { mode: Mode::Gate, deadline, ..Policy::for_bundle(manifest) };
         let origin = Origin { source: Some("open-inference".to_owned()), ..Origin::default() };
         let question = Question { task, policy, origin };
         let named = manifest.modalities.iter().zip(files).filter(|(_, file)| !file.is_empty());
@@ -152,6 +165,24 @@ impl TaskModel {
         };
         decide(hosted, serving, &self.place, question, parts, refuse, call).await
     }
+}
+
+fn wish(parameters: &Parameters) -> Result<Wish, Failure> {
+    let labels = match parameters.get("labels") {
+        None => Vec::new(),
+        Some(Parameter::String(text)) => {
+            let labels = text.split(',').map(str::trim).filter(|label| !label.is_empty());
+            labels.map(str::to_owned).collect()
+        }
+        Some(_) => return Err(Failure::field("parameters `labels`", "must be text, separated by commas")),
+    };
+    let false_alarms = match parameters.get("false_alarms") {
+        None => None,
+        Some(Parameter::Double(share)) => Some(*share),
+        Some(Parameter::Int64(0) | Parameter::Uint64(0)) => Some(0.0),
+        Some(_) => return Err(Failure::field("parameters `false_alarms`", "must be a number")),
+    };
+    Ok(Wish { labels, false_alarms, ..Wish::default() })
 }
 
 fn elements(input: Array) -> Result<Vec<Bytes>, Failure> {
@@ -186,4 +217,24 @@ fn outputs(decisions: &[Decision], labels: &[String]) -> Result<Vec<Array>, Fail
         array(vec![rows, labels.len()], all.into())?,
         array(vec![rows], records.into())?,
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_say_what_may_be_the_answer() {
+        let read = |name: &str, value: Parameter| wish(&[(name.to_owned(), value)].into());
+        assert_eq!(wish(&Parameters::new()).unwrap(), Wish::default());
+        let labels = read("labels", Parameter::String("deeppcb, xsdd/slag,".to_owned())).unwrap().labels;
+        assert_eq!(labels, ["deeppcb", "xsdd/slag"]);
+        assert_eq!(read("false_alarms", Parameter::Double(0.05)).unwrap().false_alarms, Some(0.05));
+        assert_eq!(read("false_alarms", Parameter::Int64(0)).unwrap().false_alarms, Some(0.0));
+        for (name, value) in
+            [("labels", Parameter::Int64(1)), ("false_alarms", Parameter::String("2".to_owned()))]
+        {
+            assert!(read(name, value).unwrap_err().to_string().contains(name));
+        }
+    }
 }

@@ -23,6 +23,8 @@ pub(crate) struct Call {
     pub(crate) arrived: Instant,
     pub(crate) deadline: Instant,
     pub(crate) kept: Kept,
+    /// The request's, where its model is made of others; else empty.
+    pub(crate) parameters: Arc<Parameters>,
 }
 
 /// The share of a call's time that is kept for the answer's way back, one part in so many, and the most that is kept. What
@@ -41,7 +43,7 @@ impl Call {
     /// A call that asks for no priority.
     pub(crate) fn new(standing: Arc<Standing>, arrived: Instant, deadline: Instant) -> Self {
         let priority = standing.priority.max(USUAL_PRIORITY);
-        Self { standing, priority, arrived, deadline, kept: None }
+        Self { standing, priority, arrived, deadline, kept: None, parameters: Arc::default() }
     }
 
     /// Keeps something until all of its work is done or dropped.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use millgate_shared::decision::{Decision, Missing, State};
+use millgate_shared::decision::{Decision, Missing, State, UNKNOWN};
 
 use crate::replay::{Event, Measured};
 
@@ -19,6 +19,8 @@ pub struct Tally {
     pub decided: usize,
     /// Answers beyond one a sample: a path or a decision's id that came before.
     pub duplicates: usize,
+    /// Decisions of the mixture by which the sample is unknown: they name no label, and count in no score of it.
+    pub unknown: usize,
     /// Score of the edge experts alone, over the samples that each of the three answered.
     pub edge_only: Score,
     pub mixture: Score,
@@ -87,8 +89,8 @@ impl Phase {
         quantile_of(self.latencies.clone(), quantile)
     }
 
-    fn add(&mut self, decision: &Decision, latency: Duration, is_right: bool) {
-        self.mixture.add(is_right);
+    fn add(&mut self, decision: &Decision, latency: Duration, is_right: Option<bool>) {
+        is_right.into_iter().for_each(|is_right| self.mixture.add(is_right));
         self.provisional += usize::from(decision.state == State::Provisional);
         self.from_cloud += usize::from(is_from_cloud(decision));
         let missing = decision.degraded.iter().flat_map(|degraded| &degraded.missing);
@@ -104,7 +106,7 @@ impl Tally {
             Event::Measured(measured) => self.measured(measured),
             Event::Poisoned { answer, .. } => {
                 self.poisoned += 1;
-                self.swallowed += usize::from(answer.is_ok());
+                self.swallowed += usize::from(answer.as_ref().is_ok_and(|label| label != UNKNOWN));
             }
             Event::Cut { at } => self.cut_at = Some(*at),
             Event::Restored { at } => {
@@ -123,7 +125,9 @@ impl Tally {
         for (score, verdict) in
             [(&mut self.edge_only, &measured.edge_only), (&mut self.cloud_only, &measured.cloud_only.verdict)]
         {
-            if let Ok(label) = verdict {
+            if let Ok(label) = verdict
+                && label != UNKNOWN
+            {
                 score.add(*label == measured.truth);
             }
         }
@@ -135,8 +139,12 @@ impl Tally {
         }
         self.decided += 1;
         self.uplink_bytes += decision.uplink_bytes;
-        let is_right = decision.verdict.label == measured.truth;
-        self.mixture.add(is_right);
+        let label = &decision.verdict.label;
+        let is_right = (label != UNKNOWN).then(|| *label == measured.truth);
+        match is_right {
+            Some(is_right) => self.mixture.add(is_right),
+            None => self.unknown += 1,
+        }
         let phase = if measured.in_outage { &mut self.outage } else { &mut self.up };
         phase.add(decision, measured.latency, is_right);
     }

@@ -12,7 +12,7 @@ use millgate_shared::engine::Engine;
 use millgate_shared::proof::golden;
 use millgate_shared::runner::{Holding, Models};
 
-use super::send;
+use super::{send, wishes};
 use crate::config::EdgeConfig;
 use crate::engines;
 use crate::finding::Item;
@@ -32,7 +32,11 @@ pub(super) fn check(path: &Path, config: Option<&EdgeConfig>) -> (Option<Arc<Bun
     let text = format!("{name} {version}, {experts} experts, {}, {signed}", bundle.digest());
     let mut items = vec![Item::ok("bundle", text)];
     if let Some(config) = config {
-        items.extend(names(&bundle, config));
+        let unknown = names(&bundle, config);
+        match unknown {
+            Some(unknown) => items.push(unknown),
+            None => items.extend(wishes::check(manifest, config)),
+        }
         if config.offload.parsed_mode() == Ok(Mode::Confidence) {
             items.extend(risk(manifest, config.offload.risk.unwrap_or(manifest.offload.default_risk)));
         }

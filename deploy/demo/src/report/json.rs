@@ -14,6 +14,8 @@ pub(super) struct Report<'a> {
     decided: usize,
     lost: usize,
     duplicates: usize,
+    /// Decisions by which the sample is unknown; in no accuracy.
+    unknown: usize,
     /// Decisions in which an expert of the pool had a say, over all, those of the outage included.
     cloud_share: Option<f64>,
     accuracy: Accuracy,
@@ -62,6 +64,7 @@ impl<'a> Report<'a> {
             decided: tally.decided,
             lost: tally.lost(),
             duplicates: tally.duplicates,
+            unknown: tally.unknown,
             cloud_share: tally.cloud_share().map(rounded),
             accuracy: Accuracy {
                 edge_only: tally.edge_only.accuracy().map(rounded),

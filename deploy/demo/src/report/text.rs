@@ -44,6 +44,9 @@ pub(super) fn write(out: &mut impl Write, ended: &Ended) -> io::Result<()> {
         ratio(tally.mixture.accuracy()),
         ratio(tally.cloud_only.accuracy()),
     )?;
+    if tally.unknown > 0 {
+        writeln!(out, "unknown    {} samples got no label; they are in no accuracy", tally.unknown)?;
+    }
     writeln!(
         out,
         "uplink     {} sent, {} to send everything ({})",

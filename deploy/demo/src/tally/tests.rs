@@ -91,6 +91,19 @@ fn decisions_are_counted_where_they_were_made() {
 }
 
 #[test]
+fn what_is_unknown_is_neither_right_nor_wrong() {
+    let mut tally = Tally::default();
+    tally.take(&measured("1", Ok(decision("1", "a/b", "edge", None)), false));
+    tally.take(&measured("2", Ok(decision("2", UNKNOWN, "edge", None)), false));
+    assert_eq!((tally.decided, tally.unknown, tally.up.decided()), (2, 1, 2));
+    assert_eq!(tally.mixture, Score { right: 1, answered: 1 });
+    for answer in [UNKNOWN, "a/b"] {
+        tally.take(&Event::Poisoned { path: "", answer: Ok(answer.to_owned()) });
+    }
+    assert_eq!((tally.poisoned, tally.swallowed), (2, 1));
+}
+
+#[test]
 fn a_sample_without_a_decision_is_lost() {
     let mut tally = Tally::default();
     tally.take(&measured("1", Err("no decision".to_owned()), true));

@@ -1,0 +1,137 @@
+//! What is made of verdicts, and what each source looks at, held against the bundle.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use millgate_shared::bundle::manifest::{Manifest, product_of};
+use millgate_shared::deciding::Policy;
+use millgate_shared::recipe::Disposition;
+
+use crate::config::EdgeConfig;
+use crate::finding::Item;
+use crate::wishes::Asked;
+
+/// Looks at `[recipe]` and at what each source says of its samples.
+pub(super) fn check(manifest: &Manifest, config: &EdgeConfig) -> Vec<Item> {
+    let risk = config.offload.risk.unwrap_or(manifest.offload.default_risk);
+    let standard = Policy { risk, ..Policy::for_bundle(manifest) };
+    let policies = match config.wishes().policies(&config.task, standard, manifest) {
+        Ok(policies) => policies,
+        Err(refused) => {
+            let labels: BTreeSet<&str> = labels(manifest).collect();
+            let known = labels.into_iter().collect::<Vec<_>>().join(", ");
+            return vec![Item::failed(
+                "recipe",
+                refused.to_string(),
+                format!("the bundle's labels are {known}"),
+            )];
+        }
+    };
+    let mut items = vec![recipe(manifest, policies.standard())];
+    let sources = config.sources.iter().map(|source| source.settings().name());
+    items.extend(sources.map(|name| source(manifest, name, policies.of(Some(name)))));
+    items
+}
+
+/// Which labels are accepted, rejected and reviewed.
+fn recipe(manifest: &Manifest, asked: &Asked) -> Item {
+    let mut by_disposition: BTreeMap<Disposition, BTreeSet<&str>> = BTreeMap::new();
+    for label in labels(manifest) {
+        let of_bundle = manifest.recipe(product_of(label));
+        let recipe = match &asked.policy.recipe {
+            Some(recipe) => recipe.over(of_bundle),
+            None => of_bundle,
+        };
+        if !recipe.is_empty() {
+            by_disposition.entry(recipe.of_label(label)).or_default().insert(label);
+        }
+    }
+    if by_disposition.is_empty() {
+        return Item::ok("recipe", "none: decisions have no disposition but for what is unknown");
+    }
+    let each = by_disposition.into_iter().map(|(disposition, labels)| {
+        format!("{}: {}", disposition.as_str(), labels.into_iter().collect::<Vec<_>>().join(", "))
+    });
+    let mut said: Vec<String> = each.collect();
+    if let Some(share) = asked.policy.false_alarms {
+        said.push(format!("at most {share} of known samples are called unknown"));
+    }
+    Item::ok("recipe", said.join("; "))
+}
+
+/// What a source looks at, and what is certified for that.
+fn source(manifest: &Manifest, name: &str, asked: &Asked) -> Item {
+    let Asked { task, policy } = asked;
+    let (scope, risk) = (&policy.scope, policy.risk);
+    let name = format!("source {name}");
+    let what = format!("task {task}, {scope} may be the answer, risk {risk}");
+    let Some(spec) = manifest.task(task) else { return Item::ok(name, what) };
+    if scope.is_whole(spec) {
+        return Item::ok(name, what);
+    }
+    let advice = "name whole products that the bundle has a certificate for, or leave `labels` out";
+    match scope.product(spec) {
+        Some(product) => match manifest.certified(product, risk, true) {
+            Some(certified) => {
+                Item::ok(name, format!("{what}, certified for {product} at {}", certified.risk))
+            }
+            None => {
+                let none =
+                    format!("{what}: none is certified for {product} alone, so its samples ask the pool");
+                Item::warning(name, none, advice)
+            }
+        },
+        None => {
+            let none =
+                format!("{what}: no certificate holds for part of the labels, so its samples ask the pool");
+            Item::warning(name, none, advice)
+        }
+    }
+}
+
+fn labels(manifest: &Manifest) -> impl Iterator<Item = &str> {
+    manifest.tasks.iter().flat_map(|task| &task.labels).map(|label| &**label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finding::Status;
+
+    fn checked(text: &str) -> Vec<Item> {
+        let bundle = std::fs::read_to_string("../models/factory/bundle.toml").unwrap();
+        check(&Manifest::parse(&bundle).unwrap(), &EdgeConfig::parse("edge.toml", text).unwrap())
+    }
+
+    fn source(more: &str) -> String {
+        format!("[[sources]]\ntype = \"folder\"\nname = \"cam1\"\npath = \"in\"\n{more}")
+    }
+
+    #[test]
+    fn what_is_done_with_each_label_is_shown() {
+        let text = "[recipe]\nfalse_alarms = 0.05\n[recipe.labels]\n\"deeppcb/normal\" = \"accept\"\n\"deeppcb/open\" = \"reject\"";
+        let [recipe] = &checked(text)[..] else { panic!("not one") };
+        for words in ["accept: deeppcb/normal", "reject: deeppcb/open", "at most 0.05 of known samples"] {
+            assert!(recipe.message.contains(words), "{recipe:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_source_looks_at_is_shown() {
+        let items = checked(&source("risk = 0.01"));
+        assert_eq!((&*items[1].name, items[1].status), ("source cam1", Status::Ok));
+        assert!(items[1].message.contains("all labels may be the answer, risk 0.01"), "{items:?}");
+        let items = checked(&source("labels = [\"deeppcb/open\"]"));
+        assert_eq!(items[1].status, Status::Warning);
+        assert!(items[1].message.contains("no certificate holds for part of the labels"), "{items:?}");
+    }
+
+    #[test]
+    fn a_label_that_the_bundle_does_not_have_fails() {
+        let items = checked(&source("labels = [\"magtile\"]"));
+        assert_eq!((items.len(), items[0].status), (1, Status::Failed));
+        assert!(items[0].message.starts_with("`sources[0].labels`: `magtile` is neither"), "{items:?}");
+        assert!(items[0].advice.as_ref().unwrap().contains("deeppcb/normal"));
+        let items = checked("[recipe.labels]\n\"deeppcb/opne\" = \"accept\"");
+        assert!(items[0].message.contains("recipe.labels.\"deeppcb/opne\""), "{items:?}");
+    }
+}
