@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use millgate_model::manifest::product_of;
 use millgate_model::recipe::Disposition;
 
-use crate::data::Labelled;
+use crate::certifying::{self, CertifyError, Options};
+use crate::data::{Item, Labelled};
 use crate::draft::{Draft, DraftError};
 use crate::linear::LinearError;
 use crate::progress::Progress;
@@ -55,6 +56,10 @@ const FEW: usize = 10;
 const CALIBRATION: f64 = 52.0;
 /// With fewer pictures than this in all, a fifth is held out, and nothing is promised.
 const WORTH_CALIBRATING: usize = 100;
+/// With fewer pictures held out than this, the expert's own confidence is taken for its competence.
+const FEWEST_CERTIFIED: usize = 20;
+/// The version of a new bundle.
+const VERSION: &str = "1.0.0";
 
 /// A bundle that is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -86,6 +91,8 @@ pub struct Made {
     pub held_out: Labelled,
     /// Samples that the expert was fitted on.
     pub fitted_on: Labelled,
+    /// Samples of every label that nothing was fitted on: with good pictures alone, known defects are among them.
+    pub judged_on: Labelled,
 }
 
 /// Why no bundle can be made.
@@ -97,6 +104,8 @@ pub enum MakeError {
     Linear(#[from] LinearError),
     #[error(transparent)]
     Draft(#[from] DraftError),
+    #[error(transparent)]
+    Certify(#[from] CertifyError),
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
     /// A file that cannot be used.
@@ -109,7 +118,7 @@ pub enum MakeError {
     Other(String),
 }
 
-/// Makes a bundle in memory, its expert's confidence not yet calibrated. `beside` is where it will be written.
+/// Makes a bundle in memory: fitted, and certified as far as what was held out bears. `beside` is where it will be written.
 pub fn make(request: &Request<'_>, beside: &Path, progress: &dyn Progress) -> Result<Made, MakeError> {
     check_product(request.product)?;
     if let Some(size) = request.size
@@ -125,6 +134,7 @@ pub fn make(request: &Request<'_>, beside: &Path, progress: &dyn Progress) -> Re
             of_good(request, good, defects, false_alarms, progress)?
         }
     };
+    certify(request, &mut made, beside, progress)?;
     made.draft.insert("MODEL_CARD.md", card::card(&made.report));
     for (name, text) in &request.backbone.legal {
         made.draft.insert(format!("backbone/{name}"), text.clone());
@@ -132,6 +142,29 @@ pub fn make(request: &Request<'_>, beside: &Path, progress: &dyn Progress) -> Re
     progress.stage("timing decisions", 1);
     made.report.decision_us = timing::decision_us(&made, beside)?;
     Ok(made)
+}
+
+/// Fits competence, certifies thresholds and adds golden decisions, on pictures that the expert was not fitted on.
+fn certify(
+    request: &Request<'_>,
+    made: &mut Made,
+    beside: &Path,
+    progress: &dyn Progress,
+) -> Result<(), MakeError> {
+    if made.judged_on.items.len() < FEWEST_CERTIFIED {
+        made.report.warnings.push(format!(
+            "{} pictures that show all labels were held out, too few to calibrate or certify anything ({FEWEST_CERTIFIED} at \
+             least): the expert's own confidence stands for its competence, and no threshold is certified",
+            made.judged_on.items.len()
+        ));
+        return Ok(());
+    }
+    let options = Options { is_required: false, seed: request.seed, ..Options::default() };
+    let report = certifying::certify(&mut made.draft, beside, &made.judged_on, &options, progress)?;
+    // It is new, whatever was renewed on the way.
+    made.draft.manifest.insert("version", toml_edit::value(VERSION));
+    made.report.certified = Some(report);
+    Ok(())
 }
 
 fn check_product(product: &str) -> Result<(), MakeError> {
@@ -208,10 +241,12 @@ fn of_classes(
         size: fitted.size,
         classes: Some(Classes::of(&fitted, &labels)),
         good: None,
+        certified: None,
         decision_us: 0,
         warnings,
     };
-    Ok(Made { draft: drafting::draft(&plan)?, report, held_out, fitted_on: kept })
+    let draft = drafting::draft(&plan)?;
+    Ok(Made { draft, report, judged_on: held_out.clone(), held_out, fitted_on: kept })
 }
 
 fn of_good(
@@ -280,10 +315,20 @@ fn of_good(
         size,
         classes: None,
         good: Some(Good::of(&fitted, false_alarms, sized.patch_dims())),
+        certified: None,
         decision_us: 0,
         warnings,
     };
-    Ok(Made { draft: drafting::draft(&plan)?, report, held_out: aside, fitted_on: kept })
+    // Whatever is wrong with a part, this expert calls it anomalous. Good ones alone say nothing of its competence.
+    let mut judged_on = Labelled::default();
+    if let Some(defects) = defects {
+        judged_on.items.extend(aside.items.iter().cloned());
+        judged_on
+            .items
+            .extend(defects.items.iter().map(|item| Item { label: labels[1].clone(), ..item.clone() }));
+    }
+    let draft = drafting::draft(&plan)?;
+    Ok(Made { draft, report, judged_on, held_out: aside, fitted_on: kept })
 }
 
 fn counts(data: &Labelled) -> BTreeMap<String, usize> {

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::backbone::Backbone;
 use super::{classes, good};
+use crate::certifying;
 
 /// A control this close is as good.
 const AS_GOOD: f64 = 0.01;
@@ -26,6 +27,9 @@ pub struct Report {
     pub classes: Option<Classes>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub good: Option<Good>,
+    /// What was certified on the pictures that were held out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certified: Option<certifying::report::Report>,
     /// Median time of one decision on this machine, by one thread, in microseconds.
     pub decision_us: u64,
     /// What the person who asked should know.
@@ -234,6 +238,9 @@ impl Report {
                 }
             }
         }
+        if let Some(certified) = &self.certified {
+            write_certified(certified, out)?;
+        }
         writeln!(
             out,
             "decision   {:.1} ms on this machine, by one thread",
@@ -244,4 +251,29 @@ impl Report {
         }
         Ok(())
     }
+}
+
+fn write_certified(certified: &certifying::report::Report, out: &mut String) -> std::fmt::Result {
+    for product in &certified.products {
+        let free = product.thresholds.iter().filter(|threshold| !threshold.restricted);
+        let (held, none): (Vec<_>, Vec<_>) = free.partition(|threshold| threshold.after.is_some());
+        for threshold in &held {
+            writeln!(
+                out,
+                "certified  at most {:.1} % errors among what is decided locally: {} of {} held-out pictures",
+                100.0 * threshold.risk,
+                threshold.kept,
+                threshold.samples
+            )?;
+        }
+        if let (true, Some(reason)) =
+            (held.is_empty(), none.last().and_then(|threshold| threshold.none.as_ref()))
+        {
+            writeln!(out, "certified  nothing: {reason}")?;
+        }
+    }
+    for note in &certified.notes {
+        writeln!(out, "note       {note}")?;
+    }
+    Ok(())
 }

@@ -141,6 +141,7 @@ fn a_folder_of_classes_becomes_a_bundle_that_decides_them_right() {
     assert_eq!((classes.folds, made.report.size), (5, 64));
     assert!(made.report.decision_us > 0);
     assert_eq!(made.held_out.items.len() + made.fitted_on.items.len(), 60);
+    assert_eq!(made.draft.parsed().unwrap().version, "1.0.0");
 
     let bundle = made.draft.write(&out).unwrap();
     let product = bundle.manifest().product("cap").unwrap();
