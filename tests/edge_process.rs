@@ -59,6 +59,8 @@ impl EdgeToml {
 
     pub fn text(&self) -> String {
         let Self { dir, bundle, offload, sink, more, .. } = self;
+        // What a test counts at the pool is what it asked for.
+        let audit = if offload.contains("audit") { "" } else { "audit = 0" };
         let folder = if self.has_folder {
             format!(
                 "[[sources]]\ntype = \"folder\"\nname = \"cam1\"\npath = {:?}\nsettle = \"50ms\"\nrescan = \"100ms\"\n",
@@ -75,6 +77,7 @@ threads = 1
 log.format = "json"
 
 [offload]
+{audit}
 {offload}
 
 {folder}

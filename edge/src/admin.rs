@@ -1,5 +1,6 @@
 //! The HTTP side for operators: `/metrics`, `/healthz` (the process lives), `/readyz` (it takes samples), `/metered` (the
-//! line costs by the byte; GET shows it, PUT switches it), and `/queue` and `/bundle` for the command line.
+//! line costs by the byte; GET shows it, PUT switches it), and `/queue`, `/bundle` and `/labels` for the command
+//! line.
 //!
 //! PUT and not POST: a page in the device's own browser can make it post to any port without asking, but not put. What such
 //! a page asks for is refused besides, by [`millgate_shared::door::origin`].
@@ -21,12 +22,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::Agent;
 use crate::epochs::Epochs;
+use crate::labels::Labels;
 use crate::metrics::Metrics;
 use crate::spool::Spool;
 
 pub(crate) mod bundle;
 mod config;
 pub(crate) mod door;
+pub(crate) mod labels;
 pub(crate) mod queue;
 
 pub use config::AdminConfig;
@@ -49,17 +52,24 @@ pub(crate) struct Port {
     pub(crate) hosts: Hosts,
 }
 
+/// What the command line finds the way to in the state directory.
+pub(crate) struct Kept {
+    pub(crate) spool: Option<Spool>,
+    pub(crate) epochs: Epochs,
+    pub(crate) labels: Labels,
+}
+
 /// Serves at `port` until `tasks` stop. `intake` are the tasks that take samples. The command line finds the way to
-/// `spool` and `epochs` in the state directory.
+/// what is `kept` in the state directory.
 pub(crate) fn start(
     port: Port,
     agent: &Agent,
     metrics: &Arc<Metrics>,
-    spool: Option<Spool>,
-    epochs: &Epochs,
+    kept: Kept,
     intake: &Tasks,
     tasks: &Tasks,
 ) {
+    let Kept { spool, epochs, labels } = kept;
     let admin =
         Admin { agent: agent.clone(), metrics: Arc::clone(metrics), draining: intake.token().clone() };
     let router = Router::new()
@@ -70,7 +80,7 @@ pub(crate) fn start(
         .layer(DefaultBodyLimit::max(MOST_BODY))
         .with_state(admin)
         .merge(door::behind(
-            queue::routes(spool).merge(bundle::routes(epochs.clone())),
+            queue::routes(spool).merge(bundle::routes(epochs.clone())).merge(labels::routes(labels)),
             epochs.state_dir(),
             port.address,
         ));
@@ -114,11 +124,13 @@ async fn switch_metered(State(admin): State<Admin>, body: String) -> (StatusCode
     }
 }
 
-/// An agent that cannot remember decides all the same: it is ready, and says what is wrong in a second line.
+/// An agent that cannot remember decides all the same: it is ready, and says what is wrong in a second line; alarms of errors and
+/// drift follow.
 async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
     if admin.draining.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned());
     }
     let trouble = admin.metrics.journal.trouble().map_or_else(String::new, |trouble| trouble + "\n");
-    (StatusCode::OK, format!("ready\n{trouble}"))
+    let alarms: String = admin.metrics.labels.alarms().into_iter().map(|alarm| alarm + "\n").collect();
+    (StatusCode::OK, format!("ready\n{trouble}{alarms}"))
 }

@@ -33,6 +33,7 @@ use crate::uplink::{Counts, Pools, PoolsError, Uplink, UplinkConfig};
 use crate::wishes::Wishes;
 
 mod asking;
+mod audit;
 mod config;
 mod deciding;
 mod epoch;
@@ -43,6 +44,7 @@ pub mod payload;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use audit::Audit;
 pub use config::OffloadConfig;
 pub use epoch::{Epoch, Rules};
 pub use error::DecideError;
@@ -80,6 +82,8 @@ pub struct AgentConfig {
 pub struct BytesConfig {
     pub send: SendConfig,
     pub ledger: LedgerConfig,
+    /// Share of the decisions made here under the certificate that the pool is asked about as well, 0 to 1.
+    pub audit: f64,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -14,6 +14,7 @@ use millgate_shared::door::peer::Peer;
 use millgate_shared::proto::v1::inference_service_server::{
     InferenceService, InferenceServiceServer, SERVICE_NAME as INFERENCE,
 };
+use millgate_shared::proto::v1::label_service_server::{LabelServiceServer, SERVICE_NAME as LABELS};
 use millgate_shared::proto::{FILE_DESCRIPTOR_SET, MAX_MESSAGE_BYTES, v1};
 use millgate_shared::shutdown::Tasks;
 use millgate_shared::wire::stream_error;
@@ -25,16 +26,19 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::SERVICE_NAME as HEALTH;
 
 use crate::agent::Agent;
+use crate::audit::Audits;
 use crate::crash::Hand;
 use crate::crash::law::Item;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 
 mod config;
+mod labels;
 mod request;
 mod status;
 
 pub use config::ApiConfig;
+use labels::{LABEL_BYTES, LabelApi};
 
 /// Samples of one stream that are decided at a time; more wait in the caller's window.
 const PER_STREAM: usize = 16;
@@ -65,26 +69,37 @@ struct Api {
     outbox: Option<Outbox>,
     hand: Hand,
     metrics: Arc<Metrics>,
+    audits: Audits,
     calls: Calls,
     stop: CancellationToken,
 }
 
-/// Serves until `tasks` stop. Decisions also go to the `outbox`, if there is one.
+/// What calls are served with.
+pub(crate) struct Rooms {
+    pub(crate) agent: Agent,
+    /// Where decisions go as well, if there is one.
+    pub(crate) outbox: Option<Outbox>,
+    pub(crate) hand: Hand,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) audits: Audits,
+}
+
+/// Serves until `tasks` stop.
 pub(crate) async fn start(
     door: Door,
-    agent: &Agent,
-    outbox: Option<Outbox>,
-    hand: &Hand,
-    metrics: &Arc<Metrics>,
+    rooms: Rooms,
     calls: &Calls,
     tasks: &Tasks,
 ) -> Result<(), tonic_reflection::server::Error> {
+    let Rooms { agent, outbox, hand, metrics, audits } = rooms;
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<InferenceServiceServer<Api>>().await;
+    reporter.set_serving::<LabelServiceServer<LabelApi>>().await;
     let reflection = || {
         // The descriptors hold the pool's services too, which are not offered here.
         let offered = [
             INFERENCE,
+            LABELS,
             HEALTH,
             "grpc.reflection.v1.ServerReflection",
             "grpc.reflection.v1alpha.ServerReflection",
@@ -100,14 +115,11 @@ pub(crate) async fn start(
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     let (reflection_v1, reflection_v1alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
-    let api = Api {
-        agent: agent.clone(),
-        outbox,
-        hand: hand.clone(),
-        metrics: Arc::clone(metrics),
-        calls: calls.clone(),
-        stop: tasks.token().clone(),
-    };
+    let labels = LabelServiceServer::new(LabelApi::new(audits.labels(), calls))
+        .max_decoding_message_size(LABEL_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let (calls, stop) = (calls.clone(), tasks.token().clone());
+    let api = Api { agent, outbox, hand, metrics, audits, calls, stop };
     let inference = InferenceServiceServer::new(api)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -121,6 +133,7 @@ pub(crate) async fn start(
         .add_service(reflection_v1)
         .add_service(reflection_v1alpha)
         .add_service(inference)
+        .add_service(labels)
         .serve_with_incoming_shutdown(door.connections(), stop);
     tasks.spawn(async move {
         if let Err(error) = server.await {
@@ -133,6 +146,7 @@ pub(crate) async fn start(
         // tonic would wait for those that have said nothing.
         seats.clear();
         reporter.set_not_serving::<InferenceServiceServer<Api>>().await;
+        reporter.set_not_serving::<LabelServiceServer<LabelApi>>().await;
         // The agent as a whole, which most probes ask for.
         reporter.set_service_status("", ServingStatus::NotServing).await;
     });
@@ -215,9 +229,12 @@ impl Api {
             self.metrics.undecided(status::code_name(status));
         })?;
         let held = self.hand.take(&Item::Call).await;
+        let risk = parsed.ask.policy.as_ref().map_or(epoch.policy().risk, |policy| policy.risk);
+        let parts = parsed.input.parts.clone();
         match self.agent.decide_open(&epoch, parsed.input, parsed.ask, Some(held)).await {
-            Ok(decided) => {
+            Ok(mut decided) => {
                 self.metrics.decided(&decided.decision);
+                self.audits.decided(&mut decided, &epoch, risk, &parts);
                 Ok(match &self.outbox {
                     Some(outbox) => outbox.call(decided, by).await,
                     None => decided.decision,

@@ -26,6 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, LateAnswers, Left, Rules};
+use crate::audit::Audits;
 use crate::backoff::Backoff;
 use crate::crash::law::Item;
 use crate::crash::{Gate, Hand};
@@ -64,6 +65,7 @@ const NO_ROOM_PAUSE: Duration = Duration::from_secs(60);
 
 #[derive(Clone)]
 pub(crate) struct Backlog {
+    pub(crate) audits: Audits,
     pub(crate) agent: Agent,
     pub(crate) epochs: Epochs,
     pub(crate) spool: Spool,
@@ -301,6 +303,7 @@ impl Backlog {
         match self.outbox.amended(record).await {
             Ok(delivery) => {
                 self.metrics.amended(decision);
+                self.audits.labels().amended(decision);
                 self.spool.close(seq, why).await;
                 delivery.await;
             }

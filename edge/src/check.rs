@@ -16,6 +16,7 @@ mod bundle;
 mod clock;
 mod disk;
 mod identity;
+mod labels;
 mod pool;
 mod ports;
 mod send;
@@ -146,6 +147,8 @@ async fn device(config: EdgeConfig, is_local_only: bool) -> Vec<Item> {
     let (is_running, found) =
         blocking("disk", LIMIT, move || disk::check(&disks)).await.unwrap_or_else(|item| (false, vec![item]));
     items.extend(found);
+    let state_dir = config.state_dir.clone();
+    items.extend(many("drift", move || labels::check(&state_dir)).await);
     if !is_local_only {
         for source in config.sources.clone() {
             let name = format!("source {}", source.settings().name());

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | 0 | done; for `run`: stopped as asked |
 //! | 1 | failed, or standard output does not take what was asked for; trying again may help: a bundle that is missing, half copied or fails its checks, a port in use, no free descriptor. For `check`: something is wrong |
-//! | 2 | wrong usage; for `infer`: some input could not be decided, the others were; for `queue drop`: an id is not there; for `bundle switch` and `rollback`: the bundle fails its checks |
+//! | 2 | wrong usage; for `infer`: some input could not be decided, the others were; for `queue drop` and `label`: an id is not there; for `bundle switch` and `rollback`: the bundle fails its checks |
 //! | 3 | the configuration is wrong: trying again changes nothing (systemd: `RestartPreventExitStatus=3`); for `infer`: the bundle or the arguments cannot be used, or with `--require-cloud`: a decision wanted the pool and did not get it, or there is no pool |
 
 use std::io;
@@ -16,6 +16,7 @@ pub mod bundle;
 pub mod check;
 pub mod enroll;
 pub mod infer;
+pub mod label;
 pub mod pool;
 pub mod queue;
 pub mod run;
@@ -110,6 +111,22 @@ Examples:
 A bundle that fails its checks changes nothing (exit code 2). A switch holds, also through restarts, until another bundle
 lies where the configuration says. `switch` needs a running agent; `rollback` and `status` do not.")]
     Bundle(bundle::BundleArgs),
+    /// Say what a decision should have been, and show or export what was said
+    #[command(after_help = "\
+Examples:
+  millgate-edge label 0193e2c8-… deeppcb/short --who anna --note 'hair on the lens' --config /etc/millgate/edge.toml
+  millgate-edge label 0193e2c8-… deeppcb/scratch --new --config /etc/millgate/edge.toml
+  millgate-edge label list --open --config /etc/millgate/edge.toml
+  millgate-edge label export /tmp/labelled --config /etc/millgate/edge.toml
+  millgate-edge label state --config /etc/millgate/edge.toml
+  millgate-edge label reset --source cam1 --config /etc/millgate/edge.toml
+
+This works while the agent runs (through its admin port) and while it does not. What is exported is what
+`millgate-cloud bundle certify`, `evaluate` and `improve` read.
+
+Exit codes: 0: done. 1: it failed, and trying again may help. 2: no such decision, or a label that the bundle does not have.
+3: the configuration is wrong.")]
+    Label(label::LabelArgs),
 }
 
 impl Cli {
@@ -132,6 +149,12 @@ impl Cli {
             Command::Queue(args) => {
                 telemetry::init("error", LogFormat::Text);
                 let work = || queue::queue(args, &mut io::stdout().lock());
+                let worked = tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?;
+                worked.map_err(unwritten)
+            }
+            Command::Label(args) => {
+                telemetry::init("error", LogFormat::Text);
+                let work = || label::label(args, &mut io::stdout().lock());
                 let worked = tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?;
                 worked.map_err(unwritten)
             }

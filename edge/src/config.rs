@@ -21,6 +21,7 @@ use crate::admin::AdminConfig;
 use crate::agent::OffloadConfig;
 use crate::api::ApiConfig;
 use crate::identity::{Identity, IdentityConfig};
+use crate::labels::LabelsConfig;
 use crate::settings::{Refused, check_listen, refuse};
 use crate::sink::SinkConfig;
 use crate::source::SourceConfig;
@@ -58,6 +59,7 @@ pub struct EdgeConfig {
     pub recipe: RecipeConfig,
     pub identity: IdentityConfig,
     pub spool: SpoolConfig,
+    pub labels: LabelsConfig,
     pub sources: Vec<SourceConfig>,
     /// None: standard output.
     pub sinks: Vec<SinkConfig>,
@@ -96,6 +98,7 @@ impl Default for EdgeConfig {
             recipe: RecipeConfig::default(),
             identity: IdentityConfig::default(),
             spool: SpoolConfig::default(),
+            labels: LabelsConfig::default(),
             sources: Vec::new(),
             sinks: Vec::new(),
             api: ApiConfig::default(),
@@ -169,6 +172,7 @@ impl EdgeConfig {
         self.offload.check()?;
         self.recipe.check()?;
         self.spool.check()?;
+        self.labels.check()?;
         check_listen("api", self.api.listen, self.api.plaintext_beyond_loopback)?;
         if let Err(message) = origin::check(&self.admin.allowed_hosts) {
             return refuse("admin.allowed_hosts", message);

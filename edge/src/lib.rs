@@ -15,6 +15,8 @@
 //! ```
 //!
 //! How a decision is made is in `millgate_shared`; here is what stands round it: files, sockets, clocks and threads.
+//! `labels` keeps what people say of decisions, `audit` puts some of them to the pool as well, and `drift` tells from both whether what was
+//! certified still holds.
 //! `journal` remembers what was decided and what is still to be delivered; `crash` notes what is in hand, for the next start.
 //! [`identity`] is who the device is towards the pool. [`check`] looks at all of that before a device is trusted with it.
 //! [`config`] puts together the settings that each room has of its own.
@@ -22,12 +24,14 @@
 pub mod admin;
 pub mod agent;
 pub mod api;
+mod audit;
 mod backlog;
 pub mod backoff;
 pub mod check;
 pub mod cli;
 pub mod config;
 mod crash;
+mod drift;
 pub mod engines;
 mod epochs;
 pub mod finding;
@@ -35,6 +39,7 @@ pub mod identity;
 pub mod input;
 mod joining;
 pub mod journal;
+pub mod labels;
 pub mod metrics;
 mod outbox;
 pub mod record;

@@ -21,7 +21,7 @@ use crate::spool::SpoolMetrics;
 use crate::uplink::ledger::{Ledger, Traffic};
 use crate::uplink::session::LinkState;
 use crate::uplink::upload::Form;
-use crate::{epochs, journal, outbox, sink, source};
+use crate::{epochs, journal, labels, outbox, sink, source};
 
 mod decided;
 
@@ -87,6 +87,7 @@ pub struct Metrics {
     pub(crate) outbox: outbox::Counts,
     pub(crate) journal: journal::Counts,
     pub(crate) epochs: epochs::Counts,
+    pub(crate) labels: labels::Counts,
     /// What is counted of connections to the agent's ports.
     pub(crate) doors: Arc<door::counts::Counts>,
 }
@@ -115,6 +116,7 @@ impl Metrics {
             outbox: outbox::Counts::default(),
             journal: journal::Counts::default(),
             epochs: epochs::Counts::default(),
+            labels: labels::Counts::default(),
             doors: Arc::default(),
             registry: Registry::default(),
         };
@@ -144,6 +146,7 @@ impl Metrics {
         this.outbox.register(&mut registry);
         this.journal.register(&mut registry);
         this.epochs.register(&mut registry);
+        this.labels.register(&mut registry);
         this.doors.register(&mut registry);
         Self { registry, ..this }
     }

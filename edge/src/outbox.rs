@@ -205,7 +205,7 @@ impl Outbox {
         case: &Case,
         is_stopping: impl Fn() -> bool,
     ) -> Result<Kept, Stopped> {
-        let Decided { decision, late } = decided;
+        let Decided { decision, late, audit: _ } = decided;
         let plain = |decision: &Decision| record(decision).map(|record| Kept { record, awaits: false });
         let (spool, late) = match self.later(&decision, late) {
             Ok(Some(later)) => later,
@@ -295,7 +295,7 @@ impl Outbox {
     /// Takes in a gRPC call's decision: gives it as its caller is to see it, before `by`. What is to reach sinks does so behind the
     /// answer; only an entry of the spool is waited for, and not for long.
     pub(crate) async fn call(&self, decided: Decided, by: Option<Instant>) -> Decision {
-        let Decided { decision, late } = decided;
+        let Decided { decision, late, audit: _ } = decided;
         let (spool, late) = match self.later(&decision, late) {
             Ok(Some(later)) => later,
             Ok(None) => {

@@ -26,6 +26,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::admin;
 use crate::agent::{Agent, AgentConfig, BytesConfig};
 use crate::api::{self, Calls};
+use crate::audit::Audits;
 use crate::backlog::Backlog;
 use crate::config::EdgeConfig;
 use crate::crash::Hand;
@@ -44,6 +45,7 @@ use desk::Desk;
 use kept::Kept;
 use ports::Ports;
 
+mod beside;
 mod desk;
 mod kept;
 mod ports;
@@ -117,6 +119,7 @@ pub struct Running {
     base: Tasks,
     hand: Hand,
     broken: watch::Receiver<Option<String>>,
+    audits: Audits,
     grace: Duration,
 }
 
@@ -182,14 +185,25 @@ impl Service {
             &work,
         );
         work.spawn(outbox.clone().carry_on(undelivered, orphans.unwrap_or_default()));
+        let audits = beside::start(&config, &agent, &metrics, &base).await?;
         if let Some(journal) = journal.clone().filter(|_| !config.sources.is_empty()) {
-            start_files(&config, known, told, &agent, &outbox, &hand, journal, &metrics, &intake, &work);
+            start_files(
+                &config, known, told, &agent, &audits, &outbox, &hand, journal, &metrics, &intake, &work,
+            );
         }
         if let Some(spool) = spool.clone() {
             let (agent, outbox, metrics) = (agent.clone(), outbox.clone(), Arc::clone(&metrics));
-            let epochs = epochs.clone();
-            let backlog =
-                Backlog { agent, epochs, spool, outbox, hand: hand.clone(), metrics, work: work.clone() };
+            let (epochs, audits) = (epochs.clone(), audits.clone());
+            let backlog = Backlog {
+                agent,
+                audits,
+                epochs,
+                spool,
+                outbox,
+                hand: hand.clone(),
+                metrics,
+                work: work.clone(),
+            };
             intake.spawn(backlog.run(config.spool.parallel, intake.token().clone()));
         }
         let calls = Calls::default();
@@ -197,14 +211,22 @@ impl Service {
         let grpc = match ports.api {
             Some((door, address)) => {
                 let outbox = config.api.record.then(|| outbox.clone());
-                api::start(door, &agent, outbox, &hand, &metrics, &calls, &api).await?;
+                let rooms = api::Rooms {
+                    agent: agent.clone(),
+                    outbox,
+                    hand: hand.clone(),
+                    metrics: Arc::clone(&metrics),
+                    audits: audits.clone(),
+                };
+                api::start(door, rooms, &calls, &api).await?;
                 Some(address)
             }
             None => None,
         };
         let admin = ports.admin.map(|port| {
             let address = port.address;
-            admin::start(port, &agent, &metrics, spool, &epochs, &intake, &base);
+            let kept = admin::Kept { spool, epochs: epochs.clone(), labels: audits.labels().clone() };
+            admin::start(port, &agent, &metrics, kept, &intake, &base);
             address
         });
         let grace = config.drain_grace;
@@ -224,6 +246,7 @@ impl Service {
             base,
             hand,
             broken,
+            audits,
             grace,
         })
     }
@@ -289,6 +312,8 @@ impl Running {
             // What was delivered must not be delivered again; where the disk does not take that, it will be.
             let _late = timeout_at(until.max(Instant::now() + HANG_UP), journal.flush()).await.is_err();
         }
+        let _late =
+            timeout_at(until.max(Instant::now() + HANG_UP), self.audits.labels().flush()).await.is_err();
         self.base.drain(left(until).min(HANG_UP)).await;
         let hand = self.hand.clone();
         let _late = tokio::task::spawn_blocking(move || hand.end()).await.is_err();
@@ -334,6 +359,7 @@ async fn start_agent(
                 is_metered: config.offload.metered,
                 dir: Some(config.state_dir.clone()),
             },
+            audit: config.offload.audit,
         },
         bit_depths: config.bit_depths(),
         wishes: config.wishes(),
@@ -400,6 +426,7 @@ fn start_files(
     known: Vec<Vec<Known>>,
     told: Told,
     agent: &Agent,
+    audits: &Audits,
     outbox: &Outbox,
     hand: &Hand,
     journal: JournalHandle,
@@ -425,7 +452,7 @@ fn start_files(
             tasks: intake.clone(),
         });
     }
-    let desk = Desk::new(agent, outbox, hand, metrics, told, intake.token().clone());
+    let desk = Desk::new(agent, outbox, hand, metrics, audits.clone(), told, intake.token().clone());
     intake.spawn(pump(taken, Arc::new(desk), config.queue, intake.token().clone(), work.clone()));
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 
 const ROOT: &str = "../../proto";
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "inference/inference_service.proto",
     "inference/model_config.proto",
     "millgate/v1/sample.proto",
@@ -13,6 +13,7 @@ const FILES: [&str; 7] = [
     "millgate/v1/inference_service.proto",
     "millgate/v1/expert_service.proto",
     "millgate/v1/enrollment_service.proto",
+    "millgate/v1/label_service.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -32,6 +32,8 @@ pub struct OffloadConfig {
     pub mode: String,
     /// Accepted error rate among samples that stay local, above 0 and below 1. None: the bundle's own.
     pub risk: Option<f64>,
+    /// Share of the decisions made here under the certificate that the pool is asked about as well, 0 to 1.
+    pub audit: f64,
     /// Experts for mode pinned.
     pub pinned: Vec<String>,
     /// From the start of a sample to its decision. A pool that hangs costs at most this.
@@ -58,6 +60,7 @@ impl Default for OffloadConfig {
             plaintext_beyond_loopback: false,
             mode: "confidence".to_owned(),
             risk: None,
+            audit: 0.01,
             pinned: Vec::new(),
             deadline: Duration::from_secs(1),
             grace: Duration::from_millis(10),
@@ -108,6 +111,9 @@ impl OffloadConfig {
         }
         if self.risk.is_some_and(|risk| !(risk > 0.0 && risk < 1.0)) {
             return refuse("offload.risk", "must be above 0 and below 1");
+        }
+        if !(0.0..=1.0).contains(&self.audit) {
+            return refuse("offload.audit", "must be 0 to 1");
         }
         self.pools()
             .parsed()

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 use super::asking::{Asking, Calls};
 use super::payload::{self, Outgoing, Seen};
-use super::{Agent, Ask, DecideError, Decided, Epoch, Late};
+use super::{Agent, Ask, Audit, DecideError, Decided, Epoch, Late};
 use crate::crash::Held;
 use crate::input::{Input, draw_id};
 
@@ -253,6 +253,9 @@ fn close(
         uplink.combined(combining.elapsed());
     }
     decision.timings_us.total = started.elapsed().as_micros() as u64;
-    let late = open.map(|open| Late { open, epoch: Arc::clone(epoch), sample, embeddings });
-    Ok(Decided { decision, late })
+    let (late, audit) = match open {
+        Some(open) => (Some(Late { open, epoch: Arc::clone(epoch), sample, embeddings }), None),
+        None => (None, Audit::of(agent, epoch, &decision, sample, embeddings)),
+    };
+    Ok(Decided { decision, late, audit })
 }

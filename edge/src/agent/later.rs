@@ -17,7 +17,7 @@ use tonic::Code;
 
 use super::asking::read;
 use super::payload::{self, Seen};
-use super::{Agent, Epoch, Rules};
+use super::{Agent, Audit, Epoch, Rules};
 use crate::uplink::ledger::Traffic;
 use crate::uplink::upload::Upload;
 use crate::uplink::{Pending, Reply, Uplink};
@@ -27,6 +27,8 @@ use crate::uplink::{Pending, Reply, Uplink};
 pub(crate) struct Decided {
     pub(crate) decision: Decision,
     pub(crate) late: Option<Late>,
+    /// What the pool is to be asked beside; `None`: nothing.
+    pub(crate) audit: Option<Audit>,
 }
 
 /// A provisional decision whose missing experts can be asked later.

@@ -14,6 +14,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::agent::DecideError;
+use crate::labels::kept::Refusal;
 
 /// Where a request's parts stand.
 pub(super) const PARTS: &str = "sample.parts";
@@ -54,6 +55,22 @@ pub(super) fn of(error: &DecideError) -> Status {
         }
         DecideError::Workers(WorkError::Stopped) => Status::unavailable(message),
         DecideError::Workers(WorkError::Panicked) => Status::internal(message),
+    }
+}
+
+/// Why a label was not taken.
+pub(super) fn of_label(refusal: &Refusal) -> Status {
+    let message = shortened(&refusal.to_string());
+    match refusal {
+        Refusal::Unknown(_) => Status::not_found(message),
+        Refusal::Bad { field, message } => bad_field(field, message),
+        Refusal::Full(_) => Status::resource_exhausted(message),
+        Refusal::Busy => {
+            let details = ErrorDetails::with_retry_info(Some(RETRY_AFTER));
+            Status::with_error_details(Code::ResourceExhausted, message, details)
+        }
+        Refusal::Off => Status::failed_precondition(message),
+        Refusal::Failed(_) => Status::internal(message),
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, Ask, DecideError};
+use crate::audit::Audits;
 use crate::crash::law::Item;
 use crate::crash::{Case, Hand, Held};
 use crate::input::Input;
@@ -34,6 +35,7 @@ pub(super) struct Desk {
     outbox: Outbox,
     hand: Hand,
     metrics: Arc<Metrics>,
+    audits: Audits,
     /// What was delivered of earlier runs, where the journal may not know.
     told: Told,
     deciding: Semaphore,
@@ -60,6 +62,7 @@ impl Desk {
         outbox: &Outbox,
         hand: &Hand,
         metrics: &Arc<Metrics>,
+        audits: Audits,
         told: Told,
         stopping: CancellationToken,
     ) -> Self {
@@ -68,6 +71,7 @@ impl Desk {
             outbox: outbox.clone(),
             hand: hand.clone(),
             metrics: Arc::clone(metrics),
+            audits,
             told,
             deciding: Semaphore::new(agent.threads() * PER_THREAD),
             stopping,
@@ -130,13 +134,12 @@ impl Desk {
                 Some(held) => held,
                 None => self.take(case, is_here).await?,
             };
-            match self
-                .agent
-                .decide_open(&self.agent.epoch(), input.clone(), Ask::default(), Some(in_hand))
-                .await
-            {
-                Ok(decided) => {
+            let epoch = self.agent.epoch();
+            let deciding = self.agent.decide_open(&epoch, input.clone(), Ask::default(), Some(in_hand));
+            match deciding.await {
+                Ok(mut decided) => {
                     self.metrics.decided(&decided.decision);
+                    self.audits.decided(&mut decided, &epoch, epoch.policy().risk, &input.parts);
                     return Ok(Made::Decided(Box::new(decided)));
                 }
                 Err(error @ DecideError::Workers(WorkError::Full { .. } | WorkError::Stopped)) => {

@@ -92,11 +92,11 @@ const DOOR: Floors = &[
 ];
 
 const EDGE: Floors = &[
-    &["backoff"],
+    &["backoff", "drift"],
     &["engines", "finding", "identity", "input", "joining", "journal", "settings"],
-    &["crash", "record", "uplink", "wishes"],
+    &["crash", "labels", "record", "uplink", "wishes"],
     &["agent", "sink", "source", "spool"],
-    &["epochs", "outbox"],
+    &["audit", "epochs", "outbox"],
     &["metrics"],
     &["admin", "api", "backlog"],
     &["config"],
