@@ -4,7 +4,7 @@
 //!
 //! * [`embedding`]: what encoders make of a sample. [`driver`]: one sample's way to its verdict, over experts that run
 //!   wherever they run.
-//! * [`inputs`]: what models are given.
+//! * [`inputs`]: what models are given. [`novelty`]: a sample beside the known ones of its product.
 //! * [`runner`]: a bundle's models with one thread's state; turns samples into scores and answers.
 //! * [`workers`]: the threads that run models, behind one bounded queue. [`local`]: a sample's visit to such a thread.
 //! * [`proof`]: golden samples and variants, run before a bundle is used.
@@ -30,6 +30,7 @@ pub mod driver;
 pub mod embedding;
 pub mod inputs;
 pub mod local;
+pub mod novelty;
 pub mod proof;
 pub mod runner;
 pub mod workers;

@@ -3,17 +3,21 @@
 //! Nothing is waited for on such a thread: each of the driver's steps is done when it is asked for, so that a decision in
 //! mode `confidence` is one hop to the thread and back.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use millgate_model::competence::Answer;
 use millgate_model::deciding::{Compared, Todo};
 use millgate_model::decision::{Missing, Run};
 use millgate_model::manifest::{ExpertInput, InputKind};
+use millgate_model::novelty::Score;
 use millgate_sample::index::{By, ExpertIx};
 use millgate_sample::sample::Sample;
 
 use crate::driver::{Experts, Gate, Reply, Standing};
 use crate::embedding::Embeddings;
+use crate::novelty::{self, EXPERT};
 use crate::runner::{RunError, Runner};
 
 /// Time spent in models.
@@ -31,6 +35,8 @@ pub struct Local<'a> {
     sample: Sample,
     /// Embeddings; `None` until somebody needs them: without the gate nobody may.
     embeddings: Option<Embeddings>,
+    /// Features of the experts that have answered.
+    features: BTreeMap<ExpertIx, Vec<f32>>,
     /// Experts to run, the next one last.
     queue: Vec<ExpertIx>,
     is_cancelled: &'a dyn Fn() -> bool,
@@ -40,8 +46,8 @@ pub struct Local<'a> {
 impl<'a> Local<'a> {
     /// Brings a sample to a model thread. No further expert is run once `is_cancelled`.
     pub fn new(runner: &'a mut Runner, sample: Sample, is_cancelled: &'a dyn Fn() -> bool) -> Self {
-        let (queue, spent) = (Vec::new(), Spent::default());
-        Self { runner, sample, embeddings: None, queue, is_cancelled, spent }
+        let (features, queue, spent) = (BTreeMap::new(), Vec::new(), Spent::default());
+        Self { runner, sample, embeddings: None, features, queue, is_cancelled, spent }
     }
 
     pub fn sample(&self) -> &Sample {
@@ -94,7 +100,26 @@ impl<'a> Local<'a> {
             self.embeddings()?;
         }
         let none = Embeddings::default();
-        self.runner.logits(expert, &self.sample, self.embeddings.as_ref().unwrap_or(&none))
+        let embeddings = self.embeddings.as_ref().unwrap_or(&none);
+        let [logits, features] = self.runner.answer(expert, &self.sample, embeddings)?;
+        self.features.insert(expert, features);
+        Ok(logits)
+    }
+
+    /// Compares the sample with the known ones of a product.
+    fn compared(&mut self, product: &str) -> Option<Score> {
+        self.runner.models().banks().of(product)?;
+        if let Err(error) = self.embeddings() {
+            tracing::warn!(error = %error, product, "the sample is not compared with known ones");
+        }
+        let models = self.runner.models();
+        let (manifest, bank) = (models.manifest(), models.banks().of(product)?);
+        let none = Embeddings::default();
+        let embeddings = self.embeddings.as_ref().unwrap_or(&none);
+        novelty::compare(manifest, bank, |detector| match detector.strip_prefix(EXPERT) {
+            Some(expert) => self.features.get(&manifest.expert_index(expert)?).map(Cow::from),
+            None => novelty::picture_features(manifest, &self.sample, embeddings).map(Cow::from),
+        })
     }
 }
 
@@ -111,8 +136,8 @@ impl Experts for Local<'_> {
         std::future::ready(expert.map(|expert| self.run(expert)))
     }
 
-    fn compare(&mut self, _: &str) -> Compared {
-        Compared::default()
+    fn compare(&mut self, product: &str) -> Compared {
+        Compared { score: self.compared(product), checks: Vec::new() }
     }
 }
 

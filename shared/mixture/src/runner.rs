@@ -15,6 +15,7 @@ use millgate_sample::sample::Sample;
 
 use crate::embedding::{Embedding, Embeddings};
 use crate::inputs::{GATE_INPUTS, InputError, encoder_input, expert_inputs, gate_inputs};
+use crate::novelty::Banks;
 
 /// Choice of experts that a process holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,12 +34,15 @@ pub struct Models {
     gate: Arc<FixedModel>,
     /// Model of each expert; `None` where this process does not hold it.
     experts: By<ExpertIx, Option<Loaded>>,
+    banks: Banks,
 }
 
 #[derive(Debug)]
 struct Loaded {
     model: Arc<FixedModel>,
     logits: usize,
+    /// The output by which samples are compared: `nov` where the model has it, else `feat`.
+    features: usize,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -93,10 +97,12 @@ impl Models {
                 expert.inputs.iter().map(|input| port(&input.name, &input.shape)).collect();
             let model = load(&expert.name, &ports)?;
             let logits = require(&expert.name, &model, "logits", &[1, expert.labels.len()])?;
-            require(&expert.name, &model, "feat", &[1, expert.feature_dims])?;
-            experts.push(Some(Loaded { model, logits }));
+            let feat = require(&expert.name, &model, "feat", &[1, expert.feature_dims])?;
+            let features = model.output_index("nov").unwrap_or(feat);
+            experts.push(Some(Loaded { model, logits, features }));
         }
-        Ok(Self { manifest, digest: bundle.digest(), encoders, gate, experts })
+        let banks = Banks::load(bundle)?;
+        Ok(Self { manifest, digest: bundle.digest(), encoders, gate, experts, banks })
     }
 
     pub fn manifest(&self) -> &Arc<Manifest> {
@@ -105,6 +111,11 @@ impl Models {
 
     pub fn digest(&self) -> BundleDigest {
         self.digest
+    }
+
+    /// What is known of the products.
+    pub fn banks(&self) -> &Banks {
+        &self.banks
     }
 
     pub fn holds(&self, expert: ExpertIx) -> bool {
@@ -199,18 +210,20 @@ impl Runner {
         Ok(named(&self.gate, &outputs, "scores").iter().map(|score| f64::from(*score)).collect())
     }
 
-    /// Runs an expert on a sample and gives its logits.
-    pub fn logits(
+    /// Runs an expert on a sample and gives its logits, and the features by which samples are compared.
+    pub fn answer(
         &mut self,
         expert: ExpertIx,
         sample: &Sample,
         embeddings: &Embeddings,
-    ) -> Result<Vec<f32>, RunError> {
+    ) -> Result<[Vec<f32>; 2], RunError> {
         let inputs = expert_inputs(&self.models.manifest, expert, sample, embeddings)?;
-        let mut outputs = self.outputs(expert, inputs)?;
-        let logits = self.models.experts[expert].as_ref().map_or(0, |loaded| loaded.logits);
+        let outputs = self.outputs(expert, inputs)?;
+        let loaded = self.models.experts[expert].as_ref();
+        let (logits, features) = loaded.map_or((0, 0), |loaded| (loaded.logits, loaded.features));
         let name = &self.models.manifest.experts[expert].name;
-        Ok(fp32(name, &outputs.swap_remove(logits))?.to_vec())
+        let numbers = |at: usize| Ok::<_, RunError>(fp32(name, &outputs[at])?.to_vec());
+        Ok([numbers(logits)?, numbers(features)?])
     }
 
     /// Runs an expert on inputs in the manifest's order, and gives all outputs in its model's order.

@@ -14,6 +14,7 @@ pub mod decode;
 mod picture;
 mod prepare;
 mod resize;
+mod statistics;
 
 pub use codec::{Announced, Codec, Encoded, PayloadError, decode_payload, encode, encode_if_quick};
 pub use decode::{
@@ -22,3 +23,4 @@ pub use decode::{
 pub use picture::{Channels, Picture, PictureError, luma};
 pub use prepare::{PerChannel, PrepareError, prepare};
 pub use resize::resize;
+pub use statistics::{Measures, STATISTICS, measures, statistics};

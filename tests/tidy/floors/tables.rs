@@ -123,7 +123,7 @@ const IDENTITY: Floors = &[
 ];
 
 const MIXTURE: Floors =
-    &[&["driver", "embedding"], &["inputs"], &["runner"], &["local", "workers"], &["proof"]];
+    &[&["driver", "embedding"], &["inputs", "novelty"], &["runner"], &["local", "workers"], &["proof"]];
 
 const MODEL: Floors = &[
     &["digest", "novelty", "recipe"],

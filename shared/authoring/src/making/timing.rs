@@ -30,7 +30,7 @@ pub(super) fn decision_us(made: &Made, beside: &Path) -> Result<u64, MakeError> 
         let embeddings = runner.embeddings(&sample).map_err(|error| other(&error))?;
         runner.scores(&sample, &embeddings).map_err(|error| other(&error))?;
         for expert in manifest.experts.indices() {
-            runner.logits(expert, &sample, &embeddings).map_err(|error| other(&error))?;
+            runner.answer(expert, &sample, &embeddings).map_err(|error| other(&error))?;
         }
         times.push(started.elapsed().as_micros() as u64);
     }
