@@ -130,3 +130,18 @@ fn what_makes_no_sense_is_named() {
     let other = Open { task: "other".to_owned(), ..open };
     assert!(matches!(other.amend(&manifest, &[]), Err(AmendError::UnknownTask(_))));
 }
+
+#[test]
+fn what_was_kept_before_there_were_scopes_and_recipes_is_read() {
+    let manifest = many();
+    let mut deciding = deciding(&manifest, &Mode::Always, &[0.0; 5], Place::Absent(Missing::Offline));
+    deciding.answered(says(&manifest, 0, &[0.8, 0.1, 0.1]), Instant::now());
+    deciding.compared(crate::deciding::Compared::default());
+    let (_, open) = deciding.close().unwrap();
+    let open = open.unwrap();
+    let text = serde_json::to_string(&open).unwrap();
+    for key in ["scope", "novelty", "checks", "recipe"] {
+        assert!(!text.contains(&format!("\"{key}\"")), "{key}: what is not there is not written: {text}");
+    }
+    assert_eq!(serde_json::from_str::<Open>(&text).unwrap(), open);
+}
