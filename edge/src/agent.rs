@@ -41,6 +41,7 @@ mod error;
 mod later;
 mod live;
 pub mod payload;
+mod regions;
 #[cfg(test)]
 mod tests;
 

@@ -6,9 +6,10 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use millgate_shared::image::region::{self, Region};
 use millgate_shared::image::{BitDepth, NO_MEMORY};
 use millgate_shared::memory::{self, NoRoom};
-use millgate_shared::modality::image::BIT_DEPTH;
+use millgate_shared::modality::image::{BIT_DEPTH, REGION, TILE};
 use millgate_shared::part::{Attributes, Part};
 use millgate_shared::sample::Note;
 use millgate_shared::trouble::{self, Fault, Trouble};
@@ -124,6 +125,14 @@ impl Input {
     /// Takes 16-bit samples of its pictures to have so many bits, where that is given.
     pub fn of_depth(mut self, depth: Option<BitDepth>) -> Self {
         self.attributes.extend(depth.map(|depth| (BIT_DEPTH.to_owned(), depth.bits().to_string())));
+        self
+    }
+
+    /// Says what is to be looked at in its pictures; no region: all of each. A tile is its side in pixels.
+    pub fn looked_at(mut self, regions: &[Region], tile: Option<u32>) -> Self {
+        let regions = (!regions.is_empty()).then(|| (REGION.to_owned(), region::write(regions)));
+        self.attributes.extend(regions);
+        self.attributes.extend(tile.map(|side| (TILE.to_owned(), side.to_string())));
         self
     }
 }

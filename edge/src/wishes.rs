@@ -7,10 +7,13 @@ use std::sync::Arc;
 use millgate_shared::bundle::manifest::Manifest;
 use millgate_shared::deciding::{Policy, PolicyError, are_false_alarms};
 use millgate_shared::decision::UNKNOWN;
+use millgate_shared::image::region::{self, Region};
+use millgate_shared::part::Attributes;
 use millgate_shared::recipe::{Costs, Disposition, Recipe};
 use millgate_shared::scope::Scope;
 use serde::Deserialize;
 
+use crate::input::Input;
 use crate::settings::{Refused, refuse};
 
 #[cfg(test)]
@@ -36,6 +39,10 @@ pub struct SourceWish {
     pub labels: Vec<String>,
     pub risk: Option<f64>,
     pub false_alarms: Option<f64>,
+    /// What is looked at in its pictures; none: all of each.
+    pub regions: Vec<Region>,
+    /// The side of the tiles that are looked at one by one, in pixels.
+    pub tile: Option<u32>,
 }
 
 /// All that the operator wants of samples.
@@ -53,6 +60,8 @@ pub struct Wishes {
 pub struct Asked {
     pub task: String,
     pub policy: Policy,
+    /// What is known of each picture that does not say otherwise.
+    pub attributes: Attributes,
 }
 
 /// How samples are decided, by source.
@@ -102,6 +111,14 @@ impl SourceWish {
         if self.risk.is_some_and(|risk| !(risk > 0.0 && risk < 1.0)) {
             return refuse("risk", "must be above 0 and below 1");
         }
+        // Whether they lie inside is known when a picture comes.
+        let largest = [u32::MAX; 2];
+        if !self.regions.is_empty() {
+            let planned = region::plan(&self.regions, None, largest);
+            planned.map_err(|message| Refused { key: "regions".to_owned(), message })?;
+        }
+        let few = self.tile.filter(|side| *side < region::LEAST_SIDE);
+        few.map_or(Ok(()), |_| refuse("tile", format!("must be at least {} pixels", region::LEAST_SIDE)))?;
         check_false_alarms("false_alarms", self.false_alarms)
     }
 }
@@ -117,7 +134,7 @@ impl Wishes {
         let recipe = self.recipe.of_bundle(manifest)?;
         let scope = Scope::of(self.labels.iter().cloned());
         let policy = Policy { scope, false_alarms: self.recipe.false_alarms, recipe, ..standard };
-        let standard = Asked { task: task.to_owned(), policy };
+        let standard = Asked { task: task.to_owned(), policy, attributes: Attributes::new() };
         // Sources that name labels of their own need not care for these.
         standard.check(manifest)?;
         let mut sources = BTreeMap::new();
@@ -143,6 +160,7 @@ impl SourceWish {
         Asked {
             task: self.task.clone().unwrap_or_else(|| standard.task.clone()),
             policy: Policy { scope, risk, false_alarms, ..policy.clone() },
+            attributes: Input::default().looked_at(&self.regions, self.tile).attributes,
         }
     }
 }

@@ -14,12 +14,13 @@ use millgate_shared::local::{Local, Spent, to_the_end};
 use millgate_shared::modality::image::BIT_DEPTH;
 use millgate_shared::part::{Attributes, Limits, Part};
 use millgate_shared::runner::{RunError, Runner};
-use millgate_shared::sample::{self, Origin, Read, Sample};
+use millgate_shared::sample::{self, Origin, Read, Sample, View};
 use millgate_shared::workers::Ticket;
 use tokio::sync::mpsc;
 
 use super::asking::{Asking, Calls};
 use super::payload::{self, Outgoing, Seen};
+use super::regions;
 use super::{Agent, Ask, Audit, DecideError, Decided, Epoch, Late};
 use crate::crash::Held;
 use crate::input::{Input, draw_id};
@@ -28,6 +29,8 @@ use crate::input::{Input, draw_id};
 #[derive(Debug)]
 struct Arrived {
     sample: Sample,
+    /// The regions of it that are looked at; none: all of it.
+    views: Vec<View>,
     id: String,
     origin: Origin,
     decode: Duration,
@@ -78,8 +81,8 @@ pub(super) async fn decide(
     let places = agent.places(epoch);
     let depths = &agent.parts.config.bit_depths;
     let depth = input.source.as_ref().and_then(|source| depths.get(source));
-    let attributes =
-        depth.map(|depth| (BIT_DEPTH.to_owned(), depth.bits().to_string())).into_iter().collect();
+    let depth = depth.map(|depth| (BIT_DEPTH.to_owned(), depth.bits().to_string()));
+    let attributes = depth.into_iter().chain(asked.attributes.clone()).collect();
 
     // Where the mode asks the pool for every sample, its calls go out before the local experts run: at most one list
     // before them and one after.
@@ -119,8 +122,8 @@ fn arrive(manifest: &Manifest, input: Input, attributes: Attributes) -> Result<A
     let mut parts = input.parts;
     complete(manifest, &mut parts, &input.attributes);
     complete(manifest, &mut parts, &attributes);
-    let read = sample::read(&manifest.modalities, &parts, &Limits::default());
-    let Read { sample, notes, sha256 } = read.map_err(|unread| DecideError::Part {
+    let read = sample::read_views(&manifest.modalities, &parts, &Limits::default());
+    let (Read { sample, notes, sha256 }, views) = read.map_err(|unread| DecideError::Part {
         is_main: manifest.main_modality().is_some_and(|main| main.name == unread.modality),
         unread,
     })?;
@@ -135,7 +138,7 @@ fn arrive(manifest: &Manifest, input: Input, attributes: Attributes) -> Result<A
         notes: input.notes.into_iter().chain(notes).collect(),
         ..Origin::default()
     };
-    Ok(Arrived { sample, id, origin, decode })
+    Ok(Arrived { sample, views, id, origin, decode })
 }
 
 /// Gives parts the attributes that their kind has and that they do not bring.
@@ -159,7 +162,14 @@ impl Visit<'_> {
     ) -> Result<Visited, DecideError> {
         let manifest = Arc::clone(runner.models().manifest());
         let Self { task, policy, places, started, outgoing, send } = self;
-        let Arrived { sample, id, origin, decode } = arrived;
+        let Arrived { mut sample, views, id, mut origin, decode } = arrived;
+        if !views.is_empty() {
+            origin.regions = u32::try_from(views.len()).ok();
+            let view = regions::most_suspicious(runner, &task, &policy, views, is_cancelled);
+            if let Some(View { region, sample: chosen }) = view {
+                (origin.region, sample) = (Some(region), chosen);
+            }
+        }
         let ask = Choose { task: &task, policy, places, presence: sample.presence(), started };
         let local = Local::new(runner, sample, is_cancelled);
         let mut here = OnThread { local, manifest: &manifest, outgoing, send };

@@ -11,6 +11,8 @@ use futures_util::stream;
 use millgate_shared::deciding::{Mode, are_false_alarms};
 use millgate_shared::decision::{Decision, Missing};
 use millgate_shared::image::BitDepth;
+use millgate_shared::image::region::{self, Region};
+use millgate_shared::part::Attributes;
 use millgate_shared::shutdown::Tasks;
 use millgate_shared::telemetry;
 use millgate_shared::wire::Numbers;
@@ -85,6 +87,13 @@ pub struct InferArgs {
     /// How many bits of 16-bit samples count, 8 to 16 [default: what the file says, else what its largest sample needs]
     #[arg(long, value_name = "BITS")]
     pub bit_depth: Option<BitDepth>,
+    /// What to look at in a picture, in pixels; may be given several times, and the region that looks least like a part to
+    /// accept is decided on [default: all of it]
+    #[arg(long = "region", value_name = "LEFT,TOP,WIDTH,HEIGHT", value_parser = region)]
+    pub regions: Vec<Region>,
+    /// Look at the picture, or at its regions, in tiles of this side in pixels
+    #[arg(long, value_name = "PIXELS")]
+    pub tile: Option<u32>,
     /// Milliseconds that a decision may take, from the reading of its picture on
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub deadline_ms: u64,
@@ -220,6 +229,14 @@ fn part(text: &str) -> Result<(String, PathBuf), String> {
     }
 }
 
+/// Reads one region.
+fn region(text: &str) -> Result<Region, String> {
+    match region::parse(text)?[..] {
+        [region] => Ok(region),
+        _ => Err("is not LEFT,TOP,WIDTH,HEIGHT".to_owned()),
+    }
+}
+
 /// Decides on everything; gives the exit code. Errors are of `out` alone.
 pub async fn infer(args: InferArgs, out: &mut impl Write) -> io::Result<u8> {
     let threads =
@@ -248,11 +265,13 @@ pub async fn infer(args: InferArgs, out: &mut impl Write) -> io::Result<u8> {
         }
     }
     let inputs = stream::iter(expand(&args.paths, &agent.naming()));
+    let looks = Input::default().of_depth(args.bit_depth).looked_at(&args.regions, args.tile).attributes;
     let mut results = inputs
         .map(|path| {
             let (agent, cloud) = (agent.clone(), cloud.as_ref());
             let parts = args.parts.clone();
-            async move { decide_with(cloud, &agent, path?, &parts, args.bit_depth).await }
+            let looks = &looks;
+            async move { decide_with(cloud, &agent, path?, &parts, looks).await }
         })
         .buffered(threads);
 
@@ -316,20 +335,20 @@ async fn decide_with(
     agent: &Agent,
     path: PathBuf,
     parts: &[(String, PathBuf)],
-    bit_depth: Option<BitDepth>,
+    looks: &Attributes,
 ) -> Result<Decision, record::Undecided> {
-    let Some(cloud) = cloud else { return decide(agent, &path, parts, bit_depth).await };
+    let Some(cloud) = cloud else { return decide(agent, &path, parts, looks).await };
     let epoch = agent.epoch();
     let mode = &epoch.policy().mode;
     // In that mode most samples need no pool, and do not wait for one.
     if *mode != Mode::Confidence {
         cloud.ready().await;
     }
-    let decision = decide(agent, &path, parts, bit_depth).await?;
+    let decision = decide(agent, &path, parts, looks).await?;
     let lacks = lacks_cloud(&decision, mode, epoch.manifest());
     let was_offline = decision.degraded.as_ref().is_some_and(|it| it.reason == Missing::Offline);
     if lacks && (was_offline || !cloud.is_up()) && cloud.ready().await {
-        return decide(agent, &path, parts, bit_depth).await;
+        return decide(agent, &path, parts, looks).await;
     }
     Ok(decision)
 }
@@ -338,11 +357,11 @@ async fn decide(
     agent: &Agent,
     path: &Path,
     parts: &[(String, PathBuf)],
-    bit_depth: Option<BitDepth>,
+    looks: &Attributes,
 ) -> Result<Decision, record::Undecided> {
-    let input = Input::from_file(path, &agent.naming(), parts, None)
-        .map_err(|error| record::Undecided::of_input(path, &error))?
-        .of_depth(bit_depth);
+    let mut input = Input::from_file(path, &agent.naming(), parts, None)
+        .map_err(|error| record::Undecided::of_input(path, &error))?;
+    input.attributes.clone_from(looks);
     agent.decide(input, Ask::default()).await.map_err(|error| record::Undecided {
         path: path.display().to_string(),
         code: error.code(),

@@ -1,3 +1,5 @@
+use millgate_shared::modality::image::{REGION, TILE};
+
 use super::*;
 
 fn manifest() -> Manifest {
@@ -17,7 +19,11 @@ fn of_source(wish: SourceWish) -> Wishes {
 #[test]
 fn without_wishes_every_sample_is_decided_as_before() {
     let policies = policies(&Wishes::default()).unwrap();
-    let standard = Asked { task: "inspect".to_owned(), policy: Policy::for_bundle(&manifest()) };
+    let standard = Asked {
+        task: "inspect".to_owned(),
+        policy: Policy::for_bundle(&manifest()),
+        attributes: Attributes::new(),
+    };
     assert_eq!(*policies.standard(), standard);
     assert_eq!(*policies.of(Some("cam1")), standard);
     assert_eq!(*policies.of(None), standard);
@@ -43,6 +49,16 @@ fn a_source_has_its_own_where_it_says_so_and_what_holds_for_all_elsewhere() {
 }
 
 #[test]
+fn what_a_source_looks_at_is_said_by_its_pictures() {
+    let wish =
+        SourceWish { regions: vec![[0, 0, 64, 64], [64, 0, 64, 64]], tile: Some(32), ..Default::default() };
+    let policies = policies(&of_source(wish)).unwrap();
+    let attributes = &policies.of(Some("cam1")).attributes;
+    assert_eq!((&*attributes[REGION], &*attributes[TILE]), ("0,0,64,64;64,0,64,64", "32"));
+    assert!(policies.standard().attributes.is_empty());
+}
+
+#[test]
 fn what_the_bundle_does_not_have_is_refused_by_its_key() {
     let label = |label: &str| RecipeConfig {
         labels: [(label.to_owned(), Disposition::Accept)].into(),
@@ -58,6 +74,8 @@ fn what_the_bundle_does_not_have_is_refused_by_its_key() {
             "sources[2].labels",
         ),
         (source(SourceWish { task: Some("sort".to_owned()), ..Default::default() }), "sources[2].task"),
+        (source(SourceWish { tile: Some(4), ..Default::default() }), "sources[2].tile"),
+        (source(SourceWish { regions: vec![[0, 0, 4, 4]], ..Default::default() }), "sources[2].regions"),
         (source(SourceWish { risk: Some(1.0), ..Default::default() }), "sources[2].risk"),
         (source(SourceWish { false_alarms: Some(1.0), ..Default::default() }), "sources[2].false_alarms"),
     ] {

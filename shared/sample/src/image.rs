@@ -13,6 +13,7 @@ pub mod codec;
 pub mod decode;
 mod picture;
 mod prepare;
+pub mod region;
 mod resize;
 mod statistics;
 

@@ -17,7 +17,7 @@ use millgate_array::{Array, ArrayError, Datatype, Scale};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::part::{Limits, Part, Unreadable, Value};
+use crate::part::{Attributes, Limits, Part, Unreadable, Value};
 
 pub mod image;
 
@@ -83,6 +83,19 @@ pub trait Modality: Send + Sync + fmt::Debug {
     ) -> Result<Value, Unreadable> {
         let (_, _) = (spec, reference);
         part.read_tensor(limits).map(Value::from)
+    }
+
+    /// The regions of a value that its part's attributes ask for, `[left, top, width, height]`; none: all of it. The error is
+    /// of the attributes.
+    fn regions(&self, value: &Value, attributes: &Attributes) -> Result<Vec<[u32; 4]>, Unreadable> {
+        let (_, _) = (value, attributes);
+        Ok(Vec::new())
+    }
+
+    /// A region of a value; `None` if that is not inside, or the kind has none.
+    fn cut(&self, value: &Value, region: [u32; 4]) -> Option<Value> {
+        let (_, _) = (value, region);
+        None
     }
 
     /// A smaller value of which [`Prepare::prepare`] makes the same input; `shape` is what [`Prepare::reduced`] gave.

@@ -64,8 +64,121 @@ pub struct Unread {
     pub source: Unreadable,
 }
 
-/// Reads a sample of its parts, each modality at most once. A part that is coded against another must come after it.
+/// A region of a sample, as a sample of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct View {
+    /// `[left, top, width, height]` in pixels.
+    pub region: [u32; 4],
+    pub sample: Sample,
+}
+
+/// Reads a sample of its parts, each modality at most once. A part that is coded against another must come after it. Where
+/// parts name a region, the sample is that region; several are refused.
 pub fn read(modalities: &By<ModalityIx, Spec>, parts: &[Part], limits: &Limits) -> Result<Read, Unread> {
+    let read = read_whole(modalities, parts, limits)?;
+    let Some((at, regions)) = regions(modalities, parts, &read.sample)? else { return Ok(read) };
+    let [region] = regions[..] else {
+        let message = format!("names {} regions, and here one is looked at", regions.len());
+        let source = Unreadable::new("attributes.region", "several_regions", message);
+        return Err(Unread { at, modality: parts[at].modality.clone(), source });
+    };
+    let sample = cut(modalities, parts, &read.sample, at, region)?;
+    Ok(Read { sample, ..read })
+}
+
+/// Reads a sample like [`read`], and the regions that its parts name, each as a sample of its own; none: all of it.
+pub fn read_views(
+    modalities: &By<ModalityIx, Spec>,
+    parts: &[Part],
+    limits: &Limits,
+) -> Result<(Read, Vec<View>), Unread> {
+    let read = read_whole(modalities, parts, limits)?;
+    let Some((at, regions)) = regions(modalities, parts, &read.sample)? else {
+        return Ok((read, Vec::new()));
+    };
+    let view = |region| Ok(View { region, sample: cut(modalities, parts, &read.sample, at, region)? });
+    let views = regions.into_iter().map(view).collect::<Result<_, Unread>>()?;
+    Ok((read, views))
+}
+
+/// The regions that parts name, and the first part that does.
+#[expect(clippy::type_complexity, reason = "a place and what is there")]
+fn regions(
+    modalities: &By<ModalityIx, Spec>,
+    parts: &[Part],
+    sample: &Sample,
+) -> Result<Option<(usize, Vec<[u32; 4]>)>, Unread> {
+    let mut found: Option<(usize, Vec<[u32; 4]>)> = None;
+    for (at, part) in parts.iter().enumerate() {
+        let index = modalities.find_ix(|spec| spec.name == part.modality);
+        let Some((spec, value)) = index.and_then(|index| Some((&modalities[index], sample.value(index)?)))
+        else {
+            continue;
+        };
+        let refuse = |source| Unread { at, modality: part.modality.clone(), source };
+        // Of another size than the first one that names regions: that is said when they are cut.
+        let known = found.as_ref().map(|(first, _)| &parts[*first].attributes);
+        if known.is_some_and(|known| *known == part.attributes) {
+            continue;
+        }
+        let regions = spec.modality().regions(value, &part.attributes).map_err(refuse)?;
+        match &found {
+            _ if regions.is_empty() => {}
+            None => found = Some((at, regions)),
+            Some((_, known)) if *known == regions => {}
+            Some((first, _)) => {
+                let message = format!("is not what `{}` names", parts[*first].modality);
+                return Err(refuse(Unreadable::new("attributes.region", "several_regions", message)));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// A region of every part that is of the same kind as the one `at` that names it, which must all be of one size.
+fn cut(
+    modalities: &By<ModalityIx, Spec>,
+    parts: &[Part],
+    sample: &Sample,
+    at: usize,
+    region: [u32; 4],
+) -> Result<Sample, Unread> {
+    let refuse = |message: String| Unread {
+        at,
+        modality: parts[at].modality.clone(),
+        source: Unreadable::new("attributes.region", "region", message),
+    };
+    let named = modalities.find_ix(|spec| spec.name == parts[at].modality);
+    let Some(named) = named.and_then(|index| Some((&modalities[index], sample.value(index)?))) else {
+        return Ok(sample.clone());
+    };
+    let (spec, size) = (named.0, size(named.1));
+    let mut values = Vec::with_capacity(modalities.len());
+    for (other, value) in modalities.iter().zip(&sample.values) {
+        values.push(match value {
+            Some(value) if other.kind == spec.kind => {
+                if self::size(value) != size {
+                    let (name, is, must) = (&other.name, self::size(value), size);
+                    let message = format!(
+                        "cannot be cut out of `{name}` too, which is {is:?} and not {must:?} high and wide"
+                    );
+                    return Err(refuse(message));
+                }
+                let cut = other.modality().cut(value, region);
+                Some(cut.ok_or_else(|| refuse("cannot be cut out".to_owned()))?)
+            }
+            other => other.clone(),
+        });
+    }
+    Ok(Sample { values: values.into_iter().collect() })
+}
+
+/// Height and width.
+fn size(value: &Value) -> &[usize] {
+    value.array().shape().get(..2).unwrap_or_default()
+}
+
+fn read_whole(modalities: &By<ModalityIx, Spec>, parts: &[Part], limits: &Limits) -> Result<Read, Unread> {
     let refuse = |at: usize, source: Unreadable| Unread { at, modality: parts[at].modality.clone(), source };
     let indices = indices(modalities, parts)?;
     let mut readings = files(modalities, parts, &indices, limits).map_err(|(at, why)| refuse(at, why))?;

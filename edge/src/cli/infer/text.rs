@@ -41,6 +41,10 @@ pub(super) fn write_decision(out: &mut impl Write, decision: &Decision) -> io::R
             100.0 * degraded.weight_mass
         )?;
     }
+    if let Some([left, top, width, height]) = decision.sample.region {
+        let of = decision.sample.regions.unwrap_or(1);
+        writeln!(out, "  region   {width} x {height} at {left},{top}, the most suspicious of {of}")?;
+    }
     for note in &decision.sample.notes {
         writeln!(out, "  note     {}: {} ({})", note.modality, note.message, note.code)?;
     }

@@ -41,6 +41,12 @@ pub struct FolderConfig {
     /// Share of known samples that may be called unknown. `None`: `recipe.false_alarms`.
     #[serde(default)]
     pub false_alarms: Option<f64>,
+    /// What is looked at in its pictures, each `[left, top, width, height]` in pixels; empty: all of each.
+    #[serde(default)]
+    pub regions: Vec<[u32; 4]>,
+    /// Side of the tiles that are looked at one by one, in pixels. `None`: no tiles.
+    #[serde(default)]
+    pub tile: Option<u32>,
     /// How many bits of 16-bit samples count, 8 to 16. `None`: the file says it, or else its largest sample.
     #[serde(default)]
     pub bit_depth: Option<u32>,
@@ -159,6 +165,8 @@ impl FolderConfig {
             labels: Vec::new(),
             risk: None,
             false_alarms: None,
+            regions: Vec::new(),
+            tile: None,
             bit_depth: None,
             settle: default_settle(),
             rescan: default_rescan(),
@@ -202,6 +210,8 @@ impl SourceSettings for FolderConfig {
             labels: self.labels.clone(),
             risk: self.risk,
             false_alarms: self.false_alarms,
+            regions: self.regions.clone(),
+            tile: self.tile,
         }
     }
 
@@ -227,12 +237,14 @@ mod tests {
     #[test]
     fn the_shipped_example_shows_every_key_with_its_default() {
         let [folder] = &shown::<FolderConfig>("sources", "folder")[..] else { panic!("not one folder") };
-        let FolderConfig { bit_depth, task, labels, risk, false_alarms, .. } = folder.clone();
+        let FolderConfig { bit_depth, task, labels, risk, false_alarms, regions, tile, .. } = folder.clone();
         assert_eq!(bit_depth, Some(12));
         assert_eq!((&task, &*labels), (&Some("inspect".to_owned()), &["deeppcb".to_owned()][..]));
         assert_eq!((risk, false_alarms), (Some(0.02), Some(0.02)));
+        assert_eq!((&regions[..], tile), (&[[0, 0, 1280, 1024]][..], Some(640)));
         let plain = FolderConfig::new(&folder.name, folder.path.clone());
-        assert_eq!(*folder, FolderConfig { bit_depth, task, labels, risk, false_alarms, ..plain });
+        let shown = FolderConfig { bit_depth, task, labels, risk, false_alarms, regions, tile, ..plain };
+        assert_eq!(*folder, shown);
         let text = shipped();
         for key in ["recursive", "patterns", "settle", "rescan", "patience", "existing", "templates", "after"]
         {

@@ -15,14 +15,20 @@ use millgate_array::{Array, ArrayError, Scale};
 use serde::Deserialize;
 
 use super::{Effort, File, Modality, Prepare, Reading, Refused, Spec, Table, keys};
+use crate::image::region::{parse, plan};
 use crate::image::{
     self, Announced, BitDepth, Channels, Codec, DecodeError, Encoded, NO_MEMORY, PayloadError, PerChannel,
     Picture, decode_payload, encode, encode_if_quick, prepare, read_all, resize,
 };
-use crate::part::{FILE, Limits, Part, Unreadable, Value};
+use crate::part::{Attributes, FILE, Limits, Part, Unreadable, Value};
 
 /// The attribute that says how many bits of 16-bit samples count, 8 to 16.
 pub const BIT_DEPTH: &str = "bit_depth";
+/// The attribute that says what is to be looked at: `left,top,width,height` in pixels, several of them separated by semicolons.
+pub const REGION: &str = "region";
+/// The attribute that says that regions, or all of a picture, are to be looked at in tiles, and how long their sides are, in
+/// pixels.
+pub const TILE: &str = "tile";
 /// The longest side that a model's input may have, in pixels.
 const LONGEST_SIDE: usize = 4096;
 /// Endings of pictures that can be read.
@@ -68,7 +74,7 @@ impl Modality for Images {
     }
 
     fn attributes(&self) -> &'static [&'static str] {
-        &[BIT_DEPTH]
+        &[BIT_DEPTH, REGION, TILE]
     }
 
     fn check(&self, spec: &Spec) -> Result<(), Refused> {
@@ -167,6 +173,26 @@ impl Modality for Images {
             Unreadable::new("shape", "unsupported_colour", message)
         })?;
         Ok(value(&wanted))
+    }
+
+    fn regions(&self, value: &Value, attributes: &Attributes) -> Result<Vec<[u32; 4]>, Unreadable> {
+        let (region, tile) = (attributes.get(REGION), attributes.get(TILE));
+        if region.is_none() && tile.is_none() {
+            return Ok(Vec::new());
+        }
+        let of_region = |message| Unreadable::new("attributes.region", REGION, message);
+        let of_tile = |message| Unreadable::new("attributes.tile", TILE, message);
+        let picture = picture(value).ok_or_else(|| of_region("what was given is no picture".to_owned()))?;
+        let regions = region.map(|text| parse(text)).transpose().map_err(of_region)?.unwrap_or_default();
+        let side = |text: &String| text.parse().map_err(|_| of_tile("is no number of pixels".to_owned()));
+        let tile = tile.map(side).transpose()?;
+        let planned = plan(&regions, tile, [picture.width(), picture.height()]);
+        planned.map_err(|message| if regions.is_empty() { of_tile(message) } else { of_region(message) })
+    }
+
+    fn cut(&self, value: &Value, region: [u32; 4]) -> Option<Value> {
+        let cut = picture(value)?.cut(region)?.ok()?;
+        Some(self::value(&cut))
     }
 
     fn reduce(&self, from: &Value, shape: &[usize]) -> Option<Value> {
