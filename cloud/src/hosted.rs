@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use millgate_shared::array::Array;
+use millgate_shared::banks::Banks;
 use millgate_shared::bundle::manifest::{EMBEDDING, Manifest, model_path};
 use millgate_shared::bundle::{Bundle, BundleDigest, BundleError};
 use millgate_shared::engine::fixed::FixedModel;
@@ -50,6 +51,7 @@ pub struct Hosted {
     experts: By<ExpertIx, Arc<Deployed>>,
     /// All of these, once each.
     models: Vec<Arc<Deployed>>,
+    banks: Arc<Banks>,
 }
 
 impl Bundled for Arc<Hosted> {
@@ -97,8 +99,9 @@ impl Hosted {
         let encoders = encoders.collect::<Result<_, _>>()?;
         let gate = of(&manifest.gate.name)?;
         let experts = manifest.experts.iter().map(|expert| of(&expert.name)).collect::<Result<_, _>>()?;
+        let banks = Arc::clone(models.banks());
         let models = served.into_values().collect();
-        Ok(Self { manifest, digest: bundle.digest(), passed, encoders, gate, experts, models })
+        Ok(Self { banks, manifest, digest: bundle.digest(), passed, encoders, gate, experts, models })
     }
 
     pub fn manifest(&self) -> &Arc<Manifest> {
@@ -112,6 +115,11 @@ impl Hosted {
     /// The golden samples that passed.
     pub fn passed(&self) -> Passed {
         self.passed
+    }
+
+    /// What is known of the bundle's products.
+    pub(crate) fn banks(&self) -> &Arc<Banks> {
+        &self.banks
     }
 
     pub(crate) fn gate(&self) -> &Arc<Deployed> {

@@ -78,7 +78,7 @@ pub(crate) async fn decide(
     driver.run(&mut scheduled).await;
     let local = started.elapsed();
     let combining = Instant::now();
-    let (seen, spent, first_failure) = scheduled.into_parts();
+    let (seen, spent, first_failure) = scheduled.into_parts()?;
     let Closed { outcome, runs, .. } = match (driver.close(), first_failure) {
         // Nobody answered, and the first one says best why.
         (Err(DecidingError::NoAnswer(_)), Some(failure)) => return Err(failure),

@@ -25,7 +25,9 @@
 
 pub use millgate_array::each_values;
 pub use millgate_base::{bounded, digest, files, memory, panics, tarball, text_file, toml_file, trouble};
-pub use millgate_mixture::{driver, embedding, inputs, local, novelty as banks, proof, runner, workers};
+pub use millgate_mixture::{
+    driver, embedding, inputs, local, looks, novelty as banks, proof, runner, workers,
+};
 pub use millgate_model::{combine, competence, deciding, decision, gate, novelty, recipe, scope};
 pub use millgate_rim::{metrics, output, quiet, shutdown, telemetry};
 pub use millgate_sample::{image, index, modality, part, sample};

@@ -1,6 +1,8 @@
 //! The models of a hosted bundle as one sample's driver asks them: each behind the scheduler, so that those of several
 //! samples share batches where that pays.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,6 +10,7 @@ use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, try_join_all};
 use futures_util::stream::FuturesUnordered;
 use millgate_shared::array::Array;
+use millgate_shared::banks::{self, EXPERT};
 use millgate_shared::competence::Answer;
 use millgate_shared::deciding::{Compared, Todo};
 use millgate_shared::decision::{Missing, Run};
@@ -16,6 +19,7 @@ use millgate_shared::embedding::{Embedding, Embeddings};
 use millgate_shared::index::{By, EncoderIx, ExpertIx};
 use millgate_shared::inputs::{GATE_INPUTS, expert_inputs, gate_inputs};
 use millgate_shared::local::Spent;
+use millgate_shared::looks;
 use millgate_shared::sample::Sample;
 
 use crate::failure::Failure;
@@ -43,8 +47,12 @@ pub(super) struct Scheduled<'a> {
     seen: Seen,
     /// What encoders take; `None` where a modality is absent, or nobody takes what its encoder gives.
     inputs: By<EncoderIx, Option<Array>>,
+    /// Features of the experts that have answered, where their product has a bank.
+    features: BTreeMap<ExpertIx, Vec<f32>>,
     under_way: FuturesUnordered<BoxFuture<'a, Answered>>,
     first_failure: Option<Failure>,
+    /// Why the sample could not be compared with known ones: then nobody knows whether it is one.
+    not_compared: Option<Failure>,
     spent: Spent,
 }
 
@@ -63,18 +71,35 @@ impl<'a> Scheduled<'a> {
         seen: Seen,
         inputs: By<EncoderIx, Option<Array>>,
     ) -> Self {
-        let (under_way, spent) = (FuturesUnordered::new(), Spent::default());
-        Self { hosted, serving, place, call, seen, inputs, under_way, first_failure: None, spent }
+        let (features, under_way, spent) = (BTreeMap::new(), FuturesUnordered::new(), Spent::default());
+        Self {
+            hosted,
+            serving,
+            place,
+            call,
+            seen,
+            inputs,
+            features,
+            under_way,
+            first_failure: None,
+            not_compared: None,
+            spent,
+        }
     }
 
-    /// The sample, the time that encoders and gate took, and why the first of those that failed did.
-    pub(super) fn into_parts(self) -> (Seen, Spent, Option<Failure>) {
-        (self.seen, self.spent, self.first_failure)
+    /// The sample, the time that encoders and gate took, and why the first of the experts that failed did. Refuses where the
+    /// sample was to be compared with known ones and was not.
+    pub(super) fn into_parts(self) -> Result<(Seen, Spent, Option<Failure>), Failure> {
+        self.not_compared.map_or(Ok((self.seen, self.spent, self.first_failure)), Err)
     }
 
     fn answer(&mut self, expert: ExpertIx, answered: Result<(Answer, Ran), Failure>) -> Reply {
         let answer = match answered {
             Ok((answer, ran)) => {
+                let features = ran.output("nov").or_else(|| ran.output("feat"));
+                if let Some(features) = features.and_then(|features| features.as_fp32().ok()) {
+                    self.features.insert(expert, features.to_vec());
+                }
                 let run = Run {
                     place: self.place.to_owned(),
                     latency_us: ran.phases.compute.as_micros() as u64,
@@ -117,8 +142,31 @@ impl Experts for Scheduled<'_> {
         Some(self.answer(expert, answered))
     }
 
-    fn compare(&mut self, _: &str) -> Compared {
-        Compared::default()
+    /// On a model thread: statistics are taken of every pixel.
+    async fn compare(&mut self, product: &str) -> Compared {
+        let manifest = Arc::clone(self.hosted.manifest());
+        if manifest.product(product).is_none() {
+            return Compared::default();
+        }
+        let (banks, seen) = (Arc::clone(self.hosted.banks()), self.seen.clone());
+        let (features, product) = (std::mem::take(&mut self.features), product.to_owned());
+        let compare = move || {
+            let checks = looks::failed(&manifest, &product, &seen.sample);
+            let score = banks.of(&product).and_then(|bank| {
+                banks::compare(&manifest, bank, |detector| match detector.strip_prefix(EXPERT) {
+                    Some(expert) => features.get(&manifest.expert_index(expert)?).map(Cow::from),
+                    None => banks::picture_features(&manifest, &seen.sample, &seen.embeddings).map(Cow::from),
+                })
+            });
+            Ok(Compared { score, checks })
+        };
+        match self.serving.on_thread(self.call.clone(), 0, compare).await {
+            Ok(compared) => compared,
+            Err(failure) => {
+                self.not_compared = Some(failure);
+                Compared::default()
+            }
+        }
     }
 }
 

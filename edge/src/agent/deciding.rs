@@ -207,7 +207,7 @@ impl Experts for OnThread<'_> {
         self.local.next(until)
     }
 
-    fn compare(&mut self, product: &str) -> Compared {
+    fn compare(&mut self, product: &str) -> impl Future<Output = Compared> + Send {
         self.local.compare(product)
     }
 }

@@ -57,7 +57,7 @@ pub trait Experts {
 
     /// Compares the sample with what is known of a product, once the experts of this place have answered. Whoever does not hold
     /// the sample, or has no bank of the product, gives nothing.
-    fn compare(&mut self, product: &str) -> Compared;
+    fn compare(&mut self, product: &str) -> impl Future<Output = Compared> + Send;
 }
 
 /// The encoders and the gate for one sample, beside its experts.
@@ -154,7 +154,7 @@ impl Driver {
             };
             self.ask(experts, todo);
             if let Some(product) = self.deciding.to_compare() {
-                let compared = experts.compare(product);
+                let compared = experts.compare(product).await;
                 let todo = self.deciding.compared(compared);
                 self.ask(experts, todo);
             }

@@ -5,6 +5,7 @@
 //! * [`embedding`]: what encoders make of a sample. [`driver`]: one sample's way to its verdict, over experts that run
 //!   wherever they run.
 //! * [`inputs`]: what models are given. [`novelty`]: a sample beside the known ones of its product.
+//!   [`looks`]: whether its pictures look as they should.
 //! * [`runner`]: a bundle's models with one thread's state; turns samples into scores and answers.
 //! * [`workers`]: the threads that run models, behind one bounded queue. [`local`]: a sample's visit to such a thread.
 //! * [`proof`]: golden samples and variants, run before a bundle is used.
@@ -30,6 +31,7 @@ pub mod driver;
 pub mod embedding;
 pub mod inputs;
 pub mod local;
+pub mod looks;
 pub mod novelty;
 pub mod proof;
 pub mod runner;

@@ -17,6 +17,7 @@ use millgate_sample::sample::Sample;
 
 use crate::driver::{Experts, Gate, Reply, Standing};
 use crate::embedding::Embeddings;
+use crate::looks;
 use crate::novelty::{self, EXPERT};
 use crate::runner::{RunError, Runner};
 
@@ -136,8 +137,9 @@ impl Experts for Local<'_> {
         std::future::ready(expert.map(|expert| self.run(expert)))
     }
 
-    fn compare(&mut self, product: &str) -> Compared {
-        Compared { score: self.compared(product), checks: Vec::new() }
+    fn compare(&mut self, product: &str) -> impl Future<Output = Compared> + Send {
+        let checks = looks::failed(self.runner.models().manifest(), product, &self.sample);
+        std::future::ready(Compared { score: self.compared(product), checks })
     }
 }
 

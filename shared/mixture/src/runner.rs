@@ -34,7 +34,7 @@ pub struct Models {
     gate: Arc<FixedModel>,
     /// Model of each expert; `None` where this process does not hold it.
     experts: By<ExpertIx, Option<Loaded>>,
-    banks: Banks,
+    banks: Arc<Banks>,
 }
 
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl Models {
             let features = model.output_index("nov").unwrap_or(feat);
             experts.push(Some(Loaded { model, logits, features }));
         }
-        let banks = Banks::load(bundle)?;
+        let banks = Arc::new(Banks::load(bundle)?);
         Ok(Self { manifest, digest: bundle.digest(), encoders, gate, experts, banks })
     }
 
@@ -114,7 +114,7 @@ impl Models {
     }
 
     /// What is known of the products.
-    pub fn banks(&self) -> &Banks {
+    pub fn banks(&self) -> &Arc<Banks> {
         &self.banks
     }
 

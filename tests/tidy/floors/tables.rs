@@ -122,8 +122,13 @@ const IDENTITY: Floors = &[
     &["dial"],
 ];
 
-const MIXTURE: Floors =
-    &[&["driver", "embedding"], &["inputs", "novelty"], &["runner"], &["local", "workers"], &["proof"]];
+const MIXTURE: Floors = &[
+    &["driver", "embedding"],
+    &["inputs", "looks", "novelty"],
+    &["runner"],
+    &["local", "workers"],
+    &["proof"],
+];
 
 const MODEL: Floors = &[
     &["digest", "novelty", "recipe"],

@@ -111,7 +111,7 @@ impl Experts for Script {
         Some(Reply { expert, at, answer: says.map(|sure| self.answer(expert, sure)) })
     }
 
-    fn compare(&mut self, product: &str) -> Compared {
+    async fn compare(&mut self, product: &str) -> Compared {
         self.compared.push((product.to_owned(), self.log.len()));
         Compared::default()
     }
@@ -256,8 +256,8 @@ fn a_driver_goes_on_with_other_experts_where_it_stopped() {
             self.0.next(until).await
         }
 
-        fn compare(&mut self, product: &str) -> Compared {
-            self.0.compare(product)
+        async fn compare(&mut self, product: &str) -> Compared {
+            self.0.compare(product).await
         }
     }
 
