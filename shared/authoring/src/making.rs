@@ -10,10 +10,15 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use millgate_engine::Tract;
+use millgate_mixture::proof::golden;
+use millgate_mixture::runner::{Holding, Models};
 use millgate_model::manifest::product_of;
 use millgate_model::recipe::Disposition;
 
+use crate::calibration::banks::{self, BanksError};
 use crate::certifying::{self, CertifyError, Options};
 use crate::data::{Item, Labelled};
 use crate::draft::{Draft, DraftError};
@@ -58,6 +63,8 @@ const CALIBRATION: f64 = 52.0;
 const WORTH_CALIBRATING: usize = 100;
 /// With fewer pictures held out than this, the expert's own confidence is taken for its competence.
 const FEWEST_CERTIFIED: usize = 20;
+/// Share of known pictures that may be called unknown, unless the operator says otherwise.
+const FALSE_ALARMS: f64 = 0.02;
 /// The version of a new bundle.
 const VERSION: &str = "1.0.0";
 
@@ -106,6 +113,8 @@ pub enum MakeError {
     Draft(#[from] DraftError),
     #[error(transparent)]
     Certify(#[from] CertifyError),
+    #[error(transparent)]
+    Banks(#[from] BanksError),
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
     /// A file that cannot be used.
@@ -134,7 +143,9 @@ pub fn make(request: &Request<'_>, beside: &Path, progress: &dyn Progress) -> Re
             of_good(request, good, defects, false_alarms, progress)?
         }
     };
+    know(request, &mut made, beside, progress)?;
     certify(request, &mut made, beside, progress)?;
+    prove(&mut made, beside)?;
     made.draft.insert("MODEL_CARD.md", card::card(&made.report));
     for (name, text) in &request.backbone.legal {
         made.draft.insert(format!("backbone/{name}"), text.clone());
@@ -142,6 +153,34 @@ pub fn make(request: &Request<'_>, beside: &Path, progress: &dyn Progress) -> Re
     progress.stage("timing decisions", 1);
     made.report.decision_us = timing::decision_us(&made, beside)?;
     Ok(made)
+}
+
+/// Lets the bundle know its pictures: a bank of known ones, and bounds of how they look.
+fn know(
+    request: &Request<'_>,
+    made: &mut Made,
+    beside: &Path,
+    progress: &dyn Progress,
+) -> Result<(), MakeError> {
+    let models = {
+        let trial = made.draft.trial(beside)?;
+        let models = Models::load(trial.bundle(), Holding::Edge, &Tract);
+        Arc::new(models.map_err(|error| MakeError::Other(error.to_string()))?)
+    };
+    let known = (&made.fitted_on, &made.held_out);
+    let bank = banks::attach(&mut made.draft, &models, request.product, known, FALSE_ALARMS, progress)?;
+    let takes = banks::enough(FALSE_ALARMS);
+    match bank {
+        Some(bank) if bank.calibration >= takes => {}
+        bank => made.report.warnings.push(format!(
+            "no picture can be called unknown at {:.0} % of false alarms: it takes {takes} known ones to calibrate that, and there \
+             are {}",
+            100.0 * FALSE_ALARMS,
+            bank.map_or(0, |bank| bank.calibration)
+        )),
+    }
+    made.report.known = bank;
+    Ok(())
 }
 
 /// Fits competence, certifies thresholds and adds golden decisions, on pictures that the expert was not fitted on.
@@ -165,6 +204,31 @@ fn certify(
     made.draft.manifest.insert("version", toml_edit::value(VERSION));
     made.report.certified = Some(report);
     Ok(())
+}
+
+/// Runs the golden samples as whoever loads the bundle will. A golden decision that turns out to be on an odd picture, which is
+/// called unknown, would refuse the bundle: then none is kept.
+fn prove(made: &mut Made, beside: &Path) -> Result<(), MakeError> {
+    let other = |error: &dyn std::fmt::Display| MakeError::Other(error.to_string());
+    let check = |draft: &Draft| -> Result<Option<String>, MakeError> {
+        let trial = draft.trial(beside)?;
+        let models = Models::load(trial.bundle(), Holding::Edge, &Tract).map_err(|error| other(&error))?;
+        Ok(golden::check(trial.bundle(), &Arc::new(models)).err().map(|error| error.to_string()))
+    };
+    let Some(reason) = check(&made.draft)? else { return Ok(()) };
+    let files: Vec<String> =
+        made.draft.parsed()?.golden.decisions.into_iter().flat_map(|one| one.parts.into_values()).collect();
+    for file in files {
+        made.draft.remove_below(&file);
+    }
+    if let Some(table) = made.draft.manifest.get_mut("golden").and_then(toml_edit::Item::as_table_mut) {
+        table.remove("decisions");
+    }
+    made.report.warnings.push(format!("no golden decision is kept: {reason}"));
+    match check(&made.draft)? {
+        None => Ok(()),
+        Some(reason) => Err(MakeError::Other(reason)),
+    }
 }
 
 fn check_product(product: &str) -> Result<(), MakeError> {
@@ -242,6 +306,7 @@ fn of_classes(
         classes: Some(Classes::of(&fitted, &labels)),
         good: None,
         certified: None,
+        known: None,
         decision_us: 0,
         warnings,
     };
@@ -316,6 +381,7 @@ fn of_good(
         classes: None,
         good: Some(Good::of(&fitted, false_alarms, sized.patch_dims())),
         certified: None,
+        known: None,
         decision_us: 0,
         warnings,
     };

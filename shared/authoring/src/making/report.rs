@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::backbone::Backbone;
 use super::{classes, good};
+use crate::calibration::banks;
 use crate::certifying;
 
 /// A control this close is as good.
@@ -27,6 +28,9 @@ pub struct Report {
     pub classes: Option<Classes>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub good: Option<Good>,
+    /// The bank by which a picture is told from known ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub known: Option<banks::Made>,
     /// What was certified on the pictures that were held out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certified: Option<certifying::report::Report>,
@@ -237,6 +241,14 @@ impl Report {
                     )?;
                 }
             }
+        }
+        if let Some(known) = &self.known {
+            let of = if known.is_split { "that were kept aside" } else { "each beside the others" };
+            writeln!(
+                out,
+                "unknown    told by {} known pictures, calibrated on {} {of}",
+                known.rows, known.calibration
+            )?;
         }
         if let Some(certified) = &self.certified {
             write_certified(certified, out)?;

@@ -113,7 +113,14 @@ fn decided(runner: &mut Runner, path: &Path) -> (String, f64) {
         driver.run(&mut local).await;
         Ok::<_, DriverError<RunError>>(driver.close().unwrap().outcome)
     });
-    let mixed = outcome.unwrap().mixed;
+    let outcome = outcome.unwrap();
+    if outcome.is_unknown() {
+        return (
+            millgate_model::decision::UNKNOWN.to_owned(),
+            outcome.novelty.map_or(0.0, |novelty| novelty.p),
+        );
+    }
+    let mixed = outcome.mixed;
     (manifest.tasks.first().unwrap().labels[mixed.verdict].clone(), mixed.probabilities[mixed.verdict])
 }
 
@@ -148,14 +155,24 @@ fn a_folder_of_classes_becomes_a_bundle_that_decides_them_right() {
     assert_eq!(product.dispositions["cap/good"], Disposition::Accept);
     assert_eq!(product.dispositions["cap/striped"], Disposition::Reject);
     assert!(String::from_utf8(bundle.read("MODEL_CARD.md").unwrap()).unwrap().contains("shuffled"));
+    let bank = product.novelty.as_ref().unwrap();
+    assert_eq!((bank.calibration_samples, bank.detectors.as_slice()), (60, &["picture".to_owned()][..]));
+    assert!(product.checks[0].brightness.is_some());
     let mut runner = runner(&bundle);
+    let (mut right, mut odd) = (0, 0);
     for name in ["good", "striped", "disc"] {
         for seed in 100..104 {
             let path = dir.path().join("new").join(name).join(format!("{seed}.png"));
-            let (label, probability) = decided(&mut runner, &path);
-            assert_eq!(label, format!("cap/{name}"));
-            assert!(probability > 0.5);
+            let (label, _) = decided(&mut runner, &path);
+            right += usize::from(label == format!("cap/{name}"));
+            odd += usize::from(label == "unknown");
         }
+    }
+    assert!(right + odd == 12 && odd <= 2, "{right} right, {odd} unknown");
+    for (name, level) in [("black", 0), ("white", 255)] {
+        let path = dir.path().join(format!("{name}.png"));
+        image::GrayImage::from_pixel(SIDE, SIDE, image::Luma([level])).save(&path).unwrap();
+        assert_eq!(decided(&mut runner, &path).0, "unknown", "{name}");
     }
 }
 
