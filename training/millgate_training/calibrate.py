@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 
-from .certify import certify
+from .certify import certify, fit_competence
 from .config import (
     ENCODER,
     EXPERTS,
@@ -22,7 +22,7 @@ from .config import (
     SEED,
     SETTLED_BY,
 )
-from .decide import Batch, Mixture, Rules, logit, softmax
+from .decide import Batch, Mixture, Rules, softmax
 from .experts import CLOUD, COLUMNS, PRICES, PRODUCT_OF_LABEL, eligibility
 from .gate import cost_of
 from .gate import fit as fit_gate
@@ -92,20 +92,6 @@ def temperature(logits, y, shifted):
 
     scale, shift = minimize(loss, np.zeros(2), method="Nelder-Mead").x
     return float(np.exp(np.clip(scale, -3, 3))), [0.0, float(shift)] if shifted else [0.0] * logits.shape[1]
-
-
-def fit_competence(top, share, right, weight):
-    """Logistic regression on two features, lightly pulled towards (0, 1, 0.5)."""
-    x = np.stack([np.ones_like(top), logit(top, 1e-6), np.log(np.clip(share, 1e-6, 1))], 1)
-    prior = np.array([0.0, 1.0, 0.5])
-    y = right.astype(float)
-
-    def loss(b):
-        z = x @ b
-        return np.sum(weight * (np.logaddexp(0, z) - y * z)) + 0.5 * np.sum((b - prior) ** 2)
-
-    b = minimize(loss, prior, method="L-BFGS-B", bounds=[(None, None), (0.05, None), (0.0, None)]).x
-    return b
 
 
 class Fitted:

@@ -1,9 +1,11 @@
-"""Certifies a threshold on the local risk."""
+"""Competence of an expert, and certified thresholds on the local risk."""
 
 import numpy as np
+from scipy.optimize import minimize
 from scipy.stats import beta
 
 from .config import DELTA, FIRST_COVERAGE
+from .decide import logit
 
 
 def certify(risk, wrong, target, delta=DELTA):
@@ -23,3 +25,17 @@ def certify(risk, wrong, target, delta=DELTA):
             break
         best = (float(risk[k - 1]), k, int(errors[k - 1]))
     return best
+
+
+def fit_competence(top, share, right, weight):
+    """Logistic regression on two features, lightly pulled towards (0, 1, 0.5)."""
+    x = np.stack([np.ones_like(top), logit(top, 1e-6), np.log(np.clip(share, 1e-6, 1))], 1)
+    prior = np.array([0.0, 1.0, 0.5])
+    y = right.astype(float)
+
+    def loss(b):
+        z = x @ b
+        return np.sum(weight * (np.logaddexp(0, z) - y * z)) + 0.5 * np.sum((b - prior) ** 2)
+
+    b = minimize(loss, prior, method="L-BFGS-B", bounds=[(None, None), (0.05, None), (0.0, None)]).x
+    return b

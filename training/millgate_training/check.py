@@ -11,6 +11,7 @@ from . import manifest
 from .config import LABELS
 from .decide import Mixture
 from .image import grey
+from .novelty import PICTURE
 from .onnx_files import session
 from .runtime import Bundle
 
@@ -27,7 +28,7 @@ KEYS = {
     "decisions": {"parts", "task", "label", "probability", "risk", "experts"},
 }
 
-OPTIONAL = {"modalities": {"reference"}, "experts": {"variants"}}
+OPTIONAL = {"modalities": {"reference"}, "experts": {"variants"}, "thresholds": {"restricted"}}
 VARIANT_TOLERANCE = 0.05  # of a probability
 
 
@@ -50,7 +51,7 @@ def decide_files(bundle, folder, row):
 
 def check(folder):
     m = tomllib.loads((folder / "bundle.toml").read_text())
-    assert set(m) == TOP, set(m) ^ TOP
+    assert set(m) - {"products"} == TOP, set(m) ^ TOP
     for name in ("modalities", "tasks", "encoders", "experts"):
         for row in m[name]:
             assert set(row) - OPTIONAL.get(name, set()) == KEYS[name], (name, set(row) ^ KEYS[name])
@@ -81,15 +82,31 @@ def check(folder):
     inputs = {"embeddings": [len(m["encoders"]), m["encoders"][0]["dims"]], "presence": [len(modalities)]}
     graph(folder, m["gate"]["name"], inputs, {"scores": [len(names)]})
     for t in m["offload"]["thresholds"]:
-        assert set(t) == KEYS["thresholds"] and any(v.startswith(t["product"] + "/") for v in labels)
+        assert set(t) - OPTIONAL["thresholds"] == KEYS["thresholds"] and any(v.startswith(t["product"] + "/") for v in labels)
+    products(folder, m, names, labels)
     digests(folder, m["digests"])
     golden(folder, m, names)
+
+
+def products(folder, m, names, labels):
+    for product in m.get("products", []):
+        assert set(product) <= {"name", "dispositions", "costs", "checks", "novelty"}, product["name"]
+        assert all(v in labels and v.startswith(product["name"] + "/") for v in product["dispositions"])
+        bank = product["novelty"]
+        tensors = load_file(folder / bank["file"])
+        for detector in bank["detectors"]:
+            assert detector == PICTURE or detector.removeprefix("expert:") in names, detector
+            one = {k: tensors[f"{detector}.{k}"] for k in ("scale", "rows", "step", "zero", "unit", "calibration", "labels")}
+            n, dims = one["rows"].shape
+            assert one["rows"].dtype == np.int8 and len(one["labels"]) == n >= bank["neighbours"]
+            assert all(one[k].shape == (dims,) and one[k].dtype == np.float32 for k in ("scale", "step", "zero")), detector
+            assert np.all(np.diff(one["calibration"]) >= 0) and one["labels"].max() < len(labels)
 
 
 def graph(folder, name, inputs, outputs, file="model.onnx"):
     s = session(folder / name / "1" / file)
     for declared, found in ((inputs, s.get_inputs()), (outputs, s.get_outputs())):
-        shapes = {x.name: x.shape for x in found}
+        shapes = {x.name: x.shape for x in found if x.name != "nov"}  # of any size
         assert list(shapes) == list(declared), (name, shapes)
         for k, shape in declared.items():
             assert isinstance(shapes[k][0], str) and shapes[k][1:] == shape, (name, k, shapes[k], shape)
@@ -125,7 +142,9 @@ def golden(folder, m, names):
                 assert np.all(np.abs(got - want) <= absolute + relative * np.abs(want)), (name, output.name)
     bundle = Bundle(folder, manifest.calibration(folder))
     for row in m["golden"]["decisions"]:
-        assert set(row) == KEYS["decisions"] and set(row["parts"]) <= set(modalities), row
+        assert set(row) - {"labels"} == KEYS["decisions"] and set(row["parts"]) <= {x["name"] for x in m["modalities"]}, row
+        if row["label"] == "unknown":
+            continue  # `products` has looked at it
         got = decide_files(bundle, folder, row)
         assert got["label"] == row["label"] and got["experts"] == row["experts"], (row, got)
         assert abs(got["probability"] - row["probability"]) < 0.01 and abs(got["risk"] - row["risk"]) < 0.01, (row, got)

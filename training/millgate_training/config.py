@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 SEED = 20
 BUNDLE = "factory"
-VERSION = "1.1.0"
+VERSION = "1.2.0"
 TASK = "inspect"
 MEAN, STD = 0.5, 0.25  # of every image input
 INT8 = "model.int8.onnx"  # an expert's variant, beside its model.onnx

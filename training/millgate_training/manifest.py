@@ -14,12 +14,16 @@ def value(v):
     if isinstance(v, int):
         return str(v)
     if isinstance(v, dict):
-        return "{ " + ", ".join(f"{k} = {value(x)}" for k, x in v.items()) + " }"
+        return "{ " + ", ".join(f"{key(k)} = {value(x)}" for k, x in v.items()) + " }"
     assert isinstance(v, (list, tuple)), type(v)
     one_line = "[" + ", ".join(map(value, v)) + "]"
     if len(one_line) < 100:
         return one_line
     return "[\n" + "".join(f"  {value(x)},\n" for x in v) + "]"
+
+
+def key(k):
+    return k if k.replace("_", "").replace("-", "").isalnum() and k.isascii() else json.dumps(k)
 
 
 def table(header, entries, indent=""):
@@ -30,8 +34,7 @@ def table(header, entries, indent=""):
         if isinstance(v, list) and v and isinstance(v[0], dict):
             nested += [table(f"[[{name}.{k}]]", x, indent + "  ") for x in v]
         else:
-            key = k if k.replace("_", "").isalnum() and k.isascii() else json.dumps(k)
-            lines.append(f"{indent}{key} = {value(v)}")
+            lines.append(f"{indent}{key(k)} = {value(v)}")
     return "\n".join(lines + nested)
 
 
@@ -41,6 +44,7 @@ def dump(manifest):
         blocks += [table(f"[[{name}]]", x) for x in manifest[name]]
     blocks.append(table("[gate]", manifest["gate"]))
     blocks += [table("[[experts]]", x) for x in manifest["experts"]]
+    blocks += [table("[[products]]", x) for x in manifest.get("products", [])]
     blocks.append(table("[combine]", manifest["combine"]))
     for name in ("offload", "golden"):
         plain = {k: v for k, v in manifest[name].items() if not isinstance(v, list)}
@@ -65,5 +69,5 @@ def calibration(folder):
     return {
         "competence": {e["name"]: list(e["competence"].values()) for e in m["experts"]},
         "sharpness": m["combine"]["sharpness"],
-        "thresholds": [[t["product"], t["risk"], t["threshold"]] for t in m["offload"]["thresholds"]],
+        "thresholds": [[t["product"], t["risk"], t["threshold"]] for t in m["offload"]["thresholds"] if not t.get("restricted")],
     }

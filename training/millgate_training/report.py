@@ -220,6 +220,35 @@ The certified thresholds stay as they are; where an expert is away, its substitu
 ## A foreign product
 
 {f["images"]} images of magnetic tiles, a product that the bundle does not know: {pct(f["offload"], 0)} % are offloaded at 2 % risk, the
-median local risk is {f["local_risk_median"]:.2f}, and {pct(f["probability_above_0.9"], 0)} % still get an answer with a probability above 0.9 (as {answered}).
-Every answer is wrong by construction. Confidence is no novelty detector: do not point the bundle at other products.
+median local risk is {f["local_risk_median"]:.2f}, and {pct(f["probability_above_0.9"], 0)} % get an answer with a probability above 0.9 (as {answered})
+if novelty is not looked at. Confidence is no novelty detector.
+{unknown(r)}"""
+
+
+def unknown(r):
+    """What novelty and picture checks find, where they were measured."""
+    if "novelty" not in r:
+        return ""
+    products = list(r["novelty"])
+    own = table(
+        ["product", "test images", "allowed, %", "unknown by novelty, %", "with picture checks, %"],
+        [[p, v["images"], pct(v["bound"]), pct(v["unknown"]), pct(v["unknown or refused"])] for p, v in r["novelty"].items()],
+    )
+    kinds = list(dict.fromkeys(k for v in r["novelty"].values() for k in v["foreign"]))
+    cell = lambda v: f"{pct(v['by novelty'], 0)} / {pct(v['in all'], 0)} ({v['images']})" if v else "-"  # noqa: E731
+    foreign = table(
+        ["pictures", *[f"as {p}" for p in products]],
+        [[k, *[cell(r["novelty"][p]["foreign"].get(k)) for p in products]] for k in kinds],
+    )
+    return f"""
+## Unknown
+
+Known samples of the test parts that are called unknown:
+
+{own}
+
+Pictures of something else, compared with each product as if its answer had been taken: unknown by novelty / with picture checks, in
+% (images). Boards are given a template of another board.
+
+{foreign}
 """
