@@ -189,6 +189,16 @@ enum BundleCommand {
         after_help = "Example:\n  millgate-cloud bundle certify models/factory --data calibration/ --product xsdd --out certified"
     )]
     Certify(bundle::CertifyArgs),
+    /// Say what a bundle is worth on labelled pictures: numbers, and a page with the worst errors
+    #[command(
+        after_help = "Example:\n  millgate-cloud bundle evaluate caps --product cap --data held-out/ --report caps.html"
+    )]
+    Evaluate(bundle::EvaluateArgs),
+    /// Put two bundles beside each other on the same labelled pictures
+    #[command(
+        after_help = "Example:\n  millgate-cloud bundle compare caps caps-2 --product cap --data held-out/"
+    )]
+    Compare(bundle::CompareArgs),
     /// Show a bundle's tasks, experts, costs, thresholds, sizes and digest
     #[command(after_help = "Example:\n  millgate-cloud bundle inspect models/factory")]
     Inspect {
@@ -312,6 +322,8 @@ fn run(command: Command) -> Result<(), CommandError> {
         }
         Command::Bundle(BundleCommand::Init(args)) => bundle::init(&args, &mut out),
         Command::Bundle(BundleCommand::Certify(args)) => bundle::certify(&args, &mut out),
+        Command::Bundle(BundleCommand::Evaluate(args)) => bundle::evaluate(&args, &mut out),
+        Command::Bundle(BundleCommand::Compare(args)) => bundle::compare(&args, &mut out),
         Command::Bundle(BundleCommand::Inspect { path, output }) => bundle::inspect(&path, output, &mut out),
         Command::Bundle(BundleCommand::Verify { path, output }) => {
             bundle::verify(&path, &workers(), output, &mut out)

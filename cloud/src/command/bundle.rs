@@ -17,12 +17,14 @@ use crate::guests::Guests;
 use crate::hosted::proving;
 
 mod certify;
+mod evaluate;
 mod init;
 mod inspect;
 mod progress;
 mod switch;
 
 pub use certify::{CertifyArgs, certify};
+pub use evaluate::{CompareArgs, EvaluateArgs, compare, evaluate};
 pub use init::{InitArgs, init};
 pub use inspect::inspect;
 pub use switch::{rollback, status, switch};

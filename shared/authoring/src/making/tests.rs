@@ -169,6 +169,14 @@ fn a_folder_of_classes_becomes_a_bundle_that_decides_them_right() {
         }
     }
     assert!(right + odd == 12 && odd <= 2, "{right} right, {odd} unknown");
+    let judged =
+        crate::evaluation::evaluate(&bundle, &read(&dir.path().join("new"), "cap"), &Silent).unwrap();
+    assert!(judged.samples == 12 && judged.device.accuracy > 0.9, "{judged:?}");
+    assert_eq!((judged.novelty.compared, judged.dispositions.escapes), (12, 0));
+    let page = crate::evaluation::page(&judged);
+    assert!(page.contains("12 samples") && page.contains("cap/striped") && !page.contains("http"), "{page}");
+    let same = crate::evaluation::compared(judged.clone(), judged);
+    assert!(same.gained.is_empty() && same.lost.is_empty());
     for (name, level) in [("black", 0), ("white", 255)] {
         let path = dir.path().join(format!("{name}.png"));
         image::GrayImage::from_pixel(SIDE, SIDE, image::Luma([level])).save(&path).unwrap();
