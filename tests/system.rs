@@ -18,6 +18,7 @@ mod holding;
 mod hostile;
 mod identity;
 mod init;
+mod labels;
 mod lines;
 mod metrics;
 mod mixture;

@@ -229,12 +229,12 @@ impl Api {
             self.metrics.undecided(status::code_name(status));
         })?;
         let held = self.hand.take(&Item::Call).await;
-        let risk = parsed.ask.policy.as_ref().map_or(epoch.policy().risk, |policy| policy.risk);
+        let policy = parsed.ask.policy.clone().unwrap_or_else(|| epoch.policy().clone());
         let parts = parsed.input.parts.clone();
         match self.agent.decide_open(&epoch, parsed.input, parsed.ask, Some(held)).await {
             Ok(mut decided) => {
                 self.metrics.decided(&decided.decision);
-                self.audits.decided(&mut decided, &epoch, risk, &parts);
+                self.audits.decided(&mut decided, &epoch, &policy, &parts);
                 Ok(match &self.outbox {
                     Some(outbox) => outbox.call(decided, by).await,
                     None => decided.decision,

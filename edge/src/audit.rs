@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
+use millgate_shared::deciding::Policy;
 use millgate_shared::part::Part;
+use millgate_shared::scope::Scope;
 use millgate_shared::shutdown::Tasks;
 use tokio::sync::mpsc;
 
@@ -27,6 +29,8 @@ struct Waiting {
     audit: Audit,
     /// The label that was decided.
     label: String,
+    /// The labels that could have been.
+    scope: Scope,
 }
 
 impl Audits {
@@ -36,9 +40,13 @@ impl Audits {
         let this = Self { labels: labels.clone(), counts: counts.clone(), waiting };
         let (agent, counts, token) = (agent.clone(), counts.clone(), tasks.token().clone());
         tasks.spawn(async move {
-            while let Some(Some(Waiting { audit, label })) = token.run_until_cancelled(audits.recv()).await {
+            while let Some(Some(Waiting { audit, label, scope })) =
+                token.run_until_cancelled(audits.recv()).await
+            {
                 let id = audit.id.clone();
-                let Some(answered) = token.run_until_cancelled(audit.ask(&agent)).await else { return };
+                let Some(answered) = token.run_until_cancelled(audit.ask(&agent, &scope)).await else {
+                    return;
+                };
                 counts.audited(match &answered {
                     Ok(pools) if *pools == label => Audited::Agreed,
                     Ok(_) => Audited::Disagreed,
@@ -54,14 +62,16 @@ impl Audits {
         this
     }
 
-    /// A decision was made of these parts, at this risk.
-    pub(crate) fn decided(&self, decided: &mut Decided, epoch: &Arc<Epoch>, risk: f64, parts: &[Part]) {
-        let manifest = epoch.manifest();
+    /// A decision was made of these parts, by this policy.
+    pub(crate) fn decided(&self, decided: &mut Decided, epoch: &Arc<Epoch>, policy: &Policy, parts: &[Part]) {
+        let (manifest, risk) = (epoch.manifest(), policy.risk);
         self.labels.note(&decided.decision, About { manifest, risk }, parts);
-        // The certificate that is tested is that of the agent's own risk.
-        let Some(audit) = decided.audit.take().filter(|_| risk == epoch.policy().risk) else { return };
+        // One test, one risk: what a caller asked for another is not part of it.
+        let own = epoch.asked(decided.decision.sample.source.as_deref()).policy.risk;
+        let Some(audit) = decided.audit.take().filter(|_| risk == own) else { return };
         let label = decided.decision.verdict.label.clone();
-        if self.waiting.try_send(Waiting { audit, label }).is_err() {
+        let scope = policy.scope.clone();
+        if self.waiting.try_send(Waiting { audit, label, scope }).is_err() {
             self.counts.audited(Audited::Skipped);
         }
     }

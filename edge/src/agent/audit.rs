@@ -8,6 +8,7 @@ use millgate_shared::decision::{Decision, UNKNOWN};
 use millgate_shared::embedding::Embeddings;
 use millgate_shared::index::ExpertIx;
 use millgate_shared::sample::Sample;
+use millgate_shared::scope::Scope;
 
 use super::payload::{self, Seen};
 use super::{Agent, Epoch, Left};
@@ -52,8 +53,9 @@ impl Audit {
         Some(Self { id: decision.id.clone(), expert, epoch: Arc::clone(epoch), sample, embeddings })
     }
 
-    /// Asks the pool behind everything else, within the budget; gives its label.
-    pub(crate) async fn ask(self, agent: &Agent) -> Result<String, Audited> {
+    /// Asks the pool behind everything else, within the budget; gives its label, of those
+    /// that could have been the answer.
+    pub(crate) async fn ask(self, agent: &Agent, scope: &Scope) -> Result<String, Audited> {
         let Self { id: _, expert, epoch, sample, embeddings } = self;
         let of = Arc::clone(&epoch);
         // Pictures are encoded.
@@ -75,7 +77,8 @@ impl Audit {
             });
         };
         let labels = &epoch.manifest().experts[expert].labels;
-        let likeliest = answer.probabilities.iter().zip(labels).max_by(|(a, _), (b, _)| a.total_cmp(b));
+        let likeliest = answer.probabilities.iter().zip(labels).filter(|(_, label)| scope.allows(label));
+        let likeliest = likeliest.max_by(|(a, _), (b, _)| a.total_cmp(b));
         Ok(likeliest.map_or_else(|| UNKNOWN.to_owned(), |(_, label)| label.clone()))
     }
 }

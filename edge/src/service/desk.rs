@@ -139,7 +139,8 @@ impl Desk {
             match deciding.await {
                 Ok(mut decided) => {
                     self.metrics.decided(&decided.decision);
-                    self.audits.decided(&mut decided, &epoch, epoch.policy().risk, &input.parts);
+                    let policy = &epoch.asked(input.source.as_deref()).policy;
+                    self.audits.decided(&mut decided, &epoch, policy, &input.parts);
                     return Ok(Made::Decided(Box::new(decided)));
                 }
                 Err(error @ DecideError::Workers(WorkError::Full { .. } | WorkError::Stopped)) => {

@@ -105,12 +105,17 @@ impl Item {
     }
 }
 
+/// The file of labelled data in a folder that an agent has exported.
+const EXPORTED: &str = "labels.jsonl";
+
 impl Labelled {
-    /// Reads a folder of classes, a `.csv` or a `.jsonl`, in an order that does not depend on the machine. No picture is
+    /// Reads a folder of classes, a `.csv` or a `.jsonl`, or a folder with a `labels.jsonl`, in an order that does not depend on the machine. No picture is
     /// decoded; each is hashed, so that the same one in two classes is refused, and twice in one class is one group.
     pub fn read(path: &Path, asked: &Asked<'_>) -> Result<Self, DataError> {
         let ending = path.extension().and_then(|ending| ending.to_str()).map(str::to_lowercase);
         let items = match ending.as_deref() {
+            // What `millgate-edge label export` has written.
+            _ if path.join(EXPORTED).is_file() => table::read_jsonl(&path.join(EXPORTED), asked)?,
             _ if path.is_dir() => folder::read(path, asked)?,
             Some("csv") => table::read_csv(path, asked)?,
             Some("jsonl" | "ndjson") => table::read_jsonl(path, asked)?,
