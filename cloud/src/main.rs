@@ -189,6 +189,17 @@ enum BundleCommand {
         after_help = "Example:\n  millgate-cloud bundle certify models/factory --data calibration/ --product xsdd --out certified"
     )]
     Certify(bundle::CertifyArgs),
+    /// Add an expert of your own, while every old decision stays as it was
+    #[command(
+        after_help = "Example:\n  millgate-cloud bundle add-expert models/factory caps.onnx --product cap --labels good,dent \
+                      --good good --data caps/ --out grown"
+    )]
+    AddExpert(bundle::AddArgs),
+    /// Remove an expert, with everything that only it was for
+    #[command(
+        after_help = "Example:\n  millgate-cloud bundle remove-expert models/factory generalist-s --out smaller"
+    )]
+    RemoveExpert(bundle::RemoveArgs),
     /// Say what a bundle is worth on labelled pictures: numbers, and a page with the worst errors
     #[command(
         after_help = "Example:\n  millgate-cloud bundle evaluate caps --product cap --data held-out/ --report caps.html"
@@ -322,6 +333,8 @@ fn run(command: Command) -> Result<(), CommandError> {
         }
         Command::Bundle(BundleCommand::Init(args)) => bundle::init(&args, &mut out),
         Command::Bundle(BundleCommand::Certify(args)) => bundle::certify(&args, &mut out),
+        Command::Bundle(BundleCommand::AddExpert(args)) => bundle::add_expert(&args, &mut out),
+        Command::Bundle(BundleCommand::RemoveExpert(args)) => bundle::remove_expert(&args, &mut out),
         Command::Bundle(BundleCommand::Evaluate(args)) => bundle::evaluate(&args, &mut out),
         Command::Bundle(BundleCommand::Compare(args)) => bundle::compare(&args, &mut out),
         Command::Bundle(BundleCommand::Inspect { path, output }) => bundle::inspect(&path, output, &mut out),

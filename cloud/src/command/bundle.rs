@@ -18,6 +18,7 @@ use crate::hosted::proving;
 
 mod certify;
 mod evaluate;
+mod grow;
 mod init;
 mod inspect;
 mod progress;
@@ -25,6 +26,7 @@ mod switch;
 
 pub use certify::{CertifyArgs, certify};
 pub use evaluate::{CompareArgs, EvaluateArgs, compare, evaluate};
+pub use grow::{AddArgs, RemoveArgs, add_expert, remove_expert};
 pub use init::{InitArgs, init};
 pub use inspect::inspect;
 pub use switch::{rollback, status, switch};

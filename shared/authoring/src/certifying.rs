@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use millgate_bundle::BundleError;
+use millgate_bundle::{Bundle, BundleError};
 use millgate_engine::Tract;
 use millgate_mixture::runner::{Holding, Models};
 use millgate_model::manifest::{Manifest, Task, Threshold, product_of};
@@ -136,6 +136,16 @@ pub fn certify(
     report.golden.added = golden::add(draft, &renewed, &task, &candidates, options.golden)?;
     report.after = draft.raise_version(Step::Patch)?;
     Ok(report)
+}
+
+/// Decides the golden samples of a bundle anew, by its own models, and writes what came into its draft; gives their number.
+pub fn renew_golden(
+    draft: &mut Draft,
+    bundle: &Bundle,
+    models: &Arc<Models>,
+    progress: &dyn Progress,
+) -> Result<usize, CertifyError> {
+    Ok(golden::renew(draft, bundle, models, models.manifest(), progress)?.renewed)
 }
 
 /// The task that is certified.
@@ -362,7 +372,7 @@ impl Certifying<'_> {
     fn kept(
         &self,
         renewed: &Arc<Manifest>,
-        bundle: &millgate_bundle::Bundle,
+        bundle: &Bundle,
         models: &Arc<Models>,
         progress: &dyn Progress,
     ) -> Result<Kept, CertifyError> {

@@ -21,6 +21,8 @@ use crate::features::replay::{self, Who};
 use crate::features::{Seen, collect};
 use crate::progress::Progress;
 
+/// The label of golden samples that are like nothing known.
+const UNKNOWN: &str = "unknown";
 /// Digits behind the point of a golden probability.
 const DIGITS: f64 = 1e6;
 
@@ -47,9 +49,13 @@ pub(super) fn renew(
     let seen = seen(bundle, models, progress)?;
     let tables = decisions(draft)?;
     for ((golden, seen), table) in goldens.iter().zip(&seen).zip(tables.iter_mut()) {
-        let outcome = decided(manifest, &golden.task, seen)?;
+        let outcome = decided(manifest, &golden.task, &scope_of(golden), seen)?;
         let task = manifest.task(&golden.task).ok_or_else(|| CertifyError::NoTask(golden.task.clone()))?;
         write(table, manifest, task, &outcome);
+        if golden.label == UNKNOWN {
+            // What is not known is not known by other numbers either.
+            replace(table, "label", value(UNKNOWN));
+        }
         report.renewed += 1;
     }
     Ok(report)
@@ -70,7 +76,8 @@ pub(super) fn same(
         return Ok(same);
     }
     for (golden, seen) in goldens.iter().zip(&seen(bundle, models, progress)?) {
-        let (old, new) = (decided(before, &golden.task, seen)?, decided(after, &golden.task, seen)?);
+        let decided = |manifest| decided(manifest, &golden.task, &scope_of(golden), seen);
+        let (old, new) = (decided(before)?, decided(after)?);
         let is_same = old.mixed == new.mixed && old.why.local_risk == new.why.local_risk;
         if is_same { &mut same } else { &mut other }.insert(product_of(&golden.label).to_owned());
     }
@@ -128,7 +135,7 @@ pub(super) fn add(
             draft.insert(&file, content);
             parts.insert(modality, Value::from(file));
         }
-        let outcome = decided(manifest, &task.name, candidate.seen)?;
+        let outcome = decided(manifest, &task.name, &Scope::default(), candidate.seen)?;
         let mut table = Table::new();
         table.insert("parts", value(parts));
         table.insert("task", value(task.name.as_str()));
@@ -138,9 +145,19 @@ pub(super) fn add(
     Ok(added.values().sum())
 }
 
-fn decided(manifest: &Arc<Manifest>, task: &str, seen: &Seen) -> Result<Outcome, CertifyError> {
+/// The labels that may be the answer.
+fn scope_of(golden: &GoldenDecision) -> Scope {
+    Scope::of(golden.labels.iter().cloned())
+}
+
+fn decided(
+    manifest: &Arc<Manifest>,
+    task: &str,
+    scope: &Scope,
+    seen: &Seen,
+) -> Result<Outcome, CertifyError> {
     let risk = manifest.offload.default_risk;
-    let outcome = replay::decide(manifest, task, &Scope::default(), risk, Who::Device, seen);
+    let outcome = replay::decide(manifest, task, scope, risk, Who::Device, seen);
     outcome.map_err(|error| CertifyError::Undecided(error.to_string()))
 }
 
