@@ -42,6 +42,7 @@ mod later;
 mod live;
 pub mod payload;
 mod regions;
+mod stuck;
 #[cfg(test)]
 mod tests;
 
@@ -169,6 +170,7 @@ struct Parts {
     uplink: Option<Uplink>,
     live: live::Live,
     ledger: Ledger,
+    stuck: Mutex<stuck::Stuck>,
 }
 
 impl Agent {
@@ -195,7 +197,8 @@ impl Agent {
         let uplink = uplink.transpose()?;
         let alive = Mutex::new(vec![Arc::downgrade(&epoch)]);
         let epoch = watch::Sender::new(epoch);
-        let parts = Parts { config, epoch, alive, uplink, live: live::Live::default(), ledger };
+        let (live, stuck) = (live::Live::default(), Mutex::default());
+        let parts = Parts { config, epoch, alive, uplink, live, ledger, stuck };
         Ok(Self { parts: Arc::new(parts) })
     }
 

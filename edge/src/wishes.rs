@@ -43,6 +43,8 @@ pub struct SourceWish {
     pub regions: Vec<Region>,
     /// The side of the tiles that are looked at one by one, in pixels.
     pub tile: Option<u32>,
+    /// The camera is stuck once the same picture has come so often in a row; 0: that is not looked at.
+    pub stuck_after: u32,
 }
 
 /// All that the operator wants of samples.
@@ -62,6 +64,8 @@ pub struct Asked {
     pub policy: Policy,
     /// What is known of each picture that does not say otherwise.
     pub attributes: Attributes,
+    /// As in [`SourceWish`].
+    pub stuck_after: u32,
 }
 
 /// How samples are decided, by source.
@@ -111,6 +115,9 @@ impl SourceWish {
         if self.risk.is_some_and(|risk| !(risk > 0.0 && risk < 1.0)) {
             return refuse("risk", "must be above 0 and below 1");
         }
+        if self.stuck_after == 1 {
+            return refuse("stuck_after", "must be 2 or more, or 0: one picture is no repetition");
+        }
         // Whether they lie inside is known when a picture comes.
         let largest = [u32::MAX; 2];
         if !self.regions.is_empty() {
@@ -134,7 +141,8 @@ impl Wishes {
         let recipe = self.recipe.of_bundle(manifest)?;
         let scope = Scope::of(self.labels.iter().cloned());
         let policy = Policy { scope, false_alarms: self.recipe.false_alarms, recipe, ..standard };
-        let standard = Asked { task: task.to_owned(), policy, attributes: Attributes::new() };
+        let (task, attributes) = (task.to_owned(), Attributes::new());
+        let standard = Asked { task, policy, attributes, stuck_after: 0 };
         // Sources that name labels of their own need not care for these.
         standard.check(manifest)?;
         let mut sources = BTreeMap::new();
@@ -161,6 +169,7 @@ impl SourceWish {
             task: self.task.clone().unwrap_or_else(|| standard.task.clone()),
             policy: Policy { scope, risk, false_alarms, ..policy.clone() },
             attributes: Input::default().looked_at(&self.regions, self.tile).attributes,
+            stuck_after: self.stuck_after,
         }
     }
 }

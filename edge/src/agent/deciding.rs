@@ -1,11 +1,11 @@
 //! One input's way through the agent.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use millgate_shared::bundle::manifest::Manifest;
 use millgate_shared::deciding::{Compared, Policy, Todo};
-use millgate_shared::decision::{Context, Decision, Timings};
+use millgate_shared::decision::{Context, Decision, FailedCheck, Timings};
 use millgate_shared::driver::{Ask as Choose, Closed, Driver, Experts, Gate, Reply, Standing};
 use millgate_shared::embedding::Embeddings;
 use millgate_shared::gate::Place;
@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use super::asking::{Asking, Calls};
 use super::payload::{self, Outgoing, Seen};
 use super::regions;
+use super::stuck::Stuck;
 use super::{Agent, Ask, Audit, DecideError, Decided, Epoch, Late};
 use crate::crash::Held;
 use crate::input::{Input, draw_id};
@@ -56,6 +57,8 @@ struct Visit<'a> {
     started: Instant,
     outgoing: Outgoing<'a>,
     send: &'a mpsc::Sender<Calls>,
+    /// How often the same picture may come before the camera is stuck, and where that is counted.
+    stuck: (u32, &'a Mutex<Stuck>),
 }
 
 /// A sample on a model thread, from which its calls to the pool go out.
@@ -64,6 +67,8 @@ struct OnThread<'a> {
     manifest: &'a Manifest,
     outgoing: Outgoing<'a>,
     send: &'a mpsc::Sender<Calls>,
+    /// The camera is stuck.
+    stuck: Option<FailedCheck>,
 }
 
 pub(super) async fn decide(
@@ -88,11 +93,13 @@ pub(super) async fn decide(
     // before them and one after.
     let (send, mut calls) = mpsc::channel(2);
     let (upload, ledger) = (Arc::clone(epoch.upload_policy()), agent.parts.ledger.clone());
+    let (stuck_after, counted) = (asked.stuck_after, Arc::clone(&agent.parts));
     let visit = move |runner: &mut Runner, ticket: Ticket<'_>| {
         let _in_hand = held;
         let outgoing = Outgoing { policy: &upload, ledger: &ledger };
         let arrived = arrive(runner.models().manifest(), input, attributes)?;
-        let visit = Visit { task, policy, places, started, outgoing, send: &send };
+        let stuck = (stuck_after, &counted.stuck);
+        let visit = Visit { task, policy, places, started, outgoing, send: &send, stuck };
         visit.run(runner, arrived, &|| ticket.is_cancelled())
     };
     let parts = &agent.parts;
@@ -161,7 +168,7 @@ impl Visit<'_> {
         is_cancelled: &dyn Fn() -> bool,
     ) -> Result<Visited, DecideError> {
         let manifest = Arc::clone(runner.models().manifest());
-        let Self { task, policy, places, started, outgoing, send } = self;
+        let Self { task, policy, places, started, outgoing, send, stuck: (after, counted) } = self;
         let Arrived { mut sample, views, id, mut origin, decode } = arrived;
         if !views.is_empty() {
             origin.regions = u32::try_from(views.len()).ok();
@@ -172,7 +179,12 @@ impl Visit<'_> {
         }
         let ask = Choose { task: &task, policy, places, presence: sample.presence(), started };
         let local = Local::new(runner, sample, is_cancelled);
-        let mut here = OnThread { local, manifest: &manifest, outgoing, send };
+        let main = manifest.main_modality().map_or("", |main| main.name.as_str());
+        let stuck = origin.source.as_ref().and_then(|source| {
+            let mut counted = counted.lock().unwrap_or_else(PoisonError::into_inner);
+            counted.came(source, main, &origin.sha256, after)
+        });
+        let mut here = OnThread { local, manifest: &manifest, outgoing, send, stuck };
         let driver = to_the_end(async {
             let mut driver = Driver::begin(&manifest, &mut here, ask).await?;
             payload::prepare(&manifest, &mut here.local, outgoing.policy);
@@ -208,7 +220,13 @@ impl Experts for OnThread<'_> {
     }
 
     fn compare(&mut self, product: &str) -> impl Future<Output = Compared> + Send {
-        self.local.compare(product)
+        let stuck = self.stuck.take();
+        let compared = self.local.compare(product);
+        async move {
+            let mut compared = compared.await;
+            compared.checks.extend(stuck);
+            compared
+        }
     }
 }
 

@@ -60,11 +60,15 @@ fn recipe(manifest: &Manifest, asked: &Asked) -> Item {
 
 /// What a source looks at, and what is certified for that.
 fn source(manifest: &Manifest, name: &str, asked: &Asked) -> Item {
-    let Asked { task, policy, attributes } = asked;
+    let Asked { task, policy, attributes, stuck_after } = asked;
     let (scope, risk) = (&policy.scope, policy.risk);
     let name = format!("source {name}");
     let looks: Vec<String> = attributes.iter().map(|(name, value)| format!(", {name} {value}")).collect();
-    let what = format!("task {task}, {scope} may be the answer, risk {risk}{}", looks.concat());
+    let stuck = match stuck_after {
+        0 => String::new(),
+        times => format!(", stuck after {times} equal pictures"),
+    };
+    let what = format!("task {task}, {scope} may be the answer, risk {risk}{}{stuck}", looks.concat());
     let Some(spec) = manifest.task(task) else { return Item::ok(name, what) };
     if scope.is_whole(spec) {
         return Item::ok(name, what);

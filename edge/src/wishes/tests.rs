@@ -23,6 +23,7 @@ fn without_wishes_every_sample_is_decided_as_before() {
         task: "inspect".to_owned(),
         policy: Policy::for_bundle(&manifest()),
         attributes: Attributes::new(),
+        stuck_after: 0,
     };
     assert_eq!(*policies.standard(), standard);
     assert_eq!(*policies.of(Some("cam1")), standard);
@@ -74,6 +75,7 @@ fn what_the_bundle_does_not_have_is_refused_by_its_key() {
             "sources[2].labels",
         ),
         (source(SourceWish { task: Some("sort".to_owned()), ..Default::default() }), "sources[2].task"),
+        (source(SourceWish { stuck_after: 1, ..Default::default() }), "sources[2].stuck_after"),
         (source(SourceWish { tile: Some(4), ..Default::default() }), "sources[2].tile"),
         (source(SourceWish { regions: vec![[0, 0, 4, 4]], ..Default::default() }), "sources[2].regions"),
         (source(SourceWish { risk: Some(1.0), ..Default::default() }), "sources[2].risk"),

@@ -47,6 +47,9 @@ pub struct FolderConfig {
     /// Side of the tiles that are looked at one by one, in pixels. `None`: no tiles.
     #[serde(default)]
     pub tile: Option<u32>,
+    /// The camera is stuck, and its picture unknown, once the same bytes have come so often in a row; 0: that is not looked at.
+    #[serde(default)]
+    pub stuck_after: u32,
     /// How many bits of 16-bit samples count, 8 to 16. `None`: the file says it, or else its largest sample.
     #[serde(default)]
     pub bit_depth: Option<u32>,
@@ -167,6 +170,7 @@ impl FolderConfig {
             false_alarms: None,
             regions: Vec::new(),
             tile: None,
+            stuck_after: 0,
             bit_depth: None,
             settle: default_settle(),
             rescan: default_rescan(),
@@ -212,6 +216,7 @@ impl SourceSettings for FolderConfig {
             false_alarms: self.false_alarms,
             regions: self.regions.clone(),
             tile: self.tile,
+            stuck_after: self.stuck_after,
         }
     }
 
