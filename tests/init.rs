@@ -7,7 +7,7 @@ use system_tests::{root, run};
 
 /// What is drawn on a cap.
 #[derive(Clone, Copy)]
-enum Drawn {
+pub(super) enum Drawn {
     Nothing,
     Stripes,
     Disc,
@@ -30,7 +30,7 @@ fn cap(drawn: Drawn, seed: u64) -> GrayImage {
     })
 }
 
-fn draw(dir: &Path, class: &str, drawn: Drawn, seeds: std::ops::Range<u64>) {
+pub(super) fn draw(dir: &Path, class: &str, drawn: Drawn, seeds: std::ops::Range<u64>) {
     std::fs::create_dir_all(dir.join(class)).unwrap();
     for seed in seeds {
         cap(drawn, seed).save(dir.join(class).join(format!("{class}-{seed:03}.png"))).unwrap();

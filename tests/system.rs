@@ -28,6 +28,7 @@ mod nodes;
 mod observe;
 mod open_inference;
 mod outage;
+mod own_product;
 mod pictures;
 mod pool;
 mod quic;

@@ -163,6 +163,7 @@ fn the_documents_name_files_that_exist() {
         "docs/bundles.md",
         "docs/bytes.md",
         "docs/operations.md",
+        "docs/own-product.md",
         "docs/security.md",
         "docs/serving.md",
         "docs/sources-and-sinks.md",
