@@ -9,7 +9,7 @@ use millgate_shared::proto::v1::inference_service_client::InferenceServiceClient
 use millgate_shared::proto::v1::label_service_client::LabelServiceClient;
 use serde_json::Value;
 use system_tests::edge_process::{EdgeProcess, EdgeToml, until};
-use system_tests::{Ran, Recorded, bundle, parts, pool, recorded, recorded_of, run, url};
+use system_tests::{Ran, Recorded, bundle, parts, pool, recorded, run, url};
 use tonic::Code;
 use tonic::transport::Channel;
 
@@ -34,6 +34,17 @@ async fn decide(client: &mut InferenceServiceClient<Channel>, sample: &Recorded)
     client.decide(request).await.unwrap().into_inner().decision.unwrap()
 }
 
+/// Two recorded pictures of each label.
+fn two_each(labels: &[&str]) -> Vec<Recorded> {
+    let of = |label: &&str| {
+        let found: Vec<Recorded> =
+            recorded().into_iter().filter(|sample| sample.label == *label).take(2).collect();
+        assert_eq!(found.len(), 2, "{label}");
+        found
+    };
+    labels.iter().flat_map(of).collect()
+}
+
 fn label(dir: &Path, args: &[&str]) -> Ran {
     let state = dir.join("state").display().to_string();
     run("millgate-edge", &[&["label"], args, &["--state-dir", &state]].concat())
@@ -54,14 +65,14 @@ async fn labels_survive_a_kill_and_come_out_as_labelled_data() {
     let channel_to = channel(&agent).await;
     let mut client = InferenceServiceClient::new(channel_to.clone());
     let mut labels = LabelServiceClient::new(channel_to);
-    let samples = [recorded_of("deeppcb", 8), recorded_of("xsdd", 2)].concat();
+    let samples = two_each(&["deeppcb/open", "deeppcb/normal", "deeppcb/short", "xsdd/red iron"]);
     let mut ids = Vec::new();
     for sample in &samples {
         ids.push(decide(&mut client, sample).await.id);
     }
 
     // By the command line of a running agent, and by gRPC.
-    let said = label(dir.path(), &[&ids[0], &samples[1].label, "--who", "anna", "--note", "first thought"]);
+    let said = label(dir.path(), &[&ids[0], &samples[2].label, "--who", "anna", "--note", "first thought"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
     for (id, sample) in ids.iter().zip(&samples) {
         let request = v1::LabelRequest {
@@ -130,11 +141,12 @@ async fn labels_survive_a_kill_and_come_out_as_labelled_data() {
         assert_eq!(mode & 0o077, 0, "{name}");
     }
 
-    // It is read as data: what is said of it is how much more it takes.
+    // It is read as data.
     let bundle = bundle().display().to_string();
-    let read = run("millgate-cloud", &["bundle", "certify", &bundle, "--data", out.to_str().unwrap()]);
-    assert_ne!(read.code, 0);
-    assert!(read.stderr.contains("a certificate at risk"), "{}", read.stderr);
+    let data = out.to_str().unwrap();
+    let read = run("millgate-cloud", &["bundle", "evaluate", &bundle, "--data", data, "--output", "json"]);
+    assert_eq!(read.code, 0, "{}", read.stderr);
+    assert_eq!(read.lines()[0]["evaluation"]["samples"], samples.len());
 
     let again = label(dir.path(), &["export", out.to_str().unwrap()]);
     assert!(again.code == 1 && again.stderr.contains("holds an export already"), "{}", again.stderr);
@@ -167,7 +179,7 @@ async fn local_answers_that_are_drawn_are_put_to_the_pool() {
         local += usize::from(is_local);
         drawn += usize::from(is_local && draw(&decision.id) < 0.5);
     }
-    assert!(local >= 20, "{local} of 120 stayed here");
+    assert!(local >= 10, "{local} of 120 stayed here");
     let audits =
         |result: &str| agent.metric(&format!("millgate_audits_total{{result=\"{result}\"}}")) as usize;
     let results = ["agreed", "disagreed", "unanswered", "withheld", "skipped"];
@@ -175,7 +187,7 @@ async fn local_answers_that_are_drawn_are_put_to_the_pool() {
         results.iter().map(|result| audits(result)).sum::<usize>() == drawn
     });
     let (agreed, disagrees) = (audits("agreed"), audits("disagreed"));
-    assert!(agreed > 0 && agreed + disagrees + audits("skipped") == drawn, "{agreed} {disagrees} of {drawn}");
+    assert!(agreed > 0 && agreed >= disagrees, "{agreed} agreed, {disagrees} did not, of {drawn}");
     let estimate = "millgate_local_error_estimate{source=\"line1\"}";
     until("the estimate knows of all", || {
         let state = label(dir.path(), &["state", "--output", "json"]).lines().remove(0);
