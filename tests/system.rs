@@ -33,6 +33,7 @@ mod pictures;
 mod pool;
 mod quic;
 mod recipe;
+mod regions;
 mod repository;
 mod rest;
 mod said;

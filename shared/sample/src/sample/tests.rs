@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use millgate_array::{Array, Values};
 
 use super::*;
@@ -144,4 +146,50 @@ fn a_tensor_is_no_larger_than_it_may_be_and_holds_only_numbers() {
     assert_eq!(Part { datatype: None, ..part.clone() }.read_tensor(&limits).unwrap_err().field, "datatype");
     let short = Part { shape: vec![5], ..part };
     assert_eq!(short.read_tensor(&Limits::default()).unwrap_err().field, "data");
+}
+
+fn of(modality: &str, side: u32, attributes: &[(&str, &str)]) -> Part {
+    let levels = (0..side * side).map(|at| (at % 251) as u8).collect();
+    let attributes =
+        attributes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Part { attributes, ..Part::file(modality, png(&Picture::grey(side, side, levels).unwrap())) }
+}
+
+#[test]
+fn a_region_is_cut_out_of_every_picture_alike() {
+    let modalities = modalities();
+    let parts = [of("front", 32, &[("region", "8,16,10,12")]), of("golden", 32, &[])];
+    let read = read(&modalities, &parts, &Limits::default()).unwrap();
+    for modality in [0, 1] {
+        let value = read.sample.value(ModalityIx::new(modality)).unwrap();
+        assert_eq!((value.array().shape(), value.original()), (&[12, 10, 1][..], None));
+        let cut = Picture::of(Arc::clone(value.array())).unwrap();
+        assert_eq!(u32::from(cut.samples()[0]), (16 * 32 + 8) % 251);
+    }
+}
+
+#[test]
+fn several_regions_are_samples_of_their_own() {
+    let modalities = modalities();
+    let parts = [of("front", 32, &[("region", "0,0,8,8;16,16,16,16"), ("tile", "8")]), of("golden", 32, &[])];
+    let (whole, views) = read_views(&modalities, &parts, &Limits::default()).unwrap();
+    assert_eq!(whole.sample.value(ModalityIx::new(0)).unwrap().array().shape(), [32, 32, 1]);
+    assert_eq!(views[0].region, [0, 0, 8, 8]);
+    assert!(views.len() > 4 && views.iter().all(|view| view.region[2..] == [8, 8]));
+    assert_eq!(refused(&parts).2, "several_regions", "where one is looked at");
+    let (_, views) = read_views(&modalities, &[of("front", 32, &[])], &Limits::default()).unwrap();
+    assert!(views.is_empty());
+}
+
+#[test]
+fn regions_that_do_not_fit_are_refused_by_their_part() {
+    let (at, field, _, message) =
+        refused(&[of("golden", 16, &[]), of("front", 32, &[("region", "0,0,8,8")])]);
+    assert_eq!((at, field), (1, "attributes.region"));
+    assert!(message.contains("`golden` too, which is [16, 16] and not [32, 32]"), "{message}");
+    let regions = |region| of("front", 32, &[("region", region)]);
+    assert!(refused(&[regions("30,0,8,8")]).3.contains("is not inside"));
+    assert_eq!(refused(&[of("front", 32, &[("tile", "x")])]).1, "attributes.tile");
+    let other = [regions("0,0,8,8"), of("golden", 32, &[("region", "8,8,8,8")])];
+    assert!(refused(&other).3.contains("is not what `front` names"));
 }
