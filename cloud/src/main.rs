@@ -220,7 +220,7 @@ enum BundleCommand {
         output: Output,
     },
     /// Check a bundle's digests, load every model and run its golden samples
-    #[command(after_help = "Example:\n  millgate-cloud bundle verify factory-1.1.0.tar.zst --output json")]
+    #[command(after_help = "Example:\n  millgate-cloud bundle verify factory-1.2.0.tar.zst --output json")]
     Verify {
         /// Bundle: a folder or a .tar.zst
         path: PathBuf,
@@ -229,7 +229,7 @@ enum BundleCommand {
         output: Output,
     },
     /// Pack a bundle into one file, and open that file again to prove it
-    #[command(after_help = "Example:\n  millgate-cloud bundle pack models/factory -o factory-1.1.0.tar.zst")]
+    #[command(after_help = "Example:\n  millgate-cloud bundle pack models/factory -o factory-1.2.0.tar.zst")]
     Pack {
         /// Bundle: a folder or a .tar.zst
         path: PathBuf,
@@ -239,7 +239,7 @@ enum BundleCommand {
     },
     /// Let a running pool switch to another bundle without a restart; one that fails its checks changes nothing
     #[command(
-        after_help = "Example:\n  millgate-cloud bundle switch factory-1.1.0.tar.zst --config cloud.toml"
+        after_help = "Example:\n  millgate-cloud bundle switch factory-1.2.0.tar.zst --config cloud.toml"
     )]
     Switch {
         /// Bundle that the pool can read: a folder or a .tar.zst
