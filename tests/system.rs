@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test, to fail is the answer")]
 
 mod access;
+mod authoring;
 mod bundles;
 mod bytes;
 mod colour;

@@ -44,7 +44,9 @@ fn a_bundle_is_certified_on_samples_of_one_product_and_the_others_stay() {
     let mut draft = Draft::open(&factory()).unwrap();
     let out = dir.path().join("out");
     let report = certify(&mut draft, &out, &data, &Options::default(), &Silent).unwrap();
-    assert_eq!((report.samples, report.after.as_str()), (72, "1.1.1"));
+    assert_eq!(report.samples, 72);
+    assert_eq!(report.before, factory().manifest().version);
+    assert_ne!(report.after, report.before);
     let steel = report.experts.iter().find(|expert| expert.name == "steel-s").unwrap();
     assert!(steel.before[0] != steel.after[0] && steel.samples == 72, "{steel:?}");
     assert_eq!(steel.before[2], steel.after[2], "nothing shows what the gate's weight is for");

@@ -90,7 +90,9 @@ fn a_replayed_decision_is_the_one_that_was_made() {
         .collect();
     let seen = collect(&models, &items, &Silent).unwrap().all().unwrap();
     let manifest = models.manifest();
-    for (seen, golden) in seen.iter().zip(golden_decisions) {
+    // What is unknown is so by a bank, and a replay compares nothing.
+    let known = seen.iter().zip(golden_decisions).filter(|(_, golden)| golden.label != "unknown");
+    for (seen, golden) in known {
         let decide =
             |who| replay::decide(manifest, &golden.task, &Scope::default(), 0.02, who, seen).unwrap();
         let outcome = decide(replay::Who::Device);

@@ -72,7 +72,9 @@ fn an_expert_comes_and_goes_and_old_decisions_stay() {
     let good = ["wide".to_owned()];
     let request = Request { good: &good, ..request(&model, &labels, Some(&data)) };
     let added = add(&mut draft, &out, &request, &Silent).unwrap();
-    assert_eq!((added.expert.as_str(), added.version.as_str(), added.proven), ("stripes-s", "1.2.0", 9));
+    let goldens = factory().manifest().golden.decisions.len();
+    assert_eq!((added.expert.as_str(), added.proven), ("stripes-s", goldens));
+    assert_ne!(added.version, factory().manifest().version);
     assert_eq!(added.labels, ["stripes/narrow", "stripes/wide"]);
     assert!(added.is_found_by_gate, "{:?}", added.notes);
     assert!(added.found.unwrap() > 0.9, "{added:?}");
@@ -90,11 +92,12 @@ fn an_expert_comes_and_goes_and_old_decisions_stay() {
     let removed = remove(&mut draft, &out, "stripes-s", &Silent).unwrap();
     assert_eq!(removed.labels, ["stripes/narrow", "stripes/wide"]);
     assert_eq!(removed.products, ["stripes"]);
-    assert_eq!(removed.version, "2.0.0");
+    assert_eq!(removed.version, "2.0.0", "labels went away");
     assert!(removed.files.iter().all(|file| file.contains("stripes-s")), "{:?}", removed.files);
     let bundle = draft.write(&dir.path().join("less")).unwrap();
     check(&bundle);
-    assert!(bundle.manifest().products.is_empty());
+    assert_eq!(bundle.manifest().product("stripes"), None);
+    assert_eq!(bundle.manifest().products, factory().manifest().products);
     assert_eq!(bundle.manifest().tasks[millgate_sample::index::Ix::new(0)].labels.len(), 16);
     // bsdata has no golden decisions that could show that nothing has changed; it has no thresholds either.
     assert!(removed.uncertified.is_empty(), "{removed:?}");
@@ -106,7 +109,7 @@ fn without_samples_the_expert_answers_only_where_it_is_asked_by_name() {
     let (model, labels) = (expert("embedding", 2), labels());
     let mut draft = Draft::open(&factory()).unwrap();
     let added = add(&mut draft, &dir.path().join("out"), &request(&model, &labels, None), &Silent).unwrap();
-    assert!(!added.is_found_by_gate && added.proven == 9);
+    assert!(!added.is_found_by_gate && added.proven > 0);
     assert!(added.notes.iter().any(|note| note.contains("labels = [\"stripes\"]")), "{:?}", added.notes);
     check(&draft.write(&dir.path().join("out")).unwrap());
 }
