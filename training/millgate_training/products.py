@@ -105,7 +105,7 @@ def bank_of(x, blocks, columns, detector, rng):
 
 
 def measures(images):
-    """What the picture checks look at, of pictures of at most 256 pixels a side."""
+    """What the picture checks look at, of pictures of at most 128 pixels a side."""
     pixels = images.astype(np.float64)
     variance = pixels.var((1, 2))
     inner = pixels[:, 1:-1, 1:-1]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use millgate_shared::bundle::manifest::Manifest;
 use millgate_shared::deciding::{Compared, Policy, Todo};
-use millgate_shared::decision::{Context, Decision, FailedCheck, Timings};
+use millgate_shared::decision::{Context, Decision, FailedCheck, Note, Timings};
 use millgate_shared::driver::{Ask as Choose, Closed, Driver, Experts, Gate, Reply, Standing};
 use millgate_shared::embedding::Embeddings;
 use millgate_shared::gate::Place;
@@ -148,6 +148,15 @@ fn arrive(manifest: &Manifest, input: Input, attributes: Attributes) -> Result<A
     Ok(Arrived { sample, views, id, origin, decode })
 }
 
+/// Says that some regions of a picture were not looked at.
+fn regions_skipped(manifest: &Manifest, skipped: usize) -> Note {
+    Note {
+        modality: manifest.main_modality().map_or_else(String::new, |main| main.name.clone()),
+        code: "regions_skipped".to_owned(),
+        message: format!("there was no time to look at {skipped} of its regions"),
+    }
+}
+
 /// Gives parts the attributes that their kind has and that they do not bring.
 fn complete(manifest: &Manifest, parts: &mut [Part], attributes: &Attributes) {
     for part in parts {
@@ -168,13 +177,19 @@ impl Visit<'_> {
         is_cancelled: &dyn Fn() -> bool,
     ) -> Result<Visited, DecideError> {
         let manifest = Arc::clone(runner.models().manifest());
-        let Self { task, policy, places, started, outgoing, send, stuck: (after, counted) } = self;
+        let Self { task, mut policy, places, started, outgoing, send, stuck: (after, counted) } = self;
         let Arrived { mut sample, views, id, mut origin, decode } = arrived;
         if !views.is_empty() {
             origin.regions = u32::try_from(views.len()).ok();
-            let view = regions::most_suspicious(runner, &task, &policy, views, is_cancelled);
-            if let Some(View { region, sample: chosen }) = view {
+            policy.regions = origin.regions.unwrap_or(1);
+            // The other half of the time is for the one that is chosen, and for the pool.
+            let until = started + policy.deadline / 2;
+            let view = regions::most_suspicious(runner, &task, &policy, views, until, is_cancelled);
+            if let Some((View { region, sample: chosen }, skipped)) = view {
                 (origin.region, sample) = (Some(region), chosen);
+                if skipped > 0 {
+                    origin.notes.push(regions_skipped(&manifest, skipped));
+                }
             }
         }
         let ask = Choose { task: &task, policy, places, presence: sample.presence(), started };

@@ -14,24 +14,27 @@ use millgate_shared::sample::View;
 /// One look is cut short by nothing but its end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Gives the region to decide on: of equals the first; a region that cannot be looked at goes before all, so that the decision
+/// Gives the region to decide on, and how many were not looked at by `until`: of equals the first; a region that cannot be looked at goes before all, so that the decision
 /// says why. `None` only of none.
 pub(super) fn most_suspicious(
     runner: &mut Runner,
     task: &str,
     policy: &Policy,
     views: Vec<View>,
+    until: Instant,
     is_cancelled: &dyn Fn() -> bool,
-) -> Option<View> {
+) -> Option<(View, usize)> {
+    let count = views.len();
     let is_one = views.len() == 1;
     let mut most: Option<(f64, View)> = None;
-    for view in views {
+    for (at, view) in views.into_iter().enumerate() {
         if is_one {
-            return Some(view);
+            return Some((view, 0));
         }
-        // Nobody waits for the answer any more.
-        if is_cancelled() {
-            return most.map(|(_, view)| view).or(Some(view));
+        // Nobody waits for the answer any more, or it would come too late.
+        if is_cancelled() || (at > 0 && Instant::now() >= until) {
+            let most = most.map(|(_, view)| view).or(Some(view));
+            return most.map(|view| (view, count - at));
         }
         let suspicion = match look(runner, task, policy, &view) {
             Ok(suspicion) => suspicion,
@@ -44,7 +47,7 @@ pub(super) fn most_suspicious(
             most = Some((suspicion, view));
         }
     }
-    most.map(|(_, view)| view)
+    most.map(|(_, view)| (view, 0))
 }
 
 /// A whole decision without the pool, of which only the suspicion is kept.

@@ -162,6 +162,10 @@ fn know(
     beside: &Path,
     progress: &dyn Progress,
 ) -> Result<(), MakeError> {
+    if matches!(request.from, From::Good { .. }) {
+        // Its expert says itself how unlike the good ones a picture is, at a rate of false alarms of its own.
+        return Ok(());
+    }
     let models = {
         let trial = made.draft.trial(beside)?;
         let models = Models::load(trial.bundle(), Holding::Edge, &Tract);

@@ -47,6 +47,22 @@ impl Banks {
         Ok(Self(banks))
     }
 
+    /// Refuses detectors of experts whose features have another width; `width` gives that of an expert that is held here.
+    pub(crate) fn check_widths(
+        &self,
+        manifest: &Manifest,
+        width: impl Fn(&str) -> Option<usize>,
+    ) -> Result<(), BundleError> {
+        for (product, bank) in &self.0 {
+            let file = manifest.product(product).and_then(|product| product.novelty.as_ref());
+            let file = file.map_or_else(String::new, |spec| spec.file.clone());
+            let width = |detector: &str| width(detector.strip_prefix(EXPERT)?);
+            bank.check(&labels_of(manifest), width)
+                .map_err(|source| BundleError::Model { file, source: source.into() })?;
+        }
+        Ok(())
+    }
+
     /// The bank of a product.
     pub fn of(&self, product: &str) -> Option<&Bank> {
         self.0.get(product)

@@ -102,6 +102,10 @@ impl Models {
             experts.push(Some(Loaded { model, logits, features }));
         }
         let banks = Arc::new(Banks::load(bundle)?);
+        banks.check_widths(&manifest, |name| {
+            let loaded = experts.get(manifest.expert_index(name)?)?.as_ref()?;
+            loaded.model.outputs().get(loaded.features)?.shape.last().copied()
+        })?;
         Ok(Self { manifest, digest: bundle.digest(), encoders, gate, experts, banks })
     }
 

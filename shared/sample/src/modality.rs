@@ -121,6 +121,13 @@ pub trait Prepare: Send + Sync + fmt::Debug {
         None
     }
 
+    /// What is lost of a value on its way to the input, if the reader of a decision should know: a word for machines, and one
+    /// for people, which goes on after the modality's name.
+    fn lost(&self, value: &Value) -> Option<(&'static str, String)> {
+        let _ = value;
+        None
+    }
+
     /// The scale by which the input's numbers go into 8 bits without loss, if there is one.
     fn scale(&self) -> Option<Scale> {
         None

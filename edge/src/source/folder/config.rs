@@ -242,13 +242,16 @@ mod tests {
     #[test]
     fn the_shipped_example_shows_every_key_with_its_default() {
         let [folder] = &shown::<FolderConfig>("sources", "folder")[..] else { panic!("not one folder") };
-        let FolderConfig { bit_depth, task, labels, risk, false_alarms, regions, tile, .. } = folder.clone();
+        let FolderConfig { bit_depth, task, labels, risk, false_alarms, regions, tile, stuck_after, .. } =
+            folder.clone();
         assert_eq!(bit_depth, Some(12));
         assert_eq!((&task, &*labels), (&Some("inspect".to_owned()), &["deeppcb".to_owned()][..]));
         assert_eq!((risk, false_alarms), (Some(0.02), Some(0.02)));
         assert_eq!((&regions[..], tile), (&[[0, 0, 1280, 1024]][..], Some(640)));
+        assert_eq!(stuck_after, 3);
         let plain = FolderConfig::new(&folder.name, folder.path.clone());
-        let shown = FolderConfig { bit_depth, task, labels, risk, false_alarms, regions, tile, ..plain };
+        let shown =
+            FolderConfig { bit_depth, task, labels, risk, false_alarms, regions, tile, stuck_after, ..plain };
         assert_eq!(*folder, shown);
         let text = shipped();
         for key in ["recursive", "patterns", "settle", "rescan", "patience", "existing", "templates", "after"]

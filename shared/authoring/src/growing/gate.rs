@@ -78,6 +78,10 @@ fn change(
     let unique = |name: &str| format!("grown{number}.{name}");
     let old = unique("old");
     for node in &mut graph.node {
+        // Nodes are often called as what they make, and two of one name are refused.
+        if node.name == SCORES {
+            node.name.clone_from(&old);
+        }
         for name in node.input.iter_mut().chain(&mut node.output).filter(|name| *name == SCORES) {
             name.clone_from(&old);
         }

@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use millgate_mixture::novelty::{Bank, BankError};
 use millgate_mixture::runner::Models;
-use millgate_model::manifest::{GoldenDecision, Manifest, Threshold, golden_path, model_path, product_of};
+use millgate_model::manifest::{
+    GoldenDecision, Manifest, NoveltyBank, Threshold, golden_path, model_path, product_of,
+};
 use millgate_model::scope::Scope;
 use serde::Serialize;
 use toml_edit::{Array, Item, Table, value};
@@ -193,8 +196,11 @@ fn clean_products(draft: &mut Draft, old: &Manifest, name: &str, removed: &Remov
             continue;
         }
         left.dispositions.retain(|label, _| !removed.labels.contains(label));
-        if let Some(bank) = &mut left.novelty {
-            bank.detectors.retain(|one| *one != detector);
+        if let Some(spec) = &mut left.novelty
+            && spec.detectors.contains(&detector)
+        {
+            without_detector(draft, spec, &detector)?;
+            spec.detectors.retain(|one| *one != detector);
         }
         if let Some(bank) = left.novelty.take_if(|bank| bank.detectors.is_empty()) {
             draft.files.remove(&bank.file);
@@ -211,6 +217,17 @@ fn clean_products(draft: &mut Draft, old: &Manifest, name: &str, removed: &Remov
     Ok(())
 }
 
+/// Takes a detector out of a bank's file.
+fn without_detector(draft: &mut Draft, spec: &NoveltyBank, detector: &str) -> Result<(), GrowError> {
+    let refuse = |error: BankError| DraftError::key(&spec.file, error.to_string());
+    let bytes = draft.files.get(&spec.file).map_or(&[][..], |bytes| bytes);
+    let bank = Bank::read(bytes, &spec.detectors, spec.neighbours).map_err(refuse)?;
+    let left = bank.detectors().iter().filter(|one| one.name() != detector).cloned().collect();
+    let bytes = Bank::new(spec.neighbours, left).write().map_err(refuse)?;
+    draft.insert(&spec.file, bytes);
+    Ok(())
+}
+
 /// Golden decisions of labels that went, with their files.
 fn clean_golden(draft: &mut Draft, old: &Manifest, removed: &mut Removed) -> Result<(), GrowError> {
     let goes = |label: &str| removed.labels.iter().any(|gone| gone == label);
@@ -223,6 +240,13 @@ fn clean_golden(draft: &mut Draft, old: &Manifest, removed: &mut Removed) -> Res
             at += 1;
             !gone.get(at - 1).copied().unwrap_or(false)
         });
+        // Who answers in its place is seen when they are renewed.
+        for table in list.iter_mut() {
+            let Some(experts) = table.get("experts").and_then(Item::as_array) else { continue };
+            let names = experts.iter().filter_map(toml_edit::Value::as_str);
+            let kept: Array = names.filter(|name| *name != removed.expert).collect();
+            replace(table, "experts", value(kept));
+        }
         if list.is_empty() {
             golden.remove("decisions");
         }

@@ -155,7 +155,7 @@ fn a_gate_that_cannot_grow_is_refused_with_the_reason() {
     let scores = graph.input("scores", &[2]);
     graph.output(&scores, "scores", &[2]);
     let error = gate::grown(&graph.finish(), &row::never(4)).unwrap_err().to_string();
-    assert!(error.contains("the gate cannot grow: no operation makes its output `scores`"), "{error}");
+    assert!(error.contains("the gate cannot grow: it has no input `embeddings`"), "{error}");
 }
 
 #[test]

@@ -47,7 +47,12 @@ impl Script {
     fn question(&self, mode: Mode, cloud: Place) -> Ask<'static> {
         Ask {
             task: "inspect",
-            policy: Policy { mode, deadline: DEADLINE, ..Policy::for_bundle(&self.manifest) },
+            policy: Policy {
+                mode,
+                deadline: DEADLINE,
+                false_alarms: Some(0.0),
+                ..Policy::for_bundle(&self.manifest)
+            },
             places: millgate_model::gate::tier_places(&self.manifest, cloud),
             presence: By::filled(self.manifest.modalities.len(), true),
             started: self.now,

@@ -87,6 +87,9 @@ impl Detector {
             let message = format!("has {} features for `{}`, not {dims}", row.features.len(), row.sample);
             return Err(refuse("rows", message));
         }
+        if !rows.iter().all(|row| row.features.iter().all(|feature| feature.is_finite())) {
+            return Err(refuse("rows", "must be there and finite".to_owned()));
+        }
         let scaled = |row: &Row, at: usize| row.features[at] / scale[at];
         let (mut step, mut zero) = (vec![0.0; dims], vec![0.0; dims]);
         for at in 0..dims {

@@ -71,6 +71,8 @@ fn what_makes_no_detector_is_named() {
     assert_eq!(refused(&[1.0, 0.0], &rows), "`x.scale` must be finite and over 0");
     assert_eq!(refused(&[1.0], &rows), "`x.rows` has 2 features for `known-0`, not 1");
     assert_eq!(refused(&[1.0, 1.0], &[row(0, &[f32::NAN, 0.0])]), "`x.rows` must be there and finite");
+    let among = [row(0, &[1.0, 2.0]), row(1, &[1.0, f32::NAN]), row(2, &[3.0, 4.0])];
+    assert_eq!(refused(&[1.0, 1.0], &among), "`x.rows` must be there and finite");
     let fine = Detector::new("x", vec![1.0, 1.0], &rows).unwrap();
     assert!(fine.clone().calibrated(Vec::new()).is_err());
     assert!(fine.calibrated(vec![f32::NAN]).is_err());

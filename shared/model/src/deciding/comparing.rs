@@ -32,7 +32,12 @@ impl Deciding {
         let likeliest = self.task().labels[mixed.verdict].clone();
         let product = product_of(&likeliest).to_owned();
         let bank = self.manifest.product(&product).and_then(|product| product.novelty.as_ref());
-        let bound = self.policy.false_alarms.or(bank.map(|bank| bank.false_alarms)).unwrap_or(0.0);
+        let whole = self.policy.false_alarms.or(bank.map(|bank| bank.false_alarms)).unwrap_or(0.0);
+        // A good part is called unknown if one of its regions is: together they may be no more often than one.
+        let regions = self.policy.regions.max(1);
+        let bound = whole / f64::from(regions);
+        // Nobody knows whether the sample is a known one, though the bundle could tell for others of its product.
+        let is_blind = score.is_none() && bank.is_some() && bound > 0.0;
         self.novelty = score.map(|Score { p, detector, nearest }| {
             let likeliest = (p <= bound || !checks.is_empty()).then_some(likeliest);
             Novelty { p, bound, product, detector, nearest, likeliest }
@@ -46,6 +51,14 @@ impl Deciding {
             return Todo::default();
         }
         let wanted = match &unknown {
+            None if is_blind => {
+                let why = "the sample could not be compared with known ones, so the certificate does not hold for it";
+                self.rule = match self.remote.is_empty() {
+                    true => format!("local: {why}, but no cloud expert may be asked"),
+                    false => format!("asked_cloud: {why}"),
+                };
+                true
+            }
             None => self.is_cloud_wanted(&mixed),
             // The pool knows no more of a picture that shows nothing.
             Some(unknown) if !self.checks.is_empty() => {
@@ -60,6 +73,9 @@ impl Deciding {
                 true
             }
         };
+        if regions > 1 {
+            self.note(&format!("the most suspicious of {regions} regions, and a certificate is of one"));
+        }
         let remote = if wanted { self.ask_remote() } else { Vec::new() };
         Todo { local: Vec::new(), remote }
     }
@@ -185,6 +201,38 @@ mod tests {
         assert_eq!(outcome.novelty.unwrap().likeliest.as_deref(), Some("a/good"));
         let rule = "unknown: p 0.0100 <= 0.02 among known samples of a (picture); the certificate does not hold for it; asked_cloud";
         assert_eq!(outcome.why.rule, rule);
+    }
+
+    #[test]
+    fn regions_share_what_may_be_called_unknown() {
+        let policy = |regions| Policy { false_alarms: Some(0.02), regions, ..asked(&[]) };
+        for (regions, is_unknown) in [(1, true), (4, false)] {
+            let mut deciding = begun(with_recipe(), policy(regions), UP);
+            deciding.answered(says(0, &[0.95, 0.05]), Instant::now());
+            deciding.compared(odd(0.01));
+            let outcome = closed(deciding);
+            assert_eq!(outcome.is_unknown(), is_unknown);
+            assert_eq!(outcome.why.rule.contains("the most suspicious of 4 regions"), regions == 4);
+        }
+    }
+
+    #[test]
+    fn who_cannot_be_compared_has_no_certificate() {
+        let mut manifest = with_recipe();
+        manifest.products[0].novelty = Some(crate::manifest::NoveltyBank {
+            file: "novelty/a.safetensors".to_owned(),
+            neighbours: 5,
+            detectors: vec!["expert:a-s".to_owned()],
+            false_alarms: 0.02,
+            calibration_samples: 100,
+        });
+        let mut deciding = begun(manifest.clone(), asked(&[]), UP);
+        deciding.answered(says(0, &[0.999, 0.001]), Instant::now());
+        assert_eq!(deciding.compared(Compared::default()).remote.len(), 1);
+        assert!(deciding.rule.starts_with("asked_cloud: the sample could not be compared"));
+        let mut deciding = begun(manifest, Policy { false_alarms: Some(0.0), ..asked(&[]) }, UP);
+        deciding.answered(says(0, &[0.999, 0.001]), Instant::now());
+        assert_eq!(deciding.compared(Compared::default()), Todo::default(), "nobody asked for it");
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub struct Policy {
     pub scope: Scope,
     /// Share of known samples that may be called unknown; 0: none is; `None`: what the bundle says.
     pub false_alarms: Option<f64>,
+    /// Regions of one picture that are looked at, of which one is decided on: they share `false_alarms`.
+    pub regions: u32,
     /// What to do with which verdict; `None`: what the bundle says.
     pub recipe: Option<Arc<Recipe>>,
 }
@@ -89,6 +91,7 @@ impl Policy {
             grace: Duration::from_millis(10),
             scope: Scope::default(),
             false_alarms: None,
+            regions: 1,
             recipe: None,
         }
     }
@@ -147,6 +150,7 @@ mod tests {
             grace: Duration::from_millis(10),
             scope: Scope::default(),
             false_alarms: None,
+            regions: 1,
             recipe: None,
         };
         let asked = |mode: &str, risk: f64, pinned: &[&str]| {

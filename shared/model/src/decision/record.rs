@@ -1,16 +1,19 @@
 //! An outcome made into a record.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use millgate_sample::index::ExpertIx;
-use millgate_sample::sample::{Origin, Sample};
+use millgate_sample::modality::Spec;
+use millgate_sample::part::Value;
+use millgate_sample::sample::{Note, Origin, Sample};
 
 use super::{
     BundleInfo, Decision, ExpertShare, Outcome, SMALLEST_PROBABILITY, SampleInfo, Timings, UNKNOWN, Verdict,
 };
 use crate::combine::{Mixed, Weighed};
 use crate::digest::BundleDigest;
-use crate::manifest::{Manifest, Task};
+use crate::manifest::{ExpertInput, InputKind, Manifest, Task};
 
 /// Record of where and how fast an expert answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +53,7 @@ impl Decision {
         let Context { id, manifest, digest, task, sample, origin, mut runs, uplink_bytes, timings } = context;
         let is_unknown = outcome.is_unknown();
         let mixed = outcome.mixed;
+        let lost = lost(manifest, &outcome.answers, sample);
         let experts = shares(manifest, &outcome.answers, &mixed.weights, |expert| runs.remove(&expert));
         let modalities = manifest.modalities.iter().zip(sample.presence());
         Self {
@@ -69,7 +73,7 @@ impl Decision {
                 part_id: origin.part_id,
                 captured_at: origin.captured_at,
                 sha256: origin.sha256,
-                notes: origin.notes,
+                notes: origin.notes.into_iter().chain(lost).collect(),
                 region: origin.region,
                 regions: origin.regions,
                 template: origin.template,
@@ -106,6 +110,21 @@ pub(super) fn probabilities(task: &Task, mixed: &Mixed) -> BTreeMap<String, f64>
         .filter(|(_, probability)| **probability >= SMALLEST_PROBABILITY)
         .map(|(label, probability)| (label.clone(), *probability))
         .collect()
+}
+
+/// What every expert that answered lost of a modality, in the words of the one that lost the least: of the largest input.
+fn lost(manifest: &Manifest, answers: &[Weighed], sample: &Sample) -> Vec<Note> {
+    let inputs = || answers.iter().flat_map(|weighed| &manifest.experts[weighed.answer.expert].inputs);
+    let of = |(spec, value): (&Spec, &Option<Value>)| {
+        let value = value.as_ref()?;
+        let takes = |input: &&ExpertInput| input.modality == spec.name && input.kind == InputKind::Value;
+        let mut inputs: Vec<&ExpertInput> = inputs().filter(takes).collect();
+        inputs.sort_by_key(|input| Reverse(input.shape.iter().product::<usize>()));
+        let losses: Option<Vec<_>> = inputs.into_iter().map(|input| input.prepare.lost(value)).collect();
+        let (code, message) = losses?.into_iter().next()?;
+        Some(Note { modality: spec.name.clone(), code: code.to_owned(), message })
+    };
+    manifest.modalities.iter().zip(&sample.values).filter_map(of).collect()
 }
 
 /// Lists the experts that answered, heaviest first.

@@ -29,6 +29,10 @@ pub const REGION: &str = "region";
 /// The attribute that says that regions, or all of a picture, are to be looked at in tiles, and how long their sides are, in
 /// pixels.
 pub const TILE: &str = "tile";
+/// What is said of a picture that is much larger than a model's input.
+pub const DOWNSCALED: &str = "downscaled";
+/// How many times longer than an input's a picture's side may be before that is said.
+const MOST_DOWNSCALED: usize = 8;
 /// The longest side that a model's input may have, in pixels.
 const LONGEST_SIDE: usize = 4096;
 /// Endings of pictures that can be read.
@@ -219,6 +223,16 @@ impl Prepare for Pixels {
         (value.array().shape() != reduced).then_some(reduced)
     }
 
+    fn lost(&self, value: &Value) -> Option<(&'static str, String)> {
+        let [_, high, wide] = self.shape;
+        let [is_high, is_wide, ..] = value.array().shape() else { return None };
+        let is_lost = *is_high > MOST_DOWNSCALED * high || *is_wide > MOST_DOWNSCALED * wide;
+        let message = format!(
+            "{is_wide}x{is_high} is squeezed to {wide}x{high}, small defects are lost: use regions or tiles"
+        );
+        is_lost.then_some((DOWNSCALED, message))
+    }
+
     fn scale(&self) -> Option<Scale> {
         match (self.mean.numbers(), self.std.numbers()) {
             ([mean], [std]) => Scale::of_levels(*mean, *std),
@@ -281,5 +295,25 @@ impl From<&Limits> for image::Limits {
 impl From<DecodeError> for Unreadable {
     fn from(error: DecodeError) -> Self {
         Self::new("data", error.code(), error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_squeezed_to_less_than_an_eighth_is_said() {
+        let pixels = Pixels { shape: [1, 16, 64], mean: 0.5.into(), std: 0.25.into() };
+        let lost = |width: u32, height: u32| {
+            let samples = vec![0; width as usize * height as usize];
+            pixels.lost(&value(&Picture::grey(width, height, samples).unwrap()))
+        };
+        assert_eq!(lost(512, 128), None, "eight times is borne");
+        assert_eq!(lost(8, 8), None, "and so is what is smaller");
+        let (code, message) = lost(513, 128).unwrap();
+        assert_eq!(code, DOWNSCALED);
+        assert!(message.starts_with("513x128 is squeezed to 64x16"), "{message}");
+        assert!(lost(64, 129).is_some(), "one side is enough");
     }
 }
