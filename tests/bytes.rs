@@ -423,6 +423,8 @@ async fn as_the_budget_goes_only_the_unsure_samples_are_sent() {
         let decision = agent.decide(&sample.path).await;
         let risk = decision.why.local_risk.expect("a local answer");
         match decision.uplink_bytes {
+            // The pool is not asked of a picture that is not as it should be.
+            0 if !decision.checks.is_empty() => {}
             0 => {
                 stayed.push(risk);
                 assert_eq!(decision.degraded.unwrap().reason, Missing::Budget);

@@ -163,6 +163,8 @@ fn infer_prints_the_record_that_the_design_names() {
         "uplink_bytes",
         "bundle",
         "timings_us",
+        "disposition",
+        "novelty",
     ];
     expected.sort_unstable();
     assert_eq!(keys, expected);

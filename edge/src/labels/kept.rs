@@ -60,7 +60,7 @@ pub(crate) struct Kept {
     /// When it was decided, milliseconds since 1970.
     pub(crate) at: i64,
     pub(crate) path: String,
-    /// Of the first part.
+    /// Digest of the first part.
     pub(crate) sha256: String,
     pub(crate) modalities: Vec<String>,
     pub(crate) bundle: String,

@@ -59,7 +59,7 @@ impl Head {
         logits
     }
 
-    /// The same head with all logits divided by a temperature.
+    /// Gives the head with all logits divided by a temperature.
     pub fn cooled(&self, temperature: f64) -> Self {
         let divided = |number: &f32| (f64::from(*number) / temperature) as f32;
         Self {

@@ -49,7 +49,7 @@ pub struct ProductReport {
     pub product: String,
     /// Samples of this product.
     pub samples: usize,
-    /// Of these, the share that the device alone is right on.
+    /// Share of these that the device alone is right on.
     pub local_accuracy: f64,
     pub thresholds: Vec<ThresholdReport>,
 }

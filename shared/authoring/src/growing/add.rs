@@ -60,7 +60,7 @@ pub struct Added {
     /// Share of the new samples that the gate gives to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub found: Option<f64>,
-    /// Of these labels' new samples, the share that it is right on; not a certificate.
+    /// Share of these labels' new samples that it is right on; not a certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<f64>,
     /// Old decisions that were made before and after, and are the same bit for bit.

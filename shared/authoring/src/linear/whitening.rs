@@ -14,7 +14,7 @@ const SHRINKAGE: f64 = 0.02;
 pub struct Moments {
     count: f64,
     sum: Vec<f64>,
-    /// Of `x · xᵀ`.
+    /// Sum of the products of each row with itself, `x · xᵀ`.
     products: Mat<f64>,
 }
 

@@ -132,7 +132,7 @@ impl Backbone {
         })
     }
 
-    /// The same network with the weights of each layer in another order.
+    /// Gives the network with the weights of each layer in another order.
     pub fn shuffled(&self, seed: u64) -> Self {
         let model = Arc::new(onnx::shuffled(&self.model, seed));
         Self { name: format!("{} (weights shuffled)", self.name), model, ..self.clone() }

@@ -27,7 +27,7 @@ pub(super) struct Fitted {
     pub(super) reached: Tried,
     /// Everything that was tried.
     pub(super) tried: Vec<Tried>,
-    /// The same on a backbone with shuffled weights.
+    /// Quality on a backbone with shuffled weights.
     pub(super) control: Tried,
 }
 

@@ -48,10 +48,10 @@ pub(super) struct Against {
     /// Caught and all, by label.
     pub(super) by_label: Vec<(String, usize, usize)>,
     pub(super) auroc: f64,
-    /// Of the Gaussian, and of the bank.
+    /// Areas under the curve of the Gaussian, and of the bank.
     pub(super) gaussian: f64,
     pub(super) bank: f64,
-    /// Of the same on a backbone with shuffled weights.
+    /// Areas under the curve on a backbone with shuffled weights.
     pub(super) control: f64,
 }
 

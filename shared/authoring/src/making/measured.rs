@@ -43,7 +43,7 @@ fn drawn(data: &Labelled, count: usize, seed: u64) -> Vec<usize> {
 struct Sets {
     train: Labelled,
     test: Labelled,
-    /// Of training and of test pictures, by size.
+    /// Features of training and of test pictures, by size.
     features: (Vec<Features>, Vec<Features>),
 }
 

@@ -67,7 +67,7 @@ pub struct Classes {
     /// By label.
     pub f1: BTreeMap<String, f64>,
     pub temperature: f64,
-    /// The same head on the same network with the weights of each layer shuffled.
+    /// Quality of this head on the network with the weights of each layer shuffled.
     pub control_macro_f1: f64,
     /// The control is as good: what the network has learned elsewhere plays no part here.
     pub control_is_as_good: bool,

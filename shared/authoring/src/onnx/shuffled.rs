@@ -10,7 +10,7 @@ use super::tensors::{elements, numbers};
 /// Fewer numbers are no layer's weights but a bias, an axis or a bound.
 const FEWEST: usize = 32;
 
-/// The same model, the weights of each layer permuted among themselves.
+/// Gives the model with the weights of each layer permuted among themselves.
 pub fn shuffled(model: &pb::ModelProto, seed: u64) -> pb::ModelProto {
     let mut model = model.clone();
     let mut random = fastrand::Rng::with_seed(seed);
