@@ -92,8 +92,8 @@ pub(crate) async fn decide(
     let arrived = call.arrived;
     let mut most: Option<(f64, Looked)> = None;
     for shown in looks {
-        let looked =
-            look(hosted, serving, place, (task, policy.clone()), shown, is_embedded, call.clone()).await?;
+        let asked = (task, policy.clone());
+        let looked = Box::pin(look(hosted, serving, place, asked, shown, is_embedded, call.clone())).await?;
         let suspicion = looked.outcome.suspicion(manifest, spec, policy.recipe.as_deref());
         if most.as_ref().is_none_or(|(known, _)| suspicion > *known) {
             most = Some((suspicion, looked));

@@ -50,6 +50,9 @@ pub struct CompareArgs {
     pub output: Output,
 }
 
+/// One number of an evaluation.
+type Number = fn(&Evaluation) -> f64;
+
 /// Judges a bundle.
 pub fn evaluate(args: &EvaluateArgs, out: &mut impl Write) -> Result<(), CommandError> {
     let evaluation = judged(&args.bundle, &args.data, args.product.as_deref())?;
@@ -76,7 +79,7 @@ pub fn compare(args: &CompareArgs, out: &mut impl Write) -> Result<(), CommandEr
     let (before, after) = (&comparison.before, &comparison.after);
     let name = |evaluation: &Evaluation| format!("{} {}", evaluation.bundle, evaluation.version);
     writeln!(out, "{:24} {:>18} {:>18}", "", name(before), name(after))?;
-    let rows: [(&str, fn(&Evaluation) -> f64); 6] = [
+    let rows: [(&str, Number); 6] = [
         ("accuracy", |one| one.mixture.accuracy),
         ("macro-F1", |one| one.mixture.macro_f1),
         ("accuracy alone", |one| one.device.accuracy),
