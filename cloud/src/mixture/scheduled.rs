@@ -47,7 +47,7 @@ pub(super) struct Scheduled<'a> {
     seen: Seen,
     /// What encoders take; `None` where a modality is absent, or nobody takes what its encoder gives.
     inputs: By<EncoderIx, Option<Array>>,
-    /// Features of the experts that have answered, where their product has a bank.
+    /// Features of the experts that have answered; none where the bundle has no banks.
     features: BTreeMap<ExpertIx, Vec<f32>>,
     under_way: FuturesUnordered<BoxFuture<'a, Answered>>,
     first_failure: Option<Failure>,
@@ -97,6 +97,7 @@ impl<'a> Scheduled<'a> {
         let answer = match answered {
             Ok((answer, ran)) => {
                 let features = ran.output("nov").or_else(|| ran.output("feat"));
+                let features = features.filter(|_| !self.hosted.banks().is_empty());
                 if let Some(features) = features.and_then(|features| features.as_fp32().ok()) {
                     self.features.insert(expert, features.to_vec());
                 }

@@ -10,7 +10,6 @@
 //! * [`calibration`]: temperatures, competence, certified thresholds, novelty banks and picture bounds, fitted.
 //! * [`certifying`]: a bundle certified anew. [`evaluation`]: a bundle judged.
 //! * [`making`]: a bundle from a folder. [`growing`]: an expert more or less.
-//! * [`improving`]: a bundle taught by what people corrected.
 
 pub mod calibration;
 pub mod certifying;
@@ -19,7 +18,6 @@ pub mod draft;
 pub mod evaluation;
 pub mod features;
 pub mod growing;
-pub mod improving;
 pub mod linear;
 pub mod making;
 pub mod onnx;

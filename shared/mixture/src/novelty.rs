@@ -63,6 +63,11 @@ impl Banks {
         Ok(())
     }
 
+    /// Whether nothing is known of any product.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The bank of a product.
     pub fn of(&self, product: &str) -> Option<&Bank> {
         self.0.get(product)

@@ -13,7 +13,7 @@ mod outcome;
 mod record;
 
 pub use amend::Late;
-pub use millgate_sample::sample::{Note, Template};
+pub use millgate_sample::sample::Note;
 pub use outcome::Outcome;
 pub use record::{Context, Run};
 
@@ -87,9 +87,6 @@ pub struct SampleInfo {
     /// Number of regions that were looked at, of which this one was the most suspicious.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub regions: Option<u32>,
-    /// The golden sample that it was compared with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub template: Option<Template>,
     /// Assumptions that were made to read its pictures.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<Note>,

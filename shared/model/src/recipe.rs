@@ -21,8 +21,6 @@ pub enum Disposition {
 }
 
 impl Disposition {
-    pub const ALL: [Self; 3] = [Self::Accept, Self::Reject, Self::Review];
-
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Accept => "accept",

@@ -295,14 +295,4 @@ pub struct Origin {
     pub region: Option<[u32; 4]>,
     /// Number of regions that were looked at to find this one.
     pub regions: Option<u32>,
-    /// The golden sample that it is compared with.
-    pub template: Option<Template>,
-}
-
-/// A golden sample of a store, by the part number that it stands for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Template {
-    pub part: String,
-    pub version: u32,
-    pub sha256: String,
 }

@@ -1,8 +1,7 @@
 //! The decision record as protobuf: the same fields as its JSON.
 
 use millgate_model::decision::{
-    BundleInfo, Decision, Degraded, ExpertShare, FailedCheck, Note, SampleInfo, State, Template, Timings,
-    Verdict, Why,
+    BundleInfo, Decision, Degraded, ExpertShare, FailedCheck, Note, SampleInfo, State, Timings, Verdict, Why,
 };
 
 use millgate_model::novelty::{Neighbour, Novelty};
@@ -51,11 +50,6 @@ impl From<SampleInfo> for v1::SampleInfo {
             notes: sample.notes.into_iter().map(Into::into).collect(),
             region: sample.region.map_or_else(Vec::new, Into::into),
             regions: sample.regions.unwrap_or_default(),
-            template: sample.template.map(|Template { part, version, sha256 }| v1::Template {
-                part,
-                version,
-                sha256,
-            }),
         }
     }
 }

@@ -48,7 +48,6 @@ const AUTHORING: Floors = &[
     &["calibration"],
     &["certifying", "evaluation"],
     &["growing", "making"],
-    &["improving"],
 ];
 
 const BASE: Floors = &[

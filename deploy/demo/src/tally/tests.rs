@@ -29,7 +29,6 @@ fn decision(id: &str, label: &str, place: &str, missing: Option<Missing>) -> Dec
             notes: Vec::new(),
             region: None,
             regions: None,
-            template: None,
         },
         verdict: Verdict { label: label.to_owned(), probability: Some(0.9) },
         probabilities: BTreeMap::new(),

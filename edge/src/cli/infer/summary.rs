@@ -157,7 +157,6 @@ mod tests {
                 notes: Vec::new(),
                 region: None,
                 regions: None,
-                template: None,
             },
             verdict: Verdict { label: "deeppcb/normal".to_owned(), probability: Some(1.0) },
             probabilities: BTreeMap::new(),

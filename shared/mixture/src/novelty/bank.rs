@@ -8,7 +8,7 @@
 //! | `D.rows` | INT8 `[n, d]` | known samples; a value is `rows · step + zero`, scaled already |
 //! | `D.step`, `D.zero` | FP32 `[d]` | |
 //! | `D.unit` | FP32 `[1]` | distances are given in units of this |
-//! | `D.calibration` | FP32 `[m]` | scores of known samples that are not among the rows, ascending |
+//! | `D.calibration` | FP32 `[m]` | scores of known samples, none of them compared with itself or its group, ascending |
 //! | `D.labels` | UINT16 `[n]` | label of each known sample, by its place among the labels of all tasks |
 //!
 //! The file's metadata has one key, `samples`: a JSON object that gives for each detector the names of its known samples.
@@ -122,7 +122,7 @@ impl Detector {
         detector.unfolded()
     }
 
-    /// Takes scores of known samples that are not among the rows, as [`Self::nearest`] gives them in units of 1, and lets the
+    /// Takes scores of known samples, none of them compared with itself or its group, as [`Self::nearest`] gives them in units of 1, and lets the
     /// unit be the score that one in twenty of them exceeds.
     pub fn calibrated(mut self, mut scores: Vec<f32>) -> Result<Self, BankError> {
         if scores.is_empty() || !scores.iter().all(|score| score.is_finite() && *score >= 0.0) {

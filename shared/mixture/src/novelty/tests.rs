@@ -1,5 +1,6 @@
 use std::borrow::Cow;
-use std::time::Instant;
+use std::io::Write;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
@@ -114,20 +115,35 @@ fn detectors_that_have_no_features_take_no_part() {
     assert_eq!(compare(&manifest, &bank, |_| None), None);
 }
 
-/// Run by hand: `cargo test --release -p millgate-mixture --lib what_a_comparison_costs -- --ignored --nocapture`.
+/// Run by hand, for `docs/benchmarks.md`: `cargo test --release -p millgate-mixture --lib what_a_comparison_costs -- --ignored
+/// --nocapture`.
 #[test]
-#[ignore = "prints a time"]
+#[ignore = "prints times"]
 fn what_a_comparison_costs() {
-    let (picture, expert) = (detector(PICTURE, 600, 83), detector("expert:x", 600, 480));
-    for detector in [picture, expert] {
-        let features = numbers(77, detector.dims());
-        let started = Instant::now();
-        for _ in 0..1000 {
-            std::hint::black_box(detector.nearest(std::hint::black_box(&features), 5));
+    let mut out = std::io::stdout().lock();
+    let mut timed = |what: &str, run: &dyn Fn()| {
+        let mut least = Duration::MAX;
+        for _ in 0..20 {
+            let started = Instant::now();
+            (0..50).for_each(|_| run());
+            least = least.min(started.elapsed() / 50);
         }
-        let each = started.elapsed() / 1000;
-        tracing::info!(name = detector.name(), ?each);
-        assert!(each.as_micros() < 1000, "{} takes {each:?}", detector.name());
+        writeln!(out, "{what}: {least:?}").unwrap();
+    };
+    for (rows, dims) in [(600, 83), (600, 480), (1500, 83), (1000, 1008)] {
+        let (detector, features) = (detector("x", rows, dims), numbers(77, dims));
+        timed(&format!("{rows} known samples of {dims} features"), &|| {
+            std::hint::black_box(detector.nearest(std::hint::black_box(&features), 5));
+        });
+    }
+    for side in [64, 128, 512] {
+        let picture = Picture::grey(side, side, (0..side * side).map(|at| at as u8).collect()).unwrap();
+        timed(&format!("statistics of {side} by {side} pixels"), &|| {
+            std::hint::black_box(statistics(std::hint::black_box(&picture)));
+        });
+        timed(&format!("measures of {side} by {side} pixels"), &|| {
+            std::hint::black_box(millgate_sample::image::measures(std::hint::black_box(&picture)));
+        });
     }
 }
 

@@ -76,7 +76,6 @@ impl Decision {
                 notes: origin.notes.into_iter().chain(lost).collect(),
                 region: origin.region,
                 regions: origin.regions,
-                template: origin.template,
                 modalities: modalities
                     .filter(|(_, present)| *present)
                     .map(|(modality, _)| modality.name.clone())

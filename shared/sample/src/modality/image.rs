@@ -227,10 +227,10 @@ impl Prepare for Pixels {
         let [_, high, wide] = self.shape;
         let [is_high, is_wide, ..] = value.array().shape() else { return None };
         let is_lost = *is_high > MOST_DOWNSCALED * high || *is_wide > MOST_DOWNSCALED * wide;
-        let message = format!(
-            "{is_wide}x{is_high} is squeezed to {wide}x{high}, small defects are lost: use regions or tiles"
-        );
-        is_lost.then_some((DOWNSCALED, message))
+        is_lost.then(|| {
+            let squeezed = format!("{is_wide}x{is_high} is squeezed to {wide}x{high}");
+            (DOWNSCALED, format!("{squeezed}, small defects are lost: use regions or tiles"))
+        })
     }
 
     fn scale(&self) -> Option<Scale> {

@@ -1,1 +1,0 @@
-//! A bundle taught by what people corrected.
