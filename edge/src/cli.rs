@@ -17,6 +17,7 @@ pub mod check;
 pub mod enroll;
 pub mod infer;
 pub mod label;
+mod place;
 pub mod pool;
 pub mod queue;
 pub mod run;

@@ -8,7 +8,7 @@ use millgate_shared::deciding::{Mode, Policy, PolicyError, Wish};
 use millgate_shared::proto::v1;
 use millgate_shared::proto::v1::inference_service_server::InferenceService;
 use millgate_shared::sample::Origin;
-use millgate_shared::wire::{read_parts, unread};
+use millgate_shared::wire::{read_parts, read_wish, unread};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::clock::Clock;
@@ -76,18 +76,12 @@ async fn decide(
         true => pool.bundle()?,
         false => pool.bundle_of(digest::read(&request.bundle_digest)?)?,
     };
+    let wish = read_wish(&request);
     let sample = request.sample.ok_or_else(|| Failure::field("sample", "is missing"))?;
     caller.may_ask(&sample.task)?;
     for expert in &request.pinned {
         caller.may_run(Some(hosted.manifest()), expert)?;
     }
-    let wish = Wish {
-        mode: request.mode,
-        risk: request.risk,
-        pinned: request.pinned,
-        labels: request.labels,
-        false_alarms: request.false_alarms,
-    };
     let policy = policy(hosted.manifest(), &sample.task, wish, clock)?;
     let origin = origin(&sample);
     let (task, parts) = (sample.task, read_parts("sample.parts", sample.parts)?);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use millgate_shared::deciding::{Policy, PolicyError, Wish};
 use millgate_shared::proto::v1;
 use millgate_shared::transport::timeout;
-use millgate_shared::wire::read_parts;
+use millgate_shared::wire::{read_parts, read_wish};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
@@ -33,14 +33,8 @@ pub(super) fn parse(
     if !request.bundle_digest.is_empty() && request.bundle_digest[..] != held.as_bytes()[..] {
         return Err(bundle_mismatch(&request.bundle_digest, held));
     }
+    let wish = read_wish(&request);
     let Some(sample) = request.sample else { return Err(bad_field("sample", "is missing")) };
-    let wish = Wish {
-        mode: request.mode,
-        risk: request.risk,
-        pinned: request.pinned,
-        labels: request.labels,
-        false_alarms: request.false_alarms,
-    };
     // A sample of a source that the configuration knows is decided as that source's are.
     let asked = epoch.asked(Some(&sample.source));
     let task = if sample.task.is_empty() { &asked.task } else { &sample.task };

@@ -7,8 +7,8 @@ use clap::{Args, Subcommand};
 use millgate_shared::output::Output;
 use serde_json::json;
 
-use super::{FAILED, OK, UNUSABLE, complain};
-use crate::config::EdgeConfig;
+use super::place::Place;
+use super::{FAILED, OK, complain};
 use crate::labels::LabelsConfig;
 use crate::labels::export::Export;
 use crate::labels::kept::{Asked, Page, Refusal, Row, Say};
@@ -24,15 +24,8 @@ const PAGE: usize = 200;
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct LabelArgs {
-    /// Path of edge.toml
-    #[arg(long, value_name = "FILE", env = "MILLGATE_EDGE_CONFIG", global = true)]
-    config: Option<PathBuf>,
-    /// Folder of the agent's state; overrides `state_dir` of the configuration
-    #[arg(long, value_name = "DIR", global = true)]
-    state_dir: Option<PathBuf>,
-    /// Write the result as text for people or as JSON
-    #[arg(long, value_enum, default_value_t = Output::Text, global = true)]
-    output: Output,
+    #[command(flatten)]
+    place: Place,
     /// Id of the decision, from its record
     #[arg(required = true, value_name = "ID")]
     id: Option<String>,
@@ -88,17 +81,9 @@ enum Command {
 
 /// Carries the command out; gives the exit code.
 pub fn label(args: LabelArgs, out: &mut impl Write) -> io::Result<u8> {
-    let config = match args.config.as_deref().map(EdgeConfig::load).transpose() {
-        Ok(config) => config,
-        Err(error) => {
-            complain(&error);
-            return Ok(UNUSABLE);
-        }
-    };
-    let dir = args.state_dir.clone().or_else(|| config.as_ref().map(|config| config.state_dir.clone()));
-    let Some(dir) = dir else {
-        complain(&"either --config or --state-dir is needed");
-        return Ok(2);
+    let (dir, config) = match args.place.find() {
+        Ok(found) => found,
+        Err(code) => return Ok(code),
     };
     let labels = config.map_or_else(LabelsConfig::default, |config| config.labels);
     let done = Source::open(&dir, &labels).and_then(|source| carry_out(source, &dir, args, out));
@@ -120,7 +105,7 @@ fn carry_out(
     args: LabelArgs,
     out: &mut impl Write,
 ) -> Result<(), Failed> {
-    let is_json = matches!(args.output, Output::Json);
+    let is_json = matches!(args.place.output, Output::Json);
     match args.command {
         None => {
             let (id, label) = (args.id.unwrap_or_default(), args.label.unwrap_or_default());

@@ -7,8 +7,8 @@ use clap::{Args, Subcommand};
 use millgate_shared::files;
 use millgate_shared::output::Output;
 
-use super::{FAILED, OK, UNUSABLE, complain};
-use crate::config::EdgeConfig;
+use super::place::Place;
+use super::{FAILED, OK, complain};
 use crate::spool::SpoolConfig;
 use crate::spool::entry::Entry;
 use crate::spool::status::Listed;
@@ -22,15 +22,8 @@ const NOT_THERE: u8 = 2;
 
 #[derive(Debug, Args)]
 pub struct QueueArgs {
-    /// Path of edge.toml
-    #[arg(long, value_name = "FILE", env = "MILLGATE_EDGE_CONFIG", global = true)]
-    config: Option<PathBuf>,
-    /// Folder of the agent's state; overrides `state_dir` of the configuration
-    #[arg(long, value_name = "DIR", global = true)]
-    state_dir: Option<PathBuf>,
-    /// Write the result as text for people or as one JSON object
-    #[arg(long, value_enum, default_value_t = Output::Text, global = true)]
-    output: Output,
+    #[command(flatten)]
+    place: Place,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -69,16 +62,9 @@ enum Command {
 
 /// Gives the exit code.
 pub fn queue(args: QueueArgs, out: &mut impl Write) -> io::Result<u8> {
-    let config = match args.config.as_deref().map(EdgeConfig::load).transpose() {
-        Ok(config) => config,
-        Err(error) => {
-            complain(&error);
-            return Ok(UNUSABLE);
-        }
-    };
-    let Some(dir) = args.state_dir.or_else(|| config.as_ref().map(|config| config.state_dir.clone())) else {
-        complain(&"either --config or --state-dir is needed");
-        return Ok(2);
+    let (dir, config) = match args.place.find() {
+        Ok(found) => found,
+        Err(code) => return Ok(code),
     };
     let spool = config.map_or_else(SpoolConfig::default, |config| config.spool);
     let opened = match dir.is_dir() {
@@ -86,7 +72,7 @@ pub fn queue(args: QueueArgs, out: &mut impl Write) -> io::Result<u8> {
         false => Err(format!("{}: is not a directory", dir.display())),
     };
     let done = opened.and_then(|source| {
-        carry_out(source, args.command, args.output, out).map_err(|error| error.to_string())
+        carry_out(source, args.command, args.place.output, out).map_err(|error| error.to_string())
     });
     match done {
         Ok(code) => Ok(code),

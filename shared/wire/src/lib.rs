@@ -3,8 +3,8 @@
 //! Rooms, lowest first; each uses only rooms of a line above its own:
 //!
 //! * [`proto`]: the generated types, which services and clients name too. `error`: why a message is refused.
-//! * [`codec`]: a bound on the fields of a message, before it is read. `decision`, `image`, `tensor`: records, pictures and
-//!   tensors, written and read.
+//! * [`codec`]: a bound on the fields of a message, before it is read. `decision`, `tensor`, `wish`: records, tensors and what is asked,
+//!   written and read.
 //!
 //! ```
 //! use millgate_array::{Array, Values};
@@ -26,11 +26,13 @@ mod error;
 mod part;
 pub mod proto;
 mod tensor;
+mod wish;
 
 pub use code::code_name;
 pub use error::WireError;
 pub use part::{read_parts, unread, write_part};
 pub use tensor::{Numbers, read_tensor, write_packed, write_tensor};
+pub use wish::read_wish;
 
 /// Number of bytes that a message takes on a gRPC stream: itself and the 5-byte frame head.
 pub fn framed_len(message: &impl prost::Message) -> u64 {

@@ -145,4 +145,4 @@ const SAMPLE: Floors = &[&["image", "index", "part"], &["modality"], &["sample"]
 
 const TRANSPORT: Floors = &[&["congestion", "tcp", "timeout"], &["quic"]];
 
-const WIRE: Floors = &[&["code", "error", "proto"], &["codec", "decision", "tensor"], &["part"]];
+const WIRE: Floors = &[&["code", "error", "proto"], &["codec", "decision", "tensor", "wish"], &["part"]];
