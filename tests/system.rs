@@ -38,6 +38,7 @@ mod regions;
 mod repository;
 mod rest;
 mod said;
+mod screen;
 mod service;
 mod shares;
 mod silent;

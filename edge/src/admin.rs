@@ -1,5 +1,5 @@
 //! The HTTP side for operators: `/metrics`, `/healthz` (the process lives), `/readyz` (it takes samples), `/metered` (the
-//! line costs by the byte; GET shows it, PUT switches it), and `/queue`, `/bundle` and `/labels` for the command
+//! line costs by the byte; GET shows it, PUT switches it), the [`screen`] at `/`, and `/queue`, `/bundle` and `/labels` for the command
 //! line.
 //!
 //! PUT and not POST: a page in the device's own browser can make it post to any port without asking, but not put. What such
@@ -31,8 +31,10 @@ mod config;
 pub(crate) mod door;
 pub(crate) mod labels;
 pub(crate) mod queue;
+mod screen;
 
 pub use config::AdminConfig;
+use screen::Looks;
 
 /// The longest body of a request, in bytes; the longest word that one may hold has seven.
 const MOST_BODY: usize = 64;
@@ -63,6 +65,7 @@ pub(crate) struct Kept {
 /// what is `kept` in the state directory.
 pub(crate) fn start(
     port: Port,
+    config: &AdminConfig,
     agent: &Agent,
     metrics: &Arc<Metrics>,
     kept: Kept,
@@ -70,6 +73,17 @@ pub(crate) fn start(
     tasks: &Tasks,
 ) {
     let Kept { spool, epochs, labels } = kept;
+    let shown = config.screen.then(|| {
+        let looks = Looks {
+            agent: agent.clone(),
+            metrics: Arc::clone(metrics),
+            labels: labels.clone(),
+            spool: spool.clone(),
+            draining: intake.token().clone(),
+            closing: tasks.token().clone(),
+        };
+        screen::routes(looks, port.address)
+    });
     let admin =
         Admin { agent: agent.clone(), metrics: Arc::clone(metrics), draining: intake.token().clone() };
     let router = Router::new()
@@ -83,7 +97,8 @@ pub(crate) fn start(
             queue::routes(spool).merge(bundle::routes(epochs.clone())).merge(labels::routes(labels)),
             epochs.state_dir(),
             port.address,
-        ));
+        ))
+        .merge(shown.unwrap_or_default());
     let guard = Guard {
         hosts: port.hosts,
         is_health: |path| ["/healthz", "/readyz"].contains(&path),

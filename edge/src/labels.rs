@@ -12,9 +12,9 @@
 //!   does to them. `keeper`: the thread at work. `export`: labelled data.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, OnceLock};
 
 use millgate_shared::bundle::manifest::Manifest;
 use millgate_shared::decision::Decision;
@@ -37,6 +37,7 @@ pub(crate) use choice::{Law, draw, is_local};
 pub use config::LabelsConfig;
 pub(crate) use counts::{Audited, Counts};
 
+use crate::recent::Recent;
 use book::Book;
 use keeper::{Job, Noted};
 use kept::{Asked, Page, Refusal, Row, Say};
@@ -67,13 +68,15 @@ struct Inner {
     /// Bytes of pictures that wait.
     waiting: Arc<AtomicU64>,
     counts: Counts,
+    /// Who is told of what people say.
+    told: OnceLock<Recent>,
 }
 
 impl Labels {
     /// Keeps none.
     pub(crate) fn off(law: Law, counts: &Counts) -> Self {
         let counts = counts.clone();
-        Self(Arc::new(Inner { jobs: None, law, waiting: Arc::default(), counts }))
+        Self(Arc::new(Inner { jobs: None, law, waiting: Arc::default(), counts, told: OnceLock::new() }))
     }
 
     /// Opens what an earlier run has left in the state directory, or begins. Whatever lies there, this fails only by keeping none, and says
@@ -88,7 +91,8 @@ impl Labels {
         });
         match started {
             Ok((jobs, waiting)) => {
-                Self(Arc::new(Inner { jobs: Some(jobs), law, waiting, counts: counts.clone() }))
+                let (jobs, counts, told) = (Some(jobs), counts.clone(), OnceLock::new());
+                Self(Arc::new(Inner { jobs, law, waiting, counts, told }))
             }
             Err(error) => {
                 tracing::error!(%error, "no labels can be kept");
@@ -134,9 +138,28 @@ impl Labels {
         }
     }
 
+    /// Tells of everything that people say from now on. The first call counts.
+    pub(crate) fn tell(&self, recent: Recent) {
+        self.0.told.get_or_init(|| recent);
+    }
+
     /// Keeps what a person says; it is on the disk when this returns.
     pub(crate) async fn label(&self, say: Say) -> Result<Row, Refusal> {
-        self.ask(|reply| Job::Label(say, reply)).await?
+        let row = self.ask(|reply| Job::Label(say, reply)).await??;
+        if let (Some(recent), Some(said)) = (self.0.told.get(), row.said.last()) {
+            recent.labelled(&row.decision.id, &said.label);
+        }
+        Ok(row)
+    }
+
+    /// One decision with all that was said of it.
+    pub(crate) async fn row(&self, id: String) -> Result<Row, Refusal> {
+        self.ask(|reply| Job::Row(id, reply)).await?
+    }
+
+    /// Bytes of the file that is kept of a decision's modality.
+    pub(crate) async fn picture(&self, id: String, modality: String) -> Result<Vec<u8>, Refusal> {
+        self.ask(|reply| Job::Picture { id, modality, reply }).await?
     }
 
     /// What was said, page by page.

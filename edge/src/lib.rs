@@ -17,6 +17,7 @@
 //! How a decision is made is in `millgate_shared`; here is what stands round it: files, sockets, clocks and threads.
 //! `labels` keeps what people say of decisions, `audit` puts some of them to the pool as well, and `drift` tells from both whether what was
 //! certified still holds.
+//! `recent` is what was decided lately; the screen of `admin` shows it.
 //! `journal` remembers what was decided and what is still to be delivered; `crash` notes what is in hand, for the next start.
 //! [`identity`] is who the device is towards the pool. [`check`] looks at all of that before a device is trusted with it.
 //! [`config`] puts together the settings that each room has of its own.
@@ -42,6 +43,7 @@ pub mod journal;
 pub mod labels;
 pub mod metrics;
 mod outbox;
+mod recent;
 pub mod record;
 pub mod service;
 pub mod settings;

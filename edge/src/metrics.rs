@@ -17,6 +17,7 @@ use prometheus_client::registry::Registry;
 
 use crate::agent::Agent;
 use crate::identity::Identity;
+use crate::recent::Recent;
 use crate::spool::SpoolMetrics;
 use crate::uplink::ledger::{Ledger, Traffic};
 use crate::uplink::session::LinkState;
@@ -88,6 +89,8 @@ pub struct Metrics {
     pub(crate) journal: journal::Counts,
     pub(crate) epochs: epochs::Counts,
     pub(crate) labels: labels::Counts,
+    /// What was decided lately.
+    pub(crate) recent: Recent,
     /// What is counted of connections to the agent's ports.
     pub(crate) doors: Arc<door::counts::Counts>,
 }
@@ -117,6 +120,7 @@ impl Metrics {
             journal: journal::Counts::default(),
             epochs: epochs::Counts::default(),
             labels: labels::Counts::default(),
+            recent: Recent::default(),
             doors: Arc::default(),
             registry: Registry::default(),
         };
@@ -165,15 +169,18 @@ impl Metrics {
     pub fn decided(&self, decision: &Decision) {
         self.decisions.count(decision);
         self.decide_seconds.observe(decision.timings_us.total as f64 / 1e6);
+        self.recent.decided(decision);
     }
 
     /// A decision of the past has been amended: it was not made anew, and took no sample's time.
     pub fn amended(&self, decision: &Decision) {
         self.decisions.count(decision);
+        self.recent.amended(decision);
     }
 
     pub fn undecided(&self, code: &str) {
         self.errors.get_or_create(&Code { code: code.to_owned() }).inc();
+        self.recent.undecided();
     }
 
     /// The text of `/metrics`.

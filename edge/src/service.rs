@@ -186,6 +186,7 @@ impl Service {
         );
         work.spawn(outbox.clone().carry_on(undelivered, orphans.unwrap_or_default()));
         let audits = beside::start(&config, &agent, &metrics, &base).await?;
+        audits.labels().tell(metrics.recent.clone());
         if let Some(journal) = journal.clone().filter(|_| !config.sources.is_empty()) {
             start_files(
                 &config, known, told, &agent, &audits, &outbox, &hand, journal, &metrics, &intake, &work,
@@ -226,7 +227,7 @@ impl Service {
         let admin = ports.admin.map(|port| {
             let address = port.address;
             let kept = admin::Kept { spool, epochs: epochs.clone(), labels: audits.labels().clone() };
-            admin::start(port, &agent, &metrics, kept, &intake, &base);
+            admin::start(port, &config.admin, &agent, &metrics, kept, &intake, &base);
             address
         });
         let grace = config.drain_grace;

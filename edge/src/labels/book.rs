@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use millgate_shared::digest::sha256_hex;
-use millgate_shared::files;
+use millgate_shared::{bounded, files};
 
 use super::config::LabelsConfig;
 use super::counts::Counts;
@@ -219,6 +219,29 @@ impl Book {
             Ok(page)
         });
         page.map_err(|error| Refusal::Failed(error.to_string()))
+    }
+
+    /// Gives one decision with all that was said of it.
+    pub(super) fn row(&self, id: &str) -> Result<Row, Refusal> {
+        let row = self.store.read(|read| {
+            let Some(decision) = read.decision(id)? else { return Ok(None) };
+            Ok(Some(Row { decision, said: read.said(id)? }))
+        });
+        let row = row.map_err(|error| Refusal::Failed(error.to_string()))?;
+        row.ok_or_else(|| Refusal::Unknown(id.to_owned()))
+    }
+
+    /// Reads the file that is kept of a decision's modality.
+    pub(super) fn picture(&self, id: &str, modality: &str) -> Result<Vec<u8>, Refusal> {
+        let row = self.row(id)?;
+        let picture = row.decision.pictures.iter().find(|picture| picture.modality == modality);
+        let picture = picture.ok_or_else(|| Refusal::Bad {
+            field: "modality".to_owned(),
+            message: format!("no file of `{modality}` is kept of this decision"),
+        })?;
+        let path = self.dir.join(PICTURES).join(&picture.file);
+        bounded::read(&path, picture.bytes)
+            .map_err(|error| Refusal::Failed(format!("{}: {error}", picture.file)))
     }
 
     /// Forgets decisions with their pictures and all that was said of them; gives how many there were.

@@ -32,6 +32,8 @@ pub(super) enum Job {
     Amended(Amended),
     Label(Say, Reply<Row>),
     List(Asked, Reply<Page>),
+    Row(String, Reply<Row>),
+    Picture { id: String, modality: String, reply: Reply<Vec<u8>> },
     Forget(Vec<String>, Reply<usize>),
     Reset(Option<String>, Reply<usize>),
     State(oneshot::Sender<state::State>),
@@ -214,6 +216,8 @@ impl Keeper {
         let _gone = match job {
             Job::Label(say, reply) => reply.send(self.book.label(say)).is_err(),
             Job::List(asked, reply) => reply.send(self.book.list(&asked)).is_err(),
+            Job::Row(id, reply) => reply.send(self.book.row(&id)).is_err(),
+            Job::Picture { id, modality, reply } => reply.send(self.book.picture(&id, &modality)).is_err(),
             Job::Forget(ids, reply) => reply.send(self.book.forget(&ids)).is_err(),
             Job::Reset(source, reply) => reply.send(self.book.reset(source.as_deref())).is_err(),
             Job::State(reply) => reply.send(self.book.state()).is_err(),

@@ -91,7 +91,7 @@ const DOOR: Floors = &[
 ];
 
 const EDGE: Floors = &[
-    &["backoff", "drift"],
+    &["backoff", "drift", "recent"],
     &["engines", "finding", "identity", "input", "joining", "journal", "settings"],
     &["crash", "labels", "record", "uplink", "wishes"],
     &["agent", "sink", "source", "spool"],
