@@ -20,6 +20,9 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 /// Most known samples of a detector, and most features.
 const MOST_ROWS: usize = 4096;
 const MOST_DIMS: usize = 4096;
+/// Numbers that are summed side by side, and how many times over before a sum is looked at.
+const LANES: usize = 8;
+const STRETCH: usize = 4;
 /// Most calibration scores.
 const MOST_SCORES: usize = 1 << 20;
 /// A longer name of a known sample is refused, in bytes.
@@ -186,6 +189,13 @@ impl Detector {
         self.labels.get(row).map_or(usize::MAX, |label| usize::from(*label))
     }
 
+    /// Features of a known sample, as 8 bits give them.
+    #[cfg(test)]
+    pub(super) fn known(&self, row: usize) -> Vec<f32> {
+        let row = &self.rows[row * self.dims()..][..self.dims()];
+        row.iter().zip(&self.scale).map(|(value, scale)| value * scale).collect()
+    }
+
     /// The nearest known samples, the nearest first, ties in the order of the rows; `None` if these are not as many features as
     /// it has, or not numbers.
     pub fn nearest(&self, features: &[f32], count: usize) -> Option<Vec<Known>> {
@@ -196,8 +206,10 @@ impl Detector {
             features.iter().zip(&self.scale).map(|(feature, scale)| feature / scale).collect();
         let mut nearest: Vec<Known> = Vec::with_capacity(count + 1);
         for (row, values) in self.rows.chunks_exact(self.dims()).enumerate() {
-            let distance = squared_distance(&scaled, values);
-            if nearest.len() == count && nearest.last().is_some_and(|last| distance >= last.distance) {
+            let farthest =
+                nearest.last().filter(|_| nearest.len() == count).map_or(f32::INFINITY, |last| last.distance);
+            let distance = squared_distance(&scaled, values, farthest);
+            if distance >= farthest {
                 continue;
             }
             let at = nearest.partition_point(|known| known.distance <= distance);
@@ -211,15 +223,23 @@ impl Detector {
     }
 }
 
-/// Sums in eight lanes, so that the compiler makes vectors of them; the order of the sums is fixed.
-fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
-    let (wide_a, rest_a) = a.as_chunks::<8>();
-    let (wide_b, rest_b) = b.as_chunks::<8>();
-    let mut sums = [0.0_f32; 8];
-    for (a, b) in wide_a.iter().zip(wide_b) {
-        for lane in 0..8 {
-            let apart = a[lane] - b[lane];
-            sums[lane] += apart * apart;
+/// The squared distance of two samples. Where it is at least `enough`, any number that is at least `enough` may be given in its place: most
+/// samples of a bank are far away, and a part of the features shows it. (Sums of squares never fall as more are added, also
+/// with rounding.) Sums are in eight lanes, so that the compiler makes vectors of them; their order is fixed.
+fn squared_distance(a: &[f32], b: &[f32], enough: f32) -> f32 {
+    let (wide_a, rest_a) = a.as_chunks::<LANES>();
+    let (wide_b, rest_b) = b.as_chunks::<LANES>();
+    let mut sums = [0.0_f32; LANES];
+    for (a, b) in wide_a.chunks(STRETCH).zip(wide_b.chunks(STRETCH)) {
+        for (a, b) in a.iter().zip(b) {
+            for lane in 0..LANES {
+                let apart = a[lane] - b[lane];
+                sums[lane] += apart * apart;
+            }
+        }
+        let so_far = sums.iter().sum::<f32>();
+        if so_far >= enough {
+            return so_far;
         }
     }
     let rest: f32 = rest_a.iter().zip(rest_b).map(|(a, b)| (a - b) * (a - b)).sum();

@@ -136,6 +136,27 @@ fn what_a_comparison_costs() {
             std::hint::black_box(detector.nearest(std::hint::black_box(&features), 5));
         });
     }
+    let banks = Banks::load(&Bundle::open(std::path::Path::new("../../models/factory")).unwrap()).unwrap();
+    for (product, bank) in &banks.0 {
+        for detector in bank.detectors() {
+            let (rows, dims) = (detector.len(), detector.dims());
+            // Half-way between two known samples: as near as a new one may be.
+            let each: Vec<Vec<f32>> = (0..50)
+                .map(|at| {
+                    let (one, other) = (detector.known(at), detector.known(rows / 2 + at));
+                    one.iter().zip(&other).map(|(a, b)| f32::midpoint(*a, *b)).collect()
+                })
+                .collect();
+            let at = std::cell::Cell::new(0);
+            timed(
+                &format!("{product}, {}: {rows} known samples of {dims} features", detector.name()),
+                &|| {
+                    at.set((at.get() + 1) % each.len());
+                    std::hint::black_box(detector.nearest(std::hint::black_box(&each[at.get()]), 5));
+                },
+            );
+        }
+    }
     for side in [64, 128, 512] {
         let picture = Picture::grey(side, side, (0..side * side).map(|at| at as u8).collect()).unwrap();
         timed(&format!("statistics of {side} by {side} pixels"), &|| {
@@ -150,7 +171,7 @@ fn what_a_comparison_costs() {
 proptest! {
     /// In double precision, without vectors, on the rows as they were before they became 8 bits.
     #[test]
-    fn distances_are_those_of_a_plain_sum(seed in 1_u32..100_000, rows in 5_usize..40, dims in 1_usize..70) {
+    fn distances_are_those_of_a_plain_sum(seed in 1_u32..100_000, rows in 5_usize..40, dims in 1_usize..200) {
         let known: Vec<Row> = (0..rows).map(|at| row(at, &numbers(seed + at as u32 * 2, dims))).collect();
         let detector = Detector::new("x", vec![0.25; dims], &known).unwrap();
         let features = numbers(seed ^ 0x5555, dims);
