@@ -200,6 +200,11 @@ enum BundleCommand {
         after_help = "Example:\n  millgate-cloud bundle remove-expert models/factory generalist-s --out smaller"
     )]
     RemoveExpert(bundle::RemoveArgs),
+    /// Make a bundle of `init` anew with what people said of its decisions, and say what is better and what is worse
+    #[command(
+        after_help = "Example:\n  millgate-cloud bundle improve caps caps-2 --labels labelled/ --data pictures/"
+    )]
+    Improve(bundle::ImproveArgs),
     /// Say what a bundle is worth on labelled pictures: numbers, and a page with the worst errors
     #[command(
         after_help = "Example:\n  millgate-cloud bundle evaluate caps --product cap --data held-out/ --report caps.html"
@@ -332,6 +337,7 @@ fn run(command: Command) -> Result<(), CommandError> {
             engine::remove(&version, &state, &mut out)
         }
         Command::Bundle(BundleCommand::Init(args)) => bundle::init(&args, &mut out),
+        Command::Bundle(BundleCommand::Improve(args)) => bundle::improve(&args, &mut out),
         Command::Bundle(BundleCommand::Certify(args)) => bundle::certify(&args, &mut out),
         Command::Bundle(BundleCommand::AddExpert(args)) => bundle::add_expert(&args, &mut out),
         Command::Bundle(BundleCommand::RemoveExpert(args)) => bundle::remove_expert(&args, &mut out),

@@ -10,6 +10,7 @@
 //! * [`calibration`]: temperatures, competence, certified thresholds, novelty banks and picture bounds, fitted.
 //! * [`certifying`]: a bundle certified anew. [`evaluation`]: a bundle judged.
 //! * [`making`]: a bundle from a folder. [`growing`]: an expert more or less.
+//! * [`improving`]: a bundle made anew with what people said.
 
 pub mod calibration;
 pub mod certifying;
@@ -18,6 +19,7 @@ pub mod draft;
 pub mod evaluation;
 pub mod features;
 pub mod growing;
+pub mod improving;
 pub mod linear;
 pub mod making;
 pub mod onnx;

@@ -65,6 +65,8 @@ const WORTH_CALIBRATING: usize = 100;
 const FEWEST_CERTIFIED: usize = 20;
 /// Share of known pictures that may be called unknown, unless the operator says otherwise.
 const FALSE_ALARMS: f64 = 0.02;
+/// What the name of an expert that knows classes ends with, after its product.
+pub const HEAD: &str = "-head";
 /// The version of a new bundle.
 const VERSION: &str = "1.0.0";
 
@@ -285,7 +287,7 @@ fn of_classes(
     let sized = Sized::new(request.backbone, fitted.size)?;
     let looks = with_template.then(|| sized.clone());
     let expert = Expert {
-        name: format!("{}-head", request.product),
+        name: format!("{}{HEAD}", request.product),
         file: classes::expert(&fitted, &sized, with_template)?,
         feature_dims: if with_template { sized.compared_dims() } else { sized.dims() },
         looks,

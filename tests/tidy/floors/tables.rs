@@ -48,6 +48,7 @@ const AUTHORING: Floors = &[
     &["calibration"],
     &["certifying", "evaluation"],
     &["growing", "making"],
+    &["improving"],
 ];
 
 const BASE: Floors = &[

@@ -89,8 +89,18 @@ pub(super) fn labelled(
     path: &Path,
     product: Option<&str>,
 ) -> Result<Labelled, CommandError> {
+    labelled_with(bundle, path, product, 2)
+}
+
+/// Reads labelled samples for a bundle, so many of each class at least.
+pub(super) fn labelled_with(
+    bundle: &Bundle,
+    path: &Path,
+    product: Option<&str>,
+    least_of_a_class: usize,
+) -> Result<Labelled, CommandError> {
     let naming = Naming::of(bundle.manifest());
-    let asked = Asked { naming: &naming, product, least_of_a_class: 2 };
+    let asked = Asked { naming: &naming, product, least_of_a_class };
     Labelled::read(path, &asked).map_err(of_data)
 }
 

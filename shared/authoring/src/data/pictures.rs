@@ -16,18 +16,11 @@ pub(super) fn group_same(items: &mut [Item]) -> Result<(), DataError> {
     let mut first: HashMap<[u8; 32], usize> = HashMap::new();
     let mut same = Vec::new();
     for (at, item) in items.iter().enumerate() {
-        let mut whole = Sha256::new();
-        for (modality, path) in &item.parts {
-            let digest = match files.get(path.as_path()) {
-                Some(digest) => *digest,
-                None => digest(path)?,
-            };
-            files.insert(path, digest);
-            whole.update(modality.as_bytes());
-            whole.update([0]);
-            whole.update(digest);
-        }
-        let earlier = *first.entry(whole.finalize().into()).or_insert(at);
+        let whole = of_parts(item, |path| match files.get(path) {
+            Some(digest) => Ok(*digest),
+            None => digest(path).inspect(|digest| _ = files.insert(path, *digest)),
+        })?;
+        let earlier = *first.entry(whole).or_insert(at);
         if earlier == at {
             continue;
         }
@@ -49,6 +42,27 @@ pub(super) fn group_same(items: &mut [Item]) -> Result<(), DataError> {
         }
     }
     Ok(())
+}
+
+impl Item {
+    /// Digest of the bytes of all its files.
+    pub(crate) fn digest(&self) -> Result<[u8; 32], DataError> {
+        of_parts(self, digest)
+    }
+}
+
+/// Digest of a sample, given that of each of its files.
+fn of_parts<'a>(
+    item: &'a Item,
+    mut of: impl FnMut(&'a Path) -> Result<[u8; 32], DataError>,
+) -> Result<[u8; 32], DataError> {
+    let mut whole = Sha256::new();
+    for (modality, path) in &item.parts {
+        whole.update(modality.as_bytes());
+        whole.update([0]);
+        whole.update(of(path)?);
+    }
+    Ok(whole.finalize().into())
 }
 
 fn digest(path: &Path) -> Result<[u8; 32], DataError> {
