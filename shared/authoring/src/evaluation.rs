@@ -23,14 +23,19 @@ use crate::features::replay::{self, Who};
 use crate::features::{FeatureError, Seen, each, see};
 use crate::progress::Progress;
 
+mod chance;
 mod measures;
 mod page;
 
+pub use chance::Intervals;
 pub use measures::{Calibration, ClassMeasures, Point};
 pub use page::page;
 
 /// Errors that are shown as pictures.
 const WORST: usize = 24;
+/// Groups that are named, of those that fare worst, and samples that a group must have to be one of them.
+const WORST_GROUPS: usize = 5;
+const LEAST_OF_A_GROUP: usize = 3;
 /// The detectors of experts begin so.
 const EXPERT: &str = millgate_mixture::novelty::EXPERT;
 
@@ -58,6 +63,10 @@ pub struct Evaluation {
     pub samples: usize,
     /// What a device decides with a pool, at the bundle's own risk.
     pub mixture: Judged,
+    /// What of that is chance.
+    pub intervals: Intervals,
+    /// The groups in which it errs most, if it errs in any.
+    pub worst_groups: Vec<GroupMeasures>,
     /// What it decides alone.
     pub device: Judged,
     /// What the pool makes of every sample.
@@ -66,6 +75,8 @@ pub struct Evaluation {
     pub offload: f64,
     /// Local risk from low to high: share of samples that are kept, and of errors among them.
     pub risk_coverage: Vec<Point>,
+    /// Area under the whole of that curve: the mean share of errors, over all shares that could be kept; 0 is best.
+    pub aurc: f64,
     /// Share of samples that the pool is asked for, those of highest risk first, and accuracy then.
     pub accuracy_offload: Vec<Point>,
     /// Samples whose product has a bank, and how many of them are called unknown: all are known.
@@ -89,6 +100,14 @@ pub struct Judged {
     pub classes: BTreeMap<String, ClassMeasures>,
     /// By true label and by verdict; what never occurs is left out.
     pub confusion: BTreeMap<String, BTreeMap<String, usize>>,
+}
+
+/// Samples of one group.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GroupMeasures {
+    pub group: String,
+    pub samples: usize,
+    pub accuracy: f64,
 }
 
 /// Known samples that are called unknown.
@@ -257,6 +276,8 @@ fn judged(
         probability,
         file: manifest.main_modality().and_then(|spec| items[at].parts.get(&spec.name)).cloned(),
     });
+    let groups: Vec<&str> = items.iter().map(|item| item.group.as_str()).collect();
+    let found: Vec<usize> = decided.iter().map(|one| one.mixture.0).collect();
     let verdicts = items
         .iter()
         .zip(decided)
@@ -268,10 +289,13 @@ fn judged(
         task: task.name.clone(),
         samples: decided.len(),
         mixture: of(&|one| one.mixture),
+        intervals: chance::intervals(&groups, &truth, &found, task.labels.len()),
+        worst_groups: worst_groups(&groups, &truth, &found),
         device: of(&|one| (one.device.0, one.device.1)),
         pool: of(&|one| one.pool),
         offload: decided.iter().filter(|one| one.is_asked).count() as f64 / decided.len().max(1) as f64,
         risk_coverage: measures::risk_coverage(&local),
+        aurc: measures::aurc(&local),
         accuracy_offload: measures::accuracy_offload(&local),
         novelty,
         dispositions: dispositions(manifest, items, decided),
@@ -302,6 +326,26 @@ fn judge(labels: &[String], truth: &[usize], found: &[(usize, f64)]) -> Judged {
     }
 }
 
+/// The groups with the smallest share of right verdicts, the worst first.
+fn worst_groups(groups: &[&str], truth: &[usize], found: &[usize]) -> Vec<GroupMeasures> {
+    let mut counts: BTreeMap<&str, [usize; 2]> = BTreeMap::new();
+    for ((group, truth), found) in groups.iter().zip(truth).zip(found) {
+        let [right, all] = counts.entry(group).or_default();
+        *right += usize::from(truth == found);
+        *all += 1;
+    }
+    let is_one = |(_, [right, all]): &(&str, [usize; 2])| *all >= LEAST_OF_A_GROUP && right < all;
+    let measures = |(group, [right, all]): (&str, [usize; 2])| GroupMeasures {
+        group: group.to_owned(),
+        samples: all,
+        accuracy: right as f64 / all as f64,
+    };
+    let mut worst: Vec<GroupMeasures> = counts.into_iter().filter(is_one).map(measures).collect();
+    worst.sort_by(|a, b| a.accuracy.total_cmp(&b.accuracy).then(b.samples.cmp(&a.samples)));
+    worst.truncate(WORST_GROUPS);
+    worst
+}
+
 fn dispositions(manifest: &Manifest, items: &[&Item], decided: &[Decided]) -> Dispositions {
     let mut all = Dispositions::default();
     for (item, one) in items.iter().zip(decided) {
@@ -326,6 +370,8 @@ pub struct Comparison {
     /// Samples that only the second decides right, and only the first.
     pub gained: Vec<String>,
     pub lost: Vec<String>,
+    /// Probability that two equally good bundles differ as much (McNemar's exact test).
+    pub p_value: f64,
 }
 
 /// Puts two judgements of the same samples beside each other.
@@ -341,5 +387,6 @@ pub fn compared(before: Evaluation, after: Evaluation) -> Comparison {
         };
         to.iter().filter_map(better).collect()
     };
-    Comparison { gained: changed(&was, &is), lost: changed(&is, &was), before, after }
+    let (gained, lost) = (changed(&was, &is), changed(&is, &was));
+    Comparison { p_value: chance::mcnemar(gained.len(), lost.len()), gained, lost, before, after }
 }

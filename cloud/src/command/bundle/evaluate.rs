@@ -90,6 +90,11 @@ pub fn compare(args: &CompareArgs, out: &mut impl Write) -> Result<(), CommandEr
     for (what, of) in rows {
         writeln!(out, "{what:24} {:>18.4} {:>18.4}", of(before), of(after))?;
     }
+    writeln!(
+        out,
+        "{:24} {:.4} (McNemar; that two equally good ones differ as much)",
+        "p-value", comparison.p_value
+    )?;
     for (what, samples) in [("right now", &comparison.gained), ("wrong now", &comparison.lost)] {
         writeln!(out, "{what:24} {}", samples.len())?;
         for sample in samples.iter().take(20) {
@@ -131,6 +136,13 @@ fn write_text(
     line("with pool", mixture)?;
     line("alone", device)?;
     line("all pool", pool)?;
+    let [low, high] = evaluation.intervals.accuracy;
+    let [low_f1, high_f1] = evaluation.intervals.macro_f1;
+    writeln!(
+        out,
+        "chance     accuracy {low:.4} to {high:.4}, macro-F1 {low_f1:.4} to {high_f1:.4} in 95 of 100 cases, by {} groups",
+        evaluation.intervals.groups
+    )?;
     writeln!(out, "offload    {:.1} % of the samples ask the pool", 100.0 * evaluation.offload)?;
     for (product, accuracy) in &mixture.accuracy_by_product {
         let [unknown, compared] = novelty.by_product.get(product).copied().unwrap_or_default();

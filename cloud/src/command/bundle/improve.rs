@@ -95,7 +95,7 @@ fn write_text(
     if !merged.new_labels.is_empty() {
         writeln!(out, "new        {}", merged.new_labels.join(", "))?;
     }
-    if let Some(Comparison { before, after, gained, lost }) = judged {
+    if let Some(Comparison { before, after, gained, lost, p_value }) = judged {
         writeln!(
             out,
             "held out   {} pictures: accuracy {:.4} before, {:.4} now; macro-F1 {:.4} before, {:.4} now (the old bundle may have been \
@@ -106,6 +106,7 @@ fn write_text(
             before.mixture.macro_f1,
             after.mixture.macro_f1
         )?;
+        writeln!(out, "p-value    {p_value:.4} (that two equally good ones differ as much)")?;
         for (what, samples) in [("right now", gained), ("wrong now", lost)] {
             writeln!(out, "{what:10} {}", samples.len())?;
             for sample in samples.iter().take(NAMED) {

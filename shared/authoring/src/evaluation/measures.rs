@@ -90,6 +90,16 @@ pub(super) fn risk_coverage(samples: &[(f64, bool, bool)]) -> Vec<Point> {
     SHARES.iter().filter(|share| **share > 0.0).map(point).collect()
 }
 
+/// The mean share of errors among those of lowest risk, over every number of them.
+pub(super) fn aurc(samples: &[(f64, bool, bool)]) -> f64 {
+    let (mut wrong, mut sum) = (0_usize, 0.0);
+    for (at, (_, right, _)) in by_risk(samples).iter().enumerate() {
+        wrong += usize::from(!right);
+        sum += wrong as f64 / (at + 1) as f64;
+    }
+    sum / samples.len().max(1) as f64
+}
+
 /// Accuracy if the pool is asked for the samples of highest risk.
 pub(super) fn accuracy_offload(samples: &[(f64, bool, bool)]) -> Vec<Point> {
     let sorted = by_risk(samples);

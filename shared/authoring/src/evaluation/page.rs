@@ -3,6 +3,8 @@
 use std::io::Cursor;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use image::{DynamicImage, ImageFormat};
 use maud::{DOCTYPE, Markup, html};
 use millgate_base::bounded;
@@ -13,11 +15,21 @@ use super::{Evaluation, Judged, Point};
 const SIDE: u32 = 160;
 /// Largest file that is shown, in bytes.
 const LARGEST: u64 = 64 << 20;
-const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#1d2433}\
-    table{border-collapse:collapse;margin:1rem 0}td,th{padding:.25rem .7rem;border-bottom:1px solid #d6dbe4;text-align:right}\
-    td:first-child,th:first-child{text-align:left}figure{display:inline-block;margin:.5rem;width:11rem;vertical-align:top}\
-    figure img{max-width:100%;image-rendering:pixelated}figcaption{font-size:.8rem;overflow-wrap:anywhere}\
-    .right{background:#dff3e4}.wrong{background:#fbe3e1}svg{max-width:100%}h2{margin-top:2.5rem}";
+const STYLE: &str = ":root{color-scheme:light dark;--text:#1d2433;--soft:#566074;--line:#d6dbe4;--back:#fff;--right:#dff3e4;--wrong:#fbe3e1;\
+    --curve:#2456c7}@media(prefers-color-scheme:dark){:root{--text:#e9edf4;--soft:#aab4c5;--line:#3a4456;--back:#12161d;--right:#17402a;\
+    --wrong:#4a1f20;--curve:#8ab0ff}}body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;\
+    color:var(--text);background:var(--back)}.wide{overflow-x:auto}table{border-collapse:collapse;margin:1rem 0}\
+    td,th{padding:.25rem .7rem;border-bottom:1px solid var(--line);text-align:right}td:first-child,th:first-child{text-align:left}\
+    figure{display:inline-block;margin:.5rem;width:11rem;vertical-align:top}figure img{max-width:100%;image-rendering:pixelated}\
+    figcaption{font-size:.8rem;overflow-wrap:anywhere}.right{background:var(--right)}.wrong{background:var(--wrong)}svg{max-width:100%}\
+    svg text{font-size:12px;fill:var(--soft)}svg line{stroke:var(--line)}polyline{stroke:var(--curve)}code{overflow-wrap:anywhere}\
+    h2{margin-top:2.5rem}";
+/// The picture of a curve, in its own units: its size, and the room for the words beside it.
+const WIDTH: f64 = 600.0;
+const HEIGHT: f64 = 200.0;
+const LEFT: f64 = 60.0;
+const BELOW: f64 = 30.0;
+const ROOM: f64 = 15.0;
 
 /// Writes the page.
 pub fn page(evaluation: &Evaluation) -> String {
@@ -44,6 +56,12 @@ pub fn page(evaluation: &Evaluation) -> String {
                         }
                     }
                 }
+                p {
+                    "With the pool, in 95 of 100 cases the true accuracy is from " (share(evaluation.intervals.accuracy[0])) " to "
+                    (share(evaluation.intervals.accuracy[1])) " and the true macro-F1 from " (number(evaluation.intervals.macro_f1[0])) " to "
+                    (number(evaluation.intervals.macro_f1[1])) ", on samples drawn as these " (evaluation.intervals.groups) " groups were. "
+                    "A calibration error under the last column may be chance."
+                }
                 p { "The pool is asked for " (share(evaluation.offload)) " of the samples." }
                 p { "Of " (novelty.compared) " known samples that were compared with a bank, " (novelty.unknown) " are called unknown." }
                 @if !evaluation.dispositions.counts.is_empty() {
@@ -62,8 +80,17 @@ pub fn page(evaluation: &Evaluation) -> String {
                         }
                     }
                 }
+                @if !evaluation.worst_groups.is_empty() {
+                    h2 { "Where it errs most" }
+                    table {
+                        tr { th { "group" } th { "samples" } th { "accuracy" } }
+                        @for one in &evaluation.worst_groups {
+                            tr { td { (one.group) } td { (one.samples) } td { (share(one.accuracy)) } }
+                        }
+                    }
+                }
                 h2 { "By label, device with pool" }
-                table {
+                div.wide tabindex="0" { table {
                     tr { th { "label" } th { "samples" } th { "precision" } th { "recall" } th { "F1" } }
                     @for (label, class) in &mixture.classes {
                         tr {
@@ -71,12 +98,15 @@ pub fn page(evaluation: &Evaluation) -> String {
                             td { (number(class.recall)) } td { (number(class.f1)) }
                         }
                     }
-                }
+                } }
                 h2 { "What is taken for what" }
                 p { "A row for each true label, a column for each verdict." }
                 (confusion(mixture))
                 h2 { "How much can be kept on the device" }
-                p { "Share of errors among the samples of lowest local risk, by the share that is kept." }
+                p {
+                    "Share of errors among the samples of lowest local risk, by the share that is kept; on the mean over all shares "
+                    (number(evaluation.aurc)) " (area under the curve; 0 is best)."
+                }
                 (curve(&evaluation.risk_coverage))
                 h2 { "What the pool is worth" }
                 p { "Accuracy, by the share of samples that the pool is asked for, those of highest risk first." }
@@ -104,11 +134,12 @@ fn share(share: f64) -> String {
 }
 
 fn confusion(judged: &Judged) -> Markup {
-    let mut columns: Vec<&String> = judged.confusion.values().flat_map(|row| row.keys()).collect();
+    let mut columns: Vec<&String> =
+        judged.confusion.iter().flat_map(|(truth, row)| row.keys().chain([truth])).collect();
     columns.sort();
     columns.dedup();
     html! {
-        table {
+        div.wide tabindex="0" { table {
             tr { th { "" } @for column in &columns { th { (column) } } }
             @for (truth, row) in &judged.confusion {
                 tr {
@@ -121,28 +152,36 @@ fn confusion(judged: &Judged) -> Markup {
                     }
                 }
             }
-        }
+        } }
     }
 }
 
-/// A curve, and its numbers under it for whoever does not see it.
+/// A curve with its axes, and its numbers under it for whoever does not see it.
 fn curve(points: &[Point]) -> Markup {
     let (low, high) = points.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), point| {
         (low.min(point.value), high.max(point.value))
     });
     let range = (high - low).max(1e-9);
-    let place = |point: &Point| {
-        format!("{:.1},{:.1}", 20.0 + 560.0 * point.share, 140.0 - 120.0 * (point.value - low) / range)
-    };
-    let line: Vec<String> = points.iter().map(place).collect();
+    let x = |share: f64| LEFT + (WIDTH - LEFT - ROOM) * share;
+    let y = |value: f64| ROOM + (HEIGHT - BELOW - ROOM) * (1.0 - (value - low) / range);
+    let line: Vec<String> =
+        points.iter().map(|point| format!("{:.1},{:.1}", x(point.share), y(point.value))).collect();
+    let levels = if high - low > 1e-9 { vec![low, low + range / 2.0, high] } else { vec![low] };
     html! {
-        svg viewBox="0 0 600 160" width="600" role="img" aria-label="curve; its numbers stand in the table" {
-            polyline points=(line.join(" ")) fill="none" stroke="#2456c7" stroke-width="2" {}
+        svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) width=(WIDTH) role="img" aria-label="curve; its numbers stand in the table" {
+            @for level in &levels {
+                line x1=(LEFT) x2=(WIDTH - ROOM) y1=(y(*level)) y2=(y(*level)) {}
+                text x=(LEFT - 5.0) y=(y(*level) + 4.0) text-anchor="end" { (share(*level)) }
+            }
+            @for share_of in [0.0, 0.25, 0.5, 0.75, 1.0] {
+                text x=(x(share_of)) y=(HEIGHT - 8.0) text-anchor="middle" { (format!("{:.0} %", 100.0 * share_of)) }
+            }
+            polyline points=(line.join(" ")) fill="none" stroke-width="2" {}
         }
-        table {
+        div.wide tabindex="0" { table {
             tr { th { "share" } @for point in points { th { (share(point.share)) } } }
             tr { td { "value" } @for point in points { td { (number(point.value)) } } }
-        }
+        } }
     }
 }
 
@@ -154,33 +193,5 @@ fn picture(path: &Path) -> Option<String> {
         if picture.width().max(picture.height()) > SIDE { picture.thumbnail(SIDE, SIDE) } else { picture };
     let mut png = Cursor::new(Vec::new());
     DynamicImage::ImageRgb8(small.to_rgb8()).write_to(&mut png, ImageFormat::Png).ok()?;
-    Some(format!("data:image/png;base64,{}", base64(png.get_ref())))
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let at = |place: usize| u32::from(three.get(place).copied().unwrap_or(0));
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        for place in 0..4 {
-            let digit = DIGITS[(bits >> (18 - 6 * place) & 63) as usize];
-            text.push(if place > three.len() { '=' } else { char::from(digit) });
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_become_text_as_everybody_writes_it() {
-        for (bytes, text) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
-        {
-            assert_eq!(base64(bytes.as_bytes()), text);
-        }
-    }
+    Some(format!("data:image/png;base64,{}", BASE64.encode(png.get_ref())))
 }
