@@ -248,6 +248,10 @@ impl Experts for OnThread<'_> {
 impl Gate for OnThread<'_> {
     type Error = RunError;
 
+    fn fails(&mut self, product: Option<&str>) -> bool {
+        self.stuck.is_some() || self.local.fails(product)
+    }
+
     fn embed(&mut self) -> impl Future<Output = Result<(), RunError>> + Send {
         self.local.embed()
     }

@@ -29,6 +29,7 @@ pub(super) fn check(manifest: &Manifest, config: &EdgeConfig) -> Vec<Item> {
     let mut items = vec![recipe(manifest, policies.standard())];
     let sources = config.sources.iter().map(|source| source.settings().name());
     items.extend(sources.map(|name| source(manifest, name, policies.of(Some(name)))));
+    items.extend(unknown(manifest, policies.standard()));
     items
 }
 
@@ -56,6 +57,48 @@ fn recipe(manifest: &Manifest, asked: &Asked) -> Item {
         said.push(format!("at most {share} of known samples are called unknown"));
     }
     Item::ok("recipe", said.join("; "))
+}
+
+/// Of which products a sample can be called unknown, and by how many known ones; `None` where the bundle knows nothing of products.
+fn unknown(manifest: &Manifest, asked: &Asked) -> Option<Item> {
+    let (mut told, mut never) = (Vec::new(), Vec::new());
+    for product in &manifest.products {
+        let name = &product.name;
+        let bounds: Vec<String> = product
+            .checks
+            .iter()
+            .map(|bounds| format!("bounds of `{}` from {} pictures", bounds.modality, bounds.samples))
+            .collect();
+        let bounds = if bounds.is_empty() { "no bounds of pictures".to_owned() } else { bounds.join(", ") };
+        let Some(bank) = &product.novelty else {
+            told.push(format!("{name}: no known samples, {bounds}"));
+            continue;
+        };
+        let share = asked.policy.false_alarms.unwrap_or(bank.false_alarms);
+        let least = bank.detectors.len() as f64 / (bank.calibration_samples + 1) as f64;
+        told.push(format!(
+            "{name}: {} calibration samples, at most {share} of known ones called so, least p {least:.4}, {bounds}",
+            bank.calibration_samples
+        ));
+        if share > 0.0 && least > share {
+            never.push(name.as_str());
+        }
+    }
+    if told.is_empty() {
+        return None;
+    }
+    Some(match never.is_empty() {
+        true => Item::ok("unknown", told.join("; ")),
+        false => Item::warning(
+            "unknown",
+            told.join("; "),
+            format!(
+                "no sample of {} can ever be called unknown: the least p is over what is allowed; allow more \
+                 (`recipe.false_alarms`), or calibrate the bundle with more samples",
+                never.join(", ")
+            ),
+        ),
+    })
 }
 
 /// What a source looks at, and what is certified for that.
@@ -114,7 +157,7 @@ mod tests {
     #[test]
     fn what_is_done_with_each_label_is_shown() {
         let text = "[recipe]\nfalse_alarms = 0.05\n[recipe.labels]\n\"deeppcb/normal\" = \"accept\"\n\"deeppcb/open\" = \"reject\"";
-        let [recipe] = &checked(text)[..] else { panic!("not one") };
+        let [recipe, _] = &checked(text)[..] else { panic!("not two") };
         let said: Vec<&str> = recipe.message.split("; ").collect();
         let of = |disposition: &str| said.iter().find(|words| words.starts_with(disposition)).unwrap();
         assert!(of("accept: ").contains("deeppcb/normal"), "{recipe:?}");
@@ -130,6 +173,19 @@ mod tests {
         let items = checked(&source("labels = [\"deeppcb/open\"]"));
         assert_eq!(items[1].status, Status::Warning);
         assert!(items[1].message.contains("no certificate holds for part of the labels"), "{items:?}");
+    }
+
+    #[test]
+    fn what_can_be_called_unknown_is_shown() {
+        let items = checked("");
+        let unknown = items.last().unwrap();
+        assert_eq!((&*unknown.name, unknown.status), ("unknown", Status::Ok));
+        assert!(unknown.message.contains("at most 0.02 of known ones called so, least p 0.0"), "{unknown:?}");
+        assert!(unknown.message.contains("bounds of `image` from "), "{unknown:?}");
+        let items = checked("[recipe]\nfalse_alarms = 0.00001");
+        let unknown = items.last().unwrap();
+        assert_eq!(unknown.status, Status::Warning);
+        assert!(unknown.advice.as_ref().unwrap().contains("can ever be called unknown"), "{unknown:?}");
     }
 
     #[test]

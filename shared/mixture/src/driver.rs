@@ -67,6 +67,12 @@ pub trait Gate: Experts {
     /// Runs every encoder whose modality is there.
     fn embed(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
+    /// Whether a picture fails a check that needs no expert's answer: those of the product, where only one may be the answer, or
+    /// those that hold for every picture. Whoever has everything at hand has nothing to save by it.
+    fn fails(&mut self, _product: Option<&str>) -> bool {
+        false
+    }
+
     /// Runs the gate on what the encoders made: a logit for each expert.
     fn score(&mut self) -> impl Future<Output = Result<By<ExpertIx, f64>, Self::Error>> + Send;
 }
@@ -133,6 +139,9 @@ impl Driver {
         };
         let ranking = Ranking::new(manifest, &manifest.tasks[task], &policy.scope, &presence, scores, places);
         let mut deciding = Deciding::new(manifest, task, &presence, ranking, policy, started)?;
+        if deciding.asks_unseen() && gate.fails(deciding.only_product()) {
+            deciding.hold_back();
+        }
         let first = Some(deciding.start());
         Ok(Self { deciding, first, runs: BTreeMap::new() })
     }

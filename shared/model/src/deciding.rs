@@ -86,6 +86,8 @@ pub struct Deciding {
     pending_local: Vec<ExpertIx>,
     pending_remote: Vec<ExpertIx>,
     asked_remote: bool,
+    /// A picture failed a check before anybody was asked, so that the pool is not.
+    held_back: bool,
     local_settled: bool,
     tried: Vec<ExpertIx>,
     answers: Vec<Weighed>,
@@ -121,6 +123,7 @@ impl Deciding {
             pending_local: Vec::new(),
             pending_remote: Vec::new(),
             asked_remote: false,
+            held_back: false,
             local_settled: false,
             tried: Vec::new(),
             answers: Vec::new(),
@@ -174,11 +177,28 @@ impl Deciding {
         self.deadline
     }
 
+    /// Whether the pool is asked before any local answer is in, though there will be one: then pictures are to be checked first, and
+    /// [`Self::hold_back`] called if one fails.
+    pub fn asks_unseen(&self) -> bool {
+        let at_once = matches!(self.policy.mode, Mode::Gate | Mode::Always | Mode::Pinned(_));
+        at_once && !self.remote.is_empty() && !self.local.is_empty()
+    }
+
+    /// The product of the sample, where the restriction leaves only one.
+    pub fn only_product(&self) -> Option<&str> {
+        self.policy.scope.product(self.task())
+    }
+
+    /// Leaves the pool out: it knows no more of a picture that fails a check. Call before [`Self::start`].
+    pub fn hold_back(&mut self) {
+        self.held_back = true;
+    }
+
     /// What to start first. Call once.
     pub fn start(&mut self) -> Todo {
         let at_once = match self.policy.mode {
             Mode::Confidence | Mode::Never => self.local.is_empty(),
-            Mode::Gate | Mode::Always | Mode::Pinned(_) => true,
+            Mode::Gate | Mode::Always | Mode::Pinned(_) => !self.held_back,
         };
         self.rule = match &self.policy.mode {
             Mode::Gate => "mode gate".to_owned(),
@@ -187,6 +207,9 @@ impl Deciding {
             Mode::Never => "mode never".to_owned(),
             Mode::Confidence => "asked_cloud: no local expert for this sample".to_owned(),
         };
+        if self.held_back {
+            self.note("the pool is not asked, since a picture fails a check");
+        }
         let remote = if at_once && self.policy.mode != Mode::Never { self.ask_remote() } else { Vec::new() };
         self.pending_local = self.local.clone();
         self.tried.extend(&self.pending_local);
@@ -345,7 +368,7 @@ impl Deciding {
             self.to_compare = Some(mixed);
             return Todo::default();
         }
-        if self.policy.mode != Mode::Confidence || self.asked_remote {
+        if self.asked_remote || (self.policy.mode != Mode::Confidence && !self.held_back) {
             return Todo::default();
         }
         self.rule = "asked_cloud: no local answer".to_owned();

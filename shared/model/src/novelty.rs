@@ -69,7 +69,37 @@ pub fn together(each: &[f64]) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// The share of samples, each compared with all the others, whose p-value is at most `bound`.
+    fn called_unknown(scores: &[Vec<f32>], bound: f64) -> f64 {
+        let count = scores[0].len();
+        let of = |at: usize| {
+            let each = scores.iter().map(|scores| {
+                let mut others = scores.clone();
+                let score = others.remove(at);
+                others.sort_by(f32::total_cmp);
+                p_value(&others, score)
+            });
+            together(&each.collect::<Vec<f64>>()).unwrap()
+        };
+        (0..count).filter(|at| of(*at) <= bound).count() as f64 / count as f64
+    }
+
+    proptest! {
+        /// The law that unknown rests on: of samples that any one of could have been the new one, no more are called unknown than is allowed,
+        /// whatever their scores are, with ties, and by several detectors together.
+        #[test]
+        fn no_more_known_samples_are_called_unknown_than_is_allowed(
+            scores in proptest::collection::vec(proptest::collection::vec(0_u8..20, 30), 1..4),
+            bound in 0.001_f64..0.5,
+        ) {
+            let scores: Vec<Vec<f32>> = scores.into_iter().map(|of| of.into_iter().map(f32::from).collect()).collect();
+            prop_assert!(called_unknown(&scores, bound) <= bound);
+        }
+    }
 
     #[test]
     fn the_p_value_counts_what_is_as_odd_or_odder() {

@@ -281,3 +281,31 @@ fn where_policy_withholds_the_only_cloud_expert_the_rule_says_so() {
     assert!(outcome.why.rule.ends_with("but no cloud expert may be asked; a note"), "{}", outcome.why.rule);
     assert_eq!(outcome.why.masked["a-l"], "policy: only features of `image` leave the device");
 }
+
+#[test]
+fn the_pool_is_not_asked_of_a_picture_that_fails_a_check_in_any_mode() {
+    for mode in [Mode::Gate, Mode::Always, Mode::Pinned(vec!["a-s".to_owned(), "a-l".to_owned()])] {
+        let (mut asked, _) = deciding(mode.clone(), UP);
+        assert!(!asked.start().remote.is_empty(), "{mode:?}");
+        let (mut held, now) = deciding(mode.clone(), UP);
+        assert!(held.asks_unseen(), "{mode:?}");
+        held.hold_back();
+        assert_eq!(held.start(), local(&[0]), "{mode:?}");
+        assert_eq!(answered(&mut held, says(0, 0.95), now), Todo::default());
+        assert_eq!(held.wait_until(), None);
+        let outcome = finish(held).unwrap();
+        assert!(outcome.degraded.is_none() && outcome.why.rule.contains("the pool is not asked"), "{mode:?}");
+        // Where nobody here has an answer, the factory gets one all the same.
+        let (mut held, _) = deciding(mode.clone(), UP);
+        held.hold_back();
+        held.start();
+        let mut todo = failed(&mut held, x(0), Missing::Failed);
+        while let [expert] = todo.local[..] {
+            todo = failed(&mut held, expert, Missing::Failed);
+        }
+        assert!(!todo.remote.is_empty(), "{mode:?}");
+    }
+    for mode in [Mode::Confidence, Mode::Never] {
+        assert!(!deciding(mode, UP).0.asks_unseen(), "the local answer comes first");
+    }
+}
