@@ -59,7 +59,7 @@ fn recipe(manifest: &Manifest, asked: &Asked) -> Item {
     Item::ok("recipe", said.join("; "))
 }
 
-/// Of which products a sample can be called unknown, and by how many known ones; `None` where the bundle knows nothing of products.
+/// Names the products of which a sample can be called unknown, and by how many known ones; `None` where the bundle knows nothing of products.
 fn unknown(manifest: &Manifest, asked: &Asked) -> Option<Item> {
     let (mut told, mut never) = (Vec::new(), Vec::new());
     for product in &manifest.products {

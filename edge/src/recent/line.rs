@@ -36,9 +36,9 @@ pub(crate) struct Tally {
     pub(crate) review: u64,
     /// Decisions without a recipe.
     pub(crate) none: u64,
-    /// Of all of them, those that are unknown.
+    /// Unknown ones, which are in one of the counts above too.
     pub(crate) unknown: u64,
-    /// Of all of them, those that an amendment is owed for or that lack an expert.
+    /// Provisional ones, which are in one of the counts above too.
     pub(crate) provisional: u64,
     /// Samples that could not be decided; they are in none of the other counts.
     pub(crate) undecided: u64,
