@@ -4,7 +4,7 @@ import { chromium } from "playwright-core";
 
 const [url, folder] = process.argv.slice(2);
 const TABS = 8; // more than the connections that a browser opens to one server
-const WAIT = 10000;
+const WAIT = 60000; // milliseconds; for failures alone
 const failed = [];
 let count = 0;
 
@@ -13,7 +13,7 @@ function check(what, is, found = "") {
   if (!is) failed.push(`${what}: ${found}`);
 }
 
-const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox"] });
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
 
 /** A page of its own browser profile, whose complaints count as failures. */
 async function open(options) {
