@@ -31,8 +31,9 @@ mod decision;
 mod live;
 mod state;
 
-/// Pages that are told of changes at a time; others ask.
-const MOST_VIEWERS: usize = 64;
+/// Pages that are told of changes at a time; others ask. They are half of the places that the port has, so that metrics and commands
+/// find one.
+const MOST_VIEWERS: usize = 32;
 /// The longest body of a request, in bytes.
 const MOST_BODY: usize = 16 << 10;
 
