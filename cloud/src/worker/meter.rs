@@ -31,11 +31,14 @@ mod tests {
     #[test]
     fn a_peak_is_seen_after_it_has_passed() {
         const MIB: usize = 1 << 20;
-        let Some(before) = begin() else { return };
-        let taken = std::hint::black_box(vec![1_u8; 64 * MIB]);
-        drop(taken);
-        let most = peak().unwrap();
-        assert!(most >= before + 32 * MIB as u64, "{before} {most}");
+        // Tests beside this one begin and free memory too, in the same process.
+        let is_seen = || {
+            let Some(before) = begin() else { return true };
+            let taken = std::hint::black_box(vec![1_u8; 64 * MIB]);
+            drop(taken);
+            peak().unwrap() >= before + 32 * MIB as u64
+        };
+        assert!((0..20).any(|_| is_seen()));
         assert_eq!(value("VmRSS:\t  12 kB\nVmHWM:\t 20 kB\n", "VmHWM:"), Some(20 << 10));
         assert_eq!(value("VmRSS:\t12 pages\n", "VmRSS:"), None);
     }
