@@ -51,8 +51,7 @@ struct Plane {
 /// arithmetic is in double precision.
 pub fn statistics(picture: &Picture) -> [f32; STATISTICS] {
     let grey = resize(&grey(picture), SIDE, SIDE);
-    let mut sorted = grey.samples().to_vec();
-    sorted.sort_unstable();
+    let sorted = ascending(grey.samples());
     let mut all = [0.0; STATISTICS];
     for (at, share) in all.iter_mut().zip(QUANTILES) {
         *at = (quantile(&sorted, share) / 255.0) as f32;
@@ -63,7 +62,7 @@ pub fn statistics(picture: &Picture) -> [f32; STATISTICS] {
         if scale > 0 {
             plane = plane.halved();
         }
-        let each = [plane.step(1, true), plane.step(plane.width, false), plane.deviation()];
+        let each = [plane.step_right(), plane.step_down(), plane.deviation()];
         let begin = QUANTILES.len() + scale * each.len();
         for (at, number) in all[begin..].iter_mut().zip(each) {
             *at = (number / 255.0) as f32;
@@ -92,6 +91,13 @@ fn grey(picture: &Picture) -> Picture {
     picture.to_channels(Channels::GREY).or_else(first).unwrap_or_else(|| picture.clone())
 }
 
+/// Grey levels in order: there are few of them, so that counting them is all the sorting it takes.
+fn ascending(levels: &[u8]) -> Vec<u8> {
+    let mut counts = [0_usize; 256];
+    levels.iter().for_each(|level| counts[usize::from(*level)] += 1);
+    (0..=u8::MAX).zip(counts).flat_map(|(level, count)| std::iter::repeat_n(level, count)).collect()
+}
+
 fn quantile(sorted: &[u8], share: f64) -> f64 {
     let place = share * sorted.len().saturating_sub(1) as f64;
     let level = |at: usize| sorted.get(at).map_or(0.0, |level| f64::from(*level));
@@ -101,6 +107,15 @@ fn quantile(sorted: &[u8], share: f64) -> f64 {
 
 fn mean(numbers: &[f64]) -> f64 {
     numbers.iter().sum::<f64>() / numbers.len().max(1) as f64
+}
+
+fn mean_step<'a>(pairs: impl Iterator<Item = (&'a f64, &'a f64)>) -> f64 {
+    let (mut sum, mut count) = (0.0, 0_u32);
+    for (from, to) in pairs {
+        sum += (to - from).abs();
+        count += 1;
+    }
+    sum / f64::from(count.max(1))
 }
 
 impl Plane {
@@ -115,17 +130,15 @@ impl Plane {
         Self { width: half, levels: (0..half * (height / 2)).map(mean).collect() }
     }
 
-    /// Mean absolute difference of pixels that lie so far apart; `along`: not from one row to the next.
-    fn step(&self, apart: usize, along: bool) -> f64 {
-        let (mut sum, mut count) = (0.0, 0_u32);
-        for at in 0..self.levels.len().saturating_sub(apart) {
-            if along && at % self.width == self.width - 1 {
-                continue;
-            }
-            sum += (self.levels[at + apart] - self.levels[at]).abs();
-            count += 1;
-        }
-        sum / f64::from(count.max(1))
+    /// Mean absolute difference of a pixel and the one to its right.
+    fn step_right(&self) -> f64 {
+        let pairs = self.levels.chunks(self.width.max(1)).flat_map(|row| row.iter().zip(row.iter().skip(1)));
+        mean_step(pairs)
+    }
+
+    /// Mean absolute difference of a pixel and the one below it.
+    fn step_down(&self) -> f64 {
+        mean_step(self.levels.iter().zip(self.levels.iter().skip(self.width)))
     }
 
     fn deviation(&self) -> f64 {
@@ -182,6 +195,15 @@ mod tests {
         0.3382917, 0.394281, 0.2893742, 0.1468849, 0.1555898, 0.1292703,
         0.0619608, 0.067451, 0.0568453, 0.0291317, 0.0338936, 0.0274849,
     ];
+
+    #[test]
+    fn counted_levels_are_in_order() {
+        let levels = picture(64, 64).samples().to_vec();
+        let mut sorted = levels.clone();
+        sorted.sort_unstable();
+        assert_eq!(ascending(&levels), sorted);
+        assert!(ascending(&[]).is_empty());
+    }
 
     #[test]
     fn one_level_has_nothing_but_its_level() {
