@@ -1,5 +1,5 @@
 //! The HTTP side for operators: `/metrics`, `/healthz` (the process lives), `/readyz` (it takes samples), `/metered` (the
-//! line costs by the byte; GET shows it, PUT switches it), the [`screen`] at `/`, and `/queue`, `/bundle` and `/labels` for the command
+//! line costs by the byte; GET shows it, PUT switches it), the screen at `/`, and `/queue`, `/bundle` and `/labels` for the command
 //! line.
 //!
 //! PUT and not POST: a page in the device's own browser can make it post to any port without asking, but not put. What such
