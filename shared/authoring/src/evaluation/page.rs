@@ -29,7 +29,7 @@ const WIDTH: f64 = 600.0;
 const HEIGHT: f64 = 200.0;
 const LEFT: f64 = 60.0;
 const BELOW: f64 = 30.0;
-const ROOM: f64 = 15.0;
+const ROOM: f64 = 25.0;
 
 /// Writes the page.
 pub fn page(evaluation: &Evaluation) -> String {
@@ -47,7 +47,7 @@ pub fn page(evaluation: &Evaluation) -> String {
             body {
                 h1 { (bundle) " " (version) " on " (samples) " samples" }
                 p { "Task " (task) ", bundle " code { (digest) } "." }
-                table {
+                div.wide tabindex="0" { table {
                     tr { th { "" } th { "accuracy" } th { "macro-F1" } th { "calibration error" } th { "by chance under" } }
                     @for (name, judged) in [("device with pool", mixture), ("device alone", device), ("pool for every sample", pool)] {
                         tr {
@@ -55,7 +55,7 @@ pub fn page(evaluation: &Evaluation) -> String {
                             td { (number(judged.calibration.error)) } td { (number(judged.calibration.band)) }
                         }
                     }
-                }
+                } }
                 p {
                     "With the pool, in 95 of 100 cases the true accuracy is from " (share(evaluation.intervals.accuracy[0])) " to "
                     (share(evaluation.intervals.accuracy[1])) " and the true macro-F1 from " (number(evaluation.intervals.macro_f1[0])) " to "
